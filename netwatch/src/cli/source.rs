@@ -17,8 +17,8 @@ pub(super) struct SourceArgs {
 
     /// Run this command first, as `netwatch run` does, and use that run
     ///
-    /// Its standard output is written to standard error. The variables NETWATCH_* set the options of the
-    /// run.
+    /// Its standard output is written to standard error. The variables NETWATCH_* set the options
+    /// of the run.
     #[arg(last = true, value_name = "COMMAND", value_hint = ValueHint::CommandWithArguments)]
     command: Vec<OsString>,
 }

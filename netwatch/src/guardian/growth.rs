@@ -1,7 +1,7 @@
-//! The connection by which the classifier's memory grows: netwatch requests the segments of the flow
-//! table in order (`grow-table`) and the fronts of further CPUs (`add-front`), and the guardian
-//! creates them. A connection of its own, because netwatch's end belongs to the threads that grow the
-//! memory and wait for the reply; the event loop does not take part.
+//! The connection by which the classifier's memory grows: netwatch requests the segments of the
+//! flow table in order (`grow-table`) and the fronts of further CPUs (`add-front`), and the
+//! guardian creates them. A connection of its own, because netwatch's end belongs to the threads
+//! that grow the memory and wait for the reply; the event loop does not take part.
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};

@@ -71,7 +71,8 @@ pub struct Prepare {
     pub netns: Option<String>,
     /// The `cgroup.procs` file of the run's cgroup.
     pub cgroup_procs: Option<PathBuf>,
-    /// The packets that the host's firewall has to let pass, for [`GuardianRequest::RepairFirewall`].
+    /// The packets that the host's firewall has to let pass, for
+    /// [`GuardianRequest::RepairFirewall`].
     pub firewall: FirewallNeeds,
 }
 

@@ -88,8 +88,8 @@ pub fn open(selector: Option<&str>) -> Result<Recorded> {
     rights::as_user((user.uid, user.gid), || read_file(&store.find(selector)?))
 }
 
-/// The id of the run that a selector means, if that run is in progress and is recorded in the user's
-/// folder.
+/// The id of the run that a selector means, if that run is in progress and is recorded in the
+/// user's folder.
 pub fn live_id(selector: Option<&str>) -> Option<String> {
     let user = rights::caller().ok()?;
     let find = || Store::of(&user)?.find(selector).map(|path| is_live(&path).then(|| store::run_id(&path)).flatten());

@@ -1,5 +1,5 @@
-//! ARCHITECTURE.md is short and names every crate, and its tables of modules equal `modules.rs`. The
-//! minimum Rust version is stated, and every environment variable is documented.
+//! ARCHITECTURE.md is short and names every crate, and its tables of modules equal `modules.rs`.
+//! The minimum Rust version is stated, and every environment variable is documented.
 //!
 //! A table stands below a heading that names the folder of the crate. Its columns: module, purity,
 //! purpose, the modules that it may use.

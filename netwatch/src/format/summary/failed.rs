@@ -1,4 +1,5 @@
-//! Failed attempts: the name that the program looked up, the service, how it failed, and the program.
+//! Failed attempts: the name that the program looked up, the service, how it failed, and the
+//! program.
 
 use std::collections::BTreeMap;
 

@@ -11,8 +11,8 @@ use crate::undo::RunId;
 /// The IPv6 switch for all interfaces, for kernels without one for each interface.
 const ALL_IPV6: &str = "ipv6/conf/all/forwarding";
 
-/// Enters the run into the register for every switch that it needs. Returns the settings to write, in
-/// order: `accept_ra` before the switch that would stop router advertisements.
+/// Enters the run into the register for every switch that it needs. Returns the settings to write,
+/// in order: `accept_ra` before the switch that would stop router advertisements.
 pub fn join(register: &mut SwitchRegister<'_>, spec: &ForwardingSpec) -> Result<Vec<SysctlSetting>> {
     let mut wanted = Vec::new();
     if spec.families.ipv4 {
@@ -47,8 +47,8 @@ pub fn guards(register: &SwitchRegister<'_>) -> Result<Vec<ForwardGuard>> {
     Ok(guards)
 }
 
-/// Removes the run from the register. Returns the settings to put back, in order: the switch for all
-/// interfaces overwrites those of each interface, and `accept_ra` may be 1 again only when the
+/// Removes the run from the register. Returns the settings to put back, in order: the switch for
+/// all interfaces overwrites those of each interface, and `accept_ra` may be 1 again only when the
 /// interface no longer forwards.
 pub fn leave(register: &mut SwitchRegister<'_>, run: &RunId) -> Result<Vec<SysctlSetting>> {
     let mut writes = Vec::new();
@@ -159,8 +159,8 @@ fn needs_rewriting(key: &str) -> bool {
 
 /// Whether another program has switched the whole namespace since.
 fn overruled(key: &str, entry: &SwitchEntry) -> Result<bool> {
-    // If the IPv6 switch for all interfaces is in the register, netwatch has set it; and it does not
-    // affect `accept_ra`.
+    // If the IPv6 switch for all interfaces is in the register, netwatch has set it; and it does
+    // not affect `accept_ra`.
     if needs_rewriting(key) || key.ends_with("/accept_ra") {
         return Ok(false);
     }

@@ -134,7 +134,8 @@ pub fn all(_held: &Exclusive) -> Result<Vec<u64>> {
     Ok(entries.flatten().filter_map(|entry| cookie(entry.file_name().to_str()?)).collect())
 }
 
-/// Removes the switch register if its namespace no longer exists. Returns whether it does not exist.
+/// Removes the switch register if its namespace no longer exists. Returns whether it does not
+/// exist.
 pub fn remove_if_dead(cookie: u64, held: &Exclusive) -> Result<bool> {
     let Some(register) = SwitchRegister::find(cookie, held)? else { return Ok(true) };
     let dead = !is_alive(register.content.netns_inode);
