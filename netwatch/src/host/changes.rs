@@ -10,9 +10,9 @@ use std::io;
 
 use netlink_packet_core::{NetlinkDeserializable, NetlinkHeader, NetlinkSerializable};
 use rtnetlink::MulticastGroup;
-use rtnetlink::proto::{Connection, new_connection};
+use rtnetlink::proto::new_connection;
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
-use rtnetlink::sys::{AsyncSocket, SocketAddr};
+use rtnetlink::sys::{AsyncSocket, Socket, SocketAddr};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
@@ -42,7 +42,7 @@ impl HostChanges {
         let failed = |error| Error::os("follow changes of", "interfaces", error);
         let (mut connection, _, mut notifications) =
             new_connection::<RawNotification>(NETLINK_ROUTE).map_err(failed)?;
-        join(&mut connection).map_err(failed)?;
+        join(connection.socket_mut().socket_mut()).map_err(failed)?;
         // Any number of notifications is one reason to read everything again.
         let (notify, changed) = watch::channel(());
         let task = tokio::spawn(async move {
@@ -73,8 +73,7 @@ impl Drop for HostChanges {
 
 /// `rtnetlink::new_multicast_connection` does the same for messages that netlink-packet-route can
 /// parse.
-fn join(connection: &mut Connection<RawNotification>) -> io::Result<()> {
-    let socket = connection.socket_mut().socket_mut();
+fn join(socket: &mut Socket) -> io::Result<()> {
     socket.bind(&SocketAddr::new(0, 0))?;
     GROUPS.into_iter().try_for_each(|group| socket.add_membership(group as u32))
 }
@@ -114,6 +113,8 @@ mod tests {
     use super::*;
     use crate::host::testing::{in_fresh_namespace, ip};
 
+    const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
+
     fn in_runtime(test: impl AsyncFnOnce(HostChanges) + Send) {
         in_fresh_namespace(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -121,46 +122,74 @@ mod tests {
         });
     }
 
-    async fn has_changed(changes: &mut HostChanges) -> bool {
-        timeout(Duration::from_millis(200), changes.next()).await.is_ok_and(|changed| changed.is_ok())
+    async fn next(changes: &mut HostChanges) {
+        timeout(WAIT_TIMEOUT, changes.next()).await.expect("a change is reported").unwrap();
     }
 
     fn set(key: &str, value: &str) {
         std::fs::write(format!("/proc/sys/net/{key}"), value).unwrap();
     }
 
+    /// Reads every notification that the socket contains.
+    fn received(socket: &Socket) -> usize {
+        (0..).take_while(|_| socket.recv(&mut Vec::with_capacity(1 << 16), 0).is_ok()).count()
+    }
+
+    /// The kernel sends a notification before the request that causes it returns, so nothing has to
+    /// be waited for.
     #[test]
-    fn reports_interfaces_and_switches_and_nothing_else() {
-        in_runtime(async |mut changes| {
-            assert!(!has_changed(&mut changes).await, "nothing has happened yet");
+    fn the_groups_are_of_interfaces_switches_and_rules_and_of_nothing_else() {
+        in_fresh_namespace(|| {
+            let mut socket = Socket::new(NETLINK_ROUTE).unwrap();
+            join(&mut socket).unwrap();
+            socket.set_non_blocking(true).unwrap();
+            assert_eq!(received(&socket), 0, "nothing has happened yet");
             ip("link add eth0 type veth peer name eth1");
-            assert!(has_changed(&mut changes).await, "new interfaces");
-            assert!(!has_changed(&mut changes).await, "reported once");
+            assert!(received(&socket) >= 2, "new interfaces");
             for key in ["ipv4/conf/eth0/forwarding", "ipv6/conf/eth0/forwarding", "ipv4/conf/all/forwarding"] {
                 set(key, "1");
-                assert!(has_changed(&mut changes).await, "{key}");
+                assert!(received(&socket) >= 1, "{key}");
+            }
+            for family in ["-4", "-6"] {
+                ip(&format!("{family} rule add pref 100 table 100"));
+                assert!(received(&socket) >= 1, "a rule, {family}");
             }
             ip("link del eth0");
-            assert!(has_changed(&mut changes).await, "interfaces that go");
+            assert!(received(&socket) >= 2, "removed interfaces");
             ip("neigh add 198.51.100.1 lladdr 02:00:00:00:00:01 dev lo");
-            assert!(!has_changed(&mut changes).await, "a neighbor entry is no change");
+            assert_eq!(received(&socket), 0, "a neighbor entry is no change");
+        });
+    }
+
+    #[test]
+    fn reports_each_change() {
+        in_runtime(async |mut changes| {
+            ip("link add eth0 type veth peer name eth1");
+            next(&mut changes).await;
+            set("ipv4/conf/eth0/forwarding", "1");
+            next(&mut changes).await;
         });
     }
 
     #[test]
     fn reports_changes_after_the_socket_overflowed() {
+        const CHANGES: usize = 3000;
+        let forward = |change: usize| {
+            for family in ["ipv4", "ipv6"] {
+                set(&format!("{family}/conf/eth0/forwarding"), if change.is_multiple_of(2) { "1" } else { "0" });
+            }
+        };
         in_runtime(async |mut changes| {
             ip("link add eth0 type veth peer name eth1");
             // The runtime does not read meanwhile, so the socket's buffer (about 200 kB) overflows
             // and later messages are lost.
-            for round in 0..3000 {
-                set("ipv4/conf/eth0/forwarding", if round % 2 == 0 { "1" } else { "0" });
-                set("ipv6/conf/eth0/forwarding", if round % 2 == 0 { "1" } else { "0" });
+            (0..CHANGES).for_each(forward);
+            // At most half of these messages are still in the buffer, so the reports of as many
+            // changes cannot all be of messages from before.
+            for change in 0..CHANGES {
+                forward(change);
+                next(&mut changes).await;
             }
-            assert!(has_changed(&mut changes).await);
-            while has_changed(&mut changes).await {}
-            set("ipv4/conf/eth0/forwarding", "1");
-            assert!(has_changed(&mut changes).await, "it goes on after an overflow");
         });
     }
 }

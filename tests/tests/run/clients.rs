@@ -300,7 +300,9 @@ peer, _ = server.accept()
 peer.sendall(peer.recv(100))
 peer.close()
 server.close()
-# Longer than a tick of the kernel, so that the next packet is later than the end of the socket.
+# The end of a socket and packets are compared by time, and the time of a packet is that of the
+# kernel's last tick, at most 10 ms ago (CONFIG_HZ=100). The next packet has to be later than the
+# end of the socket; no event follows a tick.
 time.sleep(0.1)
 print('closed', flush=True)
 while not os.path.exists(sys.argv[1]): time.sleep(0.02)

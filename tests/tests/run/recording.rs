@@ -204,10 +204,21 @@ fn the_recording_of_a_killed_run_contains_all_but_its_last_second() {
 fn the_series_adds_up_to_the_totals_and_the_exported_flows_to_those_of_the_report() {
     let net = internet!();
     let udp = format!("{TRAFFIC} udp {APP_V4}:{ECHO} 7 300");
-    let script = format!("{udp}; sleep 1.2; {udp}; {TRAFFIC} fetch {APP_V4}:{SOURCE}; sleep 1.3; {udp}");
-    let run = net.host.run(&[], &["sh", "-c", &script]);
+    let gates = [net.host.gate(), net.host.gate()];
+    let [first, second] = gates.each_ref().map(|gate| gate.wait());
+    let script = format!("{udp}; {first}; {udp}; {TRAFFIC} fetch {APP_V4}:{SOURCE}; {second}; {udp}");
+    let running = net.host.start(&["--record", "run.netwatch"], &["sh", "-c", &script]);
+    // What follows is in another interval.
+    for (gate, answers) in gates.iter().zip([7, 14]) {
+        net.host.wait_until_recorded("run.netwatch", |report| {
+            let mut endpoints = report["endpoints"].as_array().into_iter().flatten();
+            endpoints.any(|endpoint| endpoint["port"] == ECHO && endpoint["ingress"]["packets"] == answers)
+        });
+        gate.open();
+    }
+    let run = running.finish();
     let totals = &run.assert_ok().report()["totals"];
-    let series = net.host.netwatch(&["export", "--table", "series"]).assert_ok().stdout.clone();
+    let series = net.host.netwatch(&["export", "--table", "series", "run.netwatch"]).assert_ok().stdout.clone();
     let (header, steps) = series.split_once('\n').expect("a header");
     let column = |name: &str| header.split(',').position(|column| column == name).expect("a column");
     let sum = |name: &str| -> u64 {
@@ -228,10 +239,10 @@ fn the_series_adds_up_to_the_totals_and_the_exported_flows_to_those_of_the_repor
     let flows = run.report()["flows"].as_array().expect("flows").len();
     assert_eq!(sum("opened_flows"), flows as u64, "{series}");
     let seconds = run.took.as_secs() as usize;
-    assert!((2..=seconds + 2).contains(&steps.lines().count()), "one row per second of {seconds}: {series}");
-    net.host.netwatch(&["export", "-o", "flows.csv"]).assert_ok();
+    assert!((3..=seconds + 2).contains(&steps.lines().count()), "one row per second of {seconds}: {series}");
+    net.host.netwatch(&["export", "-o", "flows.csv", "run.netwatch"]).assert_ok();
     assert_eq!(fs::read_to_string(net.host.dir().join("flows.csv")).unwrap().lines().count(), 1 + flows);
-    net.host.netwatch(&["export", "-o", "flows.parquet"]).assert_ok();
+    net.host.netwatch(&["export", "-o", "flows.parquet", "run.netwatch"]).assert_ok();
     let parquet = fs::read(net.host.dir().join("flows.parquet")).unwrap();
     assert!(parquet.starts_with(b"PAR1") && parquet.ends_with(b"PAR1"));
     net.host.netwatch(&["export", "nothing-here"]).assert_error(2, &["nothing-here", "`netwatch history`"]);

@@ -51,7 +51,9 @@ const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 /// are dropped.
 fn wait_until_reachable(address: &str) {
     let routes = || Command::new("ip").args("-6 route show table local".split(' ')).output().unwrap().stdout;
+    let deadline = Instant::now() + WAIT_TIMEOUT;
     while !String::from_utf8_lossy(&routes()).contains(address) {
+        assert!(Instant::now() < deadline, "{address} is not reachable");
         std::thread::sleep(Duration::from_millis(1));
     }
 }

@@ -2,11 +2,10 @@
 
 use std::os::fd::AsRawFd;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use super::*;
 use crate::host::nat::{LinkAddresses, NatSpec};
-use crate::host::nft::testbed::{Echo, Internet, TestNamespace, ask};
+use crate::host::nft::testbed::{Echo, Internet, TestNamespace, ask, is_unanswered};
 use crate::host::testing::in_fresh_namespace;
 use crate::undo::RunDir;
 
@@ -296,7 +295,7 @@ fn advertise(internet: &Internet) {
     });
     internet
         .host
-        .sh("for i in $(seq 100); do ip -6 route show default | grep -q 'proto ra' && exit; sleep 0.02; done; exit 1");
+        .sh("for i in $(seq 3000); do ip -6 route show default | grep -q 'proto ra' && exit; sleep 0.02; done; exit 1");
 }
 
 #[test]
@@ -345,15 +344,15 @@ fn forwards_for_the_target_and_for_no_other_host() {
         });
         assert_eq!(ask(&internet.target, "198.51.100.1:7").as_deref(), Some("198.51.100.2"));
         assert_eq!(ask(&internet.target, "[2001:db8:1::1]:7").as_deref(), Some("2001:db8:1::2"));
-        let forwarded = || [ask(&other, "198.51.100.1:7"), ask(&other, "[2001:db8:1::1]:7")];
-        assert_eq!(forwarded(), [None, None]);
+        let is_refused = || ["198.51.100.1:7", "[2001:db8:1::1]:7"].map(|to| is_unanswered(&other, to));
+        assert_eq!(is_refused(), [true, true]);
         // Also when the process that owns the nftables table is dead.
         let run = internet.host.run(move || {
             let mut run = run;
             run.nat = None;
             run
         });
-        assert_eq!(forwarded(), [None, None]);
+        assert_eq!(is_refused(), [true, true]);
         internet.host.run(move || drop(run));
     }
 }
@@ -397,24 +396,6 @@ fn a_read_only_proc_is_explained() {
         assert!(error.starts_with("cannot set /proc/sys/net/ipv4/conf/eth0/forwarding=1: "), "{error}");
         assert!(error.contains("(EROFS); /proc/sys cannot be written here"), "{error}");
     });
-}
-
-#[test]
-fn it_is_quick() {
-    let Some(host) = host() else { return };
-    let times = host.run(|| {
-        [Ipv6Switch::PerInterface, Ipv6Switch::AllInterfaces].map(|switch| {
-            let mut run = Run::unstarted();
-            let start = Instant::now();
-            run.start(switch);
-            let on = start.elapsed();
-            let start = Instant::now();
-            run.forwarding.take().unwrap().disable(&lock()).unwrap();
-            (switch, on, start.elapsed())
-        })
-    });
-    println!("switched on in, off in: {times:?}");
-    assert!(times.iter().all(|(_, on, off)| *on + *off < Duration::from_millis(500)));
 }
 
 #[test]

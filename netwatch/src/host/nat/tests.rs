@@ -1,10 +1,10 @@
 //! Packets through inet – host – target.
 
 use std::net::{TcpListener, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::*;
-use crate::host::nft::testbed::{Echo, Internet, ask};
+use crate::host::nft::testbed::{Echo, Internet, TestNamespace, ask, is_unanswered};
 use crate::host::publish::reserve;
 
 const INET: &str = "198.51.100.1:7000";
@@ -54,8 +54,8 @@ fn translates_the_targets_source_and_drops_connections_from_outside() {
     let _target = [Echo::start(&internet.target, "10.250.0.2:9"), Echo::start(&internet.target, "[2001:db8:2::2]:9")];
     assert_eq!(ask(&internet.target, INET).as_deref(), Some("198.51.100.2"));
     assert_eq!(ask(&internet.target, INET6).as_deref(), Some("2001:db8:1::2"));
-    assert_eq!(ask(&internet.inet, "10.250.0.2:9"), None, "unpublished");
-    assert_eq!(ask(&internet.inet, "[2001:db8:2::2]:9"), None, "unpublished");
+    assert!(is_unanswered(&internet.inet, "10.250.0.2:9"), "unpublished");
+    assert!(is_unanswered(&internet.inet, "[2001:db8:2::2]:9"), "unpublished");
     assert_eq!(ask(&internet.host, "10.250.0.2:9").as_deref(), Some("10.250.0.1"), "the host itself may");
     drop(nat);
     assert_eq!(ask(&internet.inet, "10.250.0.2:9").as_deref(), Some("198.51.100.1"));
@@ -88,14 +88,14 @@ fn a_published_port_is_reached_from_everywhere_with_the_clients_address() {
     assert_eq!(seen(&internet.host, "[2001:db8:1::2]:8080"), "2001:db8:1::2");
     assert_eq!(seen(&internet.host, "127.0.0.1:8080"), "10.250.0.1");
     assert_eq!(seen(&internet.host, "127.0.0.99:8080"), "10.250.0.1");
-    assert_eq!(ask(&internet.host, "[::1]:8080"), None);
+    assert!(is_unanswered(&internet.host, "[::1]:8080"));
     tcp_through(&internet, "127.0.0.1:8443");
 }
 
 fn tcp_through(internet: &Internet, at: &'static str) {
     let server = internet.target.run(|| TcpListener::bind("0.0.0.0:443").unwrap());
     internet.host.run(move || {
-        TcpStream::connect_timeout(&at.parse().unwrap(), Duration::from_secs(2)).unwrap();
+        TcpStream::connect_timeout(&at.parse().unwrap(), Duration::from_secs(60)).unwrap();
     });
     assert_eq!(server.accept().unwrap().1.ip().to_string(), "10.250.0.1");
 }
@@ -108,9 +108,9 @@ fn a_port_published_on_one_address_is_on_that_one_only() {
     let _nat = install(&internet, &["127.0.0.1:8080:80/udp", "[2001:db8:1::2]:8081:80/udp"], |_| {});
     let _echo = [Echo::start(&internet.target, "10.250.0.2:80"), Echo::start(&internet.target, "[2001:db8:2::2]:80")];
     assert_eq!(ask(&internet.host, "127.0.0.1:8080").as_deref(), Some("10.250.0.1"));
-    assert_eq!(ask(&internet.inet, "198.51.100.2:8080"), None);
+    assert!(is_unanswered(&internet.inet, "198.51.100.2:8080"));
     assert_eq!(ask(&internet.inet, "[2001:db8:1::2]:8081").as_deref(), Some("2001:db8:1::1"));
-    assert_eq!(ask(&internet.inet, "198.51.100.2:8081"), None);
+    assert!(is_unanswered(&internet.inet, "198.51.100.2:8081"));
 }
 
 #[test]
@@ -134,14 +134,14 @@ fn the_gateway_leads_to_the_hosts_loopback_for_the_target_only() {
     route_localnet(&internet);
     let _service = [Echo::start(&internet.host, "127.0.0.1:5432"), Echo::start(&internet.host, "10.250.0.1:53")];
     let closed = install(&internet, &["1:1"], |_| {});
-    assert_eq!(ask(&internet.target, "10.250.0.1:5432"), None);
+    assert!(is_unanswered(&internet.target, "10.250.0.1:5432"));
     drop(closed);
     let _nat = install(&internet, &[], |spec| spec.host_loopback = true);
     assert_eq!(ask(&internet.target, "10.250.0.1:5432").as_deref(), Some("10.250.0.2"));
     assert_eq!(ask(&internet.target, "10.250.0.1:53").as_deref(), Some("10.250.0.2"), "the forwarder is not hidden");
-    assert_eq!(ask(&internet.inet, "198.51.100.2:5432"), None);
+    assert!(is_unanswered(&internet.inet, "198.51.100.2:5432"));
     internet.inet.sh("ip route add 10.250.0.1/32 via 198.51.100.2");
-    assert_eq!(ask(&internet.inet, "10.250.0.1:5432"), None);
+    assert!(is_unanswered(&internet.inet, "10.250.0.1:5432"));
     // Frames with 127.0.0.1 on the wire, from the target and from outside.
     for (namespace, gateway) in [(&internet.target, "10.250.0.1"), (&internet.inet, "198.51.100.2")] {
         namespace.sh(&format!(
@@ -149,7 +149,7 @@ fn the_gateway_leads_to_the_hosts_loopback_for_the_target_only() {
              ip route del local 127.0.0.1 table local; ip route del local 127.0.0.0/8 table local
              ip route add 127.0.0.0/8 via {gateway}"
         ));
-        assert_eq!(ask(namespace, "127.0.0.1:5432"), None);
+        assert!(is_unanswered(namespace, "127.0.0.1:5432"));
     }
 }
 
@@ -168,7 +168,7 @@ fn questions_for_the_gateway_reach_the_forwarders_own_port() {
 #[test]
 fn the_host_does_not_route_for_others() {
     let Some(internet) = Internet::new() else { return };
-    let Some(other) = crate::host::nft::testbed::TestNamespace::new() else { return };
+    let Some(other) = TestNamespace::new() else { return };
     internet.host.sh(&format!(
         "ip link add eth1 type veth peer name eth0 netns {}
          ip addr add 203.0.113.1/24 dev eth1; ip addr add 2001:db8:3::1/64 dev eth1 nodad; ip link set eth1 up",
@@ -181,8 +181,10 @@ fn the_host_does_not_route_for_others() {
     other.until_answer("2001:db8:3::1");
     let _servers = [Echo::start(&internet.inet, INET), Echo::start(&internet.inet, INET6)];
     let nat = install(&internet, &[], |_| {});
-    let asks = |who, expected: [bool; 2]| {
-        assert_eq!([INET, INET6].map(|to| ask(who, to).is_some()), expected);
+    let asks = |who: &TestNamespace, expected: [bool; 2]| {
+        for (to, is_open) in [INET, INET6].into_iter().zip(expected) {
+            assert!(if is_open { ask(who, to).is_some() } else { is_unanswered(who, to) }, "{to}: {is_open}");
+        }
     };
     asks(&other, [true, true]);
     let nat = internet.host.run(move || {
@@ -199,26 +201,4 @@ fn the_host_does_not_route_for_others() {
     asks(&internet.target, [true, true]);
     drop(nat);
     asks(&other, [true, true]);
-}
-
-#[test]
-fn installing_is_quick() {
-    let Some(internet) = Internet::new() else { return };
-    let (run, interface) = (internet.run.clone(), internet.interface());
-    let times = internet.host.run(move || {
-        let publish = ["8080:80".parse().unwrap()];
-        let spec = NatSpec { host_loopback: true, dns_port: Some(5300), ..spec(&run, &interface, &publish) };
-        (0..5).map(|_| time(|| Nat::install(&spec).unwrap())).collect::<Vec<_>>()
-    });
-    println!("install, remove: {times:?}");
-    assert!(times.iter().any(|(install, _)| *install < Duration::from_millis(100)));
-}
-
-fn time<T>(make: impl Fn() -> T) -> (Duration, Duration) {
-    let start = Instant::now();
-    let made = make();
-    let made_in = start.elapsed();
-    let start = Instant::now();
-    drop(made);
-    (made_in, start.elapsed())
 }

@@ -66,10 +66,10 @@ impl TestNamespace {
         output
     }
 
-    /// Waits until a new link works: the kernel takes up to a second until neighbor discovery uses
-    /// it.
+    /// Waits until a new link works, 60 s at most: the kernel takes up to a second until neighbor
+    /// discovery uses it.
     pub fn until_answer(&self, address: &str) {
-        self.sh(&format!("for i in $(seq 60); do ping -n -c1 -W0.05 {address} && exit; done; exit 1"));
+        self.sh(&format!("for i in $(seq 1200); do ping -n -c1 -W0.05 {address} && exit; done; exit 1"));
     }
 
     /// Whether a shell script succeeds, and what it prints.
@@ -148,8 +148,13 @@ impl Internet {
     }
 }
 
-/// How long an expected packet may take, and how long to wait for one that must not arrive.
-const PACKET_TIMEOUT: Duration = Duration::from_millis(400);
+/// Bounds the wait for an answer that is expected.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long no answer may arrive to a question that has to be dropped. Nothing to wait for follows
+/// a dropped packet, and the rules that drop it drop a marker after it too. A busy machine can
+/// make the check weaker, and never makes it fail.
+const SILENCE: Duration = Duration::from_millis(400);
 
 /// A UDP server that answers each datagram with the address it came from, until it is dropped.
 pub struct Echo {
@@ -185,13 +190,23 @@ impl Drop for Echo {
     }
 }
 
-/// The source address that an [`Echo`] at `to` received; `None` if there was no answer.
+/// The source address that an [`Echo`] at `to` received. `None` if the question was rejected, or if
+/// no answer came within [`WAIT_TIMEOUT`].
 pub fn ask(namespace: &TestNamespace, to: &str) -> Option<String> {
+    ask_within(namespace, to, WAIT_TIMEOUT)
+}
+
+/// Whether a question to an [`Echo`] at `to` is rejected or dropped.
+pub fn is_unanswered(namespace: &TestNamespace, to: &str) -> bool {
+    ask_within(namespace, to, SILENCE).is_none()
+}
+
+fn ask_within(namespace: &TestNamespace, to: &str, timeout: Duration) -> Option<String> {
     let to: SocketAddr = to.parse().expect("an address");
     namespace.run(move || {
         let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
         let socket = UdpSocket::bind(any).expect("bind");
-        socket.set_read_timeout(Some(PACKET_TIMEOUT)).expect("a timeout");
+        socket.set_read_timeout(Some(timeout)).expect("a timeout");
         socket.connect(to).ok()?;
         socket.send(b"who am I").ok()?;
         let mut answer = [0; 64];

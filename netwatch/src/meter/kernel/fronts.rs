@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 
 /// Maximum number of immediate retries on a CPU that is counting a packet. A try takes under a
 /// microsecond, and so does a packet.
-const MAX_TRIES: u32 = 10_000;
+pub(super) const MAX_TRIES: u32 = 10_000;
 /// Maximum number of further retries with a pause: with PREEMPT_RT, other work may preempt the
 /// packet for a long time.
 const MAX_TRIES_WITH_PAUSE: u32 = 10_000;
@@ -110,6 +110,8 @@ pub(super) struct Fronts {
     memory: Arc<FrontMemory>,
     source: Arc<dyn MemorySource>,
     growth: GrowthThread,
+    #[cfg(test)]
+    tries: std::sync::atomic::AtomicU32,
 }
 
 impl Fronts {
@@ -123,7 +125,17 @@ impl Fronts {
         let program = program.try_clone().map_err(|cause| Error::os("duplicate", "a file descriptor", cause))?;
         let heads = Region::map(heads, "HEADS", cpus.count() as usize)?;
         let (memory, source) = (Arc::new(memory), Arc::new(OwnMemory));
-        Ok(Self { are_used, cpus, program, heads, memory, source, growth: GrowthThread::of("the fronts") })
+        Ok(Self {
+            are_used,
+            cpus,
+            program,
+            heads,
+            memory,
+            source,
+            growth: GrowthThread::of("the fronts"),
+            #[cfg(test)]
+            tries: std::sync::atomic::AtomicU32::new(0),
+        })
     }
 
     /// Lets another source create further fronts from now on.
@@ -207,6 +219,8 @@ impl Fronts {
     /// Runs `flush` on the CPU. The front of an offline CPU is not used by anything else, so any
     /// CPU may flush it.
     fn run_flush(&self, cpu: u32, group: usize) -> Result<u32> {
+        #[cfg(test)]
+        self.tries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let arguments = [u64::from(cpu), group as u64];
         match sys::run_on_cpu(self.program.as_fd(), &arguments, Some(cpu)) {
             Err(cause) if cause.raw_os_error() == Some(libc::ENXIO) => {
@@ -227,6 +241,12 @@ impl Fronts {
     pub(super) fn in_use(&self) -> Vec<(u32, usize)> {
         let cpus: Vec<u32> = self.memory.created().keys().copied().collect();
         cpus.into_iter().map(|cpu| (cpu, self.memory.taken_groups(cpu).len())).collect()
+    }
+
+    /// How often `flush` was run.
+    #[cfg(test)]
+    pub(super) fn tries(&self) -> u32 {
+        self.tries.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     /// Whether fronts are being added.

@@ -35,6 +35,8 @@ pub struct Keeper {
     /// Something may have changed since the mounts were last checked.
     is_dirty: bool,
     missing_since: Option<Instant>,
+    /// [`MISSING_TIMEOUT`], except in tests.
+    pub(super) missing_timeout: Duration,
 }
 
 /// What [`Keeper::check`] did.
@@ -55,8 +57,15 @@ impl Keeper {
             Error::os("watch", resolv_conf::PATH, errno).hint("raise fs.inotify.max_user_instances")
         })?;
         let watched = HashMap::new();
-        let mut keeper =
-            Self { plan: plan.clone(), inotify, watched, namespace: None, is_dirty: false, missing_since: None };
+        let mut keeper = Self {
+            plan: plan.clone(),
+            inotify,
+            watched,
+            namespace: None,
+            is_dirty: false,
+            missing_since: None,
+            missing_timeout: MISSING_TIMEOUT,
+        };
         keeper.watch_all()?;
         Ok(keeper)
     }
@@ -84,7 +93,7 @@ impl Keeper {
         if self.is_dirty {
             self.watch_all()?;
         }
-        let overdue = self.missing_since.is_some_and(|since| since.elapsed() >= MISSING_TIMEOUT);
+        let overdue = self.missing_since.is_some_and(|since| since.elapsed() >= self.missing_timeout);
         let Some(namespace) = self.namespace.as_ref().filter(|_| self.is_dirty || overdue) else {
             return Ok(KeptMounts { remounted: 0, host_changed });
         };
