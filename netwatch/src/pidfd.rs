@@ -3,6 +3,17 @@
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
+/// Opens a descriptor of the process, which is readable when the process has exited.
+pub fn open(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: the call takes two numbers.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just created this descriptor, and nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
 /// Sends SIGKILL to the process if `is_meant` returns true, as [`signal_if`].
 pub fn kill_if(pid: i32, is_meant: impl FnOnce() -> bool) -> io::Result<()> {
     signal_if(pid, libc::SIGKILL, is_meant).map(drop)
@@ -13,13 +24,10 @@ pub fn kill_if(pid: i32, is_meant: impl FnOnce() -> bool) -> io::Result<()> {
 /// was called. If another process reuses the pid during the check, nothing is sent. Succeeds if
 /// the process has exited.
 pub fn signal_if(pid: i32, signal: i32, is_meant: impl FnOnce() -> bool) -> io::Result<bool> {
-    // SAFETY: the call takes two numbers.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-    if fd < 0 {
-        return ignore_exited(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel has just created this descriptor, and nothing else owns it.
-    let process = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+    let process = match open(pid) {
+        Ok(process) => process,
+        Err(error) => return ignore_exited(error),
+    };
     if !is_meant() {
         return Ok(false);
     }

@@ -5,10 +5,10 @@ use std::io::Write;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 use tokio::io::unix::AsyncFd;
@@ -21,13 +21,11 @@ use super::{LaunchSpec, become_subreaper, process};
 use crate::error::{Error, Result};
 use crate::host::link::HostEndCounters;
 use crate::meter::MemorySource;
+use crate::pidfd;
 use crate::readiness::{Watched, watch};
 
 /// How long a reply may take before netwatch checks whether the guardian is stopped.
 const STOPPED_CHECK_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Pause between two checks whether the guardian has exited.
-const EXIT_POLL_INTERVAL: Duration = Duration::from_micros(200);
 
 /// A guardian that was forked, before there is an event loop.
 #[derive(Debug)]
@@ -229,21 +227,33 @@ impl GuardianClient {
         protocol::send(self.socket.get_ref(), request, &fds)
     }
 
-    /// Lets the guardian exit, with everything undone, and waits for its end.
-    pub fn finish(self) -> Result<()> {
+    /// Lets the guardian exit, with everything undone, and waits for its end. Nothing can be sent
+    /// afterwards.
+    pub async fn finish(&mut self) -> Result<()> {
         let sent = self.send(&GuardianRequest::Finish, None);
-        drop(self.socket);
-        let mut next_check = Instant::now() + STOPPED_CHECK_INTERVAL;
+        // It waits for nothing that netwatch should receive. Fails only if it has exited.
+        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
+        let mut exit = None;
         // ECHILD: it was killed and has been waited for.
         while waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) == Ok(WaitStatus::StillAlive) {
-            thread::sleep(EXIT_POLL_INTERVAL);
-            if Instant::now() >= next_check {
-                revive(self.pid);
-                next_check += STOPPED_CHECK_INTERVAL;
+            let exit = match &exit {
+                Some(exit) => exit,
+                None => exit.insert(watch_exit(self.pid)?),
+            };
+            match timeout(STOPPED_CHECK_INTERVAL, exit.readable()).await {
+                // A debugger has to wait for it first.
+                Ok(ready) => ready.map_err(|error| Error::os("wait for", "the guardian", error))?.clear_ready(),
+                Err(_) => self.revive(),
             }
         }
         sent
     }
+}
+
+/// Becomes readable when the process has exited.
+fn watch_exit(pid: Pid) -> Result<AsyncFd<Watched<OwnedFd>>> {
+    let process = pidfd::open(pid.as_raw()).map_err(|error| Error::os("open", "the guardian process", error))?;
+    watch(process, "the guardian")
 }
 
 /// See [`GuardianClient::revive`]. This process is the parent of the guardian and has not waited

@@ -115,7 +115,7 @@ impl Link {
         inner.push(set_up(1, "lo"));
         inner.extend(end(self.inner_index, INNER_INTERFACE, &subnets, Subnet::target, LINK_LOCAL_TARGET));
         inner.extend(subnets.iter().map(|subnet| add_default_route(self.inner_index, subnet.gateway())));
-        namespace.route().batch(&inner)?;
+        namespace.route()?.batch(&inner)?;
         let mut outer = quiet_host;
         outer.extend(end(self.index, &self.name, &subnets, Subnet::gateway, LINK_LOCAL_GATEWAY));
         self.host.batch(&outer)?;
@@ -129,7 +129,7 @@ impl Link {
             addresses(subnets, Subnet::target, LINK_LOCAL_TARGET),
         );
         ready::wait([
-            LinkEnd { netlink: namespace.route(), index: inner_index, name: INNER_INTERFACE, addresses: inner },
+            LinkEnd { netlink: namespace.route()?, index: inner_index, name: INNER_INTERFACE, addresses: inner },
             LinkEnd { netlink: &mut self.host, index, name: &self.name, addresses: outer },
         ])
     }
@@ -164,19 +164,19 @@ impl Link {
         }
     }
 
-    /// Whether the target's end has left the namespace. The kernel does not remove it with the
-    /// namespace then.
-    pub fn inner_end_is_elsewhere(&self, namespace: &mut Namespace) -> Result<bool> {
-        match namespace.route().batch(&[read_request(self.inner_index, INNER_INTERFACE)]) {
-            Ok(_) => Ok(false),
-            Err(error) if error.errno() == Some(Errno::ENODEV) => Ok(true),
-            Err(error) => Err(error),
-        }
-    }
-
     /// Removes both ends now, instead of leaving that to the kernel when the namespace is removed.
     pub fn delete(mut self) -> Result<()> {
         delete_with(&mut self.host, &self.name).map(drop)
+    }
+}
+
+/// Whether the target's end has left its namespace, where `route` is open. The kernel does not
+/// remove it with the namespace then.
+pub fn inner_end_is_elsewhere(inner_index: u32, route: &mut Netlink) -> Result<bool> {
+    match route.batch(&[read_request(inner_index, INNER_INTERFACE)]) {
+        Ok(_) => Ok(false),
+        Err(error) if error.errno() == Some(Errno::ENODEV) => Ok(true),
+        Err(error) => Err(error),
     }
 }
 
@@ -207,7 +207,7 @@ fn read_counters(name: &str, requests: &[NetlinkRequest]) -> Result<Option<HostE
 /// The counters of the namespace's loopback interface: each packet once as sent and once as
 /// received.
 pub fn loopback_counters(namespace: &mut Namespace) -> Result<HostEndCounters> {
-    let answers = namespace.route().batch(&[read_request(1, "lo")])?;
+    let answers = namespace.route()?.batch(&[read_request(1, "lo")])?;
     let message = answers.into_iter().flatten().next().ok_or_else(|| no_answer("lo"))?;
     counters(&message, "lo")
 }

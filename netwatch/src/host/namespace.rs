@@ -18,7 +18,7 @@ use crate::undo::Journal;
 #[derive(Debug)]
 pub struct Namespace {
     file: File,
-    route: Netlink,
+    route: Option<Netlink>,
     sock_diag: Option<Netlink>,
     name: Option<NamedNamespace>,
 }
@@ -33,12 +33,17 @@ impl Namespace {
         }
         let (file, route, sock_diag) = in_thread(make)??;
         let name = name.map(|name| NamedNamespace::create(name, &file, journal)).transpose()?;
-        Ok(Self { file, route, sock_diag: Some(sock_diag), name })
+        Ok(Self { file, route: Some(route), sock_diag: Some(sock_diag), name })
     }
 
-    /// The rtnetlink socket inside the namespace.
-    pub fn route(&mut self) -> &mut Netlink {
-        &mut self.route
+    /// The rtnetlink socket inside the namespace. Fails if it was taken.
+    pub fn route(&mut self) -> Result<&mut Netlink> {
+        self.route.as_mut().ok_or_else(route_is_taken)
+    }
+
+    /// Takes the rtnetlink socket inside the namespace, for another thread.
+    pub fn take_route(&mut self) -> Result<Netlink> {
+        self.route.take().ok_or_else(route_is_taken)
     }
 
     /// Takes the sock_diag socket inside the namespace, for another thread. `None` if it was taken.
@@ -71,6 +76,10 @@ impl AsFd for Namespace {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
+}
+
+fn route_is_taken() -> Error {
+    Error::other("use", "the rtnetlink socket of the network namespace", "another thread has it")
 }
 
 /// Runs `work` in a thread in a new network namespace, which is removed afterwards: to try what

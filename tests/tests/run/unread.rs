@@ -1,6 +1,6 @@
 //! Output that is not read does not keep a run: signals end it, with the exit code of the command.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, PipeReader, PipeWriter, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
@@ -63,15 +63,38 @@ fn signals_end_a_run_with_a_standard_error_that_is_not_read() {
     assert_eq!(terminate(&mut child), Some(7));
 }
 
-#[test]
-fn signals_end_a_run_with_a_report_that_is_not_read() {
-    let net = internet!();
-    let fifo = net.host.dir().join("fifo");
-    let path = fifo.to_str().expect("a temporary directory has a plain name");
-    net.host.sh(&format!("mkfifo {path}"));
+/// A full named pipe in the directory of the host, and a reader that does not read.
+fn full_fifo(host: &TestHost) -> (String, File) {
+    let fifo = host.dir().join("fifo");
+    let path = fifo.to_str().expect("a temporary directory has a plain name").to_owned();
+    host.sh(&format!("mkfifo {path}"));
     let mut options = OpenOptions::new();
     let mut reader = options.read(true).write(true).custom_flags(libc::O_NONBLOCK).open(&fifo).expect("open the pipe");
     fill(&mut reader);
-    let mut child = start(&net.host, &["-o", path], Stdio::null());
+    (path, reader)
+}
+
+#[test]
+fn signals_end_a_run_with_a_report_that_is_not_read() {
+    let net = internet!();
+    let (path, _reader) = full_fifo(&net.host);
+    let mut child = start(&net.host, &["-o", &path], Stdio::null());
     assert_eq!(terminate(&mut child), Some(7));
+}
+
+#[test]
+fn a_second_signal_ends_a_run_with_a_capture_that_is_not_read() {
+    let net = internet!();
+    let (path, _reader) = full_fifo(&net.host);
+    let script = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.02; done";
+    let mut running = net.host.start(&["-w", &path], &["sh", "-c", script]);
+    running.wait_for_stdout("ready");
+    // The first one ends the command, a later one the wait for the capture.
+    let has_ended = || {
+        running.signal(libc::SIGTERM);
+        !running.is_running()
+    };
+    wait_until(has_ended, || "the end of netwatch".to_owned());
+    let run = running.finish_early();
+    assert!(run.assert_code(7).stderr.contains("cannot finish the capture: interrupted by a signal"), "{run}");
 }

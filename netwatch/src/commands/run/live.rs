@@ -4,10 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread;
 use std::time::Duration;
-
-use tokio::sync::oneshot;
 
 use super::firewall::FirewallState;
 use super::metering::{Conclusion, IsRequired, Metering};
@@ -15,11 +12,12 @@ use super::network::Network;
 use super::notes;
 use super::recording::RecordingPlan;
 use super::signals::SignalStream;
+use super::thread::in_thread;
 use super::watch::Ending;
 use crate::commands::snapshot::SnapshotServer;
 use crate::consumer::events::EventLines;
 use crate::dns::reverse;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::flow::{InterfaceCounters, LinkCounters};
 use crate::guardian::GuardianClient;
 use crate::host::link;
@@ -28,6 +26,7 @@ use crate::meter::unix_now_ns;
 use crate::packets::RunningCapture;
 use crate::report::Report;
 use crate::settings::EventStyle;
+use crate::terminal::print_error;
 
 /// The state of a run while its command runs.
 pub(super) struct Live {
@@ -83,37 +82,57 @@ impl Live {
         signals: &SignalStream<'_>,
         line: &mut GuardianClient,
     ) -> Result<Arc<Report>> {
+        // The end of the command.
+        signals.held().repeats_until();
         self.network.release_mounts();
         let are_empty = self.empty_sockets(drain_timeout, signals).await;
         notes::left_over(ending.left_over).into_iter().for_each(|note| self.metering.note(note));
+        let stopped = self.stop_link(are_empty, line);
+        let (duration, counters) = signals.unless_interrupted("make", "the report", stopped).await?;
+        self.drain_capture(signals).await;
+        let Ending { exit, ended_by, .. } = ending;
+        let conclusion = Conclusion { duration, exit, ended_by, counters };
+        let report = self.metering.conclude(conclusion);
+        let report = signals.unless_interrupted("make", "the report", report).await??;
+        let report = if self.resolve { self.resolved(report, signals).await? } else { report };
+        self.metering.finish_consumers();
+        self.finish_capture(report.clone(), signals).await;
+        Ok(report)
+    }
+
+    /// Sets the link down. Returns the duration of the run, and the final counters of the link.
+    async fn stop_link(&mut self, are_empty: bool, line: &mut GuardianClient) -> (Duration, Option<InterfaceCounters>) {
         let counters = self.read_final_counters(line).await;
         // From here on no packet can move: none is later than the end of the report.
         let duration = Duration::from_nanos(unix_now_ns().saturating_sub(self.started_ns));
         let read = self.read_forwarder().await;
         self.note(read);
         // Sockets that wait for an answer keep the namespace, and with it the link, for minutes.
-        let deleted = match are_empty {
-            true => self.network.delete_moved_link(),
-            false => {
-                let name = self.network.link.name().to_owned();
-                in_thread("link", move || link::delete(&name)).await.flatten().map(drop)
-            }
-        };
+        let deleted = in_thread("link", self.network.link_deletion(are_empty)).await.flatten();
         self.note(deleted);
-        if let Some(capture) = &self.capture {
-            capture.drain().await.notes().into_iter().for_each(|note| self.metering.note(note));
-        }
-        let Ending { exit, ended_by, .. } = ending;
-        let conclusion = Conclusion { duration, exit, ended_by, counters };
-        let report = tokio::select! {
-            report = self.metering.conclude(conclusion) => report?,
-            () = signals.interrupted_again() => {
-                return Err(Error::other("make", "the report", "interrupted by a signal"));
+        (duration, counters)
+    }
+
+    /// Waits until the capture has written every packet. A signal ends the wait and the capture.
+    async fn drain_capture(&mut self, signals: &SignalStream<'_>) {
+        let Some(capture) = &self.capture else { return };
+        match signals.unless_interrupted("finish", "the capture", capture.drain()).await {
+            Ok(summary) => summary.notes().into_iter().for_each(|note| self.metering.note(note)),
+            Err(error) => {
+                self.capture = None;
+                print_error(&error);
+                self.metering.note(format!("the capture is incomplete: {error}"));
             }
-        };
-        let report = if self.resolve { self.resolved(report, signals).await? } else { report };
-        self.metering.finish_consumers();
-        Ok(report)
+        }
+    }
+
+    /// Waits until the capture has completed its file. A signal ends the wait.
+    async fn finish_capture(&mut self, report: Arc<Report>, signals: &SignalStream<'_>) {
+        let Some(capture) = self.capture.take() else { return };
+        let finished = signals.unless_interrupted("finish", "the capture", capture.finish(Some(report))).await;
+        if let Err(error) = finished.flatten() {
+            print_error(&error);
+        }
     }
 
     /// Passes on what the DNS forwarder counted, and its resolvers.
@@ -131,12 +150,8 @@ impl Live {
         if addresses.is_empty() {
             return Ok(report);
         }
-        let names = tokio::select! {
-            names = in_thread("resolve", move || reverse::names(addresses.into_iter())) => names,
-            () = signals.interrupted_again() => {
-                Err(Error::other("look up", "names for --resolve", "interrupted by a signal"))
-            }
-        };
+        let names = in_thread("resolve", move || reverse::names(addresses.into_iter()));
+        let names = signals.unless_interrupted("look up", "names for --resolve", names).await.flatten();
         let names = names.unwrap_or_else(|error| {
             self.metering.note(error.to_string());
             Vec::new()
@@ -179,16 +194,6 @@ impl Live {
             }
         }
     }
-}
-
-/// Runs work that can block in a thread, so that the control loop serves signals and timers
-/// meanwhile.
-async fn in_thread<T: Send + 'static>(name: &'static str, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-    let (done, result) = oneshot::channel();
-    // Fails if a signal ended the wait.
-    let thread = thread::Builder::new().name(name.into()).spawn(move || _ = done.send(work()));
-    thread.map_err(|error| Error::os("start thread", name, error))?;
-    result.await.map_err(|_| Error::other("wait for thread", name, "it panicked"))
 }
 
 pub(super) fn from_link(counters: link::HostEndCounters) -> InterfaceCounters {

@@ -15,6 +15,7 @@ mod recording;
 mod setup;
 mod signals;
 mod teardown;
+mod thread;
 mod trim;
 mod watch;
 
@@ -22,13 +23,15 @@ use crate::terminal::{Output, Show, detach_stderr, end_stderr, print_error, prin
 pub use plan::{Refusal, RunPlan};
 
 use std::sync::{Arc, mpsc};
-use std::thread;
+use std::time::Duration;
 
 use super::undo_steps;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::faults;
-use crate::guardian::{Guardian, GuardianClient, InheritedSignals, LaunchSpec, Reply, ignore_file_size_signal};
+use crate::guardian::{
+    Guardian, GuardianClient, InheritedSignals, LaunchSpec, Reply, ignore_file_size_signal, kill_descendants_of,
+};
 use crate::report::{EndedBy, ExitStatus as RunExit, Report};
 use crate::undo::{Exclusive, Journal, RunDir, UndoCause};
 use metering::Metering;
@@ -36,7 +39,11 @@ use network::ClosingNetwork;
 use setup::Ready;
 use signals::{HeldSignals, SignalStream};
 use teardown::tear_down;
+use thread::in_thread;
 use watch::{ControlLoop, Ending, NotStarted, RunLimits};
+
+/// Time in which every process of a failed run can be killed that does not wait for a device.
+const KILL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The outcome of a run.
 enum RunOutcome {
@@ -155,11 +162,11 @@ async fn in_runtime(
     let mut ready = match set_up {
         Ok(Ok(ready)) => ready,
         Ok(Err(not_started)) => return (Ok(RunOutcome::NotStarted(not_started)), None),
-        Err(error) => return (Err(abandon(line, error).await), None),
+        Err(error) => return (Err(abandon(line, error, signals).await), None),
     };
     let outcome = match watch_command(plan, line, &mut ready, signals).await {
         Ok(outcome) => Ok(outcome),
-        Err(error) => Err(abandon(line, error).await),
+        Err(error) => Err(abandon(line, error, signals).await),
     };
     (outcome, Some((ready.live.network.close(), ready.live.metering)))
 }
@@ -181,21 +188,28 @@ async fn watch_command(
         Err(not_started) => Ok(RunOutcome::NotStarted(not_started)),
         Ok(ending) => {
             let report = ready.live.conclude(ending, arguments.drain_timeout, signals, line).await?;
-            if let Some(capture) = ready.live.capture.take()
-                && let Err(error) = capture.finish(Some(report.clone())).await
-            {
-                print_error(&error);
-            }
             Ok(RunOutcome::Ran(Ran { report, ending }))
         }
     }
 }
 
 /// Kills all processes of a run that failed. Returns the error that made it fail; an error of the
-/// killing itself is not reported.
-async fn abandon(line: &mut GuardianClient, error: Error) -> Error {
-    if kill_all(line).await.is_err() {
-        crate::guardian::kill_descendants_of(nix::unistd::getpid(), None);
+/// killing itself is not reported. A signal ends the wait after [`KILL_TIMEOUT`].
+async fn abandon(line: &mut GuardianClient, error: Error, signals: &SignalStream<'_>) -> Error {
+    let killed = async {
+        match kill_all(line).await {
+            Ok(()) => Ok(()),
+            Err(_) => in_thread("kill", || kill_descendants_of(nix::unistd::getpid(), None)).await,
+        }
+    };
+    let killed = tokio::select! {
+        killed = killed => killed,
+        () = signals.interrupted_after(KILL_TIMEOUT) => {
+            Err(Error::other("end", "the processes of the command", "interrupted by a signal"))
+        }
+    };
+    if let Err(error) = killed {
+        print_error(&error);
     }
     error
 }
@@ -239,7 +253,7 @@ fn write_output(output: Output, show: Show, report: Arc<Report>, signals: &HeldS
     let (done, written) = mpsc::channel();
     // Fails if a signal ended the wait.
     let write = move || _ = done.send(output.write(|out| show.write_file(&report, out)));
-    let thread = thread::Builder::new().name("output".into()).spawn(write);
+    let thread = std::thread::Builder::new().name("output".into()).spawn(write);
     thread.map_err(|error| Error::os("start thread", "output", error))?;
     match signals.wait(&written) {
         Some(written) => written.unwrap_or_else(|_| Err(Error::other("write", "the report", "a thread panicked"))),

@@ -4,8 +4,8 @@
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::thread::{self, JoinHandle};
 
+use super::thread::PendingWork;
 use crate::error::{Error, Result};
 use crate::meter::{ProcessTracer, ProcessTracerConfig};
 use crate::process::Attribution;
@@ -13,7 +13,7 @@ use crate::process::Attribution;
 /// A thread that loads and attaches the programs. The first attachment to a cgroup waits for all
 /// CPUs, about 12 ms, so it happens in parallel with the rest of the set-up.
 pub(super) struct TracerLoading {
-    thread: JoinHandle<Result<ProcessTracer>>,
+    attached: PendingWork<Result<ProcessTracer>>,
 }
 
 impl TracerLoading {
@@ -25,14 +25,12 @@ impl TracerLoading {
             let cgroup = cgroup.ok_or_else(none)?;
             attach(ProcessTracer::load(config)?, &cgroup)
         };
-        let thread = thread::Builder::new().name("processes".into()).spawn(load);
-        thread.map(|thread| Self { thread }).map_err(|error| Error::os("start thread", "processes", error))
+        PendingWork::start("processes", load).map(|attached| Self { attached })
     }
 
     /// Waits until the programs are attached. If that fails, the attribution contains the reason.
-    pub(super) fn finish(self, notes: &mut Vec<String>) -> (Option<ProcessTracer>, Attribution) {
-        let attached = self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        match attached.map_err(|error| error.to_string()) {
+    pub(super) async fn finish(self, notes: &mut Vec<String>) -> (Option<ProcessTracer>, Attribution) {
+        match self.attached.finish().await.flatten().map_err(|error| error.to_string()) {
             Ok(tracer) => {
                 notes.extend(missing_programs(&tracer));
                 (Some(tracer), Attribution::On)

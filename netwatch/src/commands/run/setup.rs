@@ -3,7 +3,6 @@
 
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::thread;
 
 use super::firewall::FirewallState;
 use super::interim::InterimPrinter;
@@ -12,6 +11,7 @@ use super::metering::{Metering, MeteringSpec};
 use super::network::{Network, SetupContext};
 use super::processes::TracerLoading;
 use super::signals::SignalStream;
+use super::thread::PendingWork;
 use super::watch::NotStarted;
 use super::{RunPlan, capture};
 use crate::commands::snapshot::SnapshotServer;
@@ -47,18 +47,16 @@ pub(super) async fn set_up(
     signals: &SignalStream<'_>,
 ) -> Result<Result<Ready, NotStarted>> {
     let config = probe_config(plan);
-    let loading = thread::Builder::new()
-        .name("load".into())
-        .spawn(move || faults::point("probe").and_then(|()| KernelMeter::load(&config)))
-        .map_err(|error| Error::os("start thread", "load", error))?;
+    let load = move || faults::point("probe").and_then(|()| KernelMeter::load(&config));
+    let loading = PendingWork::start("load", load)?;
     let mut notes = Vec::new();
     let context = SetupContext { id: run_dir.id(), dir: run_dir.path(), journal, signals: signals.held() };
     let cgroup = make_cgroup(&context, &mut notes)?;
     let arguments = &plan.settings;
     let what = ProcessTracerConfig { cmdline: !arguments.no_cmdline, failed_calls: arguments.failed_calls };
     let processes = TracerLoading::start(what, cgroup.as_ref().map(Cgroup::path))?;
-    let loaded = || loading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-    let (mut network, mut probe) = Network::set_up(plan, &context, &mut notes, loaded)?;
+    let mut probe = signals.unless_stopped(loading.finish()).await???;
+    let mut network = Network::set_up(plan, &context, &mut notes, &mut probe)?;
     context.signals.step("prepare")?;
     line.prepare(prepare(plan, cgroup.as_ref(), &network), network.namespace.as_fd())?;
     probe.grow_by(line.memory_growth());
@@ -68,25 +66,19 @@ pub(super) async fn set_up(
         say(&network, &probe);
     }
     run_dir.write_card(&card(plan, run_dir, &network, line.pid()))?;
-    let pid = tokio::select! {
-        prepared = wait_until_prepared(line) => match prepared? {
-            Ok(pid) => pid,
-            Err(why) => return Ok(Err(why)),
-        },
-        error = signals.stopped() => return Err(error),
+    let pid = match signals.unless_stopped(wait_until_prepared(line)).await?? {
+        Ok(pid) => pid,
+        Err(why) => return Ok(Err(why)),
     };
     // Before the command's first instruction.
-    let (process_probe, attribution) = processes.finish(&mut notes);
+    let (process_probe, attribution) = signals.unless_stopped(processes.finish(&mut notes)).await?;
     let interface = network.link.name().to_owned();
     let read_counters = Box::new(move || Ok(link::counters_of(&interface)?.map(from_link)));
     let mut meter = LiveMeter::new(probe, process_probe, !plan.settings.no_cmdline, read_counters)?;
     meter.watch_local_sockets(pid);
     let mount_namespace = File::open(format!("/proc/{pid}/ns/mnt"))
         .map_err(|error| Error::os("open", "the command's mount namespace", error))?;
-    tokio::select! {
-        kept = network.keep_mounts(mount_namespace.into()) => kept?,
-        error = signals.stopped() => return Err(error),
-    }
+    signals.unless_stopped(network.keep_mounts(mount_namespace.into())).await??;
     signals.held().go_on()?;
     let config = SessionConfig {
         max_flows: faults::user_flows(MAX_SESSION_FLOWS),
@@ -102,7 +94,8 @@ pub(super) async fn set_up(
     if let Err(error) = &snapshots {
         metering.note(error.to_string());
     }
-    let capture = capture::start(plan, run_dir.id(), &network, &metering, line).await?;
+    let capture = capture::start(plan, run_dir.id(), &network, &metering, line);
+    let capture = signals.unless_stopped(capture).await??;
     let live = Live {
         firewall: FirewallState::new(network.blocked.clone()),
         network,

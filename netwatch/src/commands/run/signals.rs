@@ -3,12 +3,12 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use tokio::io::unix::AsyncFd;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::error::{Error, Result};
 use crate::faults;
@@ -23,7 +23,8 @@ const HANDLED_SIGNALS: [Signal; 6] =
 /// Pause between two checks whether the lock of all runs is still held, before netwatch stops.
 const LOCK_CHECK_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Time in which a signal is regarded as a repetition of the one that ended the command.
+/// Time after the end of the command in which a signal is regarded as a repetition of the one that
+/// ended it.
 const REPEAT_DELAY: Duration = Duration::from_millis(250);
 
 /// Interval at which signals are received while output is awaited.
@@ -55,6 +56,8 @@ pub(super) struct HeldSignals {
     came: Cell<Option<Signal>>,
     /// Received signals that end a process by default.
     endings: Cell<u32>,
+    /// End of the command plus [`REPEAT_DELAY`].
+    repeats_until: Cell<Option<Instant>>,
     /// SIGTSTP has arrived while this process held the lock of all runs.
     has_to_stop: Cell<bool>,
 }
@@ -66,8 +69,9 @@ impl HeldSignals {
         let set = block_signals(&HANDLED_SIGNALS)?;
         let held = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(receive_error)?;
         let ignored = HANDLED_SIGNALS.into_iter().filter(|signal| inherited.ignores(*signal)).collect();
-        let (came, endings, has_to_stop) = (Cell::new(None), Cell::new(0), Cell::new(false));
-        Ok(Self { held: Rc::new(held), ignored, came, endings, has_to_stop })
+        let (came, endings) = (Cell::new(None), Cell::new(0));
+        let (repeats_until, has_to_stop) = (Cell::new(None), Cell::new(false));
+        Ok(Self { held: Rc::new(held), ignored, came, endings, repeats_until, has_to_stop })
     }
 
     /// Called before each step of the set-up: fails if a signal has arrived.
@@ -105,6 +109,15 @@ impl HeldSignals {
         Ok(None)
     }
 
+    /// Until when a signal can repeat the one that ended the command: a terminal or a service
+    /// manager may send that one to netwatch as well, and it must not discard the report. The time
+    /// counts from the first call, after the end of the command or of a failed set-up.
+    pub(super) fn repeats_until(&self) -> Instant {
+        let until = self.repeats_until.get().unwrap_or_else(|| Instant::now() + REPEAT_DELAY);
+        self.repeats_until.set(Some(until));
+        until
+    }
+
     /// Stops netwatch as SIGTSTP does, unless it holds the lock of all runs, whose ends would wait
     /// for it to continue. Returns after SIGCONT.
     fn stop_unless_locked(&self) {
@@ -119,19 +132,18 @@ impl HeldSignals {
 
     /// At the end of a run: waits until output that may not be read is written. `done` then
     /// receives a value, or is disconnected. A signal ends the wait, and so does
-    /// [`LAST_OUTPUT_TIMEOUT`] if there were two before; the result is then `None`. For signals
-    /// that repeat the one that ended the command see [`REPEAT_DELAY`].
+    /// [`LAST_OUTPUT_TIMEOUT`] if there were two before; the result is then `None`. A repetition of
+    /// the signal that ended the command is ignored.
     pub(super) fn wait<T>(&self, done: &Receiver<T>) -> Option<Result<T, RecvError>> {
-        let started = Instant::now();
+        let (started, repeats_until) = (Instant::now(), self.repeats_until());
         loop {
             match done.recv_timeout(WAIT_INTERVAL) {
                 Ok(value) => return Some(Ok(value)),
                 Err(RecvTimeoutError::Disconnected) => return Some(Err(RecvError)),
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            let waited = started.elapsed();
-            let is_interrupted = matches!(self.next_ending(), Ok(Some(_))) && waited > REPEAT_DELAY;
-            if is_interrupted || (self.endings.get() > 1 && waited > LAST_OUTPUT_TIMEOUT) {
+            let is_interrupted = matches!(self.next_ending(), Ok(Some(_))) && Instant::now() >= repeats_until;
+            if is_interrupted || (self.endings.get() > 1 && started.elapsed() > LAST_OUTPUT_TIMEOUT) {
                 return None;
             }
         }
@@ -184,13 +196,45 @@ impl<'a> SignalStream<'a> {
         }
     }
 
-    /// While the run is concluded: waits for a signal that arrives later than the one that ended
-    /// the command. A terminal or a service manager may send that one to netwatch as well, up to
-    /// [`REPEAT_DELAY`] later, and it must not discard the report.
-    pub(super) async fn interrupted_again(&self) {
-        sleep(REPEAT_DELAY).await;
-        while let Ok(Some(_)) = self.held.next_ending() {}
+    /// [`Self::interrupted`], but not before this time. A signal that arrives earlier counts.
+    pub(super) async fn interrupted_after(&self, delay: Duration) {
+        sleep(delay).await;
         self.interrupted().await;
+    }
+
+    /// While the run is concluded: waits for a signal that is no repetition of the one that ended
+    /// the command.
+    pub(super) async fn interrupted_again(&self) {
+        let repeats_until = self.held.repeats_until();
+        loop {
+            self.interrupted().await;
+            if Instant::now() >= repeats_until {
+                return;
+            }
+        }
+    }
+
+    /// Waits for `work` until [`Self::interrupted_again`] returns. The error is that of `operation`
+    /// on `object`.
+    pub(super) async fn unless_interrupted<T>(
+        &self,
+        operation: &'static str,
+        object: &str,
+        work: impl Future<Output = T>,
+    ) -> Result<T> {
+        tokio::select! {
+            biased;
+            value = work => Ok(value),
+            () = self.interrupted_again() => Err(Error::other(operation, object, "interrupted by a signal")),
+        }
+    }
+
+    /// During the set-up: waits for `work` until [`HeldSignals::go_on`] fails.
+    pub(super) async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T> {
+        tokio::select! {
+            value = work => Ok(value),
+            error = self.stopped() => Err(error),
+        }
     }
 
     /// The next signal that the command has not received as well.

@@ -1,14 +1,16 @@
 //! The end of a run: the guardian undoes what the run changed on the host, while the host thread
 //! closes what netwatch holds.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::time::sleep;
 
 use super::network::ClosingNetwork;
 use super::signals::SignalStream;
+use super::thread::in_thread;
 use crate::commands::undo_steps;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::guardian::GuardianClient;
 use crate::terminal::print_message;
 use crate::undo::{Exclusive, RunDir, UndoCause};
@@ -41,18 +43,16 @@ pub(super) async fn tear_down(
         }
         undone
     };
-    let interrupted = async {
-        sleep(INTERRUPT_DELAY).await;
-        signals.interrupted().await;
-    };
+    let mut interrupted = pin!(signals.interrupted_after(INTERRUPT_DELAY));
     let undone = tokio::select! {
-        undone = undo => Some(undone),
-        () = interrupted => None,
+        undone = undo => undone,
+        () = &mut interrupted => return leave_to_guardian(&guardian, network.as_ref()),
     };
-    match undone {
-        Some(undone) => undone.and(guardian.finish()),
-        None => leave_to_guardian(&guardian, network.as_ref()),
-    }
+    let finished = tokio::select! {
+        finished = guardian.finish() => finished,
+        () = interrupted => Err(Error::other("wait for", "the guardian", "interrupted by a signal")),
+    };
+    undone.and(finished)
 }
 
 async fn undo_without_guardian(run_dir: &RunDir) -> Result<()> {
@@ -62,7 +62,8 @@ async fn undo_without_guardian(run_dir: &RunDir) -> Result<()> {
             None => sleep(LOCK_INTERVAL).await,
         }
     };
-    undo_steps().undo_run(run_dir.path(), UndoCause::Ended, &held)
+    let path = run_dir.path().to_owned();
+    in_thread("undo", move || undo_steps().undo_run(&path, UndoCause::Ended, &held)).await.flatten()
 }
 
 /// The guardian receives the nftables table, because forwarding must be switched back before the

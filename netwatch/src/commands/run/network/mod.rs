@@ -71,23 +71,22 @@ impl SetupContext<'_> {
 }
 
 impl Network {
-    /// Sets everything up, in the order of ARCHITECTURE.md. After a failure the journal is undone.
-    /// `probe` waits until the classifier is loaded.
+    /// Sets everything up, in the order of ARCHITECTURE.md, with the loaded classifier. After a
+    /// failure the journal is undone.
     pub(super) fn set_up(
         plan: &RunPlan,
         context: &SetupContext<'_>,
         notes: &mut Vec<String>,
-        probe: impl FnOnce() -> Result<KernelMeter>,
-    ) -> Result<(Self, KernelMeter)> {
+        probe: &mut KernelMeter,
+    ) -> Result<Self> {
         let ports = reserve(&plan.publish)?;
         context.signals.step("subnet")?;
-        let mut probe = probe()?;
         let held = context.lock()?;
         let plan = NetworkPlan::resolve(plan, context.id, context.dir, &held)?;
         if !plan.has_uplink() {
             warn(notes::NO_UPLINK, notes);
         }
-        let (namespace, link) = make_link(&plan, context, &mut probe)?;
+        let (namespace, link) = make_link(&plan, context, probe)?;
         drop(held);
         context.signals.step("dns")?;
         let gateway = plan.gateways()[0];
@@ -112,7 +111,7 @@ impl Network {
         let dns = forwarder.start(plan.upstream())?;
         write_resolv_conf(&plan, context, &namespace, &dns.status().render(gateway))?;
         let keeper = Some(Keeper::watch(&plan.mounts)?);
-        Ok((Self { plan, link, namespace, firewall, blocked, host, changes, dns, keeper, _ports: ports }, probe))
+        Ok(Self { plan, link, namespace, firewall, blocked, host, changes, dns, keeper, _ports: ports })
     }
 
     /// The target's addresses.
@@ -147,14 +146,20 @@ impl Network {
         self.host.release_mounts();
     }
 
-    /// Removes the link if the target has moved its end to another namespace.
-    pub(super) fn delete_moved_link(&mut self) -> Result<()> {
-        if self.link.inner_end_is_elsewhere(&mut self.namespace)? { self.delete_link() } else { Ok(()) }
-    }
-
-    /// Removes the link now, instead of leaving that to the kernel.
-    fn delete_link(&self) -> Result<()> {
-        link::delete(self.link.name()).map(drop)
+    /// A function that removes the link now, instead of leaving that to the kernel. For another
+    /// thread, because it can wait for the kernel. `if_moved`: only if the target has moved its end
+    /// to another namespace.
+    pub(super) fn link_deletion(&mut self, if_moved: bool) -> impl FnOnce() -> Result<()> + Send + 'static {
+        let (name, inner_index) = (self.link.name().to_owned(), self.link.inner_index());
+        let route = if_moved.then(|| self.namespace.take_route());
+        move || {
+            if let Some(route) = route
+                && !link::inner_end_is_elsewhere(inner_index, &mut route?)?
+            {
+                return Ok(());
+            }
+            link::delete(&name).map(drop)
+        }
     }
 
     /// Closes everything: the host thread in the background, the rest at once.
