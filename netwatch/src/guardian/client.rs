@@ -181,7 +181,7 @@ impl GuardianClient {
     }
 
     /// Waits for the first reply that `select` accepts. It returns the others, which are kept for
-    /// [`Self::reply`].
+    /// [`Self::reply`]. Fails if a request is refused.
     pub async fn await_reply<T>(&mut self, mut select: impl FnMut(Reply) -> Result<T, Reply>) -> Result<Option<T>> {
         for _ in 0..self.early.len() {
             match self.early.pop_front().map(&mut select) {
@@ -195,7 +195,11 @@ impl GuardianClient {
                 self.revive();
                 continue;
             };
-            match received?.map(&mut select) {
+            let received = match received? {
+                Some(Reply::Refused(error)) => return Err(error),
+                received => received,
+            };
+            match received.map(&mut select) {
                 Some(Ok(value)) => return Ok(Some(value)),
                 Some(Err(other)) => self.early.push_back(other),
                 None => return Ok(None),

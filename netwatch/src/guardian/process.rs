@@ -2,9 +2,11 @@
 //! after netwatch.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -31,6 +33,8 @@ use crate::undo::{Exclusive, Journal, UndoCause};
 const TERM_TIMEOUT: Duration = Duration::from_millis(400);
 /// Pause between two checks of the processes that are being ended, milliseconds.
 const KILL_INTERVAL_MS: u8 = 5;
+/// Time to print the error that ends the guardian.
+const PRINT_TIMEOUT: Duration = Duration::from_secs(1);
 /// The process name in `ps`, `top` and `pkill`: not `netwatch`, so that `pkill netwatch` leaves the
 /// guardian to clean up.
 pub(super) const NAME: &std::ffi::CStr = c"nw-guardian";
@@ -40,12 +44,24 @@ pub(super) fn run(socket: OwnedFd, growth: GrowthServer, spec: LaunchSpec) -> ! 
     let code = match GuardianLoop::new(socket, growth, spec).and_then(GuardianLoop::run) {
         Ok(()) => 0,
         Err(error) => {
-            eprintln!("netwatch: guardian: {error}");
+            print_last(error);
             125
         }
     };
     // SAFETY: ends this process without running destructors of state that it shares with netwatch.
     unsafe { libc::_exit(code) }
+}
+
+/// Prints the error that ends the guardian. In a thread, because standard error can be a pipe that
+/// is not read: the error is lost then.
+fn print_last(error: Error) {
+    let (done, printed) = mpsc::channel();
+    // Without a thread the error is lost.
+    let _ = thread::Builder::new().name("message".into()).spawn(move || {
+        let _ = writeln!(io::stderr(), "netwatch: guardian: {error}");
+        let _ = done.send(());
+    });
+    let _is_printed = printed.recv_timeout(PRINT_TIMEOUT);
 }
 
 struct GuardianLoop {
@@ -162,7 +178,7 @@ impl GuardianLoop {
 
     fn serve(&mut self, request: GuardianRequest, fd: Option<OwnedFd>) {
         if let Err(error) = request.check(&self.spec.run, fd.is_some()) {
-            return self.refuse(&request, &error);
+            return self.refuse(&request, error);
         }
         match (request, fd) {
             (GuardianRequest::Prepare(prepare), Some(netns)) => match self.fork_target(&prepare, netns) {
@@ -172,7 +188,7 @@ impl GuardianLoop {
                     self.firewall = Some(prepare.firewall);
                     self.is_childless = false;
                 }
-                Err(error) => self.refuse(&GuardianRequest::Prepare(prepare), &error),
+                Err(error) => self.refuse(&GuardianRequest::Prepare(prepare), error),
             },
             (GuardianRequest::Go, _) => self.go(),
             (GuardianRequest::Signal(number), _) => self.signal(number),
@@ -198,11 +214,11 @@ impl GuardianLoop {
 
     /// A run whose target cannot be prepared fails with this error; for other verbs it is a defect
     /// of netwatch.
-    fn refuse(&self, request: &GuardianRequest, error: &Error) {
-        match request {
-            GuardianRequest::Prepare(_) => self.send(&Reply::NotStarted { message: error.to_string(), code: 125 }),
-            _ => eprintln!("netwatch: guardian: {error}"),
-        }
+    fn refuse(&self, request: &GuardianRequest, error: Error) {
+        self.send(&match request {
+            GuardianRequest::Prepare(_) => Reply::NotStarted { message: error.to_string(), code: 125 },
+            _ => Reply::Refused(error),
+        });
     }
 
     /// A second capture replaces the first.

@@ -175,6 +175,8 @@ pub enum Reply {
     CaptureStarted(Result<()>),
     /// The run was undone.
     Undone(Result<()>),
+    /// A request was refused; one for [`GuardianRequest::Prepare`] is [`Reply::NotStarted`].
+    Refused(Error),
 }
 
 /// Most descriptors that a message carries: a ring and its counters.

@@ -31,6 +31,11 @@ pub(crate) fn print_message(message: &str) {
     print_on_stderr(move |out| out.write_all(line.as_bytes()));
 }
 
+/// Prints a text, made when it is written, on standard error. Failure is ignored.
+pub(crate) fn print_text(text: impl FnOnce() -> String + Send + 'static) {
+    print_on_stderr(move |out| out.write_all(text().as_bytes()));
+}
+
 /// Writes to standard error while [`detach_stderr`] is in effect.
 static STDERR_WRITER: Mutex<Option<Writer>> = Mutex::new(None);
 

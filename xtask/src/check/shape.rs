@@ -24,7 +24,6 @@ const SMALL_FILES: &[(&str, &str)] = &[
     ("netwatch-ebpf/src/stat.rs", "the access to one map"),
     ("netwatch/src/commands/export.rs", "one subcommand, one file"),
     ("netwatch/src/commands/ports.rs", "one subcommand, one file"),
-    ("netwatch/src/commands/run/log.rs", "the logger of one library interface"),
     ("netwatch/src/export/csv.rs", "one format, one file"),
     ("netwatch/src/export/series.rs", "one table, one file"),
     ("netwatch/src/host/undo_steps.rs", "the registry, apart from the modules it lists"),

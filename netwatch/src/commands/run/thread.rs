@@ -36,3 +36,18 @@ pub(super) async fn in_thread<T: Send + 'static>(
 ) -> Result<T> {
     PendingWork::start(name, work)?.finish().await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn returns_the_result_or_reports_a_panic() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(async {
+            assert_eq!(in_thread("adds", || 1 + 1).await.expect("a result"), 2);
+            let error = in_thread("panics", || panic!("expected")).await.map(|()| ()).expect_err("no result");
+            assert_eq!(error.to_string(), "cannot wait for thread panics: it panicked");
+        });
+    }
+}

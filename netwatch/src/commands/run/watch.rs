@@ -141,6 +141,7 @@ impl<'a> ControlLoop<'a> {
                 | Reply::CaptureStarted(_)
                 | Reply::Undone(_),
             ) => {}
+            Some(Reply::Refused(error)) => self.live.note(Err(error)),
             Some(Reply::FirewallRepaired(repaired)) => self.note_firewall(repaired),
             Some(Reply::ResolverWritten(written)) => self.live.note(written),
             Some(Reply::Started) => self.live.begin_recording(),
