@@ -29,12 +29,16 @@ pub(crate) const STEPS: [&str; 16] = [
 #[cfg(feature = "faults")]
 const LATER_STEPS: [&str; 1] = ["grow"];
 
-/// Fails if NETWATCH_FAULT names this step.
+/// Fails if NETWATCH_FAULT names this step. A later step may be repeated, so each failure of it is
+/// printed.
 #[cfg(feature = "faults")]
 pub(crate) fn point(step: &str) -> Result<()> {
     debug_assert!(STEPS.contains(&step) || LATER_STEPS.contains(&step));
     match std::env::var("NETWATCH_FAULT") {
         Ok(fault) if fault == step => {
+            if LATER_STEPS.contains(&step) {
+                eprintln!("NETWATCH_FAULT: {step}");
+            }
             Err(crate::error::Error::other("complete step", step, "NETWATCH_FAULT makes it fail"))
         }
         Ok(fault) => signal(&fault, step),

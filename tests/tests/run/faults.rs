@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use netwatch_tests::{StartOptions, addresses::*, internet, report, skip};
+use netwatch_tests::{StartOptions, addresses::*, internet, report, skip, wait_until};
 
 use crate::TRAFFIC;
 
@@ -34,10 +34,15 @@ fn a_flow_table_that_cannot_grow_is_reported_once_and_every_packet_is_counted() 
     if !net.host.use_faulty_binary() {
         return skip("there is no netwatch built with the feature `faults`: run `cargo xtask test`");
     }
-    // Longer than the interval at which netwatch tries again.
-    let script = format!("{TRAFFIC} flows {APP_V4}:{ECHO} 60000 100; sleep 2.2");
+    let gate = net.host.gate();
+    let script = format!("{TRAFFIC} flows {APP_V4}:{ECHO} 60000 100; {}", gate.wait());
     let options = StartOptions { limit: Duration::from_secs(300), ..StartOptions::env(&[("NETWATCH_FAULT", "grow")]) };
-    let run = net.host.run_with(options, &[], &["sh", "-c", &script]);
+    let running = net.host.start_with(options, &[], &["sh", "-c", &script]);
+    // The third growth starts after the error of the second one was handled.
+    let has_tried_again = || running.stderr().matches("NETWATCH_FAULT: grow").count() >= 3;
+    wait_until(has_tried_again, || format!("three growths: {}", running.stderr()));
+    gate.open();
+    let run = running.finish();
     let document = run.assert_ok().report();
     assert!(report::number(document, "lost.table_full") > 0, "{run}");
     let notes = report::list(document, "notes").iter();
