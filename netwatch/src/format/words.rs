@@ -47,7 +47,9 @@ fn bare_target(attempt: &Attempt) -> String {
 /// Why an attempt failed.
 pub(super) fn cause(attempt: &Attempt) -> String {
     match &attempt.cause {
-        AttemptCause::Unanswered => format!("no answer ({})", with_plain_spaces(plural(attempt.tries, "try", "tries"))),
+        AttemptCause::Unanswered => {
+            format!("no answer ({})", with_plain_spaces(plural(attempt.packets, "SYN", "SYNs")))
+        }
         AttemptCause::Refused => "refused".to_owned(),
         AttemptCause::Reset => "reset during the handshake".to_owned(),
         AttemptCause::Icmp(error) => format!("unreachable (ICMP type {}, code {})", error.kind, error.code),

@@ -263,7 +263,7 @@ fn watch_exit(pid: Pid) -> Result<AsyncFd<Watched<OwnedFd>>> {
 /// See [`GuardianClient::revive`]. This process is the parent of the guardian and has not waited
 /// for it, so the pid is its own.
 fn revive(guardian: Pid) {
-    match stopped::of(guardian) {
+    match stopped::stopped_by(guardian) {
         Some(StoppedBy::Signal) => {
             let _ = kill(guardian, Signal::SIGCONT);
             report("the guardian of the run was stopped; netwatch lets it continue");
@@ -278,7 +278,7 @@ fn revive(guardian: Pid) {
 
 /// On a thread of its own, because standard error may be a pipe that is not read.
 fn report(message: &'static str) {
-    // Without a thread the message is lost, and the run goes on.
+    // Without a thread the message is lost, and the run continues.
     let _ = thread::Builder::new().name("message".into()).spawn(move || {
         let _ = writeln!(std::io::stderr(), "netwatch: {message}");
     });

@@ -25,7 +25,7 @@ const MAX_STOP_SEARCHES: usize = 16;
 
 /// All descendants of `ancestor`, by the parent field of /proc/PID/stat. Orphans of a subreaper's
 /// descendants are its children.
-fn of(ancestor: Pid) -> Vec<Pid> {
+fn descendants_of(ancestor: Pid) -> Vec<Pid> {
     if ancestor == getpid() && !has_child() {
         return Vec::new();
     }
@@ -85,7 +85,7 @@ fn parent(pid: i32) -> Option<i32> {
 
 /// Sends `signal` to every descendant of `ancestor`; returns their number.
 pub(super) fn signal_all(ancestor: Pid, signal: Signal) -> usize {
-    let found = of(ancestor);
+    let found = descendants_of(ancestor);
     found.iter().for_each(|pid| send(*pid, ancestor, signal));
     found.len()
 }
@@ -110,7 +110,7 @@ pub(super) fn kill_round(ancestor: Pid, cgroup: Option<&Path>) -> usize {
 fn stop_all(ancestor: Pid) {
     let mut stopped = HashSet::new();
     for _ in 0..MAX_STOP_SEARCHES {
-        let new: Vec<Pid> = of(ancestor).into_iter().filter(|pid| stopped.insert(*pid)).collect();
+        let new: Vec<Pid> = descendants_of(ancestor).into_iter().filter(|pid| stopped.insert(*pid)).collect();
         if new.is_empty() {
             return;
         }
@@ -165,7 +165,7 @@ mod tests {
         let mut stranger = Command::new("sleep").arg("60").spawn().unwrap();
         let mut child = Command::new("sh").args(["-c", "sleep 60 & echo; wait"]).spawn().unwrap();
         let pid = Pid::from_raw(child.id() as i32);
-        while of(pid).is_empty() {
+        while descendants_of(pid).is_empty() {
             thread::yield_now();
         }
         send(Pid::from_raw(stranger.id() as i32), pid, Signal::SIGKILL);

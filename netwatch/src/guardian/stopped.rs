@@ -22,7 +22,7 @@ pub(super) enum StoppedBy {
 }
 
 /// What has stopped this process; `None` if it is not stopped.
-pub(super) fn of(pid: Pid) -> Option<StoppedBy> {
+pub(super) fn stopped_by(pid: Pid) -> Option<StoppedBy> {
     match ProcStat::of(pid.as_raw().cast_unsigned())?.state {
         'T' => Some(StoppedBy::Signal),
         't' => Some(StoppedBy::Debugger),
@@ -44,5 +44,5 @@ fn is_stopped_guardian(pid: Pid, lock: &Path) -> bool {
         ProcStat::of(pid.as_raw().cast_unsigned()).is_some_and(|stat| stat.comm.as_bytes() == NAME.to_bytes());
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     let mut files = descriptors.filter_map(|descriptor| fs::read_link(descriptor.path()).ok());
-    of(pid) == Some(StoppedBy::Signal) && is_guardian && files.any(|file| file == lock)
+    stopped_by(pid) == Some(StoppedBy::Signal) && is_guardian && files.any(|file| file == lock)
 }

@@ -188,7 +188,7 @@ fn attempt(entry: AttemptObject, numbers: &Numbers) -> Result<Attempt, ImportErr
         first_ns,
         last_ns: first_ns.saturating_add(entry.duration_ns),
         count: entry.count,
-        tries: entry.packets,
+        packets: entry.packets,
         target,
         protocol: entry.protocol.as_deref().map(protocol).transpose()?,
         cause,

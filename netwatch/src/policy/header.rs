@@ -96,7 +96,7 @@ pub(super) fn table_notes(requirements: &Requirements, options: &RuleOptions, ro
     }
     if rows.iter().any(|row| !row.is_required) {
         notes.push(
-            "\"tried\": every attempt failed in these runs, so that they do not show whether it is required."
+            "\"attempted\": every attempt failed in these runs, so that they do not show whether it is required."
                 .to_owned(),
         );
     }

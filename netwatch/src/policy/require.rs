@@ -294,7 +294,7 @@ fn gaps(report: &Report) -> Vec<String> {
         gaps.push(format!("{id}: the run had no IPv6, so that IPv6 addresses are not listed"));
     }
     let at_once = failed_at_once(report);
-    gaps.extend(at_once.iter().take(MAX_FAILED_AT_ONCE).map(|tried| format!("{id}: {tried}")));
+    gaps.extend(at_once.iter().take(MAX_FAILED_AT_ONCE).map(|failed| format!("{id}: {failed}")));
     let more = at_once.len().saturating_sub(MAX_FAILED_AT_ONCE);
     if more > 0 {
         gaps.push(format!("{id}: {more} more addresses failed at once"));

@@ -48,9 +48,9 @@ impl Row {
         if self.is_required && !address.is_used { " (not used)" } else { "" }
     }
 
-    /// `required`, or `tried`.
+    /// `required`, or `attempted`.
     pub fn need(&self) -> &'static str {
-        if self.is_required { "required" } else { "tried" }
+        if self.is_required { "required" } else { "attempted" }
     }
 
     pub fn programs(&self) -> String {
@@ -58,7 +58,7 @@ impl Row {
     }
 }
 
-/// Every requirement: what is required before what was only tried, outbound before inbound.
+/// Every requirement: what is required before what was only attempted, outbound before inbound.
 pub(super) fn rows(requirements: &Requirements, options: &RuleOptions) -> Vec<Row> {
     let mut rows: Vec<Row> = requirements.dns.then(|| resolvers(options)).into_iter().collect();
     let out = requirements.of_direction(Direction::Egress).chain(&requirements.groups);

@@ -72,13 +72,13 @@ pub struct Attempt {
     /// Number of attempts.
     pub count: u64,
     /// Packets sent for them where that number differs: SYNs, retransmissions included.
-    pub tries: u64,
+    pub packets: u64,
     /// What they were to reach.
     pub target: AttemptTarget,
     /// `None` for local sockets.
     pub protocol: Option<Protocol>,
     /// Why they failed.
     pub cause: AttemptCause,
-    /// The process that tried; `None` if it is not known.
+    /// The process that made the attempt; `None` if it is not known.
     pub process: Option<ProcessId>,
 }

@@ -340,7 +340,7 @@ pub(super) fn attempts(db: &Connection, ids: &ProcessIds) -> Result<Vec<Attempt>
             first_ns: row.take()?,
             last_ns: row.take()?,
             count: row.take::<Count>()?.into(),
-            tries: row.take::<Count>()?.into(),
+            packets: row.take::<Count>()?.into(),
             target: target(row)?,
             protocol: row.take()?,
             cause: cause(row)?,

@@ -365,7 +365,7 @@ pub fn replace_attempts(db: &Connection, attempts: &[Attempt], numbers: ProcessN
             &attempt.first_ns,
             &attempt.last_ns,
             &attempt.count,
-            &attempt.tries,
+            &attempt.packets,
             &kind,
             &target,
             &target_type,

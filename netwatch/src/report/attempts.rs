@@ -72,7 +72,7 @@ pub(super) fn add(sum: &mut Attempt, other: &Attempt) {
     sum.first_ns = sum.first_ns.min(other.first_ns);
     sum.last_ns = sum.last_ns.max(other.last_ns);
     sum.count += other.count;
-    sum.tries += other.tries;
+    sum.packets += other.packets;
 }
 
 /// Failed attempts that the packets of a flow show, if the target opened it.
@@ -82,11 +82,11 @@ pub(super) fn of_flow(known: &ReportFlow) -> Vec<Attempt> {
     if failed.attempts() == 0 || flow.opened_by == Direction::Ingress {
         return Vec::new();
     }
-    let attempt = |count, tries, cause| Attempt {
+    let attempt = |count, packets, cause| Attempt {
         first_ns: flow.first_seen_ns,
         last_ns: flow.last_seen_ns,
         count,
-        tries,
+        packets,
         target: AttemptTarget::Address((flow.key.remote.addr, flow.key.remote.port).into()),
         protocol: Some(Protocol(flow.key.protocol)),
         cause,
@@ -143,7 +143,7 @@ fn of_lookup(lookup: &Lookup, querier: Option<ProcessId>) -> Vec<Attempt> {
         first_ns: lookup.first_seen_ns,
         last_ns: lookup.first_seen_ns,
         count,
-        tries: count,
+        packets: count,
         target: AttemptTarget::Name(lookup.question.name.to_string(), lookup.question.kind.to_string()),
         protocol: None,
         cause: AttemptCause::Dns(cause),
@@ -195,7 +195,7 @@ mod tests {
             first_ns: 2,
             last_ns: 2,
             count: 1,
-            tries: 0,
+            packets: 0,
             target: AttemptTarget::Address(([198, 51, 100, 2], port).into()),
             protocol: Some(Protocol(UDP)),
             cause: AttemptCause::Errno(errno),

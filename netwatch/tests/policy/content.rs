@@ -260,7 +260,7 @@ fn the_header_lists_attempts_that_failed_before_a_packet_was_sent() {
         first_ns: 0,
         last_ns: 0,
         count: 1,
-        tries: 1,
+        packets: 1,
         target: AttemptTarget::Address(target.parse().expect("an end")),
         protocol: Some(Protocol::TCP),
         cause,

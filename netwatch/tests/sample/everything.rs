@@ -153,7 +153,7 @@ fn attempts() -> Vec<Attempt> {
         first_ns: START_NS + at as u64,
         last_ns: START_NS + 10,
         count: 2,
-        tries: 3,
+        packets: 3,
         target: targets[at % targets.len()].clone(),
         protocol: (at % 2 == 0).then_some(Protocol::TCP),
         cause,

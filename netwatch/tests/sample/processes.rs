@@ -79,7 +79,7 @@ pub fn attempts() -> Vec<Attempt> {
         first_ns: START_NS + 2_000_000,
         last_ns: START_NS + 3_000_000,
         count: 2,
-        tries: 0,
+        packets: 0,
         target,
         protocol,
         cause,

@@ -103,7 +103,7 @@ fn attempts() -> Vec<Attempt> {
         first_ns: at(300),
         last_ns: at(700),
         count: 3,
-        tries: 3,
+        packets: 3,
         target: AttemptTarget::Address((v6(0x99), 443).into()),
         protocol: Some(Protocol::TCP),
         cause: AttemptCause::Errno(101),

@@ -16,7 +16,7 @@ fn a_command_is_run_first_and_standard_output_holds_the_list_only() {
     let row =
         |start: &[&str]| rows.iter().find(|row| row.starts_with(start)).unwrap_or_else(|| panic!("{run}")).clone();
     row(&["outbound", "tcp", "80", "app.example", "HTTP", "required", "curl"]);
-    row(&["outbound", "tcp", "81", "app.example", "tried:", "2", "refused", "curl"]);
+    row(&["outbound", "tcp", "81", "app.example", "attempted:", "2", "refused", "curl"]);
     for address in ["203.0.113.10", "2001:db8:1::10"] {
         assert!(run.stdout.contains(address), "{address}: {run}");
     }

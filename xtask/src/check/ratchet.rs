@@ -5,7 +5,7 @@ use super::help::long_helps;
 use super::prose::{MarkdownFile, banned_words, long_lines};
 use super::shape::small_files;
 use super::sources::SourceFile;
-use super::types::duplicates;
+use super::types::{duplicates, used_as_words};
 
 /// A rule and everything that breaks it.
 struct RatchetRule {
@@ -22,6 +22,7 @@ pub fn check(sources: &[SourceFile], documents: &[MarkdownFile], list: bool) -> 
         RatchetRule { name: "banned words", max: 0, found: banned_words(sources, documents) },
         RatchetRule { name: "long help texts", max: 0, found: long_helps(sources) },
         RatchetRule { name: "duplicate type names", max: 0, found: duplicates(sources) },
+        RatchetRule { name: "type names as words", max: 0, found: used_as_words(sources) },
         RatchetRule { name: "small files", max: 0, found: small_files(sources) },
     ];
     if list {

@@ -260,7 +260,7 @@ fn json_attempt<'a>(processes: &Processes, names: &AttemptNames<'a>, attempt: &'
         icmp_error: if let AttemptCause::Icmp(error) = attempt.cause { Some(error.into()) } else { None },
         response_code: if let AttemptCause::Dns(code) = &attempt.cause { Some(code) } else { None },
         count: attempt.count,
-        packets: attempt.tries,
+        packets: attempt.packets,
         first_seen: rfc3339(attempt.first_ns),
         duration_ns: attempt.last_ns.saturating_sub(attempt.first_ns),
         process: attempt.process.and_then(|id| number(processes, id)),

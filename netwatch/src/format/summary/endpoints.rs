@@ -184,12 +184,12 @@ fn row(item: &EndpointRow, side_by_side: bool) -> GridRow {
     GridRow { cells, style: item.style, aside, below: failure(&item.failed) }
 }
 
-/// `failed: 1 refused, 1 unanswered (4 tries)`, or nothing.
+/// `failed: 1 refused, 1 unanswered (4 SYNs)`, or nothing.
 pub(super) fn failure(failed: &FailedAttempts) -> String {
-    let tries = plural(failed.unanswered_tries, "try", "tries");
+    let syns = plural(failed.unanswered_tries, "SYN", "SYNs");
     let kinds = [
         (failed.refused, "refused".to_owned()),
-        (failed.unanswered, format!("unanswered ({tries})")),
+        (failed.unanswered, format!("unanswered ({syns})")),
         (failed.reset, "reset during the handshake".to_owned()),
         (failed.unreachable, "unreachable (ICMP)".to_owned()),
     ];

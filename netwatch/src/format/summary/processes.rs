@@ -99,7 +99,7 @@ fn attempts(report: &Report) -> String {
     lines.join("\n")
 }
 
-/// `198.51.100.99:8443 tcp: unanswered, 4 tries (curl)`.
+/// `198.51.100.99:8443 tcp: unanswered, 4 SYNs (curl)`.
 fn attempt(report: &Report, attempt: &Attempt) -> String {
     let target = match &attempt.target {
         AttemptTarget::Address(address) if address.port() == 0 => address.ip().to_string(),
@@ -108,13 +108,13 @@ fn attempt(report: &Report, attempt: &Attempt) -> String {
         AttemptTarget::LocalSocket(path) => escape(path).into_owned(),
     };
     let protocol = attempt.protocol.map(|protocol| format!(" {protocol}")).unwrap_or_default();
-    let tries = match attempt.cause {
-        AttemptCause::Unanswered => format!(", {}", plural(attempt.tries, "try", "tries")),
+    let repeated = match attempt.cause {
+        AttemptCause::Unanswered => format!(", {}", plural(attempt.packets, "SYN", "SYNs")),
         _ if attempt.count > 1 => format!(", {} times", count(attempt.count)),
         _ => String::new(),
     };
     let process = attempt.process.map(|id| format!(" ({})", comm(report, id))).unwrap_or_default();
-    together(&format!("{target}{protocol}: {}{tries}{process}", cause(&attempt.cause)))
+    together(&format!("{target}{protocol}: {}{repeated}{process}", cause(&attempt.cause)))
 }
 
 fn cause(cause: &AttemptCause) -> String {

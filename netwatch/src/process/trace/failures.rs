@@ -7,7 +7,7 @@ use super::limits::HashMap;
 use crate::flow::Protocol;
 use crate::process::{AttemptCause, AttemptTarget, ProcessNumber, SocketOperation};
 
-/// What was tried by which process, and why it failed.
+/// A failed attempt of a process, and its cause.
 pub(super) type FailureKey = (AttemptTarget, Option<Protocol>, AttemptCause, Option<ProcessNumber>);
 
 /// Number and times of attempts.

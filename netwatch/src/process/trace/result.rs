@@ -145,7 +145,7 @@ impl Trace {
         let attempt = |(key, times): (&FailureKey, &AttemptTimes)| {
             let (target, protocol, cause, number) = key.clone();
             let AttemptTimes { first_ns, last_ns, count } = *times;
-            (number, Attempt { first_ns, last_ns, count, tries: 0, target, protocol, cause, process: None })
+            (number, Attempt { first_ns, last_ns, count, packets: 0, target, protocol, cause, process: None })
         };
         let may_be_a_flow = |attempt: &Attempt| match attempt.target {
             AttemptTarget::Address(address) if attempt.cause == AttemptCause::NoPacket => {
@@ -172,7 +172,7 @@ impl Trace {
                 first_ns: connects.first_ns,
                 last_ns: connects.last_ns,
                 count: connects.count,
-                tries: 0,
+                packets: 0,
                 target: AttemptTarget::Address(connects.address),
                 protocol: Some(Protocol::TCP),
                 cause: errno.map_or(AttemptCause::NoPacket, AttemptCause::Errno),
