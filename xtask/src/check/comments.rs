@@ -36,7 +36,7 @@ struct PassageReader<'a> {
 }
 
 impl<'a> PassageReader<'a> {
-    /// Goes on by this many bytes, and returns them.
+    /// Skips this many bytes, and returns them.
     fn take(&mut self, bytes: usize) -> &'a str {
         let (taken, rest) = self.rest.split_at(bytes.min(self.rest.len()));
         self.line += taken.matches('\n').count();

@@ -1,5 +1,5 @@
-//! Type names are unique in the workspace: one name, one concept. Comments contain them in backticks
-//! only: elsewhere, a sentence has the word of the field.
+//! Type names are unique in the workspace: one name, one concept. Comments contain them in
+//! backticks only: elsewhere, a sentence has the word of the field.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,7 +38,7 @@ pub fn used_as_words(sources: &[SourceFile]) -> Vec<String> {
         let comments = source.text.lines().enumerate().filter(|(_, line)| line.trim_start().starts_with("//"));
         for (at, line) in comments {
             let prose = without_code(line);
-            let words = prose.split(|c: char| !c.is_alphanumeric());
+            let words = prose.split(|c: char| !c.is_alphanumeric() && c != ':').map(|word| word.trim_matches(':'));
             let is_name =
                 |word: &&str| names.contains(*word) || word.strip_suffix('s').is_some_and(|one| names.contains(one));
             found.extend(words.filter(is_name).map(|word| {
