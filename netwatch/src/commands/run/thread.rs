@@ -46,7 +46,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         runtime.block_on(async {
             assert_eq!(in_thread("adds", || 1 + 1).await.expect("a result"), 2);
-            let error = in_thread("panics", || panic!("expected")).await.map(|()| ()).expect_err("no result");
+            let error = in_thread("panics", || panic!("expected")).await.expect_err("no result");
             assert_eq!(error.to_string(), "cannot wait for thread panics: it panicked");
         });
     }
