@@ -9,7 +9,7 @@ use crate::error::Result;
 pub(crate) const STEPS: [&str; 16] = [
     "run_dir",
     "guardian",
-    "probe",
+    "meter",
     "subnet",
     "namespace",
     "link",

@@ -19,7 +19,7 @@ use crate::meter::{MemorySource, fronts, segments};
 pub(super) fn pair(max_flows: u32) -> Result<(MemoryGrowth, GrowthServer)> {
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
         .map_err(|errno| Error::os("create a socket pair", "", errno))?;
-    // The guardian serves other lines too; netwatch's thread waits for its reply.
+    // The guardian serves other connections too; netwatch's thread waits for its reply.
     fcntl(&theirs, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(|errno| Error::os("configure", "a socket", errno))?;
     let server = GrowthServer {
         socket: theirs,
@@ -50,7 +50,7 @@ impl MemoryGrowth {
             }
             Some((Reply::MemoryCreated(Err(error)), _)) => Err(error),
             Some(_) => Err(failed("the guardian's reply is not about the memory")),
-            None => Err(failed("the line to the guardian is closed")),
+            None => Err(failed("the connection to the guardian is closed")),
         }
     }
 }
@@ -131,7 +131,7 @@ impl GrowthServer {
             GuardianRequest::GrowTable(number) => {
                 Err(refuse(format!("segment {number} is not the next one, {} of {}", self.next, self.end)))
             }
-            _ => Err(refuse("this line accepts no other verb".into())),
+            _ => Err(refuse("this connection accepts no other verb".into())),
         }
     }
 }

@@ -110,7 +110,9 @@ impl GuardianRequest {
                 refuse("prepare", "its cgroup is not the cgroup of this run")
             }
             Self::Signal(number) if Signal::try_from(*number).is_err() => refuse("signal", "there is no such signal"),
-            Self::GrowTable(_) | Self::AddFront(_) => refuse("grow-table or add-front", "it is not of this line"),
+            Self::GrowTable(_) | Self::AddFront(_) => {
+                refuse("grow-table or add-front", "not accepted on this connection")
+            }
             _ => Ok(()),
         }
     }

@@ -77,7 +77,8 @@ fn hold_signals(plan: &mut RunPlan, show: Show) -> Result<Exit> {
     ignore_file_size_signal()?;
     let signals = HeldSignals::hold(&inherited)?;
     let done = prepare_and_run(plan, show, inherited, &signals);
-    let exit = signals.came().map_or(done, |signal| Ok(Exit::Signalled(signal as i32))).unwrap_or_else(failed);
+    let exit =
+        signals.interrupted_by().map_or(done, |signal| Ok(Exit::Signalled(signal as i32))).unwrap_or_else(failed);
     if let Some(written) = end_stderr() {
         // What is not read is lost when a signal ends the wait; the exit code is that of the run.
         let _is_written = signals.wait(&written);
@@ -135,7 +136,7 @@ fn prepare_and_run(plan: &mut RunPlan, show: Show, inherited: InheritedSignals, 
 /// Creates the run directory, after undoing the changes of killed runs.
 fn new_run_dir(signals: &HeldSignals) -> Result<RunDir> {
     // Another netwatch that cleans up after many runs may hold the lock for seconds.
-    let held = Exclusive::take_while(|| signals.go_on())?;
+    let held = Exclusive::take_while(|| signals.check_interrupted())?;
     if let Err(error) = undo_steps().undo_dead_runs(&held) {
         print_error(&error);
     }

@@ -46,8 +46,8 @@ pub(super) async fn set_up(
     show: Show,
     signals: &SignalStream<'_>,
 ) -> Result<Result<Ready, NotStarted>> {
-    let config = probe_config(plan);
-    let load = move || faults::point("probe").and_then(|()| KernelMeter::load(&config));
+    let config = meter_config(plan);
+    let load = move || faults::point("meter").and_then(|()| KernelMeter::load(&config));
     let loading = PendingWork::start("load", load)?;
     let mut notes = Vec::new();
     let context = SetupContext { id: run_dir.id(), dir: run_dir.path(), journal, signals: signals.held() };
@@ -55,15 +55,15 @@ pub(super) async fn set_up(
     let arguments = &plan.settings;
     let what = ProcessTracerConfig { cmdline: !arguments.no_cmdline, failed_calls: arguments.failed_calls };
     let processes = TracerLoading::start(what, cgroup.as_ref().map(Cgroup::path))?;
-    let mut probe = signals.unless_stopped(loading.finish()).await???;
-    let mut network = Network::set_up(plan, &context, &mut notes, &mut probe)?;
+    let mut meter = signals.unless_stopped(loading.finish()).await???;
+    let mut network = Network::set_up(plan, &context, &mut notes, &mut meter)?;
     context.signals.step("prepare")?;
     line.prepare(prepare(plan, cgroup.as_ref(), &network), network.namespace.as_fd())?;
-    probe.grow_by(line.memory_growth());
-    probe.attach_loopback(network.namespace.as_fd())?;
+    meter.grow_by(line.memory_growth());
+    meter.attach_loopback(network.namespace.as_fd())?;
     let netns = network.namespace.run_in(netns_cookie)??;
     if plan.settings.verbose {
-        say(&network, &probe);
+        print_network(&network, &meter);
     }
     run_dir.write_card(&card(plan, run_dir, &network, line.pid()))?;
     let pid = match signals.unless_stopped(wait_until_prepared(line)).await?? {
@@ -71,15 +71,15 @@ pub(super) async fn set_up(
         Err(why) => return Ok(Err(why)),
     };
     // Before the command's first instruction.
-    let (process_probe, attribution) = signals.unless_stopped(processes.finish(&mut notes)).await?;
+    let (tracer, attribution) = signals.unless_stopped(processes.finish(&mut notes)).await?;
     let interface = network.link.name().to_owned();
     let read_counters = Box::new(move || Ok(link::counters_of(&interface)?.map(from_link)));
-    let mut meter = LiveMeter::new(probe, process_probe, !plan.settings.no_cmdline, read_counters)?;
+    let mut meter = LiveMeter::new(meter, tracer, !plan.settings.no_cmdline, read_counters)?;
     meter.watch_local_sockets(pid);
     let mount_namespace = File::open(format!("/proc/{pid}/ns/mnt"))
         .map_err(|error| Error::os("open", "the command's mount namespace", error))?;
     signals.unless_stopped(network.keep_mounts(mount_namespace.into())).await??;
-    signals.held().go_on()?;
+    signals.held().check_interrupted()?;
     let config = SessionConfig {
         max_flows: faults::user_flows(MAX_SESSION_FLOWS),
         hosts: hosts(),
@@ -142,7 +142,7 @@ fn hosts() -> Hosts {
     Hosts::parse(&std::fs::read_to_string("/etc/hosts").unwrap_or_default())
 }
 
-fn probe_config(plan: &RunPlan) -> KernelMeterConfig {
+fn meter_config(plan: &RunPlan) -> KernelMeterConfig {
     let arguments = &plan.settings;
     KernelMeterConfig {
         max_flows: arguments.max_flows,
@@ -198,11 +198,11 @@ async fn wait_until_prepared(line: &mut GuardianClient) -> Result<Result<i32, No
 }
 
 /// `-v`: prints the network of the command.
-fn say(network: &Network, probe: &KernelMeter) {
+fn print_network(network: &Network, meter: &KernelMeter) {
     fn list(items: &[impl ToString]) -> String {
         items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     }
-    let method = probe.method().map(|method| format!("{method:?}").to_lowercase()).unwrap_or_default();
+    let method = meter.method().map(|method| format!("{method:?}").to_lowercase()).unwrap_or_default();
     print_message(&format!(
         "interface {} (MTU {}), gateway {}, target {}, classifier by {}, DNS by {}",
         network.link.name(),

@@ -53,7 +53,7 @@ pub(super) enum SignalAction {
 pub(super) struct HeldSignals {
     held: Rc<SignalFd>,
     ignored: Vec<Signal>,
-    came: Cell<Option<Signal>>,
+    interrupted_by: Cell<Option<Signal>>,
     /// Received signals that end a process by default.
     endings: Cell<u32>,
     /// End of the command plus [`REPEAT_DELAY`].
@@ -69,23 +69,23 @@ impl HeldSignals {
         let set = block_signals(&HANDLED_SIGNALS)?;
         let held = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(receive_error)?;
         let ignored = HANDLED_SIGNALS.into_iter().filter(|signal| inherited.ignores(*signal)).collect();
-        let (came, endings) = (Cell::new(None), Cell::new(0));
+        let (interrupted_by, endings) = (Cell::new(None), Cell::new(0));
         let (repeats_until, has_to_stop) = (Cell::new(None), Cell::new(false));
-        Ok(Self { held: Rc::new(held), ignored, came, endings, repeats_until, has_to_stop })
+        Ok(Self { held: Rc::new(held), ignored, interrupted_by, endings, repeats_until, has_to_stop })
     }
 
     /// Called before each step of the set-up: fails if a signal has arrived.
     pub(super) fn step(&self, name: &str) -> Result<()> {
         faults::point(name)?;
-        self.go_on()
+        self.check_interrupted()
     }
 
     /// Fails if a signal has arrived that ends a process by default (INT, QUIT, TERM, HUP). The
     /// command, to which it would be forwarded, does not run yet.
-    pub(super) fn go_on(&self) -> Result<()> {
+    pub(super) fn check_interrupted(&self) -> Result<()> {
         match self.next_ending()? {
             Some(signal) => {
-                self.came.set(Some(signal));
+                self.interrupted_by.set(Some(signal));
                 Err(Error::other("set up", "the run", format!("interrupted by {signal}")))
             }
             None => Ok(()),
@@ -150,8 +150,8 @@ impl HeldSignals {
     }
 
     /// The signal that ended the set-up.
-    pub(super) fn came(&self) -> Option<Signal> {
-        self.came.get()
+    pub(super) fn interrupted_by(&self) -> Option<Signal> {
+        self.interrupted_by.get()
     }
 
     /// Registers the signals with the runtime, in which this is called.
@@ -172,11 +172,11 @@ impl<'a> SignalStream<'a> {
         self.held
     }
 
-    /// During the set-up: waits until [`HeldSignals::go_on`] fails.
+    /// During the set-up: waits until [`HeldSignals::check_interrupted`] fails.
     pub(super) async fn stopped(&self) -> Error {
         loop {
             let ready = self.signals.readable().await.map_err(receive_error);
-            match ready.and_then(|mut ready| self.held.go_on().map(|()| ready.clear_ready())) {
+            match ready.and_then(|mut ready| self.held.check_interrupted().map(|()| ready.clear_ready())) {
                 Ok(()) => {}
                 Err(error) => return error,
             }
@@ -229,7 +229,7 @@ impl<'a> SignalStream<'a> {
         }
     }
 
-    /// During the set-up: waits for `work` until [`HeldSignals::go_on`] fails.
+    /// During the set-up: waits for `work` until [`HeldSignals::check_interrupted`] fails.
     pub(super) async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T> {
         tokio::select! {
             value = work => Ok(value),

@@ -66,7 +66,7 @@ pub(super) struct SetupContext<'a> {
 impl SetupContext<'_> {
     /// Waits for the lock until a signal ends the set-up.
     fn lock(&self) -> Result<Exclusive> {
-        Exclusive::take_while(|| self.signals.go_on())
+        Exclusive::take_while(|| self.signals.check_interrupted())
     }
 }
 
@@ -77,7 +77,7 @@ impl Network {
         plan: &RunPlan,
         context: &SetupContext<'_>,
         notes: &mut Vec<String>,
-        probe: &mut KernelMeter,
+        meter: &mut KernelMeter,
     ) -> Result<Self> {
         let ports = reserve(&plan.publish)?;
         context.signals.step("subnet")?;
@@ -86,7 +86,7 @@ impl Network {
         if !plan.has_uplink() {
             warn(notes::NO_UPLINK, notes);
         }
-        let (namespace, link) = make_link(&plan, context, probe)?;
+        let (namespace, link) = make_link(&plan, context, meter)?;
         drop(held);
         context.signals.step("dns")?;
         let gateway = plan.gateways()[0];
@@ -182,14 +182,14 @@ impl Network {
 }
 
 /// Namespace and link, with the classifier attached before the first packet.
-fn make_link(plan: &NetworkPlan, context: &SetupContext<'_>, probe: &mut KernelMeter) -> Result<(Namespace, Link)> {
+fn make_link(plan: &NetworkPlan, context: &SetupContext<'_>, meter: &mut KernelMeter) -> Result<(Namespace, Link)> {
     context.signals.step("namespace")?;
     let mut namespace = Namespace::create(plan.name.as_deref(), context.journal)?;
     context.signals.step("link")?;
     let link = Link::create(&plan.link(), &mut namespace, |name, index| {
         context.signals.step("attach")?;
         forwarding::prepare_interface(name, plan.families(), plan.needs_route_localnet())?;
-        probe.attach_link(index)
+        meter.attach_link(index)
     })?;
     Ok((namespace, link))
 }
