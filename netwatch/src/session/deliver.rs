@@ -15,7 +15,7 @@ const CALLS: EventKinds = EventKinds::ATTEMPTS.with(EventKinds::LOCAL_SOCKETS);
 pub(super) const OF_INTERVAL: EventKinds = EventKinds::INTERVAL.with(CALLS);
 /// Minimum time between two comparisons of all failed calls and local sockets, nanoseconds.
 const CALLS_INTERVAL_NS: u64 = 1_000_000_000;
-/// The same for each failed call and local socket: the more there are, the rarer they are compared.
+/// Added to it for each failed call and local socket, so that many are compared less often.
 const CALLS_INTERVAL_EACH_NS: u64 = 200_000;
 
 impl<S: Scope> Session<S> {
