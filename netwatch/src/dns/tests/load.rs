@@ -44,6 +44,8 @@ fn an_idle_connection_gives_way_to_a_new_one() {
 /// A resolver that answers questions for `app.example` and ignores all others.
 async fn selective_resolver() -> SocketAddr {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    // The flood must not fill it: its queries are read as fast as this task runs.
+    nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::RcvBufForce, &(64 << 20)).unwrap();
     let at = socket.local_addr().unwrap();
     tokio::spawn(async move {
         let mut buffer = [0; 2048];
