@@ -267,7 +267,7 @@ unsafe fn record_tcp<A: Access>(value: *mut FlowValue, half: *mut Half, seen: &O
             SYN_ACK => A::add32(&raw mut (*half).syn_acks, 1),
             _ => {}
         }
-        handshake::record::<A>(&raw mut (*value).handshake, seen);
+        handshake::record(&raw mut (*value).handshake, seen);
     }
 }
 

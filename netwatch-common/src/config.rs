@@ -41,10 +41,13 @@ pub struct Config {
     pub bucket_mask: u32,
     /// Size of the FREE ring minus one.
     pub free_mask: u32,
+    /// Number of elements of the FRONTS map: possible CPUs.
+    pub fronts: u32,
 }
 
 impl Config {
-    /// The defaults. The masks depend on the size of the flow table; user space sets them.
+    /// The defaults. User space sets the masks, which depend on the size of the flow table, and the
+    /// number of fronts.
     pub const DEFAULT: Self = Self {
         sample_budget: defaults::SAMPLE_BUDGET,
         sample_protocols: 1,
@@ -54,6 +57,7 @@ impl Config {
         front: 1,
         bucket_mask: 0,
         free_mask: 0,
+        fronts: 0,
     };
 }
 
@@ -63,4 +67,4 @@ impl Default for Config {
     }
 }
 
-const _: () = assert!(size_of::<Config>() == 32);
+const _: () = assert!(size_of::<Config>() == 36);

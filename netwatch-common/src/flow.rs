@@ -151,38 +151,45 @@ pub struct Half {
     pub sampled: u32,
 }
 
-/// Progress of the latest TCP handshake. Values of [`Handshake::stage`].
+/// Progress of a TCP handshake. Values of [`Handshake::stage`].
 pub mod stage {
     /// No SYN was observed.
-    pub const NONE: u32 = 0;
+    pub const NONE: u8 = 0;
     /// One SYN was observed.
-    pub const SYN: u32 = 1;
+    pub const SYN: u8 = 1;
     /// The target answered with one SYN-ACK; the round trip ends with the opener's ACK.
-    pub const SYN_ACK: u32 = 2;
+    pub const SYN_ACK: u8 = 2;
     /// A SYN or SYN-ACK was repeated. Which copy was answered is unknown (Karn's algorithm), so
     /// nothing is measured.
-    pub const REPEATED: u32 = 3;
+    pub const REPEATED: u8 = 3;
     /// Finished.
-    pub const DONE: u32 = 4;
+    pub const DONE: u8 = 4;
+    /// Reset before it was finished. A further SYN begins another connection, also if it is the
+    /// same SYN.
+    pub const RESET: u8 = 5;
 }
 
-/// The latest TCP handshake on a five-tuple.
+/// The TCP handshake of a connection.
 #[repr(C)]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Handshake {
     /// Time of the packet whose answer completes the round trip, ns of the kernel's boot-time
     /// clock.
     pub started_ns: u64,
-    /// Latest measured round-trip time in ns; 0 if there is none.
+    /// Measured round-trip time in ns; 0 if there is none.
     pub rtt_ns: u64,
-    /// Initial sequence number of the latest SYN.
+    /// Sequence number of the first SYN.
     pub isn: u32,
+    /// The timestamp (RFC 7323) of the latest SYN or FIN, by direction; 0 if it had none.
+    pub timestamps: [u32; 2],
     /// Progress: one of [`stage`].
-    pub stage: u32,
-    /// Direction of the latest SYN: [`EGRESS`] or [`INGRESS`].
-    pub opener: u32,
-    /// Handshakes begun: SYNs whose initial sequence number differs from that of the previous SYN.
-    pub connections: u32,
+    pub stage: u8,
+    /// Direction of the first SYN: [`EGRESS`] or [`INGRESS`].
+    pub opener: u8,
+    /// 1 if a SYN was observed: the entry contains the beginning of its connection.
+    pub connections: u8,
+    /// Always zero.
+    pub zero: u8,
 }
 
 /// Round trips from data that the local end sent to its acknowledgment, measured about once a
@@ -209,9 +216,12 @@ pub struct FlowValue {
     /// Direction of the packet that opened the flow: [`EGRESS`] or [`INGRESS`].
     pub opened_by: u8,
     /// 1: user space is retiring the entry, see [`crate::table`].
-    pub retiring: u16,
-    /// Number of the connection on this key: distinguishes entries with the same key that coexist
-    /// or follow each other. Always 0 for now.
+    pub retiring: u8,
+    /// 1: the next connection on this key has an entry of its own, so that this one gets no more
+    /// packets and leaves the table at the next drain.
+    pub superseded: u8,
+    /// Number of the connection on this key, counted from the last time at which the table had no
+    /// entry with this key.
     pub epoch: u32,
     /// Latest packet, ns of the kernel's boot-time clock; up to one kernel tick too early, see
     /// [`crate::front`].
@@ -232,6 +242,16 @@ impl FlowValue {
         // SAFETY: integers only. The same as `default`, which is not const.
         unsafe { core::mem::zeroed() }
     };
+
+    /// Whether the entry is retiring or superseded, read once: the verifier then follows one path.
+    ///
+    /// # Safety
+    /// `value` points to a live entry.
+    #[inline(always)]
+    pub unsafe fn is_leaving(value: *const Self) -> bool {
+        // SAFETY: guaranteed by the caller; `superseded` follows `retiring`.
+        unsafe { (&raw const (*value).retiring).cast::<u16>().read_volatile() != 0 }
+    }
 
     /// Whether TCP closed the flow: see [`tcp::is_closed`].
     pub fn is_closed(&self) -> bool {
@@ -255,6 +275,7 @@ const _: () = {
     assert!(size_of::<Handshake>() == 32 && offset_of!(Handshake, isn) == 16);
     assert!(size_of::<RoundTrips>() == 16);
     assert!(size_of::<FlowValue>() == 216 && align_of::<FlowValue>() == 8);
+    assert!(offset_of!(FlowValue, retiring) == 2 && offset_of!(FlowValue, superseded) == 3);
     assert!(offset_of!(FlowValue, epoch) == 4);
     assert!(offset_of!(FlowValue, last_seen_ns) == 8 && offset_of!(FlowValue, halves) == 16);
     assert!(offset_of!(FlowValue, first_seen_ns) == 160);

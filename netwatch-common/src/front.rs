@@ -29,6 +29,8 @@ pub const GROUPS: usize = SLOTS as usize / SLOTS_PER_GROUP;
 /// own. Until then, those packets are counted in their entries: swapping slots back and forth would
 /// cost more.
 pub const MAX_CONFLICTS: u8 = 64;
+/// [`Slot::slow_path_mask`] of a slot whose entry was superseded: no packet is counted in it.
+pub const DISABLED: u8 = u8::MAX;
 /// Maximum number of bytes that a slot counts per direction before it is merged, plus one buffer.
 /// It keeps the 32-bit counters from overflowing. It also keeps the highest sequence number, which
 /// data without a gap advances by no more than this, far from half the number space: beyond that, a
@@ -102,7 +104,9 @@ pub struct FrontHead {
     /// 1: a packet on this CPU found no front. Set by the classifier, cleared by user space when it
     /// has added one.
     pub is_front_missing: u32,
-    zero: [u32; 7],
+    /// Always zero. Exchanged with itself as a memory barrier.
+    pub barrier: u32,
+    zero: [u32; 6],
 }
 
 /// The front of one CPU: the only element of an array in the FRONTS map. A CPU without a front

@@ -1,12 +1,11 @@
-//! Follows the latest TCP handshake of a flow: counts connections and measures the round-trip time
-//! of the handshake.
+//! Follows the TCP handshake of a connection: measures its round-trip time, and determines whether
+//! a SYN begins another connection on the same five-tuple.
 
-use crate::access::Access;
-use crate::flow::{EGRESS, FlowValue, Handshake, observation_point, stage};
+use crate::flow::{EGRESS, FlowValue, Half, Handshake, observation_point, stage};
 use crate::observation::Observation;
-use crate::tcp::{self, SYN_ACK};
+use crate::tcp::{self, FIN, RST, SYN, SYN_ACK};
 
-/// Whether the flow's latest handshake is unfinished and may still give a round-trip time.
+/// Whether the flow's handshake is unfinished and may still give a round-trip time.
 ///
 /// # Safety
 /// `value` points to a live entry.
@@ -17,19 +16,99 @@ pub unsafe fn is_pending(value: *mut FlowValue) -> bool {
     stage == stage::SYN || stage == stage::SYN_ACK
 }
 
-/// Records a TCP packet. The stores are plain even if `A` is shared: SYNs of one five-tuple arrive
-/// a retransmission timeout apart. If two CPUs did race, a round-trip time would be missing or a
-/// repeated SYN would count as a connection; no packet would be lost.
+/// Whether a packet begins another connection than the one that this entry counts. A SYN does, if
+/// the ends accept it as new:
+///
+/// - after a RST, or while the connection is unanswered: if it is not a copy of the connection's
+///   own SYN,
+/// - in all other states, TIME-WAIT in particular: by its timestamp (RFC 6191), or if there are
+///   none, by its sequence number (RFC 9293, 3.10.7.4).
+///
+/// A connection whose end was not observed is treated as one in TIME-WAIT.
 ///
 /// # Safety
-/// `handshake` points into a live entry; if `A` is
-/// [`ExclusiveAccess`](crate::access::ExclusiveAccess), nothing else changes it.
+/// `value` points to a live entry that has counted a packet.
 #[inline(always)]
-pub unsafe fn record<A: Access>(handshake: *mut Handshake, seen: &Observation) {
+pub unsafe fn begins_another(value: *const FlowValue, seen: &Observation) -> bool {
+    if !tcp::is_request(seen.packet.flags) {
+        return false;
+    }
+    // Computed, not branched to: the verifier then follows one path instead of two.
+    let own = usize::from(seen.direction & 1);
+    // SAFETY: guaranteed by the caller; there are two halves.
+    let (handshake, own, other) = unsafe {
+        let halves = (&raw const (*value).halves).cast::<Half>();
+        (&raw const (*value).handshake, halves.add(own), halves.add(own ^ 1))
+    };
+    // SAFETY: as above.
+    unsafe {
+        let has_syn = (*handshake).connections != 0;
+        let by_opener = (*handshake).opener == seen.direction;
+        if has_syn && by_opener && (*handshake).isn == seen.packet.sequence && (*handshake).stage != stage::RESET {
+            return false;
+        }
+        let (flags, other_flags) = ((*own).flags as u8, (*other).flags as u8);
+        if (flags | other_flags) & RST != 0 || flags == 0 && other_flags & SYN == 0 {
+            return true;
+        }
+        let is_closed = tcp::is_closed(flags, other_flags);
+        if !is_closed && has_syn && by_opener && other_flags == 0 {
+            return true;
+        }
+        // The other SYN of a simultaneous open (RFC 9293, 3.5), or a SYN captured after its answer.
+        let is_second = flags & SYN == 0 || (*own).syns != 0 && has_syn && !by_opener;
+        if !is_closed && other_flags & SYN != 0 && is_second {
+            return false;
+        }
+        is_acceptable(handshake, own, seen)
+    }
+}
+
+/// Whether an end in TIME-WAIT accepts a SYN. Timestamps are compared with the latest SYN or FIN of
+/// this direction.
+///
+/// # Safety
+/// Both point into a live entry.
+#[inline(always)]
+unsafe fn is_acceptable(handshake: *const Handshake, own: *const Half, seen: &Observation) -> bool {
+    // SAFETY: guaranteed by the caller.
+    let (before, highest) = unsafe { (timestamp(handshake.cast_mut(), seen.direction).read(), (*own).highest) };
+    let is_higher = !tcp::is_before(seen.packet.sequence, highest);
+    match (before, seen.timestamp) {
+        (_, 0) => is_higher,
+        (0, _) => true,
+        (before, now) if before == now => is_higher,
+        (before, now) => tcp::is_before(before, now),
+    }
+}
+
+/// # Safety
+/// `handshake` points into a live entry.
+#[inline(always)]
+unsafe fn timestamp(handshake: *mut Handshake, direction: u8) -> *mut u32 {
+    // SAFETY: guaranteed by the caller; there are two.
+    unsafe { (&raw mut (*handshake).timestamps).cast::<u32>().add(usize::from(direction & 1)) }
+}
+
+/// Records a TCP packet of a connection. All stores are plain, also where several CPUs share the
+/// entry: SYNs of one connection arrive a retransmission timeout apart. If two CPUs did race, a
+/// round-trip time would be missing; no packet would be lost.
+///
+/// # Safety
+/// `handshake` points into a live entry.
+#[inline(always)]
+pub unsafe fn record(handshake: *mut Handshake, seen: &Observation) {
+    let flags = seen.packet.flags;
     // SAFETY: guaranteed by the caller.
     unsafe {
-        match seen.packet.flags & (tcp::SYN | tcp::ACK) {
-            tcp::SYN => on_syn::<A>(handshake, seen),
+        if flags & (SYN | FIN) != 0 {
+            advance_timestamp(timestamp(handshake, seen.direction), seen.timestamp);
+        }
+        if flags & RST != 0 {
+            return on_reset(handshake, seen);
+        }
+        match flags & (SYN | tcp::ACK) {
+            SYN => on_syn(handshake, seen),
             SYN_ACK => on_syn_ack(handshake, seen),
             tcp::ACK => on_ack(handshake, seen),
             _ => {}
@@ -38,21 +117,53 @@ pub unsafe fn record<A: Access>(handshake: *mut Handshake, seen: &Observation) {
 }
 
 /// # Safety
-/// As for [`record`].
+/// `latest` points to a live, aligned u32.
 #[inline(always)]
-unsafe fn on_syn<A: Access>(handshake: *mut Handshake, seen: &Observation) {
+unsafe fn advance_timestamp(latest: *mut u32, timestamp: u32) {
     // SAFETY: guaranteed by the caller.
     unsafe {
-        let repeated = (*handshake).connections != 0 && (*handshake).isn == seen.packet.sequence;
-        if repeated {
-            (*handshake).stage = stage::REPEATED;
-            return;
+        if timestamp != 0 && (*latest == 0 || tcp::is_before(*latest, timestamp)) {
+            latest.write(timestamp);
         }
-        A::add32(&raw mut (*handshake).connections, 1);
-        (*handshake).isn = seen.packet.sequence;
-        (*handshake).opener = u32::from(seen.direction);
-        (*handshake).started_ns = seen.now_ns;
-        (*handshake).stage = stage::SYN;
+    }
+}
+
+/// A SYN that is neither the first of the connection nor a copy of it is the other one of a
+/// simultaneous open, or a late copy from an earlier connection.
+///
+/// # Safety
+/// As for [`record`].
+#[inline(always)]
+unsafe fn on_syn(handshake: *mut Handshake, seen: &Observation) {
+    // SAFETY: guaranteed by the caller.
+    unsafe {
+        if (*handshake).connections == 0 {
+            (*handshake).connections = 1;
+            (*handshake).isn = seen.packet.sequence;
+            (*handshake).opener = seen.direction;
+            (*handshake).started_ns = seen.now_ns;
+            (*handshake).stage = stage::SYN;
+        } else if (*handshake).isn == seen.packet.sequence && (*handshake).opener == seen.direction {
+            (*handshake).stage = stage::REPEATED;
+        }
+    }
+}
+
+/// A RST ends an unfinished handshake if it is the opener's, or acknowledges the SYN (RFC 9293,
+/// 3.10.7.3). Others may belong to an earlier connection.
+///
+/// # Safety
+/// As for [`record`].
+#[inline(always)]
+unsafe fn on_reset(handshake: *mut Handshake, seen: &Observation) {
+    // SAFETY: guaranteed by the caller.
+    unsafe {
+        let is_unfinished = matches!((*handshake).stage, stage::SYN | stage::SYN_ACK | stage::REPEATED);
+        let answers =
+            seen.packet.flags & tcp::ACK != 0 && seen.packet.acknowledgment == (*handshake).isn.wrapping_add(1);
+        if is_unfinished && (answers || (*handshake).opener == seen.direction) {
+            (*handshake).stage = stage::RESET;
+        }
     }
 }
 
@@ -62,8 +173,8 @@ unsafe fn on_syn<A: Access>(handshake: *mut Handshake, seen: &Observation) {
 unsafe fn on_syn_ack(handshake: *mut Handshake, seen: &Observation) {
     // SAFETY: guaranteed by the caller.
     unsafe {
-        let answers = (*handshake).opener != u32::from(seen.direction)
-            && seen.packet.acknowledgment == (*handshake).isn.wrapping_add(1);
+        let answers =
+            (*handshake).opener != seen.direction && seen.packet.acknowledgment == (*handshake).isn.wrapping_add(1);
         match (*handshake).stage {
             stage::SYN if answers && is_incoming(seen) => {
                 (*handshake).started_ns = seen.now_ns;
@@ -82,7 +193,7 @@ unsafe fn on_syn_ack(handshake: *mut Handshake, seen: &Observation) {
 unsafe fn on_ack(handshake: *mut Handshake, seen: &Observation) {
     // SAFETY: guaranteed by the caller.
     unsafe {
-        if (*handshake).stage == stage::SYN_ACK && (*handshake).opener == u32::from(seen.direction) {
+        if (*handshake).stage == stage::SYN_ACK && (*handshake).opener == seen.direction {
             finish(handshake, seen);
         }
     }

@@ -62,14 +62,17 @@ pub struct Observation {
     pub direction: u8,
     /// Direction of the packet that opened the flow. Set when the packet is counted.
     pub opened_by: u8,
+    /// The timestamp of a TCP SYN or FIN, see [`parse::timestamp`]; 0 if it has none.
+    pub timestamp: u32,
 }
 
 impl Observation {
-    /// Parses a frame. The classifier runs the two steps separately.
+    /// Parses a frame. The classifier runs the steps separately.
     pub fn new<F: Frame>(frame: &F, meta: &Meta, hook: Hook, now_ns: u64, fragments: &mut impl Fragments) -> Self {
         let mut seen = Self::default();
         parse::parse(frame, meta, &mut seen.packet);
         seen.complete(frame.len(), meta, hook, now_ns, fragments);
+        seen.timestamp = parse::timestamp(frame, &seen.packet);
         seen
     }
 

@@ -63,6 +63,20 @@ pub unsafe fn is_repeated(value: *mut FlowValue, packet: &Packet) -> bool {
     }
 }
 
+/// Abandons a measurement of the flow with this hash.
+///
+/// # Safety
+/// `probe` points to a live probe.
+#[inline(always)]
+pub unsafe fn disarm(probe: *mut RttProbe, hash: u64) {
+    // SAFETY: guaranteed by the caller.
+    unsafe {
+        if (*probe).armed == hash {
+            (*probe).armed = 0;
+        }
+    }
+}
+
 /// Begins, completes or abandons the flow's measurement with a TCP packet that was recorded in its
 /// entry. `repeated` is the result of [`is_repeated`]; `clock` returns the precise time.
 ///

@@ -11,11 +11,20 @@ pub const MIDDLE_PATH: u32 = 2;
 /// Where packets preempt each other: allocates scratch memory for a packet, then continues with the
 /// long path. The number of the hook that observed the packet is added.
 pub const PREEMPTIBLE: u32 = 3;
+/// Adds an entry for the next connection on a five-tuple, then continues with the long path.
+pub const NEXT_EPOCH: u32 = 6;
 /// Number of elements.
-pub const COUNT: u32 = 6;
+pub const COUNT: u32 = 7;
 /// The program's name for each element.
-pub const NAMES: [&str; COUNT as usize] =
-    ["long_path", "sample", "middle_path", "egress_preemptible", "ingress_preemptible", "loopback_preemptible"];
+pub const NAMES: [&str; COUNT as usize] = [
+    "long_path",
+    "sample",
+    "middle_path",
+    "egress_preemptible",
+    "ingress_preemptible",
+    "loopback_preemptible",
+    "next_epoch",
+];
 
 /// Return values of the program `flush`. Never 0, which the kernel returns for a program that it
 /// did not run.

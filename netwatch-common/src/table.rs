@@ -13,6 +13,13 @@
 //! compare-and-exchange of a tag. If two CPUs add the same key at the same time, the key has two
 //! entries and user space adds them up. Exactness does not require a key to be in the table once.
 //!
+//! **Superseding** (by the classifier): when another connection begins on a key, its entry takes
+//! the tag of the entry before, whose [`epoch`](crate::flow::FlowValue::epoch) it continues and
+//! which it marks [`superseded`](crate::flow::FlowValue::superseded). From then on no lookup finds
+//! the old entry, and no slot in a front refers to it: the slots of all CPUs are disabled, and a
+//! CPU that assigns one meanwhile frees it when it finds the mark. The next drain retires the old
+//! entry.
+//!
 //! **Retiring** (by user space): mark the entry [`retiring`](crate::flow::FlowValue::retiring),
 //! remove its tag, flush the front of every CPU (after which no program and no front refers to the
 //! entry), read the counters for the last time, clear the entry, and only then free its number.

@@ -13,6 +13,12 @@ pub const ACK: u8 = 0x10;
 /// The answer to a SYN.
 pub const SYN_ACK: u8 = SYN | ACK;
 
+/// Whether a packet requests a connection: a SYN that answers nothing.
+#[inline(always)]
+pub fn is_request(flags: u8) -> bool {
+    flags & (SYN | ACK | RST) == SYN
+}
+
 /// Whether a connection is closed, given the OR of all flags that each side has sent: a FIN from
 /// both sides, or a RST from either.
 pub fn is_closed(egress: u8, ingress: u8) -> bool {

@@ -8,6 +8,7 @@
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::programs::RawTracePointContext;
+use netwatch_common::flow::FlowValue;
 use netwatch_common::front::{self, Front, GROUPS, SLOTS_PER_GROUP, Slot};
 use netwatch_common::stage::flushed;
 
@@ -66,7 +67,7 @@ fn flush_slot(slot: *mut Slot) -> bool {
         let Some(entry) = table::entry((*slot).entry) else { return true };
         let value = &raw mut (*entry).value;
         front::merge::<SharedAccess>(slot, value);
-        if (&raw const (*value).retiring).read_volatile() == 0 {
+        if !FlowValue::is_leaving(value) {
             return true;
         }
         front::clear(slot);

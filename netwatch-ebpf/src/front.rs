@@ -234,6 +234,17 @@ pub unsafe fn is_flushing(head: *mut FrontHead) -> bool {
     unsafe { (&raw const (*head).flushing).read_volatile() != 0 }
 }
 
+/// A full memory barrier: an atomic exchange, because the instruction set has nothing else.
+///
+/// # Safety
+/// `head` belongs to this CPU.
+#[inline(always)]
+pub unsafe fn barrier(head: *mut FrontHead) {
+    // SAFETY: guaranteed by the caller. Nothing else writes this word, and its value stays the
+    // same.
+    unsafe { replace32(&raw mut (*head).barrier, 0, 0) };
+}
+
 /// Stores the number of an entry that was allocated and not used, for the next new flow on this
 /// CPU. One spare is enough, because it is used before any other entry is allocated. A second spare
 /// only occurs where packets preempt each other; it overwrites the first, and only the memory of

@@ -12,13 +12,14 @@ use netwatch_common::hash::{self, Words, is_same};
 use netwatch_common::observation::{Observation, Size};
 use netwatch_common::parse::{self, Frame, Hook, Packet};
 use netwatch_common::sample::reason;
-use netwatch_common::{account, remainder, round_trip, stage, stat as slots};
+use netwatch_common::table::FlowEntry;
+use netwatch_common::{account, handshake, remainder, round_trip, stage, stat as slots};
 
 use crate::atomic::SharedAccess;
 use crate::fragment::FragmentMap;
 use crate::maps::{EVENTS, REMAINDERS, RTT_PROBES, SCRATCH, STAGES};
 use crate::preemption;
-use crate::scratch::Scratch;
+use crate::scratch::{Scratch, next_epoch};
 use crate::settings::settings;
 use crate::skb::{Skb, meta};
 use crate::table::{self, EntryRef};
@@ -103,12 +104,21 @@ pub fn count_packet(ctx: &TcContext) {
     let Some(head) = front::head() else { return };
     scratch.seen.complete(skb.len(), &meta, hook, front::tick_ns(head), &mut FragmentMap);
     let scratch = forget(scratch);
+    // Created again: after a pull that failed, the verifier rejects the former pointers.
+    // SAFETY: as above.
+    let skb = unsafe { Skb::new(ctx, (&raw mut scratch.word).cast()) };
+    scratch.seen.timestamp = parse::timestamp(&skb, &scratch.seen.packet);
+    let scratch = forget(scratch);
     // SAFETY: belongs to this CPU; the mark keeps an interrupt from flushing the front until it is
     // removed.
-    unsafe {
+    let is_counted = unsafe {
         front::enter_preemptible(head);
-        count(head, scratch);
+        let is_counted = count(head, scratch);
         front::leave_preemptible(head);
+        is_counted
+    };
+    if !is_counted {
+        continue_in(ctx, stage::NEXT_EPOCH);
     }
     let scratch = forget(scratch);
     if scratch.notification != notify::NONE && settings().notify() != 0 {
@@ -150,27 +160,32 @@ pub fn continue_in(ctx: &TcContext, stage: u32) {
     unsafe { STAGES.tail_call(ctx, stage) };
 }
 
-/// Counts the packet, and determines the notification and the reason to sample it.
+/// Counts the packet, and determines the notification and the reason to sample it. Returns false,
+/// without counting it, if it begins another connection that has no entry yet.
 ///
 /// # Safety
 /// `head` belongs to this CPU, and nothing else changes its front.
 #[inline(always)]
-unsafe fn count(head: *mut FrontHead, scratch: &mut Scratch) {
+unsafe fn count(head: *mut FrontHead, scratch: &mut Scratch) -> bool {
     scratch.words = hash::words(&scratch.seen.key);
     scratch.hash = hash::hash(scratch.words);
     scratch.notification = notify::NONE;
+    let next_epoch = core::mem::replace(&mut scratch.next_epoch, next_epoch::NONE);
     // SAFETY: guaranteed by the caller.
     scratch.number = unsafe { find_or_add(head, scratch) }.map_or(NO_ENTRY, |found| found.number);
     // Wherever the entry was found, the verifier follows one path from here.
     let scratch = forget(scratch);
-    let Some(entry) = table::entry(scratch.number) else {
+    let Some(entry) = table::entry(scratch.number).filter(|_| next_epoch != next_epoch::NO_ROOM) else {
         scratch.reason = record(remainder_value(&scratch.seen), &mut scratch.seen);
-        return;
+        return true;
     };
     let (found, seen) = (EntryRef { number: scratch.number, entry }, &mut scratch.seen);
     // SAFETY: live map values; the front is exclusive.
     unsafe {
         let value = &raw mut (*found.entry).value;
+        if next_epoch == next_epoch::NONE && (*value).first_seen_ns != 0 && handshake::begins_another(value, seen) {
+            return false;
+        }
         let repeated = round_trip::is_repeated(value, &seen.packet);
         scratch.notification = account::notification(value, seen);
         scratch.reason = record(value, seen);
@@ -180,9 +195,10 @@ unsafe fn count(head: *mut FrontHead, scratch: &mut Scratch) {
         if seen.key.observation_point == observation_point::LINK
             && let Some((front, slot)) = usable_slot(head, scratch.hash)
         {
-            update_slot(front, slot, &scratch.words, found, seen, mask);
+            update_slot((head, front, slot), &scratch.words, found, seen, mask);
         }
     }
+    true
 }
 
 /// The number of no entry.
@@ -200,9 +216,18 @@ unsafe fn find_or_add(head: *mut FrontHead, scratch: &Scratch) -> Option<EntryRe
     }
     // SAFETY: guaranteed by the caller.
     unsafe {
-        let in_slot = usable_slot(head, *hash).and_then(|(_, slot)| merge_slot(slot, words, seen));
-        in_slot.or_else(|| table::find(words, *hash)).or_else(|| table::add(head, words, *hash))
+        slot_entry(head, scratch).or_else(|| table::find(words, *hash)).or_else(|| table::add(head, words, *hash))
     }
+}
+
+/// The packet's entry if its flow has the slot, whose counts are merged into the entry.
+///
+/// # Safety
+/// `head` belongs to this CPU, and nothing else changes its front.
+#[inline(always)]
+pub unsafe fn slot_entry(head: *mut FrontHead, scratch: &Scratch) -> Option<EntryRef> {
+    // SAFETY: guaranteed by the caller.
+    unsafe { usable_slot(head, scratch.hash).and_then(|(_, slot)| merge_slot(slot, &scratch.words, &scratch.seen)) }
 }
 
 /// Counts the packet in an entry or a remainder. Returns the reason to sample it: one of
@@ -267,12 +292,22 @@ unsafe fn merge_slot(slot: *mut Slot, words: &Words, seen: &Observation) -> Opti
         let number = (*slot).entry;
         let entry = table::entry(number)?;
         rules::merge::<SharedAccess>(slot, &raw mut (*entry).value);
-        if ours {
+        if ours && !is_superseded(entry) {
             return Some(EntryRef { number, entry });
         }
         rules::clear(slot);
         None
     }
+}
+
+/// Whether the next connection on this key has an entry of its own.
+///
+/// # Safety
+/// `entry` is live.
+#[inline(always)]
+unsafe fn is_superseded(entry: *const FlowEntry) -> bool {
+    // SAFETY: guaranteed by the caller.
+    unsafe { (&raw const (*entry).value.superseded).read_volatile() != 0 }
 }
 
 /// Begins or completes a round-trip measurement.
@@ -293,11 +328,10 @@ unsafe fn measure_round_trip(value: *mut FlowValue, hash: u64, seen: &mut Observ
 /// counted this packet.
 ///
 /// # Safety
-/// The slot belongs to this CPU's `front` and its counts are merged; `found` is the flow's entry.
+/// All three belong to this CPU, the slot's counts are merged; `found` is the flow's entry.
 #[inline(always)]
 unsafe fn update_slot(
-    front: *mut Front,
-    slot: *mut Slot,
+    (head, front, slot): (*mut FrontHead, *mut Front, *mut Slot),
     words: &Words,
     found: EntryRef,
     seen: &Observation,
@@ -320,6 +354,14 @@ unsafe fn update_slot(
         }
         let (byte, bit) = rules::installed_bit(rules::slot_index(hash::hash(*words)));
         *(&raw mut (*front).installed).cast::<u8>().add(byte & (rules::GROUPS - 1)) |= bit;
+        // Another CPU may have superseded the entry before it could find this slot. Only TCP has
+        // epochs here. The exchange is a full barrier between the stores above and this check.
+        if seen.packet.flags != 0 {
+            front::barrier(head);
+            if is_superseded(found.entry) {
+                rules::clear(slot);
+            }
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 #![expect(internal_features, reason = "on the BPF target only the intrinsic compiles to a plain atomic add")]
 
 mod atomic;
+mod epoch;
 mod flush;
 mod fragment;
 mod front;
@@ -91,6 +92,14 @@ pub extern "C" fn tick(_: *mut c_void) -> u32 {
 #[inline(always)]
 pub fn long_path(ctx: TcContext) -> i32 {
     long_path::count_packet(&ctx);
+    TC_ACT_UNSPEC
+}
+
+/// The continuation of `long_path` for packets that begin another connection on their five-tuple.
+#[classifier]
+#[inline(always)]
+pub fn next_epoch(ctx: TcContext) -> i32 {
+    epoch::begin(&ctx);
     TC_ACT_UNSPEC
 }
 

@@ -28,5 +28,19 @@ pub struct Scratch {
     pub number: u32,
     /// The notification of user space: one of `netwatch_common::account::notify`.
     pub notification: u32,
+    /// Result of `crate::epoch` for this packet: one of [`next_epoch`]. The long path resets it.
+    pub next_epoch: u32,
+    zero: u32,
     pub seen: Observation,
+}
+
+/// What happened to the entry of a packet that begins another connection. Values of
+/// [`Scratch::next_epoch`].
+pub mod next_epoch {
+    /// Nothing.
+    pub const NONE: u32 = 0;
+    /// The connection has an entry.
+    pub const ADDED: u32 = 1;
+    /// There was no room for an entry.
+    pub const NO_ROOM: u32 = 2;
 }

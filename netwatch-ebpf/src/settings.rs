@@ -41,4 +41,4 @@ macro_rules! fields {
     };
 }
 
-fields! { sample_budget sample_protocols notify sample_interval snaplen front bucket_mask free_mask }
+fields! { sample_budget sample_protocols notify sample_interval snaplen front bucket_mask free_mask fronts }

@@ -42,9 +42,15 @@ pub fn prefetch(hash: u64) {
 /// Finds the entry of a key.
 #[inline(always)]
 pub fn find(words: &Words, hash: u64) -> Option<EntryRef> {
+    find_except(words, hash, 0)
+}
+
+/// Finds the entry of a key whose tag is not `except`.
+#[inline(always)]
+pub fn find_except(words: &Words, hash: u64, except: u64) -> Option<EntryRef> {
     let [first, second] = table::buckets(hash, settings().bucket_mask());
-    let tag = match tag_in(first, hash) {
-        0 => tag_in(second, hash),
+    let tag = match tag_in(first, hash, except) {
+        0 => tag_in(second, hash, except),
         found => found,
     };
     if tag == 0 {
@@ -56,16 +62,16 @@ pub fn find(words: &Words, hash: u64) -> Option<EntryRef> {
     if unsafe { is_same(&raw const (*entry).key, words) } { Some(EntryRef { number, entry }) } else { None }
 }
 
-/// Finds the tag for this hash in a bucket; 0 if there is none.
+/// Finds the tag for this hash in a bucket that is not `except`; 0 if there is none.
 #[inline(always)]
-fn tag_in(bucket: u32, hash: u64) -> u64 {
+fn tag_in(bucket: u32, hash: u64, except: u64) -> u64 {
     let Some(bucket) = BUCKETS.get_ptr_mut(bucket) else { return 0 };
     let mut found = 0;
     for place in 0..TAGS {
         // SAFETY: a live bucket; a tag is read atomically.
         let tag = unsafe { tag_at(bucket, place).read_volatile() };
         // Selected, not branched to: sixteen branches would be sixteen paths for the verifier.
-        found = if table::matches(tag, hash) { tag } else { found };
+        found = if table::matches(tag, hash) && tag != except { tag } else { found };
     }
     found
 }
@@ -76,32 +82,58 @@ fn tag_at(bucket: *mut Bucket, place: usize) -> *mut u64 {
     unsafe { (&raw mut (*bucket).tags).cast::<u64>().add(place) }
 }
 
-/// Adds an entry with this key. Returns `None`, and counts the reason, if that fails.
+/// Adds the first entry with this key. Returns `None`, and counts the reason, if that fails.
 #[inline(always)]
 pub fn add(head: *mut FrontHead, words: &Words, hash: u64) -> Option<EntryRef> {
-    let control = CONTROL.get_ptr_mut(0)?;
-    let number = allocate(head, control)?;
-    let entry = entry(number)?;
-    // SAFETY: an allocated entry that nothing else refers to; user space has cleared it.
-    unsafe { (&raw mut (*entry).key).cast::<Words>().write(*words) };
-    let [first, second] = table::buckets(hash, settings().bucket_mask());
-    let tag = table::tag(hash, number);
-    if publish(first, tag) || publish(second, tag) {
-        return Some(EntryRef { number, entry });
+    let new = create(head, words, 0)?;
+    if publish(hash, new.number) {
+        return Some(new);
     }
-    front::store_spare(head, number);
+    front::store_spare(head, new.number);
     stat::count(slot::BUCKETS_FULL);
     None
 }
 
-/// Stores a tag in the first free place of a bucket. Returns false if there is none.
+/// Takes a free entry for this key, without publishing it. Returns `None`, and counts the reason,
+/// if there is none.
 #[inline(always)]
-fn publish(bucket: u32, tag: u64) -> bool {
+pub fn create(head: *mut FrontHead, words: &Words, epoch: u32) -> Option<EntryRef> {
+    let control = CONTROL.get_ptr_mut(0)?;
+    let number = allocate(head, control)?;
+    let entry = entry(number)?;
+    // SAFETY: an allocated entry that nothing else refers to; user space has cleared it. A spare
+    // one has an epoch.
+    unsafe {
+        (&raw mut (*entry).key).cast::<Words>().write(*words);
+        (*entry).value.epoch = epoch;
+    }
+    Some(EntryRef { number, entry })
+}
+
+/// Replaces the tag of an entry. Returns false if the entry has none any more.
+#[inline(always)]
+pub fn replace_tag(hash: u64, old: u32, new: u64) -> bool {
+    let [first, second] = table::buckets(hash, settings().bucket_mask());
+    let old = table::tag(hash, old);
+    exchange(first, old, new) || exchange(second, old, new)
+}
+
+/// Publishes an entry. Returns false if both buckets are full.
+#[inline(always)]
+pub fn publish(hash: u64, number: u32) -> bool {
+    let [first, second] = table::buckets(hash, settings().bucket_mask());
+    let tag = table::tag(hash, number);
+    exchange(first, 0, tag) || exchange(second, 0, tag)
+}
+
+/// Replaces the first tag of a bucket that is `old`. Returns false if there is none.
+#[inline(always)]
+fn exchange(bucket: u32, old: u64, new: u64) -> bool {
     let Some(bucket) = BUCKETS.get_ptr_mut(bucket) else { return false };
     for place in 0..TAGS {
-        let tag_word = tag_at(bucket, place);
+        let tag = tag_at(bucket, place);
         // SAFETY: a live bucket.
-        if unsafe { tag_word.read_volatile() == 0 && replace(tag_word, 0, tag) } {
+        if unsafe { tag.read_volatile() == old && replace(tag, old, new) } {
             return true;
         }
     }

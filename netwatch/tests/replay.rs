@@ -15,10 +15,16 @@ const SERVER: [u8; 4] = [203, 0, 113, 9];
 
 /// A capture of one link type with one frame per second.
 fn pcap(link: u32, frames: &[Vec<u8>]) -> Vec<u8> {
+    let seconds = 0..;
+    pcap_at(link, &seconds.zip(frames).map(|(second, frame)| (second, frame.clone())).collect::<Vec<_>>())
+}
+
+/// A capture of one link type, each frame with its second.
+fn pcap_at(link: u32, frames: &[(u32, Vec<u8>)]) -> Vec<u8> {
     let words = |numbers: &[u32]| numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<u8>>();
     let mut file = words(&[0xa1b2_c3d4, 0x0004_0002, 0, 0, 262_144, link]);
-    for (second, frame) in (1_700_000_000..).zip(frames) {
-        file.extend(words(&[second, 0, frame.len() as u32, frame.len() as u32]));
+    for (second, frame) in frames {
+        file.extend(words(&[1_700_000_000 + second, 0, frame.len() as u32, frame.len() as u32]));
         file.extend(frame);
     }
     file
@@ -35,6 +41,14 @@ fn udp(there: bool, payload: usize) -> Vec<u8> {
         if there { ([[4, 0], [0, 53]], CLIENT, SERVER) } else { ([[0, 53], [4, 0]], SERVER, CLIENT) };
     let length = ((8 + payload) as u16).to_be_bytes();
     ipv4(17, source, destination, &[&ports.concat()[..], &length, &[0, 0], &vec![1; payload]].concat())
+}
+
+fn tcp(there: bool, flags: u8, sequence: u32, acknowledgment: u32, payload: usize) -> Vec<u8> {
+    let (ports, source, destination) =
+        if there { ([[4, 0], [0, 80]], CLIENT, SERVER) } else { ([[0, 80], [4, 0]], SERVER, CLIENT) };
+    let numbers = [sequence.to_be_bytes(), acknowledgment.to_be_bytes()].concat();
+    let rest = [&ports.concat()[..], &numbers, &[0x50, flags, 1, 0, 0, 0, 0, 0], &vec![1; payload]].concat();
+    ipv4(6, source, destination, &rest)
 }
 
 fn ethernet(ethertype: u16, rest: &[u8]) -> Vec<u8> {
@@ -338,4 +352,104 @@ fn a_full_table_in_the_kernel_overflows_as_in_user_space() {
     let file = folder.write("raw.pcap", &pcap(RAW, &packets));
     let (_, err) = output_of(&netwatch(&["--max-flows", "16", "--kernel"], &file), 2);
     assert!(err.contains("raise --max-flows"), "{err}");
+}
+
+/// The epoch, the packets of both directions, and the end reason of each flow, sorted.
+fn flows_by_epoch(json: &Value) -> Vec<(u64, u64, Option<String>)> {
+    let number = |value: &Value| value.as_u64().unwrap_or(0);
+    let describe = |flow: &Value| {
+        let packets = number(&flow["egress"]["packets"]) + number(&flow["ingress"]["packets"]);
+        assert!(flow.get("connections").is_none(), "one connection per flow: {flow:#}");
+        (number(&flow["epoch"]), packets, flow["end_reason"].as_str().map(str::to_owned))
+    };
+    let mut flows: Vec<_> = json["flows"].as_array().expect("a list").iter().map(describe).collect();
+    flows.sort();
+    flows
+}
+
+/// A connection that is closed by both sides, another one from the same port in TIME-WAIT that is
+/// reset, and a third one whose SYN is repeated. Late segments of the first one follow the second.
+#[test]
+fn each_connection_on_a_reused_five_tuple_is_a_flow() {
+    const FIN: u8 = 1;
+    const SYN: u8 = 2;
+    const RST: u8 = 4;
+    const ACK: u8 = 16;
+    let frames = [
+        tcp(true, SYN, 1000, 0, 0),
+        tcp(false, SYN | ACK, 7000, 1001, 0),
+        tcp(true, ACK, 1001, 7001, 50),
+        tcp(true, FIN | ACK, 1051, 7001, 0),
+        tcp(false, FIN | ACK, 7001, 1052, 0),
+        tcp(true, ACK, 1052, 7002, 0),
+        tcp(true, SYN, 90_000, 0, 0),
+        tcp(false, FIN | ACK, 7001, 1052, 0),
+        tcp(false, SYN | ACK, 3000, 90_001, 0),
+        tcp(true, RST, 90_001, 0, 0),
+        tcp(true, SYN, 10, 0, 0),
+        tcp(true, SYN, 10, 0, 0),
+        tcp(false, SYN | ACK, 20, 11, 0),
+    ];
+    let end = || Some("end_of_flow".to_owned());
+    for (name, link, capture) in [
+        ("ethernet.pcap", ETHERNET, frames.iter().map(|packet| ethernet(0x0800, packet)).collect::<Vec<_>>()),
+        ("raw.pcap", RAW, frames.to_vec()),
+    ] {
+        let capture = pcap(link, &capture);
+        let folder = Folder::new();
+        let json = report(&["--local", "198.51.100.7"], &folder.write(name, &capture));
+        assert_eq!(flows_by_epoch(&json), [(0, 6, end()), (1, 4, end()), (2, 3, None)], "{name}: {json:#}");
+        let endpoint = &json["endpoints"][0];
+        assert_eq!((&endpoint["flows"], &endpoint["connections"]), (&3.into(), &3.into()), "{endpoint:#}");
+        if is_root() {
+            assert_same_by_kernel(name, &capture, &["--local", "198.51.100.7"]);
+        }
+    }
+}
+
+/// Any SYN begins another connection two seconds after the end, as in the kernel, which then has no
+/// entry any more.
+#[test]
+fn a_closed_connection_is_over_after_two_seconds() {
+    let with_syn_after = |seconds: u32| {
+        let frames = [
+            (0, tcp(true, 2, 1000, 0, 0)),
+            (0, tcp(false, 18, 7000, 1001, 0)),
+            (0, tcp(true, 17, 1001, 7001, 0)),
+            (0, tcp(false, 17, 7001, 1002, 0)),
+            (seconds, tcp(true, 2, 500, 0, 0)),
+        ];
+        let folder = Folder::new();
+        let packets = flows_by_epoch(&report(&[], &folder.write("syn.pcap", &pcap_at(RAW, &frames))));
+        packets.iter().map(|(_, packets, _)| *packets).collect::<Vec<_>>()
+    };
+    assert_eq!(with_syn_after(1), [5], "an old sequence number in TIME-WAIT");
+    assert_eq!(with_syn_after(2), [4, 1]);
+}
+
+#[test]
+fn a_packet_after_the_idle_timeout_begins_another_flow_except_for_tcp() {
+    let echo = ipv4(1, CLIENT, SERVER, &[8, 0, 0, 0, 0, 1, 0, 1]);
+    let silent = |packet: &dyn Fn(bool) -> Vec<u8>| {
+        [(0, packet(true)), (100, packet(false)), (220, packet(true)), (221, packet(false)), (800, packet(true))]
+    };
+    let table: [(&str, &[&str], &[u64]); 4] = [
+        ("default", &[], &[2, 2, 1]),
+        ("longer", &["--idle-timeout", "121s"], &[4, 1]),
+        ("shorter", &["--idle-timeout", "1m40s"], &[1, 1, 2, 1]),
+        ("longest", &["--idle-timeout", "1h"], &[5]),
+    ];
+    let folder = Folder::new();
+    for (name, words, expected) in table {
+        for frames in [silent(&|there| udp(there, 9)), silent(&|_| echo.clone())] {
+            let json = report(words, &folder.write("idle.pcap", &pcap_at(RAW, &frames)));
+            let flows = flows_by_epoch(&json);
+            assert_eq!(flows.iter().map(|(_, packets, _)| *packets).collect::<Vec<_>>(), expected, "{name}: {json:#}");
+            let mut reasons = flows[..flows.len() - 1].iter().map(|(.., reason)| reason.as_deref());
+            assert!(reasons.all(|reason| reason == Some("idle_timeout")), "{name}: {json:#}");
+        }
+        let tcp = [(0, tcp(true, 2, 1, 0, 0)), (900, tcp(true, 16, 2, 1, 9))];
+        let json = report(words, &folder.write("tcp.pcap", &pcap_at(RAW, &tcp)));
+        assert_eq!(flows_by_epoch(&json), [(0, 2, None)], "{name}");
+    }
 }

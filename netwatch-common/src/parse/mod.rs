@@ -11,12 +11,14 @@ mod orient;
 mod other;
 mod packet;
 mod quick;
+mod timestamp;
 mod transport;
 
 pub use orient::{Hook, orient};
 pub use other::{LinkPayload, LinkType, link_payload};
 pub use packet::{Packet, part};
 pub use quick::{IpFamily, ip_family, quick, quick_of};
+pub use timestamp::timestamp;
 pub use transport::protocol;
 
 /// A header that may start at any address and for which any bytes are valid.

@@ -49,6 +49,8 @@ pub struct Packet {
     pub acknowledgment: u32,
     /// TCP window, unscaled.
     pub window: u16,
+    /// Offset of the TCP options in bytes.
+    pub options_offset: u32,
     /// Length of the link, network and transport headers in bytes.
     pub payload_offset: u32,
     /// Bytes after these headers that the IP length covers.

@@ -135,6 +135,7 @@ fn parse_tcp<F: Frame>(frame: &F, rest: IpBytes, packet: &mut Packet) -> Result<
             packet.acknowledgment = u32::from_be_bytes([header[8], header[9], header[10], header[11]]);
             packet.flags = header[13];
             packet.window = u16::from_be_bytes([header[14], header[15]]);
+            packet.options_offset = rest.offset + TCP_HEADER;
             Ok(u32::from(header[12] >> 4) * 4)
         }
         HeaderAt::Short => parse_ports(frame, rest, packet, TCP_HEADER),

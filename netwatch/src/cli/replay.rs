@@ -1,6 +1,7 @@
 //! The command line of `netwatch replay`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
 use clap::{Args, ValueHint, value_parser};
@@ -8,6 +9,7 @@ use clap::{Args, ValueHint, value_parser};
 use super::ColorArgs;
 use crate::meter::{MAX_ENTRIES, defaults};
 use crate::settings::ReplaySettings;
+use crate::settings::value::parse_idle_timeout;
 
 #[derive(Debug, Args)]
 #[command(after_help = AFTER)]
@@ -50,6 +52,19 @@ pub(super) struct ReplayArgs {
     )]
     max_flows: u32,
 
+    /// End a flow without packets for TIME, except for TCP
+    ///
+    /// A later packet between the same ends begins another flow. The default is the one of Linux's
+    /// connection tracking for UDP streams. TCP connections end by FIN, RST or a new connection.
+    #[arg(
+        long,
+        value_name = "TIME",
+        value_parser = parse_idle_timeout,
+        default_value = "120s",
+        env = "NETWATCH_IDLE_TIMEOUT"
+    )]
+    idle_timeout: Duration,
+
     /// Look up names of unnamed addresses
     ///
     /// With PTR queries to this machine's resolvers: at most 256 addresses, for at most 3 seconds.
@@ -81,6 +96,7 @@ impl ReplayArgs {
             local: self.local,
             kernel: self.kernel,
             max_flows: self.max_flows,
+            idle_timeout: self.idle_timeout,
             resolve: self.resolve,
             file: self.file,
         }

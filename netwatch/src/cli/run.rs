@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum, ValueHint, value_parser};
 use super::capture::CaptureArgs;
 use super::{ByArg, ColorArgs};
 use crate::meter::{MAX_ENTRIES, defaults};
-use crate::settings::value::{parse_keep, parse_linger, parse_ring_kib, parse_size, parse_time};
+use crate::settings::value::{parse_idle_timeout, parse_keep, parse_linger, parse_ring_kib, parse_size, parse_time};
 use crate::settings::{EventStyle, Linger, RunSettings};
 
 #[derive(Debug, Args)]
@@ -110,6 +110,20 @@ pub(super) struct RunArgs {
         help_heading = METERING
     )]
     max_flows: u32,
+
+    /// End a flow without packets for TIME, except for TCP
+    ///
+    /// A later packet between the same ends begins another flow. The default is the one of Linux's
+    /// connection tracking for UDP streams. TCP connections end by FIN, RST or a new connection.
+    #[arg(
+        long,
+        value_name = "TIME",
+        value_parser = parse_idle_timeout,
+        default_value = "120s",
+        env = "NETWATCH_IDLE_TIMEOUT",
+        help_heading = METERING
+    )]
+    idle_timeout: Duration,
 
     /// Also sample the head of one packet in N
     ///
@@ -307,6 +321,7 @@ impl RunArgs {
             linger: self.linger,
             drain_timeout: self.drain_timeout,
             max_flows: self.max_flows,
+            idle_timeout: self.idle_timeout,
             sample: self.sample,
             sample_snaplen: self.sample_snaplen,
             events: self.events.map(EventsArg::style),

@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicBool;
 use super::snapshot;
 use crate::capture::Capture;
 use crate::error::{Error, Result};
+use crate::flow::DEFAULT_IDLE_TIMEOUT;
 use crate::import;
 use crate::meter::defaults;
 use crate::record::{self, Recorded};
@@ -110,7 +111,13 @@ fn replay_capture(path: &Path) -> Result<LoadedRun> {
     // Never set: a signal ends netwatch here.
     static STOP: AtomicBool = AtomicBool::new(false);
     let local = LocalAddresses::new([]).map_err(|cause| Error::other("replay", path.display().to_string(), cause))?;
-    let plan = ReplayPlan { local, by_kernel: false, max_flows: defaults::MAX_FLOWS, resolve: None };
+    let plan = ReplayPlan {
+        local,
+        by_kernel: false,
+        max_flows: defaults::MAX_FLOWS,
+        idle_timeout: DEFAULT_IDLE_TIMEOUT,
+        resolve: None,
+    };
     let mut capture = Capture::open(path, &STOP)?;
     let replayed = replay(&mut capture, &plan, &mut ())?;
     Ok(LoadedRun { report: replayed.report, series: Series::default() })

@@ -45,7 +45,8 @@ fn plan(settings: &ReplaySettings) -> Result<ReplayPlan> {
         .map_err(|cause| Error::other("use", "--local", cause))?;
     let resolve: ResolveNames = |addresses| reverse::names(addresses.into_iter());
     let resolve = settings.resolve.then_some(resolve);
-    Ok(ReplayPlan { local, by_kernel: settings.kernel, max_flows: settings.max_flows, resolve })
+    let ReplaySettings { kernel: by_kernel, max_flows, idle_timeout, .. } = *settings;
+    Ok(ReplayPlan { local, by_kernel, max_flows, idle_timeout, resolve })
 }
 
 fn exit(replayed: &Replayed) -> Exit {

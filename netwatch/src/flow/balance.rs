@@ -232,6 +232,7 @@ mod tests {
             last_seen_ns: 2,
             opened_by: Direction::Egress,
             connections: 0,
+            initial_sequence: None,
             epoch: 0,
             ended: None,
             tcp: None,

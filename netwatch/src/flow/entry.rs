@@ -124,10 +124,15 @@ impl Flow {
         }
     }
 
+    /// Whether it has TCP headers.
+    pub(super) fn is_tcp(&self) -> bool {
+        self.key.protocol == Protocol::TCP.0 && !self.key.fragment
+    }
+
     /// Number of connections: TCP handshakes that began, failed ones included, or one for a flow of
     /// another protocol.
     pub fn connections(&self) -> u64 {
-        if self.key.protocol == Protocol::TCP.0 && !self.key.fragment { self.connections } else { 1 }
+        if self.is_tcp() { self.connections } else { 1 }
     }
 
     /// Why the flow ended; `None` while it can continue. A flow that was closed by TCP has

@@ -17,10 +17,13 @@ pub struct Increment {
     pub last_seen_ns: u64,
     /// The side that sent the first packet.
     pub opened_by: Direction,
-    /// Growth of the number of TCP handshakes that began on this five-tuple (distinct initial
-    /// sequence numbers); 0 for other protocols.
+    /// Growth of the number of TCP handshakes that began: 1 if a SYN was observed since the
+    /// previous drain and none before. 0 for other protocols.
     pub connections: u32,
-    /// Distinguishes entries of the meter that have the same key. Always 0 for now.
+    /// The sequence number of the SYN that began the TCP connection; `None` if it was not observed.
+    pub initial_sequence: Option<u32>,
+    /// Distinguishes entries of the meter that have the same key: higher for each later connection.
+    /// It starts over when the meter has no entry with this key.
     pub epoch: u32,
     /// Why the entry of the meter ended. Set on its last increment, which is also delivered when
     /// nothing grew. Further packets of the flow get a new entry.

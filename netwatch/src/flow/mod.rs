@@ -21,4 +21,7 @@ pub use increment::{Increment, ObservationLosses, RoundTripTimes, TcpFacts};
 pub use key::{Direction, FlowId, FlowKey, Housekeeping, Malformed, ObservationPoint, Traffic, TransportAddress};
 pub use protocol::Protocol;
 pub use remainder::{RemainderKind, Remainders};
-pub use table::{Applied, DEFAULT_MAX_FLOWS, FlowChange, FlowTable, FoldedCounts, FoldedFlows, Place};
+pub use table::{
+    Applied, DEFAULT_IDLE_TIMEOUT, DEFAULT_MAX_FLOWS, FlowChange, FlowTable, FoldedCounts, FoldedFlows, Place,
+    nanoseconds,
+};

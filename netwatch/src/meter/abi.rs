@@ -42,7 +42,8 @@ pub(super) fn increment(growth: &Growth<'_>, clock: Clock) -> Option<Increment> 
         // first packet.
         last_seen_ns: clock.unix_ns(now.last_seen_ns.max(now.first_seen_ns)),
         opened_by: if flipped { opposite(opened_by) } else { opened_by },
-        connections: now.handshake.connections.wrapping_sub(before.handshake.connections),
+        connections: now.handshake.connections.wrapping_sub(before.handshake.connections).into(),
+        initial_sequence: (now.handshake.connections != 0).then_some(now.handshake.isn),
         epoch: now.epoch,
         ended,
         tcp: (key.protocol == protocol::TCP && key.kind <= kind::IPV6).then(|| tcp_facts(before, now, flipped)),

@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::time::Duration;
 
+use netwatch_common::parse::protocol;
+
 use super::procfs::ProcFs;
 use super::{DrainProgress, KernelMeter, Meter, Notification, ProcessTracer, RingReader, icmp_error, name_sample};
 use crate::error::Result;
@@ -91,7 +93,14 @@ pub(super) fn deliver(notification: &Notification, sink: &mut dyn FnMut(Observed
         }
     };
     match notification {
-        Notification::NewFlow(new) => new.socket.into_iter().for_each(|cookie| socket(new.traffic, cookie)),
+        Notification::NewFlow(new) => {
+            new.socket.into_iter().for_each(|cookie| socket(new.traffic, cookie));
+            if let Traffic::Flow(flow) = new.traffic
+                && flow.protocol == protocol::TCP
+            {
+                sink(Observed::Begun { flow, time_ns: new.time_ns });
+            }
+        }
         Notification::SocketChanged(sender) => socket(sender.traffic, sender.socket),
         Notification::Sample(sample) => {
             if let Some(quoted) = icmp_error(notification) {

@@ -29,13 +29,33 @@ pub(super) fn to_ethernet<'a>(linked: &Linked<'a>) -> Option<(Cow<'a, [u8]>, i64
 
 /// Bytes added to frames, by the traffic and direction that they were counted under.
 #[derive(Debug, Default)]
-pub(super) struct AddedBytes(HashMap<(Traffic, Direction), i64>);
+pub(super) struct AddedBytes(HashMap<(Traffic, Direction), AddedTo>);
+
+/// What was added to the frames of one direction.
+#[derive(Debug, Default, Clone, Copy)]
+struct AddedTo {
+    frames: i64,
+    bytes: i64,
+}
+
+impl AddedTo {
+    /// Takes the bytes that were added to this many of the frames. Several connections may have the
+    /// same key; all frames of a link layer become longer by the same number of bytes.
+    fn take(&mut self, frames: i64) -> i64 {
+        let bytes = if frames >= self.frames { self.bytes } else { self.bytes * frames / self.frames };
+        self.frames -= frames.min(self.frames);
+        self.bytes -= bytes;
+        bytes
+    }
+}
 
 impl AddedBytes {
     /// Notes that a packet was counted with this many extra bytes.
     pub(super) fn note(&mut self, seen: &Observation, bytes: i64) {
         if bytes != 0 {
-            *self.0.entry(sent(seen)).or_default() += bytes;
+            let added = self.0.entry(sent(seen)).or_default();
+            added.frames += 1;
+            added.bytes += bytes;
         }
     }
 
@@ -54,7 +74,8 @@ impl AddedBytes {
             other => [Direction::Egress, Direction::Ingress].map(|direction| (other, direction)),
         };
         let mut without = |counters: Counters, key| {
-            let added = self.0.remove(&key).unwrap_or(0);
+            let frames = i64::try_from(counters.skbs).unwrap_or(i64::MAX);
+            let added = self.0.get_mut(&key).map_or(0, |added| added.take(frames));
             let less = |bytes: u64| bytes.saturating_add_signed(-added);
             Counters { bytes: less(counters.bytes), wire_bytes: less(counters.wire_bytes), ..counters }
         };

@@ -11,6 +11,7 @@ mod tally;
 pub use local::LocalAddresses;
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use netwatch_common::observation::Observation;
 use netwatch_common::parse::{Hook, Linked};
@@ -37,6 +38,9 @@ pub struct ReplayPlan {
     /// Maximum number of flows that are counted individually; packets of further flows are counted
     /// by protocol.
     pub max_flows: u32,
+    /// A packet after a pause of this length in the capture begins another flow, except for TCP.
+    /// Without effect on the classifier, for which all frames arrive at once.
+    pub idle_timeout: Duration,
     /// Looks up names of addresses without a name, if wanted.
     pub resolve: Option<ResolveNames>,
 }
@@ -114,7 +118,8 @@ pub fn replay(capture: &mut Capture, plan: &ReplayPlan, observer: &mut impl Repl
         let engine = KernelEngine::new(plan)?;
         return with(engine, capture, plan, observer);
     }
-    let engine = InMemoryEngine { host: HostMeter::new(plan.max_flows as usize), local: plan.local.clone() };
+    let engine =
+        InMemoryEngine { host: HostMeter::new(plan.max_flows as usize, plan.idle_timeout), local: plan.local.clone() };
     with(engine, capture, plan, observer)
 }
 
@@ -127,7 +132,7 @@ fn with(
     plan: &ReplayPlan,
     observer: &mut impl ReplayObserver,
 ) -> Result<Replayed> {
-    let mut session = Session::new(CaptureScope::default(), SessionConfig::default());
+    let mut session = Session::new(CaptureScope::default(), session_config(plan));
     let mut tally = CaptureTally::new(&plan.local);
     let mut processes = CommentedProcesses::default();
     let end = capture.each(|frame| {
@@ -176,6 +181,10 @@ fn with(
         report = session.final_report();
     }
     Ok(Replayed { report, end })
+}
+
+fn session_config(plan: &ReplayPlan) -> SessionConfig {
+    SessionConfig { idle_timeout: plan.idle_timeout, ..SessionConfig::default() }
 }
 
 fn ended_early(end: &CaptureEnd) -> Option<report::EndedEarly> {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use super::folded::{FoldedEndpointFacts, FoldedFacts};
 use super::model::{ApplicationProtocol, DisplayName, FlowNaming, ReportEndpoint, ReportFlow, TlsFacts};
-use crate::flow::{Direction, Endpoint, EndpointKey, Flow, ObservationPoint, Protocol, Remote};
+use crate::flow::{Direction, Endpoint, EndpointKey, Flow, FlowKey, ObservationPoint, Protocol, Remote};
 use crate::name::{Contact, FlowFacts, Hidden, Lookup, Names, NamesLost, SourcedName};
 use crate::process::{FlowUsers, ProcessId, ProcessNumber};
 use crate::wire::Name;
@@ -53,18 +53,20 @@ pub(super) fn flows(flows: impl Iterator<Item = Flow>, names: &Names, users: &Fl
 
 /// Joins the names and users known so far to one flow.
 pub(super) fn flow(flow: Flow, names: &Names, users: &FlowUsers) -> ReportFlow {
-    ReportFlow { naming: naming_of(&flow, names).map(Box::new), users: users.of(&flow.key).to_vec(), flow }
+    let naming = naming_of(&flow.key, flow.first_seen_ns, names).map(Box::new);
+    ReportFlow { naming, users: users.of(&flow.key).to_vec(), flow }
 }
 
-/// The names and the protocol of a flow, as far as they are known; `None` if nothing is.
-pub fn naming_of(flow: &Flow, names: &Names) -> Option<FlowNaming> {
-    let best = (flow.key.point == ObservationPoint::Link).then(|| names.best(&flow.key, flow.first_seen_ns)).flatten();
-    let facts = names.flow(&flow.key);
+/// The names and the protocol of a flow that began at `began_ns`, as far as they are known; `None`
+/// if nothing is.
+pub fn naming_of(flow: &FlowKey, began_ns: u64, names: &Names) -> Option<FlowNaming> {
+    let best = (flow.point == ObservationPoint::Link).then(|| names.best(flow, began_ns)).flatten();
+    let facts = names.flow(flow);
     let naming = FlowNaming {
         display_name: best.map(|best| DisplayName { name: best.name.clone(), source: best.source }),
         names: facts.map(|facts| facts.names.clone()).unwrap_or_default(),
         application: facts.and_then(application),
-        hidden: names.hidden(&flow.key),
+        hidden: names.hidden(flow),
         tls: facts.and_then(tls),
     };
     (naming != FlowNaming::default()).then_some(naming)

@@ -1,6 +1,8 @@
 //! Inputs of a session: its configuration, and what a meter delivers in addition to counts.
 
-use crate::flow::{DEFAULT_MAX_FLOWS, FlowKey, ObservationLosses, QuotedError};
+use std::time::Duration;
+
+use crate::flow::{DEFAULT_IDLE_TIMEOUT, DEFAULT_MAX_FLOWS, FlowKey, ObservationLosses, QuotedError};
 use crate::name::{Hosts, NameSample};
 use crate::process::{self, Attribution, SystemView};
 
@@ -10,6 +12,8 @@ pub struct SessionConfig {
     /// Maximum number of flows that are tracked individually: live flows and the most recent ended
     /// ones.
     pub max_flows: usize,
+    /// A packet after a pause of this length opens another flow, except for TCP.
+    pub idle_timeout: Duration,
     /// The hosts file of the target.
     pub hosts: Hosts,
     /// Whether flows are attributed to processes.
@@ -20,7 +24,13 @@ pub struct SessionConfig {
 
 impl Default for SessionConfig {
     fn default() -> Self {
-        Self { max_flows: DEFAULT_MAX_FLOWS, hosts: Hosts::default(), attribution: Attribution::Absent, netns: None }
+        Self {
+            max_flows: DEFAULT_MAX_FLOWS,
+            idle_timeout: DEFAULT_IDLE_TIMEOUT,
+            hosts: Hosts::default(),
+            attribution: Attribution::Absent,
+            netns: None,
+        }
     }
 }
 
@@ -32,6 +42,13 @@ pub enum Observed<'a> {
         flow: FlowKey,
         /// The cookie of the socket.
         cookie: u64,
+    },
+    /// A TCP connection began, or continues after the meter forgot it.
+    Begun {
+        /// The flow.
+        flow: FlowKey,
+        /// Time of its first packet, nanoseconds since the Unix epoch.
+        time_ns: u64,
     },
     /// The head of a packet that may contain a name.
     Name(NameSample<'a>),

@@ -4,11 +4,12 @@
 
 use std::net::IpAddr;
 
+use super::connections::{ConnectionNames, NamesOf};
 use super::event::FlowRecord;
 use super::input::Observed;
 use super::scope::Scope;
 use crate::flow::{Flow, FlowChange, FlowKey, FlowTable, Increment, ObservationPoint, Place};
-use crate::name::Names;
+use crate::name::{NameSample, Names};
 use crate::process::{FlowToAttribute, ReportedFlows, Trace, Usage};
 use crate::report::{FlowNaming, FoldedFacts};
 
@@ -27,6 +28,7 @@ pub(super) struct Ledger {
     pub table: FlowTable,
     pub names: Names,
     pub trace: Trace,
+    connections: ConnectionNames,
     /// Names and processes of ended flows, by place.
     settled: Vec<Option<Box<Settled>>>,
     /// Approximate memory of the ended flows in `settled`, bytes. Reopened flows are not included,
@@ -63,6 +65,7 @@ impl Ledger {
             table,
             names,
             trace,
+            connections: ConnectionNames::default(),
             settled: Vec::new(),
             settled_bytes: 0,
             max_settled_bytes: MAX_SETTLED_BYTES,
@@ -75,11 +78,28 @@ impl Ledger {
     pub(super) fn observe(&mut self, observed: Observed<'_>, scope: &impl Scope) -> Option<Place> {
         match observed {
             Observed::Socket { flow, cookie } => self.trace.note_flow(scope.orient_key(flow), cookie),
-            Observed::Name(sample) => self.names.observe(&scope.orient_name(sample)),
+            Observed::Begun { flow, time_ns } => self.connections.begin(scope.orient_key(flow), time_ns),
+            Observed::Name(sample) => {
+                let sample = scope.orient_name(sample);
+                self.divide_names(&sample);
+                self.names.observe(&sample);
+            }
             Observed::IcmpError(quoted) => return self.table.note_icmp_error(scope.orient_icmp_error(quoted)),
             Observed::Process(event, system) => self.trace.apply(event, system),
         }
         None
+    }
+
+    /// If another connection began before this sample, stores the names of the connection before.
+    fn divide_names(&mut self, sample: &NameSample<'_>) {
+        let flow = sample.flow;
+        let Some(until_ns) = self.connections.next(&flow, sample.time_ns) else { return };
+        self.names.finish_flow(&flow);
+        if self.names.flow(&flow).is_some() {
+            let naming = crate::report::naming_of(&flow, until_ns, &self.names).map(Box::new);
+            self.names.take(&flow);
+            self.connections.store(flow, until_ns, naming);
+        }
     }
 
     pub(super) fn apply(&mut self, increment: &Increment) -> Changed {
@@ -87,10 +107,11 @@ impl Ledger {
         let evicted = applied.evicted.and_then(|flow| Some((applied.place?, *flow)));
         let evicted_before = evicted.map(|(place, flow)| self.fold(place, flow));
         let mut evicted_after = Vec::new();
-        let has_ended = increment.ended.is_some();
+        let has_ended = applied.has_ended;
         if let Some(place) = applied.place {
             self.stop_counting(place);
-            if has_ended {
+            // Also if it is ended already: late segments may have been sampled.
+            if increment.ended.is_some() {
                 self.settle(place);
                 self.evict_settled(&mut evicted_after);
             }
@@ -107,7 +128,7 @@ impl Ledger {
         }
     }
 
-    /// The flow at this place is live again.
+    /// The flow at this place may be live again.
     fn stop_counting(&mut self, place: Place) {
         if let Some(settled) = self.settled.get_mut(place).and_then(Option::as_deref_mut)
             && std::mem::take(&mut settled.is_counted)
@@ -128,11 +149,20 @@ impl Ledger {
     /// Stores the names and processes of a flow that ended, and removes its samples.
     fn settle(&mut self, place: Place) {
         let Some(flow) = self.table.at(place) else { return };
-        self.names.finish_flow(&flow.key);
+        let has_newest = matches!(self.connections.names_of(&flow.key, flow.first_seen_ns), NamesOf::Newest);
+        if has_newest {
+            self.names.finish_flow(&flow.key);
+        }
         let naming = self.naming_of(&flow);
         let usages = self.usages_of(&flow);
-        self.names.take(&flow.key);
-        self.trace.forget_flow(&flow.key, flow.last_seen_ns);
+        if has_newest {
+            self.names.take(&flow.key);
+        }
+        self.connections.forget(&flow.key, flow.first_seen_ns);
+        // The sockets of earlier flows with this key are forgotten with the newest one.
+        if self.table.flow(&flow.key).is_none_or(|newest| newest.epoch == flow.epoch) {
+            self.trace.forget_flow(&flow.key, flow.last_seen_ns);
+        }
         if place >= self.settled.len() {
             self.settled.resize_with(place + 1, || None);
         }
@@ -149,7 +179,11 @@ impl Ledger {
 
     /// The names of a live flow so far.
     fn naming_of(&self, flow: &Flow) -> Option<Box<FlowNaming>> {
-        crate::report::naming_of(flow, &self.names).map(Box::new)
+        match self.connections.names_of(&flow.key, flow.first_seen_ns) {
+            NamesOf::Newest => crate::report::naming_of(&flow.key, flow.first_seen_ns, &self.names).map(Box::new),
+            NamesOf::Earlier(naming) => naming.cloned().map(Box::new),
+            NamesOf::Unobserved => self.with_name_of_address(None, flow),
+        }
     }
 
     /// The processes of a live flow so far.

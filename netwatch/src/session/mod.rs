@@ -4,6 +4,7 @@
 //! consumers.
 
 mod conclude;
+mod connections;
 mod deliver;
 mod event;
 mod input;
@@ -113,9 +114,10 @@ impl CurrentInterval {
 impl<S: Scope> Session<S> {
     /// Creates a session. [`Session::start`] starts it.
     pub fn new(scope: S, config: SessionConfig) -> Self {
-        let SessionConfig { max_flows, hosts, attribution, netns } = config;
+        let SessionConfig { max_flows, idle_timeout, hosts, attribution, netns } = config;
         let names = Names::new(scope.name_limits(), hosts);
-        let mut ledger = Ledger::new(FlowTable::new(max_flows), names, Trace::of_namespace(netns));
+        let mut ledger =
+            Ledger::new(FlowTable::new(max_flows).with_idle_timeout(idle_timeout), names, Trace::of_namespace(netns));
         let ScopeFacts { run, interface, .. } = scope.facts(&Moment::default());
         ledger.gateways = interface.gateway;
         run.pid.into_iter().for_each(|pid| ledger.trace.set_command(pid));

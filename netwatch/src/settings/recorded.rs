@@ -1,6 +1,7 @@
 //! The settings of the subcommands that read recorded runs and captures, except `report`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::ColorChoice;
 use crate::{diff, export, format};
@@ -22,6 +23,8 @@ pub struct ReplaySettings {
     pub kernel: bool,
     /// Maximum number of flows counted individually.
     pub max_flows: u32,
+    /// A flow without packets for this time ends, except for TCP.
+    pub idle_timeout: Duration,
     /// Look up names of addresses without one.
     pub resolve: bool,
     /// The capture; `-` is standard input.

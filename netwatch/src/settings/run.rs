@@ -47,6 +47,8 @@ pub struct RunSettings {
     pub drain_timeout: Duration,
     /// Maximum number of flows counted individually.
     pub max_flows: u32,
+    /// A flow without packets for this time ends, except for TCP; at least a second.
+    pub idle_timeout: Duration,
     /// Sample one packet in this many, in addition to the first packets of each flow and DNS.
     pub sample: Option<u32>,
     /// Bytes of those packets, from the Ethernet header on.

@@ -21,6 +21,13 @@ pub fn parse_time(text: &str) -> Result<Duration, String> {
     Ok(time)
 }
 
+/// The time of `--idle-timeout`: at least a second, because the kernel's table is read about once a
+/// second.
+pub fn parse_idle_timeout(text: &str) -> Result<Duration, String> {
+    let time = parse_time(text)?;
+    if time < Duration::from_secs(1) { Err("the minimum is 1s".to_owned()) } else { Ok(time) }
+}
+
 /// The time of `--linger`: a time, or `forever`.
 pub fn parse_linger(text: &str) -> Result<Linger, String> {
     if text == "forever" { Ok(Linger::Forever) } else { parse_time(text).map(Linger::For) }

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use netwatch::capture::{Capture, CaptureEnd};
+use netwatch::flow::DEFAULT_IDLE_TIMEOUT;
 use netwatch::replay::{self, LocalAddresses, ReplayObserver, ReplayPlan, Replayed};
 use netwatch_tests::report::assert_balanced;
 
@@ -32,7 +33,8 @@ fn corpus() -> Option<PathBuf> {
 }
 
 fn plan(by_kernel: bool) -> ReplayPlan {
-    ReplayPlan { local: LocalAddresses::default(), by_kernel, max_flows: 131_072, resolve: None }
+    let idle_timeout = DEFAULT_IDLE_TIMEOUT;
+    ReplayPlan { local: LocalAddresses::default(), by_kernel, max_flows: 131_072, idle_timeout, resolve: None }
 }
 
 fn replay(capture: &mut Capture, by_kernel: bool, observer: &mut impl ReplayObserver) -> Replayed {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::net::{IpAddr, Ipv6Addr};
 use std::ops::AddAssign;
+use std::time::Duration;
 
 use netwatch::capture::{Capture, CapturedFrame};
 use netwatch::flow::{self, Counters, Flow, Malformed, PerDirection, RemainderKind, Remainders, Traffic};
@@ -197,7 +198,8 @@ fn is_longer_than_it_is(frame: &CapturedFrame<'_>) -> bool {
 /// Replays the file in user space without the frames that the kernel did not get.
 pub fn host_without(capture: &mut Capture, left_out: &LeftOut) -> BTreeMap<String, String> {
     let mut session = Session::new(netwatch::session::CaptureScope::default(), SessionConfig::default());
-    let mut host = HostMeter::new(131_072);
+    // No time passes in a replay through the kernel.
+    let mut host = HostMeter::new(131_072, Duration::MAX);
     let counted = capture.each(|frame| {
         if !left_out.offsets.contains(&frame.offset) {
             let linked = frame.linked();
@@ -220,7 +222,7 @@ pub fn comparable<'a>(flows: impl Iterator<Item = &'a Flow>, remainders: &Remain
     let flows = flows.map(|flow| {
         let tcp = flow.tcp.map(|facts| (facts.flags, facts.syns, facts.syn_acks, facts.resets));
         let about = (flow.counters, flow.opened_by, flow.connections, tcp, flow.icmp_error);
-        (format!("{:?}", flow.key), format!("{about:?}"))
+        (format!("{:?}", flow.id()), format!("{about:?}"))
     });
     let remainders = remainders.details().map(|(traffic, counters)| (format!("{traffic:?}"), format!("{counters:?}")));
     flows.chain(remainders).collect()

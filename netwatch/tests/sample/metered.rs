@@ -52,7 +52,7 @@ impl Metered {
         let facts = facts(&table([]), &["curl"]);
         let scope = IsolatedScope { run: facts.run, interface: facts.interface, dns: facts.dns };
         let hosts = Hosts::parse("198.51.100.99 printer.example");
-        let config = SessionConfig { max_flows, hosts, attribution: Attribution::On, netns: None };
+        let config = SessionConfig { max_flows, hosts, attribution: Attribution::On, ..SessionConfig::default() };
         let mut session = Session::new(scope, config);
         session.start(START_NS);
         let place = RecordingPlace::File(path.to_owned(), None);

@@ -61,6 +61,7 @@ pub fn growth(traffic: Traffic, sent: (u64, u64), received: (u64, u64)) -> Incre
         last_seen_ns: START_NS + 9_000_000,
         opened_by: Direction::Egress,
         connections: 0,
+        initial_sequence: None,
         epoch: 0,
         ended: None,
         tcp: None,

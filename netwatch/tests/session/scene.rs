@@ -170,6 +170,7 @@ pub(super) fn growth(port: u16, packets: u64, second: u64) -> Increment {
         last_seen_ns: STARTED_NS + second * SECOND_NS + 1,
         opened_by: Direction::Egress,
         connections: 1,
+        initial_sequence: None,
         epoch: 0,
         ended: None,
         tcp: Some(TcpFacts::default()),

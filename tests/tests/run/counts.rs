@@ -112,3 +112,29 @@ fn the_first_packet_is_not_missed_in_twenty_short_runs() {
         report::assert_packets(endpoint, "egress", 1, ETHERNET + 20 + 8 + 10);
     }
 }
+
+/// The server closes first and is in TIME-WAIT when the next SYN arrives from the same port.
+#[test]
+fn each_connection_from_one_port_is_a_flow() {
+    needs!("curl");
+    let net = internet!();
+    let script = format!(
+        "for number in 1 2 3 4 5 6; do \
+         curl -s -o /dev/null -H 'Connection: close' --local-port 40000 http://{APP_V4}/ || exit 1; done"
+    );
+    let run = net.host.watch(&["sh", "-c", &script]);
+    let document = run.assert_ok().report();
+    let flows = report::flows(document, "tcp", APP_V4, 80);
+    let mut epochs: Vec<u64> = flows.iter().map(|flow| flow["epoch"].as_u64().unwrap_or(0)).collect();
+    epochs.sort_unstable();
+    assert_eq!(epochs, [0, 1, 2, 3, 4, 5], "{run}");
+    for flow in flows {
+        assert_eq!((&flow["local_port"], flow.get("connections")), (&40_000.into(), None), "one handshake: {run}");
+        assert_eq!(flow["end_reason"], "end_of_flow", "{run}");
+        assert!(flow["handshake_rtt_ns"].as_u64() > Some(0), "{run}");
+        assert_eq!(flow["application"], "http", "each has names of its own: {run}");
+    }
+    let endpoint = report::endpoint(document, "tcp", APP_V4, 80);
+    assert_eq!(report::number(endpoint, "flows"), 6, "{run}");
+    assert_eq!(report::number(endpoint, "connections"), 6, "{run}");
+}

@@ -157,7 +157,7 @@ const COMMON: &[Module] = &[
     unsafe_pure("parse", &["address", "flow", "remainder", "tcp"]),
     pure("fragment", &["address", "flow", "parse"]),
     pure("observation", &["flow", "fragment", "parse"]),
-    unsafe_pure("handshake", &["access", "flow", "observation", "tcp"]),
+    unsafe_pure("handshake", &["flow", "observation", "tcp"]),
     unsafe_pure("account", &["access", "config", "flow", "handshake", "observation", "parse", "sample", "tcp"]),
     unsafe_pure("round_trip", &["access", "account", "flow", "observation", "parse", "tcp"]),
     unsafe_pure("front", &["access", "account", "flow", "hash", "observation", "parse", "round_trip", "tcp"]),
@@ -181,6 +181,7 @@ const CLASSIFIER: &[Module] = &[
         "long_path",
         &["atomic", "fragment", "front", "maps", "preemption", "sample", "scratch", "settings", "skb", "stat", "table"],
     ),
+    effectful("epoch", &["front", "long_path", "maps", "preemption", "scratch", "settings", "stat", "table"]),
     effectful("middle_path", &["atomic", "front", "long_path", "maps", "scratch", "skb", "table"]),
 ];
 

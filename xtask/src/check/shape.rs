@@ -20,7 +20,6 @@ const SMALL_FILES: &[(&str, &str)] = &[
     ("netwatch-ebpf/src/bin/process/local_socket.rs", "the programs of one hook"),
     ("netwatch-ebpf/src/bin/reference/steer.rs", "the bench includes it too"),
     ("netwatch-ebpf/src/fragment.rs", "the access to one map"),
-    ("netwatch-ebpf/src/scratch.rs", "the memory that programs share"),
     ("netwatch-ebpf/src/stat.rs", "the access to one map"),
     ("netwatch/src/commands/export.rs", "one subcommand, one file"),
     ("netwatch/src/commands/ports.rs", "one subcommand, one file"),

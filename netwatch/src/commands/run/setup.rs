@@ -82,6 +82,7 @@ pub(super) async fn set_up(
     signals.held().check_interrupted()?;
     let config = SessionConfig {
         max_flows: faults::user_flows(MAX_SESSION_FLOWS),
+        idle_timeout: plan.settings.idle_timeout,
         hosts: hosts(),
         attribution,
         netns: Some(netns),
@@ -146,6 +147,7 @@ fn meter_config(plan: &RunPlan) -> KernelMeterConfig {
     let arguments = &plan.settings;
     KernelMeterConfig {
         max_flows: arguments.max_flows,
+        idle_timeout: arguments.idle_timeout,
         sample_interval: arguments.sample.unwrap_or(0),
         snaplen: arguments.sample_snaplen,
         sample_ring_bytes: arguments.sample_buffer * 1024,

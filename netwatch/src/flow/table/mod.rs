@@ -7,19 +7,23 @@ mod store;
 mod tests;
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 pub use folded::{FoldedCounts, FoldedFlows};
 pub use store::{FlowChange, Place};
 
 use super::endpoint;
 use super::{
-    Counters, Direction, Endpoint, Flow, FlowId, FlowKey, IcmpError, Increment, ObservationPoint, PerDirection,
-    QuotedError, RemainderKind, Remainders, Traffic,
+    Counters, Direction, Endpoint, Flow, FlowKey, IcmpError, Increment, ObservationPoint, PerDirection, QuotedError,
+    RemainderKind, Remainders, Traffic,
 };
-use store::{FlowStore, StoredFlow};
+use store::{FlowStore, Owner, StoredFlow};
 
 /// Default maximum number of flows that are tracked individually.
 pub const DEFAULT_MAX_FLOWS: usize = 65_536;
+/// Default idle timeout of flows of other protocols than TCP: as long as Linux's connection
+/// tracking keeps a UDP stream.
+pub const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Everything that was counted so far.
 ///
@@ -30,6 +34,8 @@ pub const DEFAULT_MAX_FLOWS: usize = 65_536;
 #[derive(Debug)]
 pub struct FlowTable {
     max_flows: usize,
+    /// A packet after a pause of this length opens another flow, except for TCP.
+    idle_timeout_ns: u64,
     store: FlowStore,
     /// Flows that were tracked individually and evicted.
     evicted: FoldedFlows,
@@ -74,13 +80,17 @@ pub struct Applied {
     pub change: FlowChange,
     /// The place of the flow, if it is tracked individually.
     pub place: Option<Place>,
+    /// Whether that flow ended with this increment.
+    pub has_ended: bool,
+    /// The place of a live flow with the same key before the one that was opened.
+    pub superseded: Option<Place>,
     /// The flow that was at this place before. It was folded into its endpoint to make room.
     pub evicted: Option<Box<Flow>>,
 }
 
 impl Applied {
     fn at(change: FlowChange, place: Option<Place>) -> Self {
-        Self { change, place, evicted: None }
+        Self { change, place, has_ended: false, superseded: None, evicted: None }
     }
 }
 
@@ -89,6 +99,7 @@ impl FlowTable {
     pub fn new(max_flows: usize) -> Self {
         Self {
             max_flows,
+            idle_timeout_ns: nanoseconds(DEFAULT_IDLE_TIMEOUT),
             store: FlowStore::default(),
             evicted: FoldedFlows::new(max_flows),
             untracked: FoldedFlows::new(max_flows),
@@ -97,6 +108,12 @@ impl FlowTable {
             link: PointSums::default(),
             loopback: PointSums::default(),
         }
+    }
+
+    /// The table with another idle timeout.
+    #[must_use]
+    pub fn with_idle_timeout(self, idle_timeout: Duration) -> Self {
+        Self { idle_timeout_ns: nanoseconds(idle_timeout), ..self }
     }
 
     /// Adds an increment to its flow or remainder.
@@ -113,40 +130,35 @@ impl FlowTable {
     }
 
     fn apply_flow(&mut self, key: FlowKey, increment: &Increment) -> Applied {
-        let found = self.store.find(&key);
-        if found.is_none() && self.untracked.has(&key) {
-            return self.fold(key, increment);
-        }
-        let Some(place) = found.filter(|place| self.store.continues(*place, increment)) else {
-            if let Some(ended) = found {
-                self.move_icmp_error(ended, increment.first_seen_ns);
+        let owner = self.store.owner(&key, increment, self.idle_timeout_ns);
+        match owner {
+            Owner::New(None) if self.untracked.has(&key) => self.fold(key, increment),
+            Owner::New(_) | Owner::NewBefore(_) => self.open(key, owner, increment),
+            Owner::Tracked(place) => {
+                self.store.grow(place, increment);
+                let has_ended = self.end(place, increment);
+                Applied { has_ended, ..Applied::at(FlowChange::Grew, Some(place)) }
             }
-            let epoch = self.next_epoch(&key, found);
-            return self.open(FlowId { key, epoch }, increment);
-        };
-        self.store.grow(place, increment);
-        self.end(place, increment);
-        Applied::at(FlowChange::Grew, Some(place))
+        }
     }
 
-    /// The epoch of a new flow with this key. `found` is the newest one in the table.
-    fn next_epoch(&self, key: &FlowKey, found: Option<Place>) -> u32 {
-        let newest = found.and_then(|place| self.store.get(place)).map(|flow| flow.epoch);
-        newest.map_or_else(|| self.evicted.next_epoch(key), |epoch| epoch.saturating_add(1))
-    }
-
-    fn open(&mut self, id: FlowId, increment: &Increment) -> Applied {
+    fn open(&mut self, key: FlowKey, owner: Owner, increment: &Increment) -> Applied {
+        let before = if let Owner::New(before) = owner { before } else { None };
+        if let Some(before) = before {
+            self.move_icmp_error(before, increment.first_seen_ns);
+        }
+        let superseded = before.filter(|place| self.store.stored(*place).is_some_and(|stored| !stored.is_ended()));
         let mut evicted = None;
         if self.store.len() >= self.max_flows {
             evicted = self.evict().map(|(_, flow)| Box::new(flow));
             if evicted.is_none() {
-                return self.fold(id.key, increment);
+                return self.fold(key, increment);
             }
         }
-        self.sums_mut(id.key.point).opened += 1;
-        let place = self.store.open(id, increment);
-        self.end(place, increment);
-        Applied { evicted, ..Applied::at(FlowChange::Opened, Some(place)) }
+        self.sums_mut(key.point).opened += 1;
+        let place = self.store.open(key, self.evicted.next_epoch(&key), owner, increment);
+        let has_ended = self.end(place, increment);
+        Applied { has_ended, superseded, evicted, ..Applied::at(FlowChange::Opened, Some(place)) }
     }
 
     fn fold(&mut self, key: FlowKey, increment: &Increment) -> Applied {
@@ -158,18 +170,19 @@ impl FlowTable {
         Applied::at(FlowChange::Folded, None)
     }
 
-    fn end(&mut self, place: Place, increment: &Increment) {
-        if let Some(reason) = increment.ended
-            && self.store.end(place, reason)
-        {
+    /// Ends the flow if the increment is the last one of its entry. Returns whether it was live.
+    fn end(&mut self, place: Place, increment: &Increment) -> bool {
+        let has_ended = increment.ended.is_some_and(|reason| self.store.end(place, reason));
+        if has_ended && self.store.is_newest(place) {
             self.move_icmp_error(place, u64::MAX);
         }
+        has_ended
     }
 
-    /// Moves the ICMP errors of an ended flow that arrived before `until_ns` into the flow, so that
-    /// the next flow with this key does not get them. Returns whether the flow changed.
+    /// Moves the ICMP errors of a flow that arrived before `until_ns` into the flow, so that the
+    /// next flow with this key does not get them. Returns whether the flow changed.
     fn move_icmp_error(&mut self, place: Place, until_ns: u64) -> bool {
-        let Some(flow) = self.store.ended_mut(place) else { return false };
+        let Some(flow) = self.store.flow_mut(place) else { return false };
         let mut is_changed = false;
         for by_target in [false, true] {
             let key = (flow.key, by_target);
@@ -447,6 +460,11 @@ impl FlowTable {
             ObservationPoint::Loopback => &mut self.loopback,
         }
     }
+}
+
+/// A duration in nanoseconds.
+pub fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Whether an ICMP error responds to the side that opened the flow.

@@ -1,12 +1,13 @@
 //! Storage of the individually tracked flows: reusable places, an index by key, and the order in
 //! which flows ended.
 
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
 
 use hashbrown::HashTable;
 
-use crate::flow::{EndReason, Flow, FlowId, FlowKey, Increment, Protocol};
+use crate::flow::{EndReason, Flow, FlowId, FlowKey, Increment};
 
 /// The position of a tracked flow in the table. It is reused after the flow was evicted.
 pub type Place = usize;
@@ -20,8 +21,8 @@ pub enum FlowChange {
     Folded,
     /// It opened a flow.
     Opened,
-    /// It was added to a flow of the table. If that flow had ended, it is live again, unless the
-    /// increment ended it too.
+    /// It was added to a flow of the table. If that flow had ended, it is live again, unless TCP
+    /// closed it or the increment ended it too.
     Grew,
 }
 
@@ -31,15 +32,79 @@ pub(super) struct StoredFlow {
     pub flow: Flow,
     /// The number of the entry of this flow in [`FlowStore::ended`]; `None` while it is live.
     end: Option<u64>,
-    /// TCP closed the flow and the meter ended it. Late segments can reopen it, until a handshake
-    /// begins.
+    /// TCP closed the flow and the meter ended it: late segments do not reopen it.
     is_closed: bool,
+    /// The epoch of its entry in the meter.
+    meter_epoch: u32,
+    /// The sequence number of its SYN, if that was observed.
+    initial_sequence: Option<u32>,
+    /// The place of the flow with this key before this one. If that flow was evicted, another flow
+    /// is there, with another key or a higher epoch.
+    earlier: Option<Place>,
+    /// Whether it is the newest flow with its key.
+    is_newest: bool,
 }
 
 impl StoredFlow {
+    fn new(flow: Flow) -> Self {
+        Self {
+            flow,
+            end: None,
+            is_closed: false,
+            meter_epoch: 0,
+            initial_sequence: None,
+            earlier: None,
+            is_newest: false,
+        }
+    }
+
     pub(super) fn is_ended(&self) -> bool {
         self.end.is_some()
     }
+
+    /// Whether an increment belongs to an earlier flow with the same key, to this one, or to a
+    /// later one.
+    fn compare(&self, increment: &Increment, idle_timeout_ns: u64) -> Ordering {
+        let flow = &self.flow;
+        // An entry that existed before this flow ended.
+        if !self.is_ended() || increment.first_seen_ns <= flow.last_seen_ns {
+            return increment.epoch.cmp(&self.meter_epoch);
+        }
+        let is_continued = if flow.is_tcp() {
+            // Late segments, a connection that was idle for longer than the meter keeps an entry,
+            // or a copy of its SYN.
+            let sequence = increment.initial_sequence;
+            increment.connections == 0 && sequence.is_none() || sequence.is_some() && sequence == self.initial_sequence
+        } else {
+            let is_idle = increment.first_seen_ns - flow.last_seen_ns >= idle_timeout_ns;
+            !is_idle && flow.ended == Some(EndReason::LackOfResources)
+        };
+        if is_continued { Ordering::Equal } else { Ordering::Greater }
+    }
+
+    /// The epoch of a flow that an increment opens after this one.
+    fn epoch_after(&self, increment: &Increment) -> u32 {
+        // The epochs of the meter start over when it has no entry with this key.
+        let more = increment.epoch.checked_sub(self.meter_epoch).filter(|more| *more > 0);
+        self.flow.epoch.saturating_add(more.unwrap_or(increment.epoch.saturating_add(1)))
+    }
+
+    /// The epoch of a flow that an increment opens before this one.
+    fn epoch_before(&self, increment: &Increment) -> u32 {
+        self.flow.epoch.saturating_sub(self.meter_epoch - increment.epoch)
+    }
+}
+
+/// The flow that an increment belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// The flow at this place.
+    Tracked(Place),
+    /// A new flow. The newest one with its key so far is at this place, if it is tracked.
+    New(Option<Place>),
+    /// A new flow that began before the one with its key at this place: the meter delivers its
+    /// entries in any order.
+    NewBefore(Place),
 }
 
 /// [`FlowStore::ended`] is compacted only if it has at least this many entries.
@@ -88,8 +153,13 @@ impl FlowStore {
         self.stored(place).map(|stored| &stored.flow)
     }
 
+    pub(super) fn flow_mut(&mut self, place: Place) -> Option<&mut Flow> {
+        self.slots.get_mut(place)?.as_mut().map(|stored| &mut stored.flow)
+    }
+
     pub(super) fn ended_mut(&mut self, place: Place) -> Option<&mut Flow> {
-        self.slots.get_mut(place)?.as_mut().filter(|stored| stored.is_ended()).map(|stored| &mut stored.flow)
+        let is_ended = self.stored(place)?.is_ended();
+        self.flow_mut(place).filter(|_| is_ended)
     }
 
     #[cfg(test)]
@@ -103,7 +173,8 @@ impl FlowStore {
 
     /// The place of the newest flow with this key.
     pub(super) fn find(&self, key: &FlowKey) -> Option<Place> {
-        let is_next = self.stored(self.next).is_some_and(|next| next.flow.key == *key && !next.is_ended());
+        let is_next =
+            self.stored(self.next).is_some_and(|next| next.flow.key == *key && next.is_newest && !next.is_ended());
         if is_next {
             return Some(self.next);
         }
@@ -115,40 +186,113 @@ impl FlowStore {
         self.get(place as Place).map(|flow| &flow.key)
     }
 
-    /// Whether an increment belongs to this flow and not to a new one with the same key. An ended
-    /// flow continues if the increment began before its last packet (another part of the same
-    /// entry), or if it is a TCP flow and no handshake began (late segments, or a connection that
-    /// was idle for longer than the meter keeps an entry).
-    pub(super) fn continues(&self, place: Place, increment: &Increment) -> bool {
-        let Some(stored) = self.stored(place).filter(|stored| stored.is_ended()) else { return true };
-        let flow = &stored.flow;
-        let is_tcp = flow.key.protocol == Protocol::TCP.0 && !flow.key.fragment;
-        increment.first_seen_ns <= flow.last_seen_ns || is_tcp && increment.connections == 0
+    /// The flow that an increment with this key belongs to.
+    pub(super) fn owner(&self, key: &FlowKey, increment: &Increment, idle_timeout_ns: u64) -> Owner {
+        let Some((place, newest)) = self.find(key).and_then(|place| Some((place, self.stored(place)?))) else {
+            return Owner::New(None);
+        };
+        match newest.compare(increment, idle_timeout_ns) {
+            Ordering::Equal => Owner::Tracked(place),
+            Ordering::Greater => Owner::New(Some(place)),
+            Ordering::Less => self.earlier_owner(place, newest, increment),
+        }
     }
 
-    /// Adds growth to a flow. An ended flow is live again.
+    /// The owner of an increment that belongs to a flow before the newest one, which is at `place`.
+    /// Packets of a TCP connection without a SYN are late segments, which open no flow.
+    fn earlier_owner(&self, place: Place, newest: &StoredFlow, increment: &Increment) -> Owner {
+        let flows = || std::iter::successors(Some(place), |place| self.earlier(*place));
+        let stored = |place: &Place| self.stored(*place);
+        let is_owner = |stored: &StoredFlow| {
+            let is_live = !stored.is_ended() || increment.first_seen_ns <= stored.flow.last_seen_ns;
+            stored.meter_epoch == increment.epoch && is_live
+        };
+        if let Some(found) = flows().find(|place| stored(place).is_some_and(is_owner)) {
+            return Owner::Tracked(found);
+        }
+        let epoch = newest.epoch_before(increment);
+        let is_later = |place: &Place| stored(place).is_some_and(|stored| stored.flow.epoch > epoch);
+        let later = flows().take_while(is_later).last().unwrap_or(place);
+        let is_late = newest.flow.is_tcp() && increment.initial_sequence.is_none();
+        match self.earlier(later) {
+            Some(earlier) if is_late || self.get(earlier).is_some_and(|flow| flow.epoch == epoch) => {
+                Owner::Tracked(earlier)
+            }
+            _ if newest.flow.epoch == epoch => Owner::Tracked(place),
+            _ => Owner::NewBefore(later),
+        }
+    }
+
+    /// The place of the flow with the same key before the one at this place.
+    fn earlier(&self, place: Place) -> Option<Place> {
+        let later = self.stored(place)?;
+        let is_earlier = |flow: &Flow| flow.key == later.flow.key && flow.epoch < later.flow.epoch;
+        later.earlier.filter(|earlier| self.get(*earlier).is_some_and(is_earlier))
+    }
+
+    /// Whether the flow at this place is the newest one with its key.
+    pub(super) fn is_newest(&self, place: Place) -> bool {
+        self.stored(place).is_some_and(|stored| stored.is_newest)
+    }
+
+    /// Adds growth to a flow. An ended flow is live again, unless TCP closed it.
     pub(super) fn grow(&mut self, place: Place, increment: &Increment) {
         let Some(stored) = self.slots.get_mut(place).and_then(Option::as_mut) else { return };
-        stored.flow.absorb(increment);
-        if stored.end.take().is_some() {
+        // Two CPUs may have added the same connection, each with a copy of its SYN.
+        let is_copy = stored.initial_sequence.is_some() && stored.initial_sequence == increment.initial_sequence;
+        let connections = if is_copy { 0 } else { increment.connections };
+        stored.flow.absorb(&Increment { connections, ..*increment });
+        stored.initial_sequence = stored.initial_sequence.or(increment.initial_sequence);
+        if stored.is_ended() {
+            stored.meter_epoch = increment.epoch;
+        }
+        if !stored.is_closed && stored.end.take().is_some() {
             stored.flow.ended = None;
             self.ended_flows -= 1;
-        } else if increment.connections > 0 {
-            stored.is_closed = false;
         }
         self.next = place + 1;
     }
 
-    pub(super) fn open(&mut self, id: FlowId, increment: &Increment) -> Place {
-        let serial = self.next_serial;
-        self.insert(Flow { serial, ..Flow::new(id, increment) })
+    /// Opens the flow of an increment. `epoch` is that of the first flow of the meter with this key
+    /// if none is tracked.
+    pub(super) fn open(&mut self, key: FlowKey, epoch: u32, owner: Owner, increment: &Increment) -> Place {
+        let near = match owner {
+            Owner::New(near) => near,
+            Owner::NewBefore(place) | Owner::Tracked(place) => Some(place),
+        };
+        // It may have been evicted to make room.
+        let near = near.filter(|place| self.get(*place).is_some_and(|flow| flow.key == key));
+        let epoch = match near.and_then(|place| self.stored(place)) {
+            None => epoch.saturating_add(increment.epoch),
+            Some(later) if matches!(owner, Owner::NewBefore(_)) => later.epoch_before(increment),
+            Some(newest) => newest.epoch_after(increment),
+        };
+        let earlier = match (owner, near) {
+            (Owner::NewBefore(_), Some(later)) => self.earlier(later),
+            _ => near,
+        };
+        let flow = Flow { serial: self.next_serial, ..Flow::new(FlowId { key, epoch }, increment) };
+        let initial_sequence = increment.initial_sequence;
+        let place =
+            self.store(StoredFlow { initial_sequence, meter_epoch: increment.epoch, earlier, ..StoredFlow::new(flow) });
+        match (owner, near.and_then(|place| self.slots[place].as_mut())) {
+            (Owner::NewBefore(_), Some(later)) => later.earlier = Some(place),
+            _ => self.index_newest(&key, place),
+        }
+        place
     }
 
     /// Adds a flow, which is the newest of its key.
     pub(super) fn insert(&mut self, flow: Flow) -> Place {
-        self.next_serial = self.next_serial.max(flow.serial.saturating_add(1));
-        let key = flow.key;
-        let stored = Some(StoredFlow { flow, end: None, is_closed: false });
+        let (key, earlier) = (flow.key, self.find(&flow.key));
+        let place = self.store(StoredFlow { earlier, ..StoredFlow::new(flow) });
+        self.index_newest(&key, place);
+        place
+    }
+
+    fn store(&mut self, stored: StoredFlow) -> Place {
+        self.next_serial = self.next_serial.max(stored.flow.serial.saturating_add(1));
+        let stored = Some(stored);
         let place = match self.free.pop() {
             Some(place) => {
                 self.slots[place] = stored;
@@ -159,7 +303,6 @@ impl FlowStore {
                 self.slots.len() - 1
             }
         };
-        self.index_newest(&key, place);
         self.next = place + 1;
         place
     }
@@ -170,21 +313,28 @@ impl FlowStore {
         let is_same = |at: &u32| *at as Place == place || key_at(*at) == Some(key);
         let hash_at = |at: &u32| hasher.hash_one(key_at(*at).unwrap_or(key));
         let number = u32::try_from(place).expect("a table has fewer than 2^32 flows");
-        match self.index.entry(hasher.hash_one(key), is_same, hash_at) {
-            hashbrown::hash_table::Entry::Occupied(mut entry) => *entry.get_mut() = number,
-            hashbrown::hash_table::Entry::Vacant(entry) => drop(entry.insert(number)),
+        let before = match self.index.entry(hasher.hash_one(key), is_same, hash_at) {
+            hashbrown::hash_table::Entry::Occupied(mut entry) => Some(std::mem::replace(entry.get_mut(), number)),
+            hashbrown::hash_table::Entry::Vacant(entry) => {
+                entry.insert(number);
+                None
+            }
+        };
+        for (at, is_newest) in before.map(|at| (at as Place, false)).into_iter().chain([(place, true)]) {
+            if let Some(stored) = &mut self.slots[at] {
+                stored.is_newest = is_newest;
+            }
         }
     }
 
-    /// Marks a flow as ended. A closed flow that late segments reopened keeps its end reason.
-    /// Returns false if there is no flow at this place.
+    /// Marks a flow as ended. Returns false if it is ended already: the meter had an entry for late
+    /// segments, or two for one connection.
     pub(super) fn end(&mut self, place: Place, reason: EndReason) -> bool {
-        let Some(stored) = self.slots.get_mut(place).and_then(Option::as_mut) else { return false };
-        stored.is_closed |= reason == EndReason::EndOfFlow;
-        stored.flow.ended = Some(if stored.is_closed { EndReason::EndOfFlow } else { reason });
-        if stored.end.is_none() {
-            self.ended_flows += 1;
-        }
+        let live = self.slots.get_mut(place).and_then(Option::as_mut).filter(|stored| stored.end.is_none());
+        let Some(stored) = live else { return false };
+        stored.is_closed = reason == EndReason::EndOfFlow && stored.flow.is_tcp();
+        stored.flow.ended = Some(reason);
+        self.ended_flows += 1;
         stored.end = Some(self.next_end);
         self.ended.push_back((place, self.next_end));
         self.next_end += 1;
@@ -213,9 +363,11 @@ impl FlowStore {
     }
 
     fn remove(&mut self, place: Place) -> Option<StoredFlow> {
-        let hash = self.hasher.hash_one(self.get(place)?.key);
+        let (key, earlier) = (self.get(place)?.key, self.earlier(place));
+        let hash = self.hasher.hash_one(key);
         if let Ok(entry) = self.index.find_entry(hash, |at| *at as Place == place) {
             entry.remove();
+            earlier.into_iter().for_each(|earlier| self.index_newest(&key, earlier));
         }
         let stored = self.slots[place].take()?;
         self.ended_flows -= usize::from(stored.is_ended());

@@ -12,14 +12,16 @@ use netwatch_common::flow::{EntryKey, FlowValue, kind};
 use netwatch_common::observation::Observation;
 use netwatch_common::parse::{self, Captured, Frame, Hook, Linked, Meta, Packet};
 use netwatch_common::round_trip::{self, RttProbe};
-use netwatch_common::{hash, remainder};
+use netwatch_common::{handshake, hash, remainder, tcp};
 
 use super::abi::{self, Growth};
 use super::clock::Clock;
 use super::icmp;
 use super::{DrainProgress, Meter};
 use crate::error::Result;
-use crate::flow::{EndReason, FlowKey, Increment, InterfaceCounters, ObservationLosses, QuotedError, Traffic};
+use crate::flow::{
+    EndReason, FlowKey, Increment, InterfaceCounters, ObservationLosses, QuotedError, Traffic, nanoseconds,
+};
 use crate::session::{MeterLosses, Observed};
 
 mod fragments;
@@ -32,7 +34,10 @@ type FlowMap = HashMap<EntryKey, FlowValue, foldhash::fast::RandomState>;
 
 /// A flow that was idle for this many nanoseconds is removed when the table is full. Its counts are
 /// handed over; further packets get a new entry.
-const IDLE_TIMEOUT_NS: u64 = 120_000_000_000;
+const FULL_TABLE_TIMEOUT_NS: u64 = 120_000_000_000;
+/// After this time, any SYN on the five-tuple of a closed connection begins another one. The kernel
+/// keeps no entry of a closed connection for longer.
+const CLOSED_TIMEOUT_NS: u64 = 2_000_000_000;
 
 /// A counted packet with its bytes, for further analysis.
 #[derive(Debug, Clone, Copy)]
@@ -112,6 +117,8 @@ pub struct HostMeter {
     probes: ProbeTable,
     reader: FrameReader,
     lost: ObservationLosses,
+    /// A packet after a pause of this length begins another flow, except for TCP. Nanoseconds.
+    idle_timeout_ns: u64,
     /// Earliest time of the next search for idle flows, which does not run for each packet that
     /// finds the table full.
     next_sweep_ns: u64,
@@ -119,8 +126,8 @@ pub struct HostMeter {
 
 impl HostMeter {
     /// An empty table for at most `max_flows` flows; packets of further flows are counted by
-    /// protocol.
-    pub fn new(max_flows: usize) -> Self {
+    /// protocol. A packet after a pause of `idle_timeout` begins another flow, except for TCP.
+    pub fn new(max_flows: usize, idle_timeout: Duration) -> Self {
         Self {
             flows: FlowMap::default(),
             max_flows,
@@ -128,6 +135,7 @@ impl HostMeter {
             probes: ProbeTable::default(),
             reader: FrameReader::default(),
             lost: ObservationLosses::default(),
+            idle_timeout_ns: nanoseconds(idle_timeout),
             next_sweep_ns: 0,
         }
     }
@@ -156,6 +164,13 @@ impl HostMeter {
             return record(&mut self.remainders, &remainder_key(seen), seen, &mut self.probes);
         }
         if let Some(value) = self.flows.get_mut(&seen.key) {
+            if let Some(ended) = end_before(value, seen, self.idle_timeout_ns) {
+                emit(&seen.key, value, Some(ended), sink);
+                self.probes.disarm(&seen.key);
+                *value = FlowValue { epoch: value.epoch.wrapping_add(1), ..FlowValue::EMPTY };
+                // SAFETY: exclusive memory.
+                unsafe { account::open(value, seen) };
+            }
             return add(value, seen, &mut self.probes);
         }
         if self.flows.len() >= self.max_flows && !self.make_room(seen.now_ns, sink) {
@@ -170,12 +185,12 @@ impl HostMeter {
         if now_ns < self.next_sweep_ns {
             return false;
         }
-        self.next_sweep_ns = now_ns.saturating_add(IDLE_TIMEOUT_NS / 8);
-        let before = self.flows.len();
+        self.next_sweep_ns = now_ns.saturating_add(FULL_TABLE_TIMEOUT_NS / 8);
+        let (before, idle_timeout_ns) = (self.flows.len(), self.idle_timeout_ns);
         self.flows.retain(|key, value| {
-            let stays = value.last_seen_ns.saturating_add(IDLE_TIMEOUT_NS) > now_ns;
+            let stays = value.last_seen_ns.saturating_add(FULL_TABLE_TIMEOUT_NS) > now_ns;
             if !stays {
-                emit(key, value, Some(end_reason(value)), sink);
+                emit(key, value, Some(end_reason(value, now_ns, idle_timeout_ns)), sink);
             }
             stays
         });
@@ -271,9 +286,40 @@ impl Default for ProbeTable {
     }
 }
 
-/// Why a flow ended that was idle for [`IDLE_TIMEOUT_NS`].
-fn end_reason(value: &FlowValue) -> EndReason {
-    if value.is_closed() { EndReason::EndOfFlow } else { EndReason::IdleTimeout }
+impl ProbeTable {
+    fn disarm(&mut self, key: &EntryKey) {
+        let hash = hash::hash(hash::words(key));
+        // SAFETY: exclusive memory.
+        unsafe { round_trip::disarm(&mut self.0[round_trip::probe_index(hash) as usize], hash) }
+    }
+}
+
+/// Why a flow is removed from a full table.
+fn end_reason(value: &FlowValue, now_ns: u64, idle_timeout_ns: u64) -> EndReason {
+    let idle_ns = now_ns.saturating_sub(value.last_seen_ns);
+    match value.is_closed() {
+        true => EndReason::EndOfFlow,
+        false if is_tcp(value) || idle_ns >= idle_timeout_ns => EndReason::IdleTimeout,
+        false => EndReason::LackOfResources,
+    }
+}
+
+/// Why the flow of an entry ended before this packet, which begins another one; `None` if the
+/// packet belongs to it.
+fn end_before(value: &FlowValue, seen: &Observation, idle_timeout_ns: u64) -> Option<EndReason> {
+    let idle_ns = seen.now_ns.saturating_sub(value.last_seen_ns);
+    let is_after_end = value.is_closed() && idle_ns >= CLOSED_TIMEOUT_NS && tcp::is_request(seen.packet.flags);
+    // SAFETY: exclusive memory.
+    if is_after_end || unsafe { handshake::begins_another(value, seen) } {
+        return Some(EndReason::EndOfFlow);
+    }
+    let is_idle = idle_ns >= idle_timeout_ns && seen.packet.flags == 0 && !is_tcp(value);
+    is_idle.then_some(EndReason::IdleTimeout)
+}
+
+/// Whether TCP flags were observed.
+fn is_tcp(value: &FlowValue) -> bool {
+    value.halves.iter().any(|half| half.flags != 0)
 }
 
 fn emit(key: &EntryKey, now: &FlowValue, ended: Option<EndReason>, sink: &mut impl FnMut(Increment)) {

@@ -5,7 +5,7 @@ use netwatch_common::parse::LinkType;
 
 use super::*;
 use crate::flow::{self, IcmpError};
-use crate::flow::{Counters, Direction, PerDirection, TransportAddress};
+use crate::flow::{Counters, DEFAULT_IDLE_TIMEOUT, Direction, PerDirection, TransportAddress};
 
 const SECOND_NS: u64 = 1_000_000_000;
 const SYN: u8 = 2;
@@ -43,7 +43,7 @@ struct Counting {
 
 impl Counting {
     fn new(max_flows: usize) -> Self {
-        Self { host: HostMeter::new(max_flows), handed_in: (0, 0), handed_over: Vec::new() }
+        Self { host: HostMeter::new(max_flows, DEFAULT_IDLE_TIMEOUT), handed_in: (0, 0), handed_over: Vec::new() }
     }
 
     fn count(&mut self, frame: &[u8], now_ns: u64) {
@@ -127,7 +127,7 @@ fn idle_flows_make_room_and_their_counts_are_handed_over() {
     let mut counting = Counting::new(4);
     for round in 0..8_u16 {
         // Four new flows per round, long after those of the previous round.
-        let now = u64::from(round) * (IDLE_TIMEOUT_NS + SECOND_NS);
+        let now = u64::from(round) * (FULL_TABLE_TIMEOUT_NS + SECOND_NS);
         (0..4).for_each(|port| counting.count(&udp((7, 1000 + 4 * round + port), (3, 53), b"x"), now));
         assert!(counting.host.flows.len() <= 4);
     }
@@ -141,7 +141,7 @@ fn increments_of_removed_entries_give_the_reason() {
     let mut counting = Counting::new(2);
     counting.count(&udp((7, 1000), (3, 53), b"x"), 0);
     counting.count(&tcp((7, 1001), (3, 80), RST), 0);
-    counting.count(&udp((7, 1002), (3, 53), b"x"), IDLE_TIMEOUT_NS);
+    counting.count(&udp((7, 1002), (3, 53), b"x"), FULL_TABLE_TIMEOUT_NS);
     let all = counting.all();
     let ended = |port: u16| all.iter().find(|one| flow(one).local.port == port).expect("the flow").ended;
     assert_eq!(ended(1000), Some(EndReason::IdleTimeout));
@@ -151,7 +151,7 @@ fn increments_of_removed_entries_give_the_reason() {
 
 #[test]
 fn a_frame_truncated_within_its_headers_is_counted_as_unreadable() {
-    let mut host = HostMeter::new(4);
+    let mut host = HostMeter::new(4, DEFAULT_IDLE_TIMEOUT);
     let frame = udp((7, 1000), (3, 53), b"query");
     let cut = Linked { captured: Captured { bytes: &frame[..12], orig_len: frame.len() as u32 }, link: LinkType::Ip };
     host.count(&cut, |_| Hook::Loopback, 1, &mut |_| {});
@@ -164,7 +164,7 @@ fn a_frame_truncated_within_its_headers_is_counted_as_unreadable() {
 
 #[test]
 fn counted_frames_give_payload_and_icmp_errors() {
-    let mut host = HostMeter::new(4);
+    let mut host = HostMeter::new(4, DEFAULT_IDLE_TIMEOUT);
     let query = udp((7, 1000), (3, 53), b"query");
     let padded = [&query[..], &[0; 9]].concat();
     let seen = host.count(&raw(&padded), |_| Hook::Loopback, 1, &mut |_| {});

@@ -45,12 +45,13 @@ pub(super) struct FlowEntries {
     unlinked: VecDeque<(u32, EndReason)>,
     /// Entries in use at the last drain.
     live: u32,
+    idle_timeout_ns: u64,
     #[cfg(test)]
     retire_all: bool,
 }
 
 impl FlowEntries {
-    pub(super) fn new(segments: Segments, free: &OwnedFd, buckets: &OwnedFd) -> Result<Self> {
+    pub(super) fn new(segments: Segments, free: &OwnedFd, buckets: &OwnedFd, idle_timeout_ns: u64) -> Result<Self> {
         let max_entries = segments.max_entries();
         let free = Region::map(free, "FREE", free_ring_len(max_entries) as usize)?;
         let buckets = buckets.try_clone().map_err(|cause| crate::error::Error::os("open", "BPF map", cause))?;
@@ -62,6 +63,7 @@ impl FlowEntries {
             before: Vec::new(),
             unlinked: VecDeque::new(),
             live: 0,
+            idle_timeout_ns,
             #[cfg(test)]
             retire_all: false,
         })
@@ -139,7 +141,9 @@ impl FlowEntries {
         let finished: Vec<(u32, EndReason)> = (from..)
             .zip(self.before.get(from as usize..end).unwrap_or_default())
             .filter(|(_, value)| value.first_seen_ns != 0)
-            .filter_map(|(number, value)| Some((number, retire::end_reason(value, now_ns, pressure)?)))
+            .filter_map(|(number, value)| {
+                Some((number, retire::end_reason(value, now_ns, self.idle_timeout_ns, pressure)?))
+            })
             .take(MAX_RETIRED_AT_ONCE)
             .collect();
         let next = match finished.last() {
@@ -187,7 +191,7 @@ impl FlowEntries {
         let (region, within) = self.segments.entry(number)?;
         let entry: FlowEntry = region.read(within);
         region.clear(within);
-        let value = FlowValue { retiring: 0, ..entry.value };
+        let value = FlowValue { retiring: 0, superseded: 0, ..entry.value };
         let before = std::mem::take(&mut self.before[number as usize]);
         sink(&Growth { key: &entry.key, before: &before, now: &value, ended: Some(reason) });
         self.free_number(number);
@@ -272,13 +276,10 @@ impl Buckets {
         for bucket in table::buckets(hash, self.count - 1) {
             let tags = region.element(bucket as usize).cast::<u64>();
             for place in 0..table::TAGS {
-                // SAFETY: a tag in a mapped region; only this side clears it.
-                unsafe {
-                    let cell = tags.add(place);
-                    if memory::load(cell) == tag {
-                        memory::store(cell, 0);
-                        return Ok(());
-                    }
+                // SAFETY: a tag in a mapped region. The classifier may replace it at the same time
+                // by that of the next connection.
+                if unsafe { memory::replace(tags.add(place), tag, 0) } {
+                    return Ok(());
                 }
             }
         }

@@ -115,3 +115,12 @@ pub(super) unsafe fn store(word: *mut u64, value: u64) {
     // SAFETY: guaranteed by the caller.
     unsafe { atomic(word).store(value, Ordering::Release) };
 }
+
+/// Replaces a word that the classifier changes too, if it is `old`. Returns whether it was.
+///
+/// # Safety
+/// As for [`atomic`].
+pub(super) unsafe fn replace(word: *mut u64, old: u64, new: u64) -> bool {
+    // SAFETY: guaranteed by the caller.
+    unsafe { atomic(word).compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed).is_ok() }
+}

@@ -25,6 +25,7 @@ mod tests;
 use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use netwatch_common::config::{Config, defaults};
 use netwatch_common::table::Control;
@@ -42,7 +43,7 @@ pub use process::{ProcessTracer, ProcessTracerConfig, event_of};
 pub use reader::RingReader;
 
 use crate::error::{Error, Result};
-use crate::flow::{Increment, ObservationLosses};
+use crate::flow::{DEFAULT_IDLE_TIMEOUT, Increment, ObservationLosses, nanoseconds};
 use crate::meter::clock::{self, Clock};
 use crate::meter::notification::Notification;
 use attach::Attachment;
@@ -59,6 +60,8 @@ use segments::Segments;
 pub struct KernelMeterConfig {
     /// Maximum number of flows with an entry of their own; further flows are counted by protocol.
     pub max_flows: u32,
+    /// A flow without a packet for this time ends, except for TCP.
+    pub idle_timeout: Duration,
     /// Size of the SAMPLES ring in bytes, rounded up to a power of two and to whole pages.
     pub sample_ring_bytes: u32,
     /// Size of the EVENTS ring in bytes, rounded up as well.
@@ -91,6 +94,7 @@ impl Default for KernelMeterConfig {
         let Config { sample_budget, sample_interval, snaplen, .. } = Config::DEFAULT;
         Self {
             max_flows: defaults::MAX_FLOWS,
+            idle_timeout: DEFAULT_IDLE_TIMEOUT,
             sample_ring_bytes: defaults::SAMPLE_RING_BYTES,
             event_ring_bytes: defaults::EVENT_RING_BYTES,
             sample_budget,
@@ -104,7 +108,7 @@ impl Default for KernelMeterConfig {
 }
 
 impl KernelMeterConfig {
-    fn globals(&self) -> Globals {
+    fn globals(&self, cpus: u32) -> Globals {
         let Self { sample_budget, sample_interval, snaplen, .. } = *self;
         let config = Config {
             sample_budget,
@@ -113,6 +117,7 @@ impl KernelMeterConfig {
             front: self.front.into(),
             bucket_mask: table::bucket_count(self.max_flows) - 1,
             free_mask: flows::free_ring_len(self.max_flows) - 1,
+            fronts: cpus,
             ..Config::DEFAULT
         };
         Globals { config, log_level: if self.log { rings::LOG_DEBUG } else { rings::LOG_OFF } }
@@ -174,14 +179,14 @@ impl KernelMeter {
             let fronts = || FrontMemory::new(duplicate(&maps["FRONTS"])?, front, with_front);
             in_parallel(segments, fronts)
         };
-        let sizes = config.map_sizes(cpus.count());
-        let (loaded, (segments, fronts)) =
-            Loaded::new(object::OBJECT, &config.globals(), &sizes, &inner, Box::new(first))?;
+        let (globals, sizes) = (config.globals(cpus.count()), config.map_sizes(cpus.count()));
+        let (loaded, (segments, fronts)) = Loaded::new(object::OBJECT, &globals, &sizes, &inner, Box::new(first))?;
         fill_stages(&loaded)?;
         let fronts = Fronts::new(config.front, cpus, fronts, loaded.program("flush"), loaded.map("HEADS"))?;
         let ahead_ns = clock::ahead_of_monotonic_ns();
         set_tick(&loaded, segments.control(), &fronts)?;
-        let flows = FlowEntries::new(segments, loaded.map("FREE"), loaded.map("BUCKETS"))?;
+        let flows =
+            FlowEntries::new(segments, loaded.map("FREE"), loaded.map("BUCKETS"), nanoseconds(config.idle_timeout))?;
         Ok(Self {
             attachments: Vec::new(),
             methods: config.methods,
@@ -286,7 +291,7 @@ impl KernelMeter {
 
     /// How long the caller may wait before the next [`Self::poll`]: it depends on what the last one
     /// found.
-    pub fn next_poll(&self) -> std::time::Duration {
+    pub fn next_poll(&self) -> Duration {
         self.rings.next_poll()
     }
 

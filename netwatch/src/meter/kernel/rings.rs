@@ -45,7 +45,9 @@ impl Rings {
 
     /// Hands over the records up to now, events first.
     pub(super) fn poll(&mut self, clock: Clock, sink: &mut impl FnMut(Notification)) {
-        let (events, samples) = (self.events.take(), self.samples.take());
+        // Samples first: the notification of a sample's flow is then among the events.
+        let samples = self.samples.take();
+        let events = self.events.take();
         for record in events.iter() {
             let record: abi::FlowNotification = read(record);
             let socket = Some(record.cookie).filter(|cookie| *cookie != 0);

@@ -115,3 +115,12 @@ pub(super) fn udp(port: u16, payload: usize) -> Vec<u8> {
 pub(super) fn icmp(message: u8, payload: usize) -> Vec<u8> {
     join(&[&[message, 0, 0, 0, 0, 1, 0, 1], &vec![0; payload]])
 }
+
+/// As [`tcp_numbered`] without payload, with the timestamp option.
+pub(super) fn tcp_stamped(flags: u8, sequence: u32, timestamp: u32) -> Vec<u8> {
+    let mut segment = tcp_numbered(flags, sequence, 0, 12);
+    segment[12] = 0x80;
+    segment[20..24].copy_from_slice(&[1, 1, 8, 10]);
+    segment[24..28].copy_from_slice(&timestamp.to_be_bytes());
+    segment
+}

@@ -7,12 +7,12 @@ use std::env;
 use fastrand::Rng;
 use netwatch_common::flow::{EntryKey, FlowValue};
 use netwatch_common::parse::{Hook, Meta};
-use netwatch_common::remainder;
 
 use super::checked::CheckedMeter;
+use super::epochs;
 use super::golden::{self, is_runnable};
 use super::reference::ReferenceMeter;
-use super::{KernelMeterConfig, assert_same, meter_with, run, stay_on_one_cpu, tables, without_front};
+use super::{EntryId, KernelMeterConfig, assert_same, meter_with, run, stay_on_one_cpu, tables, without_front};
 
 /// Default number of frames.
 const FRAMES: u64 = 20_000;
@@ -71,13 +71,19 @@ fn meta(rng: &mut Rng) -> Meta {
 type RecentFrames = Vec<(EntryKey, &'static str, Vec<u8>)>;
 
 fn compare(meter: &mut CheckedMeter, host: &mut ReferenceMeter, recent: &mut RecentFrames, what: &str) {
-    let strip = |mut entries: HashMap<EntryKey, FlowValue>| {
+    let strip = |mut entries: HashMap<EntryId, FlowValue>| {
         // Measured with different clocks.
         entries.values_mut().for_each(|value| value.round_trips = Default::default());
         entries
     };
     let (kernel, own) = (strip(tables(meter)), strip(host.entries.clone()));
-    let differs = |key: &EntryKey| kernel.get(key).map(|value| value.halves) != own.get(key).map(|value| value.halves);
+    let halves = |entries: &HashMap<EntryId, FlowValue>, key: &EntryKey| {
+        let mut halves: Vec<_> =
+            entries.iter().filter(|(id, _)| id.0 == *key).map(|(id, it)| (id.1, it.halves)).collect();
+        halves.sort_unstable_by_key(|(epoch, _)| *epoch);
+        halves
+    };
+    let differs = |key: &EntryKey| halves(&kernel, key) != halves(&own, key);
     for (key, program, frame) in recent.drain(..).filter(|(key, ..)| differs(key)) {
         println!("{program}, reference key {key:?}: {frame:02x?}");
     }
@@ -86,7 +92,7 @@ fn compare(meter: &mut CheckedMeter, host: &mut ReferenceMeter, recent: &mut Rec
     meter.drain.flows.retire_all(true);
     meter.drain(&mut drop).expect("drained");
     meter.poll(&mut drop).expect("room");
-    host.entries.retain(|key, _| remainder::is_fixed(key));
+    host.retire_all();
 }
 
 #[test]
@@ -107,8 +113,12 @@ fn agree_on_random_frames(config: &KernelMeterConfig, frames: u64) {
     let (frames, seed) = (number("NETWATCH_FUZZ_FRAMES").unwrap_or(frames), number("NETWATCH_FUZZ_SEED"));
     let seed = seed.unwrap_or_else(|| Rng::new().u64(..));
     println!("{frames} frames, NETWATCH_FUZZ_SEED={seed}");
-    let seeds: Vec<Vec<u8>> =
-        golden::all().into_iter().flat_map(|case| case.frames).filter(|frame| frame.len() >= 14).collect();
+    let seeds: Vec<Vec<u8>> = golden::all()
+        .into_iter()
+        .flat_map(|case| case.frames)
+        .chain(epochs::frames())
+        .filter(|frame| frame.len() >= 14)
+        .collect();
     let (mut rng, mut host, mut recent, mut done) =
         (Rng::with_seed(seed), ReferenceMeter::default(), RecentFrames::new(), 0);
     while done < frames {

@@ -3,6 +3,7 @@
 
 mod checked;
 mod engine;
+mod epochs;
 mod frames;
 mod fronts;
 mod fuzz;
@@ -78,20 +79,23 @@ fn stay_on_one_cpu() -> usize {
     first
 }
 
+/// The key and the epoch of an entry.
+type EntryId = (EntryKey, u32);
+
 /// All entries and remainders in the kernel.
-fn tables(meter: &mut CheckedMeter) -> HashMap<EntryKey, FlowValue> {
+fn tables(meter: &mut CheckedMeter) -> HashMap<EntryId, FlowValue> {
     let mut entries = HashMap::new();
     meter.drain.snapshot(&mut |&Growth { key, now: value, .. }| {
-        let before = entries.insert(*key, *value);
-        assert!(before.is_none(), "{key:?} has two entries: {before:?} and {value:?}");
+        let before = entries.insert((*key, value.epoch), *value);
+        assert!(before.is_none(), "{key:?} has two entries of one epoch: {before:?} and {value:?}");
     });
     entries
 }
 
 /// Requires equal entries, bit for bit except for times, and prints those that differ.
-fn assert_same(kernel: HashMap<EntryKey, FlowValue>, host: HashMap<EntryKey, FlowValue>, what: &str) {
+fn assert_same(kernel: HashMap<EntryId, FlowValue>, host: HashMap<EntryId, FlowValue>, what: &str) {
     let (kernel, host) = (without_times(kernel), without_times(host));
-    let differs = |key: &&EntryKey| kernel.get(key) != host.get(key);
+    let differs = |key: &&EntryId| kernel.get(key) != host.get(key);
     for key in kernel.keys().chain(host.keys()).filter(differs).take(4) {
         println!("{key:?}\n  kernel {:?}\n  user space {:?}", kernel.get(key), host.get(key));
     }
@@ -99,7 +103,7 @@ fn assert_same(kernel: HashMap<EntryKey, FlowValue>, host: HashMap<EntryKey, Flo
 }
 
 /// Replaces times, which differ between runs.
-fn without_times(mut entries: HashMap<EntryKey, FlowValue>) -> HashMap<EntryKey, FlowValue> {
+fn without_times(mut entries: HashMap<EntryId, FlowValue>) -> HashMap<EntryId, FlowValue> {
     for value in entries.values_mut() {
         value.first_seen_ns = 1;
         value.last_seen_ns = 1;

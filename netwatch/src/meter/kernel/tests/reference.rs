@@ -10,11 +10,13 @@ use netwatch_common::flow::{EntryKey, FlowValue};
 use netwatch_common::fragment::{FirstFragment, FragmentKey, Fragments};
 use netwatch_common::observation::Observation;
 use netwatch_common::parse::{Captured, Hook, Meta};
-use netwatch_common::{hash, remainder, round_trip};
+use netwatch_common::{handshake, hash, remainder, round_trip};
 
 #[derive(Debug, Default)]
 pub(super) struct ReferenceMeter {
-    pub entries: HashMap<EntryKey, FlowValue>,
+    /// By key and epoch.
+    pub entries: HashMap<(EntryKey, u32), FlowValue>,
+    epochs: HashMap<EntryKey, u32>,
     fragments: AllFragments,
     probes: HashMap<u32, round_trip::RttProbe>,
     pub config: Config,
@@ -43,7 +45,20 @@ impl ReferenceMeter {
         let mut seen = Observation::new(&Captured::whole(frame), meta, hook, 1, &mut self.fragments);
         let key = if remainder::is_fixed(&seen.key) { remainder::key(remainder::slot(&seen.key)) } else { seen.key };
         assert_eq!(key, seen.key, "the key of a remainder's slot");
-        let value = self.entries.entry(key).or_default();
+        let hash = hash::hash(hash::words(&seen.key));
+        let Self { entries, epochs, probes, config, .. } = self;
+        let probe = probes.entry(round_trip::probe_index(hash)).or_default();
+        let epoch = epochs.entry(key).or_default();
+        let before = entries.entry((key, *epoch)).or_default();
+        // SAFETY: exclusive memory.
+        if before.first_seen_ns != 0 && unsafe { handshake::begins_another(before, &seen) } {
+            before.superseded = 1;
+            *epoch += 1;
+            // SAFETY: exclusive memory.
+            unsafe { round_trip::disarm(probe, hash) };
+        }
+        let value = entries.entry((key, *epoch)).or_default();
+        value.epoch = *epoch;
         // SAFETY: exclusive memory.
         unsafe {
             if value.first_seen_ns == 0 {
@@ -52,16 +67,20 @@ impl ReferenceMeter {
             let repeated = round_trip::is_repeated(value, &seen.packet);
             account::record::<ExclusiveAccess>(value, &seen);
             let half = account::half(value, seen.direction);
-            account::sample_reason::<ExclusiveAccess>(half, &seen, &self.config);
+            account::sample_reason::<ExclusiveAccess>(half, &seen, config);
             if seen.packet.flags != 0 {
-                let hash = hash::hash(hash::words(&seen.key));
-                let meter = self.probes.entry(round_trip::probe_index(hash)).or_default();
-                round_trip::measure::<ExclusiveAccess>(meter, value, hash, &mut seen, repeated, || 1);
+                round_trip::measure::<ExclusiveAccess>(probe, value, hash, &mut seen, repeated, || 1);
             }
             if !remainder::is_fixed(&seen.key) {
-                account::update_slow_path_mask(value, &seen.packet, &self.config);
+                account::update_slow_path_mask(value, &seen.packet, config);
             }
         }
         key
+    }
+
+    /// Forgets all entries, as after all flows were retired. Remainders stay.
+    pub(super) fn retire_all(&mut self) {
+        self.entries.retain(|(key, _), _| remainder::is_fixed(key));
+        self.epochs.clear();
     }
 }

@@ -5,7 +5,7 @@ use crate::meter::{KernelMeter, KernelMeterConfig};
 
 /// Maximum number of instructions that the verifier processes, over all programs: they determine
 /// the load time, and the kernel rejects programs with more than a million.
-const MAX_VERIFIED: u32 = 40_000;
+const MAX_VERIFIED: u32 = 50_000;
 /// Maximum number of instructions of all programs.
 const MAX_INSTRUCTIONS: u32 = 10_000;
 
