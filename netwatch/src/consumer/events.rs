@@ -150,6 +150,7 @@ mod tests {
             last_seen_ns: 3_000_000_000,
             opened_by: Direction::Egress,
             connections: 1,
+            initial_sequence: None,
             epoch: 0,
             ended,
             tcp: Some(TcpFacts::default()),
