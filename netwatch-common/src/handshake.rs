@@ -44,7 +44,7 @@ pub unsafe fn begins_another(value: *const FlowValue, seen: &Observation) -> boo
     unsafe {
         let has_syn = (*handshake).connections != 0;
         let by_opener = (*handshake).opener == seen.direction;
-        if has_syn && by_opener && (*handshake).isn == seen.packet.sequence && (*handshake).stage != stage::RESET {
+        if has_syn && by_opener && (*handshake).isn == seen.packet.sequence {
             return false;
         }
         let (flags, other_flags) = ((*own).flags as u8, (*other).flags as u8);

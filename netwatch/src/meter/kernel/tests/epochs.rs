@@ -104,7 +104,7 @@ fn during_a_handshake() -> Vec<Case> {
             vec![there(SYN, 10, 0, 0), back(RST | ACK, 0, 11, 0), there(SYN, 99, 0, 0)],
             &[2, 1],
         ),
-        ("refused, and repeated", vec![there(SYN, 10, 0, 0), back(RST | ACK, 0, 11, 0), there(SYN, 10, 0, 0)], &[2, 1]),
+        ("refused, and repeated", vec![there(SYN, 10, 0, 0), back(RST | ACK, 0, 11, 0), there(SYN, 10, 0, 0)], &[3]),
         (
             "a late RST of an earlier connection, and a repeated SYN",
             vec![there(SYN, 10, 0, 0), back(RST, 5001, 0, 0), there(SYN, 10, 0, 0)],
