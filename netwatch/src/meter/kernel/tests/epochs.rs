@@ -119,7 +119,7 @@ fn during_a_handshake() -> Vec<Case> {
                 there(SYN, 10, 0, 0),
                 back(SYN | ACK, 888, 11, 0),
             ],
-            &[3, 2],
+            &[5],
         ),
         (
             "a simultaneous open",
