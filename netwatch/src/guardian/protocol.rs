@@ -72,7 +72,7 @@ pub struct Prepare {
     /// The `cgroup.procs` file of the run's cgroup.
     pub cgroup_procs: Option<PathBuf>,
     /// The packets that the host's firewall has to let pass, for
-    /// [`GuardianRequest::RepairFirewall`].
+    /// `GuardianRequest::RepairFirewall`.
     pub firewall: FirewallNeeds,
 }
 
@@ -177,7 +177,7 @@ pub enum Reply {
     CaptureStarted(Result<()>),
     /// The run was undone.
     Undone(Result<()>),
-    /// A request was refused; one for [`GuardianRequest::Prepare`] is [`Reply::NotStarted`].
+    /// A request was refused; one for `GuardianRequest::Prepare` is [`Reply::NotStarted`].
     Refused(Error),
 }
 

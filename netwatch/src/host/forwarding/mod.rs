@@ -1,6 +1,6 @@
 //! Switches on forwarding between the link and every interface by which answers may arrive, and
 //! puts every switch back when the last run that used it ends. While a switch is on, routing rules
-//! ([`rules`]) keep the host from forwarding for others: they are added before the switch is turned
+//! (`rules`) keep the host from forwarding for others: they are added before the switch is turned
 //! on and removed after it is off, and they need no process to be in force. Not the firewall:
 //! [`super::nat`] and [`super::firewall`] decide what else may pass.
 //!
