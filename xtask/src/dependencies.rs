@@ -11,6 +11,8 @@ use crate::setup::in_python_environment;
 
 /// Runs both, and reports both failures.
 pub fn run() -> Result {
+    // Both read the crates of every platform; a build downloads only those of its own.
+    command::run(command::cargo().args(["fetch", "--locked", "--quiet"]))?;
     let deny = ["--offline", "check", "licenses", "bans", "sources"];
     let steps = [check("cargo-deny", &deny), check("cargo-shear", &["--offline", "--locked", "--deny-warnings"])];
     let failures: Vec<String> = steps.into_iter().filter_map(Result::err).collect();
