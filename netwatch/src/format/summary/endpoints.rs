@@ -57,7 +57,7 @@ fn items(report: &Report, max: usize) -> Vec<EndpointRow> {
     let (shown, hidden) = report.endpoints.split_at(shown.min(report.endpoints.len()));
     let mut items: Vec<EndpointRow> = shown.iter().map(|known| item(report, known)).collect();
     items.extend(rest(&hidden.iter().map(|known| &known.endpoint).collect::<Vec<_>>()));
-    items.extend(without_endpoint(report));
+    items.extend(in_no_flow(report).map(|(name, counters)| sum(name, None, counters, Style::Warning)));
     if !items.is_empty() {
         let connections = report.endpoints.iter().map(|known| known.endpoint.connections).sum();
         items.push(sum("total", Some(connections), report.totals, Style::Strong));
@@ -122,17 +122,15 @@ fn rest(hidden: &[&Endpoint]) -> Option<EndpointRow> {
     Some(EndpointRow { failed, ..sum(&more, Some(connections), counters, Style::Plain) })
 }
 
-/// Rows for packets of the target in no flow, so that the rows add up to the total.
-fn without_endpoint(report: &Report) -> impl Iterator<Item = EndpointRow> {
+/// Packets of the target in no flow, by kind, so that the rows add up to the totals.
+pub(super) fn in_no_flow(report: &Report) -> impl Iterator<Item = (&'static str, PerDirection<Counters>)> {
     let kinds = [
         (RemainderKind::Overflow, "(overflow)"),
         (RemainderKind::NonIp, "(non-IP)"),
         (RemainderKind::Malformed, "(malformed)"),
     ];
-    kinds.into_iter().filter_map(|(kind, name)| {
-        let counters = report.remainders.of(kind);
-        (!counters.both().is_zero()).then(|| sum(name, None, counters, Style::Warning))
-    })
+    let counted = kinds.into_iter().map(|(kind, name)| (name, report.remainders.of(kind)));
+    counted.filter(|(_, counters)| !counters.both().is_zero())
 }
 
 fn sum(name: &str, connections: Option<u64>, counters: PerDirection<Counters>, style: Style) -> EndpointRow {

@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::endpoints::port;
+use super::endpoints::{in_no_flow, port};
 use super::grid::{self, GridRow};
 use super::line::{Line, Style};
 use super::text::{cut, wrap};
 use super::units::{bytes, count, duration, plural};
-use crate::flow::{Counters, Direction, EndpointKey, PerDirection, RemainderKind, Remote};
+use crate::flow::{Counters, Direction, EndpointKey, PerDirection, Remote};
 use crate::format::{escape, words};
 use crate::report::{Report, ReportEndpoint};
 
@@ -36,7 +36,10 @@ pub(super) fn lines(report: &Report, max: usize, width: usize) -> Vec<Line> {
     if hosts.len() > shown {
         rows.push(rest(&hosts[shown..]));
     }
-    rows.extend(without_host(report));
+    rows.extend(in_no_flow(report).map(|(name, counters)| {
+        let row = grid_row(name, "", None, counters, String::new());
+        GridRow { style: Style::Warning, ..row }
+    }));
     if rows.is_empty() {
         return vec![Line::new(Style::Plain, "no traffic"), Line::default()];
     }
@@ -120,20 +123,6 @@ fn rest(hosts: &[HostRow]) -> GridRow {
     let connections = hosts.iter().map(|host| host.connections).sum();
     let counters = hosts.iter().map(|host| host.counters).sum();
     grid_row(&format!("… {} more", count(hosts.len() as u64)), "", Some(connections), counters, String::new())
-}
-
-/// Packets of the target in no flow, so that the rows add up to the totals.
-fn without_host(report: &Report) -> impl Iterator<Item = GridRow> {
-    let kinds = [
-        (RemainderKind::Overflow, "(overflow)"),
-        (RemainderKind::NonIp, "(non-IP)"),
-        (RemainderKind::Malformed, "(malformed)"),
-    ];
-    kinds.into_iter().filter_map(|(kind, name)| {
-        let counters = report.remainders.of(kind);
-        let row = || GridRow { style: Style::Warning, ..grid_row(name, "", None, counters, String::new()) };
-        (!counters.both().is_zero()).then(row)
-    })
 }
 
 fn grid_row(
