@@ -164,9 +164,6 @@ pub mod stage {
     pub const REPEATED: u8 = 3;
     /// Finished.
     pub const DONE: u8 = 4;
-    /// Reset before it was finished. A further SYN begins another connection, also if it is the
-    /// same SYN.
-    pub const RESET: u8 = 5;
 }
 
 /// The TCP handshake of a connection.

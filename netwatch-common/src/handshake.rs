@@ -104,10 +104,7 @@ pub unsafe fn record(handshake: *mut Handshake, seen: &Observation) {
         if flags & (SYN | FIN) != 0 {
             advance_timestamp(timestamp(handshake, seen.direction), seen.timestamp);
         }
-        if flags & RST != 0 {
-            return on_reset(handshake, seen);
-        }
-        match flags & (SYN | tcp::ACK) {
+        match flags & (SYN | tcp::ACK | RST) {
             SYN => on_syn(handshake, seen),
             SYN_ACK => on_syn_ack(handshake, seen),
             tcp::ACK => on_ack(handshake, seen),
@@ -145,24 +142,6 @@ unsafe fn on_syn(handshake: *mut Handshake, seen: &Observation) {
             (*handshake).stage = stage::SYN;
         } else if (*handshake).isn == seen.packet.sequence && (*handshake).opener == seen.direction {
             (*handshake).stage = stage::REPEATED;
-        }
-    }
-}
-
-/// A RST ends an unfinished handshake if it is the opener's, or acknowledges the SYN (RFC 9293,
-/// 3.10.7.3). Others may belong to an earlier connection.
-///
-/// # Safety
-/// As for [`record`].
-#[inline(always)]
-unsafe fn on_reset(handshake: *mut Handshake, seen: &Observation) {
-    // SAFETY: guaranteed by the caller.
-    unsafe {
-        let is_unfinished = matches!((*handshake).stage, stage::SYN | stage::SYN_ACK | stage::REPEATED);
-        let answers =
-            seen.packet.flags & tcp::ACK != 0 && seen.packet.acknowledgment == (*handshake).isn.wrapping_add(1);
-        if is_unfinished && (answers || (*handshake).opener == seen.direction) {
-            (*handshake).stage = stage::RESET;
         }
     }
 }
