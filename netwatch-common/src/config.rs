@@ -41,7 +41,7 @@ pub struct Config {
     pub bucket_mask: u32,
     /// Size of the FREE ring minus one.
     pub free_mask: u32,
-    /// Number of elements of the FRONTS map: possible CPUs.
+    /// Number of elements of the FRONTS map: CPUs below this number have a front.
     pub fronts: u32,
 }
 

@@ -83,9 +83,10 @@ pub struct Slot {
     pub counts: [SlotCounts; 2],
 }
 
-/// State of one CPU: one cache line, and one element of the HEADS map. Unlike a [`Front`], it
-/// exists for every possible CPU.
-#[repr(C, align(64))]
+/// State of one CPU: one element of the HEADS map. Unlike a [`Front`], it exists for every possible
+/// CPU. Two cache lines, because processors fetch lines in pairs: the head of a neighbor in the same
+/// pair would be taken from this CPU with every packet there.
+#[repr(C, align(128))]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct FrontHead {
     /// Packets being counted on this CPU; more than one only where packets preempt each other.
@@ -101,24 +102,27 @@ pub struct FrontHead {
     pub tick_ns: u64,
     /// Boot time at which the tick count would have been 0, modulo 2⁶⁴.
     pub tick_base_ns: u64,
-    /// 1: a packet on this CPU found no front. Set by the classifier, cleared by user space when it
-    /// has added one.
-    pub is_front_missing: u32,
     /// Always zero. Exchanged with itself as a memory barrier.
     pub barrier: u32,
-    zero: [u32; 6],
+    zero: [u32; 23],
 }
 
-/// The front of one CPU: the only element of an array in the FRONTS map. A CPU without a front
-/// counts every packet in the shared table: exactly, but slower.
+/// The front of one CPU: one element of the FRONTS map. A CPU without a front counts every packet
+/// in the shared table: exactly, but slower.
 #[repr(C, align(64))]
 #[derive(Debug, Clone, Copy)]
 pub struct Front {
-    /// One bit per slot, one byte per group: the slot may be taken. Set by the classifier, cleared
-    /// by the flush. User space maps this field.
-    pub installed: [u8; GROUPS],
     /// Indexed by [`slot_index`].
     pub slots: [Slot; SLOTS as usize],
+}
+
+/// The slots of one front that may be taken: one element of the INSTALLED map, which user space
+/// maps.
+#[repr(C, align(64))]
+#[derive(Debug, Clone, Copy)]
+pub struct InstalledSlots {
+    /// One bit per slot, one byte per group. Set by the classifier, cleared by the flush.
+    pub groups: [u8; GROUPS],
 }
 
 /// Counts a packet of the slot's flow if it needs nothing else: it opens and closes nothing, leaves
@@ -389,7 +393,7 @@ unsafe fn flags(slot: *mut Slot, direction: u8) -> *mut u8 {
     unsafe { (&raw mut (*slot).flags).cast::<u8>().add(usize::from(direction & 1)) }
 }
 
-/// The byte of [`Front::installed`] for a slot, and the bit in it.
+/// The byte of [`InstalledSlots::groups`] for a slot, and the bit in it.
 #[inline(always)]
 pub fn installed_bit(slot: u32) -> (usize, u8) {
     (slot as usize / SLOTS_PER_GROUP, 1 << (slot % SLOTS_PER_GROUP as u32))
@@ -406,9 +410,8 @@ const _: () = {
     use core::mem::{offset_of, size_of};
     assert!(size_of::<SlotCounts>() == 32 && size_of::<Slot>() == 128);
     assert!(offset_of!(Slot, entry) == 40 && offset_of!(Slot, last_seen_ns) == 48 && offset_of!(Slot, counts) == 64);
-    assert!(size_of::<FrontHead>() == 64 && GROUPS.is_multiple_of(64));
-    assert!(offset_of!(Front, installed) == 0 && offset_of!(Front, slots) == GROUPS);
-    assert!(size_of::<Front>() == GROUPS + 128 * SLOTS as usize);
+    assert!(size_of::<FrontHead>() == 128 && size_of::<Front>() == 128 * SLOTS as usize);
+    assert!(size_of::<InstalledSlots>() == GROUPS && GROUPS.is_multiple_of(64));
     assert!(EGRESS == 0 && INGRESS == 1 && slow_path::INGRESS_PAYLOAD == slow_path::EGRESS_PAYLOAD << INGRESS);
     assert!(SLOTS_PER_GROUP == u8::BITS as usize && SLOTS.is_power_of_two() && size_of::<Half>() == 72);
 };

@@ -117,7 +117,7 @@ unsafe fn disable_slots(words: &Words, hash: u64) {
         return;
     }
     for cpu in 0..settings().fronts() {
-        let Some(front) = FRONTS.get_ptr_mut(cpu, 0) else { continue };
+        let Some(front) = FRONTS.get_ptr_mut(cpu) else { break };
         let slot = front::slot(front, hash);
         // SAFETY: guaranteed by the caller.
         unsafe {

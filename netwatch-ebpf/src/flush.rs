@@ -9,11 +9,11 @@
 use aya_ebpf::EbpfContext;
 use aya_ebpf::programs::RawTracePointContext;
 use netwatch_common::flow::FlowValue;
-use netwatch_common::front::{self, Front, GROUPS, SLOTS_PER_GROUP, Slot};
+use netwatch_common::front::{self, Front, GROUPS, InstalledSlots, SLOTS_PER_GROUP, Slot};
 use netwatch_common::stage::flushed;
 
 use crate::atomic::SharedAccess;
-use crate::maps::{FRONTS, HEADS};
+use crate::maps::{FRONTS, HEADS, INSTALLED};
 use crate::table;
 
 /// Flushes one group of slots. The first argument of the program is the CPU, the second the group.
@@ -31,9 +31,11 @@ pub fn run(ctx: &RawTracePointContext) -> u32 {
         if (&raw const (*head).active).read_volatile() != 0 {
             return flushed::BUSY;
         }
-        let Some(front) = FRONTS.get_ptr_mut(cpu, 0) else { return flushed::DONE };
+        let (Some(front), Some(installed)) = (FRONTS.get_ptr_mut(cpu), INSTALLED.get_ptr_mut(cpu)) else {
+            return flushed::DONE;
+        };
         (&raw mut (*head).flushing).write_volatile(1);
-        flush_group(front, group);
+        flush_group(front, installed, group);
         (&raw mut (*head).flushing).write_volatile(0);
     }
     flushed::DONE
@@ -42,10 +44,10 @@ pub fn run(ctx: &RawTracePointContext) -> u32 {
 /// # Safety
 /// The front is exclusive; `group` is one of its groups.
 #[inline(always)]
-unsafe fn flush_group(front: *mut Front, group: usize) {
+unsafe fn flush_group(front: *mut Front, installed: *mut InstalledSlots, group: usize) {
     // SAFETY: guaranteed by the caller.
     unsafe {
-        let bits = (&raw mut (*front).installed).cast::<u8>().add(group);
+        let bits = (&raw mut (*installed).groups).cast::<u8>().add(group);
         let slots = (&raw mut (*front).slots).cast::<Slot>().add(group * SLOTS_PER_GROUP);
         for bit in 0..SLOTS_PER_GROUP {
             if *bits & (1 << bit) != 0 && !flush_slot(slots.add(bit)) {

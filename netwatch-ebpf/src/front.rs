@@ -161,14 +161,16 @@ pub fn head() -> Option<*mut FrontHead> {
     HEADS.get_ptr_mut(cpu())
 }
 
-/// The front of this CPU. `None` until user space has added one.
+/// The front of this CPU. `None` on a CPU that came online after the load, with a higher number than
+/// all others.
 #[inline(always)]
 pub fn own() -> Option<*mut Front> {
-    FRONTS.get_ptr_mut(cpu(), 0)
+    FRONTS.get_ptr_mut(cpu())
 }
 
+/// The number of this CPU.
 #[inline(always)]
-fn cpu() -> u32 {
+pub fn cpu() -> u32 {
     // SAFETY: no arguments, no memory.
     unsafe { bpf_get_smp_processor_id() as u32 }
 }

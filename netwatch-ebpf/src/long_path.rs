@@ -7,7 +7,7 @@ use aya_ebpf::programs::TcContext;
 use aya_log_ebpf::debug;
 use netwatch_common::account::notify;
 use netwatch_common::flow::{EGRESS, FlowValue, observation_point};
-use netwatch_common::front::{self as rules, Front, FrontHead, MAX_CONFLICTS, Slot};
+use netwatch_common::front::{self as rules, FrontHead, InstalledSlots, MAX_CONFLICTS, Slot};
 use netwatch_common::hash::{self, Words, is_same};
 use netwatch_common::observation::{Observation, Size};
 use netwatch_common::parse::{self, Frame, Hook, Packet};
@@ -17,7 +17,7 @@ use netwatch_common::{account, handshake, remainder, round_trip, stage, stat as 
 
 use crate::atomic::SharedAccess;
 use crate::fragment::FragmentMap;
-use crate::maps::{EVENTS, REMAINDERS, RTT_PROBES, SCRATCH, STAGES};
+use crate::maps::{EVENTS, INSTALLED, REMAINDERS, RTT_PROBES, SCRATCH, STAGES};
 use crate::preemption;
 use crate::scratch::{Scratch, next_epoch};
 use crate::settings::settings;
@@ -193,9 +193,10 @@ unsafe fn count(head: *mut FrontHead, scratch: &mut Scratch) -> bool {
         let mask = account::update_slow_path_mask(value, &seen.packet, &settings().sampling());
         // The loopback has no short path.
         if seen.key.observation_point == observation_point::LINK
-            && let Some((front, slot)) = usable_slot(head, scratch.hash)
+            && let Some(slot) = usable_slot(head, scratch.hash)
+            && let Some(installed) = INSTALLED.get_ptr_mut(front::cpu())
         {
-            update_slot((head, front, slot), &scratch.words, found, seen, mask);
+            update_slot((head, installed, slot), &scratch.words, found, seen, mask);
         }
     }
     true
@@ -227,7 +228,7 @@ unsafe fn find_or_add(head: *mut FrontHead, scratch: &Scratch) -> Option<EntryRe
 #[inline(always)]
 pub unsafe fn slot_entry(head: *mut FrontHead, scratch: &Scratch) -> Option<EntryRef> {
     // SAFETY: guaranteed by the caller.
-    unsafe { usable_slot(head, scratch.hash).and_then(|(_, slot)| merge_slot(slot, &scratch.words, &scratch.seen)) }
+    unsafe { usable_slot(head, scratch.hash).and_then(|slot| merge_slot(slot, &scratch.words, &scratch.seen)) }
 }
 
 /// Counts the packet in an entry or a remainder. Returns the reason to sample it: one of
@@ -252,23 +253,18 @@ fn record(value: *mut FlowValue, seen: &mut Observation) -> u32 {
     }
 }
 
-/// The front of this CPU and its slot for this hash, unless the front is off, missing or being
-/// flushed. Records that a front is missing.
+/// The slot of this CPU for this hash, unless the front is off, missing or being flushed.
 ///
 /// # Safety
 /// `head` belongs to this CPU.
 #[inline(always)]
-unsafe fn usable_slot(head: *mut FrontHead, hash: u64) -> Option<(*mut Front, *mut Slot)> {
+unsafe fn usable_slot(head: *mut FrontHead, hash: u64) -> Option<*mut Slot> {
     // SAFETY: guaranteed by the caller.
     unsafe {
         if settings().front() == 0 || front::is_flushing(head) {
             return None;
         }
-        let front = front::own();
-        if front.is_none() {
-            (*head).is_front_missing = 1;
-        }
-        front.map(|front| (front, front::slot(front, hash)))
+        front::own().map(|front| front::slot(front, hash))
     }
 }
 
@@ -331,7 +327,7 @@ unsafe fn measure_round_trip(value: *mut FlowValue, hash: u64, seen: &mut Observ
 /// All three belong to this CPU, the slot's counts are merged; `found` is the flow's entry.
 #[inline(always)]
 unsafe fn update_slot(
-    (head, front, slot): (*mut FrontHead, *mut Front, *mut Slot),
+    (head, installed, slot): (*mut FrontHead, *mut InstalledSlots, *mut Slot),
     words: &Words,
     found: EntryRef,
     seen: &Observation,
@@ -353,7 +349,7 @@ unsafe fn update_slot(
             (*slot).probe_after_ns = seen.now_ns + rules::RTT_PROBE_INTERVAL_NS;
         }
         let (byte, bit) = rules::installed_bit(rules::slot_index(hash::hash(*words)));
-        *(&raw mut (*front).installed).cast::<u8>().add(byte & (rules::GROUPS - 1)) |= bit;
+        *(&raw mut (*installed).groups).cast::<u8>().add(byte & (rules::GROUPS - 1)) |= bit;
         // Another CPU may have superseded the entry before it could find this slot. Only TCP has
         // epochs here. The exchange is a full barrier between the stores above and this check.
         if seen.packet.flags != 0 {

@@ -12,7 +12,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 use netwatch_common::config::{Config, defaults};
 use netwatch_common::fragment::{FirstFragment, FragmentKey};
-use netwatch_common::front::{Front, FrontHead};
+use netwatch_common::front::{Front, FrontHead, InstalledSlots};
 use netwatch_common::remainder::{self, Remainder};
 use netwatch_common::round_trip::{MAX_RTT_PROBES, RttProbe};
 use netwatch_common::table::{Bucket, Control, FlowEntry};
@@ -88,12 +88,14 @@ pub static FREE: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub static HEADS: Array<FrontHead> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// The fronts, by CPU: an array of arrays with one front each. User space adds a front for each CPU
-/// in use. Mapped: the first field of each. Each is written only on its own CPU, by `front`,
-/// `middle_path`, `long_path` and `flush`.
-#[unsafe(link_section = "maps")]
-#[unsafe(export_name = "FRONTS")]
-pub static FRONTS: ArrayOfArrays<Front> = ArrayOfArrays::new();
+/// The fronts of the CPUs in use. Each is written only on its own CPU, by `front`, `middle_path`,
+/// `long_path` and `flush`; `epoch` disables slots on every CPU.
+#[map]
+pub static FRONTS: Array<Front> = Array::with_max_entries(1, 0);
+
+/// The slots of each front that may be taken. Mapped. As FRONTS, and read by user space.
+#[map]
+pub static INSTALLED: Array<InstalledSlots> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// Round-trip measurements in progress. Written by `long_path`, read by `front` and `middle_path`.
 #[map]

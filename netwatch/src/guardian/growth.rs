@@ -1,9 +1,8 @@
-//! The connection by which the classifier's memory grows: netwatch requests the segments of the
-//! flow table in order (`grow-table`) and the fronts of further CPUs (`add-front`), and the
-//! guardian creates them. A connection of its own, because netwatch's end belongs to the threads
-//! that grow the memory and wait for the reply; the event loop does not take part.
+//! The connection by which the flow table grows: netwatch requests its segments in order
+//! (`grow-table`), and the guardian creates them. A connection of its own, because netwatch's end
+//! belongs to the thread that grows the table and waits for the reply; the event loop does not take
+//! part.
 
-use std::collections::BTreeSet;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 
@@ -13,7 +12,7 @@ use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, so
 
 use super::protocol::{GuardianRequest, Reply, receive, send};
 use crate::error::{Error, Result};
-use crate::meter::{MemorySource, fronts, segments};
+use crate::meter::{MemorySource, segments};
 
 /// Both ends, for a table of at most `max_flows` flows.
 pub(super) fn pair(max_flows: u32) -> Result<(MemoryGrowth, GrowthServer)> {
@@ -21,13 +20,8 @@ pub(super) fn pair(max_flows: u32) -> Result<(MemoryGrowth, GrowthServer)> {
         .map_err(|errno| Error::os("create a socket pair", "", errno))?;
     // The guardian serves other connections too; netwatch's thread waits for its reply.
     fcntl(&theirs, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(|errno| Error::os("configure", "a socket", errno))?;
-    let server = GrowthServer {
-        socket: theirs,
-        next: segments::initial_count(max_flows),
-        end: segments::count(max_flows),
-        fronts: BTreeSet::new(),
-        max_fronts: fronts::max_count()?,
-    };
+    let server =
+        GrowthServer { socket: theirs, next: segments::initial_count(max_flows), end: segments::count(max_flows) };
     Ok((MemoryGrowth { socket: ours, turn: Mutex::new(()) }, server))
 }
 
@@ -60,10 +54,6 @@ impl MemorySource for MemoryGrowth {
         self.create(&GuardianRequest::GrowTable(number))
     }
 
-    fn front(&self, cpu: u32) -> Result<OwnedFd> {
-        self.create(&GuardianRequest::AddFront(cpu))
-    }
-
     /// Also wakes a thread that waits for a guardian that does not reply.
     fn close(&self) {
         // ENOTCONN: the guardian is gone.
@@ -79,10 +69,6 @@ pub(super) struct GrowthServer {
     next: u32,
     /// Number of segments of a full table.
     end: u32,
-    /// CPUs for which a front was created.
-    fronts: BTreeSet<u32>,
-    /// Fronts exist for CPUs below this number.
-    max_fronts: u32,
 }
 
 impl AsFd for GrowthServer {
@@ -110,19 +96,11 @@ impl GrowthServer {
         send(&self.socket, &Reply::MemoryCreated(created), &array).is_ok()
     }
 
-    /// Each segment once and in order, and each front once, so that netwatch cannot have more
-    /// memory than a full table and all CPUs need.
+    /// Each segment once and in order, so that netwatch cannot have more memory than a full table
+    /// needs.
     fn create(&mut self, request: &GuardianRequest) -> Result<OwnedFd> {
-        let refuse = |cause: String| Error::other("accept request", "grow-table or add-front", cause);
+        let refuse = |cause: String| Error::other("accept request", "grow-table", cause);
         match request {
-            GuardianRequest::AddFront(cpu) if *cpu < self.max_fronts && !self.fronts.contains(cpu) => {
-                let front = fronts::create()?;
-                self.fronts.insert(*cpu);
-                Ok(front)
-            }
-            GuardianRequest::AddFront(cpu) => {
-                Err(refuse(format!("CPU {cpu} has a front, or is not below {}", self.max_fronts)))
-            }
             GuardianRequest::GrowTable(number) if *number == self.next && *number < self.end => {
                 let segment = segments::create()?;
                 self.next += 1;
@@ -179,19 +157,6 @@ mod tests {
                 assert!(link.to_string_lossy().contains("bpf-map"), "{link:?}");
             }
             assert!(refused(7).contains("7 of 7"), "beyond the end");
-        });
-    }
-
-    #[test]
-    fn refuses_a_second_front_of_a_cpu_and_fronts_of_impossible_ones() {
-        if !nix::unistd::geteuid().is_root() {
-            return eprintln!("skipped: needs root to create maps");
-        }
-        with_server(|ours| {
-            ours.front(0).unwrap();
-            for cpu in [0, fronts::max_count().unwrap()] {
-                assert!(ours.front(cpu).unwrap_err().to_string().contains("is not below"), "CPU {cpu}");
-            }
         });
     }
 

@@ -202,13 +202,7 @@ impl GuardianLoop {
             (GuardianRequest::StopCapture, _) => self.capture = None,
             (GuardianRequest::HoldTable, table) => self._table = table,
             (GuardianRequest::Undo, _) => self.send(&Reply::Undone(self.undo(UndoCause::Ended))),
-            (
-                GuardianRequest::Prepare(_)
-                | GuardianRequest::GrowTable(_)
-                | GuardianRequest::AddFront(_)
-                | GuardianRequest::Finish,
-                _,
-            ) => {}
+            (GuardianRequest::Prepare(_) | GuardianRequest::GrowTable(_) | GuardianRequest::Finish, _) => {}
         }
     }
 

@@ -56,8 +56,6 @@ pub(super) enum GuardianRequest {
     /// Creates the next segment of the flow table, which has this number. Accepted only on the
     /// connection for the growth of memory (`growth`). Answered by [`Reply::MemoryCreated`].
     GrowTable(u32),
-    /// Creates the front of this CPU. As [`GuardianRequest::GrowTable`].
-    AddFront(u32),
     /// Undoes the run. Answered by [`Reply::Undone`].
     Undo,
     /// Exits. No reply.
@@ -110,9 +108,7 @@ impl GuardianRequest {
                 refuse("prepare", "its cgroup is not the cgroup of this run")
             }
             Self::Signal(number) if Signal::try_from(*number).is_err() => refuse("signal", "there is no such signal"),
-            Self::GrowTable(_) | Self::AddFront(_) => {
-                refuse("grow-table or add-front", "not accepted on this connection")
-            }
+            Self::GrowTable(_) => refuse("grow-table", "not accepted on this connection"),
             _ => Ok(()),
         }
     }

@@ -1,23 +1,19 @@
 //! The fronts: memory for each CPU in use, and flushing them into the flow table. After a flush, no
 //! program holds an entry that it looked up before.
 //!
-//! A machine may have few CPUs and many possible ones (hotplug), so fronts exist only for CPUs in
-//! use: the first ones that are online get theirs at once, others when a packet on them found none.
-//! Until then the packets of a CPU take the long path.
+//! A machine may have few CPUs and many possible ones (hotplug), so fronts exist only for CPUs up to
+//! the highest that is online at the load. The packets of another CPU take the long path.
 
-use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use aya_obj::generated::bpf_map_type;
-use netwatch_common::front::{Front, FrontHead, GROUPS};
+use netwatch_common::front::{FrontHead, GROUPS};
 use netwatch_common::stage::flushed;
 
 use super::cpus::Cpus;
-use super::growth::{GrowthThread, MemorySource, OwnMemory};
 use super::memory::{self, Region};
-use super::sys::{self, MMAPABLE, MapShape};
+use super::object::Loaded;
+use super::sys;
 use crate::error::{Error, Result};
 
 /// Maximum number of immediate retries on a CPU that is counting a packet. A try takes under a
@@ -27,78 +23,6 @@ pub(super) const MAX_TRIES: u32 = 10_000;
 /// packet for a long time.
 const MAX_TRIES_WITH_PAUSE: u32 = 10_000;
 const RETRY_PAUSE: Duration = Duration::from_millis(1);
-/// Maximum number of fronts from the start: 4 MiB.
-pub(super) const MAX_INITIAL_FRONTS: usize = 8;
-
-/// The memory of all fronts.
-#[derive(Debug)]
-pub(super) struct FrontMemory {
-    outer: OwnedFd,
-    /// [`Front::installed`] of each front that the classifier may use, in words, by CPU.
-    created: Mutex<BTreeMap<u32, Region<u64>>>,
-}
-
-/// Creates the array of a front; all have the same shape.
-pub fn create() -> Result<OwnedFd> {
-    let shape = MapShape {
-        map_type: bpf_map_type::BPF_MAP_TYPE_ARRAY as u32,
-        key_size: 4,
-        value_size: size_of::<Front>() as u32,
-        max_entries: 1,
-        flags: MMAPABLE,
-    };
-    sys::map_create("FRONT", shape, None).map_err(|cause| Error::os("create BPF map", "FRONT", cause))
-}
-
-/// Maximum number of fronts: one more than the highest number of a CPU.
-pub fn max_count() -> Result<u32> {
-    Cpus::of_this_machine().map(|cpus| cpus.count())
-}
-
-impl FrontMemory {
-    /// Adds fronts for these CPUs. `template` is the first: the kernel has verified the programs
-    /// against it.
-    pub(super) fn new(outer: OwnedFd, template: OwnedFd, cpus: &[u32]) -> Result<Self> {
-        let memory = Self { outer, created: Mutex::default() };
-        let mut template = Some(template);
-        let arrays = cpus.iter().map(|&cpu| Ok((cpu, template.take().map_or_else(create, Ok)?)));
-        memory.add(arrays.collect::<Result<_>>()?)?;
-        Ok(memory)
-    }
-
-    fn created(&self) -> MutexGuard<'_, BTreeMap<u32, Region<u64>>> {
-        // Nothing can panic while the lock is held.
-        self.created.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Gives fronts to CPUs. Each is recorded before the classifier can use it, so that a flush
-    /// that waits for the packets of a CPU finds its front afterwards.
-    fn add(&self, arrays: Vec<(u32, OwnedFd)>) -> Result<()> {
-        if arrays.is_empty() {
-            return Ok(());
-        }
-        for (cpu, array) in &arrays {
-            let installed = Region::map(array, "FRONT", GROUPS / 8)?;
-            self.created().insert(*cpu, installed);
-        }
-        let (cpus, arrays): (Vec<u32>, Vec<OwnedFd>) = arrays.into_iter().unzip();
-        sys::map_update_batch(self.outer.as_fd(), &cpus, &arrays).map_err(|cause| Error::os("add", "fronts", cause))
-    }
-
-    /// Groups of a CPU's front that may hold a flow.
-    fn taken_groups(&self, cpu: u32) -> Vec<usize> {
-        let created = self.created();
-        let Some(installed) = created.get(&cpu) else { return Vec::new() };
-        let mut taken = Vec::new();
-        for word in 0..installed.len() {
-            // SAFETY: in a mapped region.
-            let groups = unsafe { memory::load(installed.element(word)) }.to_ne_bytes();
-            taken.extend((word * 8..).zip(groups).filter(|(_, bits)| *bits != 0).map(|(group, _)| group));
-        }
-        taken
-    }
-}
-
 /// All fronts.
 #[derive(Debug)]
 pub(super) struct Fronts {
@@ -107,40 +31,33 @@ pub(super) struct Fronts {
     cpus: Cpus,
     program: OwnedFd,
     heads: Region<FrontHead>,
-    memory: Arc<FrontMemory>,
-    source: Arc<dyn MemorySource>,
-    growth: GrowthThread,
+    /// The elements of the INSTALLED map, in words.
+    installed: Region<u64>,
     #[cfg(test)]
     tries: std::sync::atomic::AtomicU32,
 }
 
+/// Words of one element of the INSTALLED map.
+const INSTALLED_WORDS: usize = GROUPS / 8;
+
 impl Fronts {
-    pub(super) fn new(
-        are_used: bool,
-        cpus: Cpus,
-        memory: FrontMemory,
-        program: &OwnedFd,
-        heads: &OwnedFd,
-    ) -> Result<Self> {
-        let program = program.try_clone().map_err(|cause| Error::os("duplicate", "a file descriptor", cause))?;
-        let heads = Region::map(heads, "HEADS", cpus.count() as usize)?;
-        let (memory, source) = (Arc::new(memory), Arc::new(OwnMemory));
+    /// The maps are those of the classifier, with `count` fronts.
+    pub(super) fn new(are_used: bool, cpus: Cpus, count: u32, loaded: &Loaded) -> Result<Self> {
+        let program = loaded.program("flush").try_clone();
         Ok(Self {
             are_used,
+            program: program.map_err(|cause| Error::os("duplicate", "a file descriptor", cause))?,
+            heads: Region::map(loaded.map("HEADS"), "HEADS", cpus.count() as usize)?,
+            installed: Region::map(loaded.map("INSTALLED"), "INSTALLED", count as usize * INSTALLED_WORDS)?,
             cpus,
-            program,
-            heads,
-            memory,
-            source,
-            growth: GrowthThread::of("the fronts"),
             #[cfg(test)]
             tries: std::sync::atomic::AtomicU32::new(0),
         })
     }
 
-    /// Lets another source create further fronts from now on.
-    pub(super) fn grow_by(&mut self, source: Arc<dyn MemorySource>) {
-        self.source = source;
+    /// Number of fronts: the CPUs below this number have one.
+    fn count(&self) -> u32 {
+        (self.installed.len() / INSTALLED_WORDS) as u32
     }
 
     /// Sets the parameters of the clock for packets in the front.
@@ -154,32 +71,6 @@ impl Fronts {
         }
     }
 
-    /// Starts to add fronts for CPUs on which packets found none.
-    pub(super) fn grow(&mut self) -> Result<()> {
-        if !self.growth.is_due()? {
-            return Ok(());
-        }
-        let missing = self.missing();
-        if missing.is_empty() {
-            return Ok(());
-        }
-        let (memory, source) = (Arc::clone(&self.memory), Arc::clone(&self.source));
-        self.growth.start(move || {
-            memory.add(missing.into_iter().map(|cpu| Ok((cpu, source.front(cpu)?))).collect::<Result<_>>()?)
-        })
-    }
-
-    /// CPUs on which packets found no front.
-    fn missing(&self) -> Vec<u32> {
-        let created = self.memory.created();
-        let is_missing = |cpu: &u32| {
-            let head = self.heads.element(*cpu as usize);
-            // SAFETY: in a mapped region; a word that the classifier only sets.
-            unsafe { (&raw const (*head).is_front_missing).read_volatile() != 0 && !created.contains_key(cpu) }
-        };
-        (0..self.cpus.count()).filter(is_missing).collect()
-    }
-
     /// Merges all counts of the fronts into the table. When this returns, no program holds an entry
     /// that it looked up before the call, and no front refers to an entry that was retiring.
     ///
@@ -188,8 +79,7 @@ impl Fronts {
     pub(super) fn flush(&self) -> Result<()> {
         let online = self.cpus.online();
         online.iter().try_for_each(|cpu| self.flush_cpu(*cpu))?;
-        let offline: Vec<u32> = self.memory.created().keys().copied().filter(|cpu| !online.contains(cpu)).collect();
-        offline.into_iter().try_for_each(|cpu| self.flush_cpu(cpu))
+        (0..self.count()).filter(|cpu| !online.contains(cpu)).try_for_each(|cpu| self.flush_cpu(cpu))
     }
 
     /// As [`Fronts::flush`], if the fronts are used.
@@ -201,8 +91,20 @@ impl Fronts {
     /// then reads the bitmap.
     fn flush_cpu(&self, cpu: u32) -> Result<()> {
         self.flush_group(cpu, 0)?;
-        let taken = self.memory.taken_groups(cpu);
+        let taken = self.taken_groups(cpu);
         taken.into_iter().filter(|group| *group != 0).try_for_each(|group| self.flush_group(cpu, group))
+    }
+
+    /// Groups of a CPU's front that may hold a flow.
+    fn taken_groups(&self, cpu: u32) -> Vec<usize> {
+        let mut taken = Vec::new();
+        let words = if cpu < self.count() { INSTALLED_WORDS } else { 0 };
+        for word in 0..words {
+            // SAFETY: in a mapped region.
+            let groups = unsafe { memory::load(self.installed.element(cpu as usize * words + word)) }.to_ne_bytes();
+            taken.extend((word * 8..).zip(groups).filter(|(_, bits)| *bits != 0).map(|(group, _)| group));
+        }
+        taken
     }
 
     fn flush_group(&self, cpu: u32, group: usize) -> Result<()> {
@@ -231,36 +133,16 @@ impl Fronts {
         .map_err(|cause| Error::os("flush the front of", format!("CPU {cpu}"), cause))
     }
 
-    /// Kernel memory of the fronts, in bytes.
-    pub(super) fn memory_bytes(&self) -> u64 {
-        self.memory.created().len() as u64 * size_of::<Front>() as u64
-    }
-
-    /// CPUs that have a front, and the number of groups of its slots in use.
+    /// The number of groups in use of each front.
     #[cfg(test)]
-    pub(super) fn in_use(&self) -> Vec<(u32, usize)> {
-        let cpus: Vec<u32> = self.memory.created().keys().copied().collect();
-        cpus.into_iter().map(|cpu| (cpu, self.memory.taken_groups(cpu).len())).collect()
+    pub(super) fn in_use(&self) -> Vec<usize> {
+        (0..self.count()).map(|cpu| self.taken_groups(cpu).len()).collect()
     }
 
     /// How often `flush` was run.
     #[cfg(test)]
     pub(super) fn tries(&self) -> u32 {
         self.tries.load(std::sync::atomic::Ordering::Relaxed)
-    }
-
-    /// Whether fronts are being added.
-    #[cfg(test)]
-    pub(super) fn is_growing(&self) -> bool {
-        self.growth.is_running()
-    }
-}
-
-impl Drop for Fronts {
-    fn drop(&mut self) {
-        if self.growth.is_running() {
-            self.source.close();
-        }
     }
 }
 

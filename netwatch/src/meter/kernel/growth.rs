@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::{fronts, segments};
+use super::segments;
 use crate::error::{Error, Result};
 
 /// Creates the arrays by which the classifier's memory grows. In a run it is the guardian, because
@@ -16,9 +16,6 @@ pub trait MemorySource: fmt::Debug + Send + Sync {
     /// Creates the segment of the flow table with this number. Each number is requested once,
     /// unless the request fails; the next one follows.
     fn segment(&self, number: u32) -> Result<OwnedFd>;
-
-    /// Creates the front of this CPU. Each CPU is requested once, unless the request fails.
-    fn front(&self, cpu: u32) -> Result<OwnedFd>;
 
     /// Nothing grows any more: fails the current request and all later ones.
     fn close(&self);
@@ -31,10 +28,6 @@ pub(super) struct OwnMemory;
 impl MemorySource for OwnMemory {
     fn segment(&self, _: u32) -> Result<OwnedFd> {
         segments::create()
-    }
-
-    fn front(&self, _: u32) -> Result<OwnedFd> {
-        fronts::create()
     }
 
     fn close(&self) {}

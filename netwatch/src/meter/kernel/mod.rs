@@ -7,7 +7,7 @@ mod cpus;
 mod drain;
 mod feed;
 mod flows;
-pub mod fronts;
+mod fronts;
 mod growth;
 mod memory;
 mod object;
@@ -50,7 +50,7 @@ use attach::Attachment;
 use cpus::Cpus;
 use drain::Drain;
 use flows::FlowEntries;
-use fronts::{FrontMemory, Fronts, MAX_INITIAL_FRONTS};
+use fronts::Fronts;
 use object::{Globals, Loaded};
 use rings::{Logger, Rings};
 use segments::Segments;
@@ -108,7 +108,7 @@ impl Default for KernelMeterConfig {
 }
 
 impl KernelMeterConfig {
-    fn globals(&self, cpus: u32) -> Globals {
+    fn globals(&self, fronts: u32) -> Globals {
         let Self { sample_budget, sample_interval, snaplen, .. } = *self;
         let config = Config {
             sample_budget,
@@ -117,7 +117,7 @@ impl KernelMeterConfig {
             front: self.front.into(),
             bucket_mask: table::bucket_count(self.max_flows) - 1,
             free_mask: flows::free_ring_len(self.max_flows) - 1,
-            fronts: cpus,
+            fronts,
             ..Config::DEFAULT
         };
         Globals { config, log_level: if self.log { rings::LOG_DEBUG } else { rings::LOG_OFF } }
@@ -130,13 +130,14 @@ impl KernelMeterConfig {
         }
     }
 
-    fn map_sizes(&self, cpus: u32) -> [(&'static str, u32); 7] {
+    fn map_sizes(&self, cpus: u32, fronts: u32) -> [(&'static str, u32); 8] {
         [
             ("BUCKETS", table::bucket_count(self.max_flows)),
             ("SEGMENTS", segments::count(self.max_flows)),
             ("FREE", flows::free_ring_len(self.max_flows)),
             ("HEADS", cpus),
-            ("FRONTS", cpus),
+            ("FRONTS", fronts),
+            ("INSTALLED", fronts),
             ("SAMPLES", rings::ring_bytes(self.sample_ring_bytes)),
             ("EVENTS", rings::ring_bytes(self.event_ring_bytes)),
         ]
@@ -164,25 +165,23 @@ impl KernelMeter {
     /// setup of the network.
     pub fn load(config: &KernelMeterConfig) -> Result<Self> {
         let cpus = Cpus::of_this_machine()?;
-        let mut with_front = cpus.online();
-        with_front.truncate(if config.front { MAX_INITIAL_FRONTS } else { 0 });
-        Self::load_with_fronts(config, cpus, &with_front)
+        // An array has at least one element.
+        let fronts = if config.front { cpus.online().last().map_or(1, |last| last + 1) } else { 1 };
+        Self::load_with_fronts(config, cpus, fronts)
     }
 
-    /// Loads the classifier, with fronts for some CPUs.
-    fn load_with_fronts(config: &KernelMeterConfig, cpus: Cpus, with_front: &[u32]) -> Result<Self> {
-        let (segment, front) = (segments::create()?, fronts::create()?);
-        let (inner_segment, inner_front) = (duplicate(&segment)?, duplicate(&front)?);
-        let inner = [("SEGMENTS", inner_segment.as_fd()), ("FRONTS", inner_front.as_fd())];
+    /// Loads the classifier, with fronts for the CPUs below a number.
+    fn load_with_fronts(config: &KernelMeterConfig, cpus: Cpus, fronts: u32) -> Result<Self> {
+        let segment = segments::create()?;
+        let inner_segment = duplicate(&segment)?;
+        let inner = [("SEGMENTS", inner_segment.as_fd())];
         let first = |maps: &HashMap<String, OwnedFd>| {
-            let segments = || Segments::new(duplicate(&maps["SEGMENTS"])?, &maps["CONTROL"], segment, config.max_flows);
-            let fronts = || FrontMemory::new(duplicate(&maps["FRONTS"])?, front, with_front);
-            in_parallel(segments, fronts)
+            Segments::new(duplicate(&maps["SEGMENTS"])?, &maps["CONTROL"], segment, config.max_flows)
         };
-        let (globals, sizes) = (config.globals(cpus.count()), config.map_sizes(cpus.count()));
-        let (loaded, (segments, fronts)) = Loaded::new(object::OBJECT, &globals, &sizes, &inner, Box::new(first))?;
+        let (globals, sizes) = (config.globals(fronts), config.map_sizes(cpus.count(), fronts));
+        let (loaded, segments) = Loaded::new(object::OBJECT, &globals, &sizes, &inner, Box::new(first))?;
         fill_stages(&loaded)?;
-        let fronts = Fronts::new(config.front, cpus, fronts, loaded.program("flush"), loaded.map("HEADS"))?;
+        let fronts = Fronts::new(config.front, cpus, fronts, &loaded)?;
         let ahead_ns = clock::ahead_of_monotonic_ns();
         set_tick(&loaded, segments.control(), &fronts)?;
         let flows =
@@ -222,10 +221,9 @@ impl KernelMeter {
         }
     }
 
-    /// Lets another source create the segments by which the flow table grows, and further fronts.
+    /// Lets another source create the segments by which the flow table grows.
     pub fn grow_by(&mut self, source: Arc<dyn MemorySource>) {
-        self.drain.flows.grow_by(Arc::clone(&source));
-        self.drain.fronts.grow_by(source);
+        self.drain.flows.grow_by(source);
     }
 
     /// All programs of the classifier by name, for benchmarks.
@@ -262,17 +260,15 @@ impl KernelMeter {
     }
 
     /// Hands over the records of the rings, events before samples, and grows the flow table ahead
-    /// of need and the fronts by CPUs that packets arrive on. Call this on a timer. Fails if the
-    /// table could not grow, and flows that find no room are then counted by protocol; or if a
-    /// front could not be added, and packets on that CPU then continue to take the long path.
+    /// of need. Call this on a timer. Fails if the table could not grow; flows that find no room
+    /// are then counted by protocol.
     pub fn poll(&mut self, sink: &mut impl FnMut(Notification)) -> Result<()> {
         self.follow_suspension()?;
         self.rings.poll(self.clock, sink);
         if let Some(logger) = &mut self.logger {
             logger.flush();
         }
-        let table = self.drain.flows.grow_ahead();
-        self.drain.fronts.grow().and(table)
+        self.drain.flows.grow_ahead()
     }
 
     /// Passes the tick to the classifier again after the machine was suspended: the kernel's clock
@@ -317,7 +313,7 @@ impl KernelMeter {
     /// flow table.
     pub fn memory_bytes(&self) -> Result<u64> {
         let maps: u64 = self.loaded.maps().map(memory_of).sum::<Result<_>>()?;
-        Ok(maps + self.drain.flows.memory_bytes() + self.drain.fronts.memory_bytes())
+        Ok(maps + self.drain.flows.memory_bytes())
     }
 
     /// As [`Self::memory_bytes`], with a full flow table.
@@ -350,19 +346,6 @@ fn fill_stages(loaded: &Loaded) -> Result<()> {
             .map_err(|cause| Error::os("link program", name, cause))?;
     }
     Ok(())
-}
-
-/// Runs two tasks at a time, each of which waits for an RCU grace period.
-fn in_parallel<A: Send, B>(
-    one: impl FnOnce() -> Result<A> + Send,
-    other: impl FnOnce() -> Result<B>,
-) -> Result<(A, B)> {
-    std::thread::scope(|scope| {
-        let one = scope.spawn(one);
-        let other = other();
-        let one = one.join().unwrap_or_else(|_| Err(Error::other("load", "the classifier", "a thread panicked")));
-        Ok((one?, other?))
-    })
 }
 
 fn duplicate(fd: &OwnedFd) -> Result<OwnedFd> {
