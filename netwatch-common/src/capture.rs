@@ -34,11 +34,13 @@ pub struct CaptureSettings {
     pub snaplen: u32,
     /// The reader is woken when the ring contains this many bytes. Fewer are read on a timer.
     pub wakeup_bytes: u32,
+    /// Whether packets are filtered: user space has replaced the function `packet_filter`.
+    pub filter: u32,
 }
 
 impl CaptureSettings {
     /// What the object contains until user space writes the settings.
-    pub const DEFAULT: Self = Self { snaplen: MAX_CAPLEN, wakeup_bytes: DEFAULT_RING_BYTES / 8 };
+    pub const DEFAULT: Self = Self { snaplen: MAX_CAPLEN, wakeup_bytes: DEFAULT_RING_BYTES / 8, filter: 0 };
 }
 
 /// Default size of the PACKETS ring in bytes.
@@ -69,13 +71,15 @@ pub mod slot {
     pub const TOO_LONG: u32 = 4;
     /// Packets whose bytes could not be read.
     pub const UNREADABLE: u32 = 6;
+    /// Packets that did not match the filter.
+    pub const FILTERED: u32 = 8;
     /// Number of slots.
-    pub const COUNT: u32 = 8;
+    pub const COUNT: u32 = 10;
 }
 
 const _: () = {
     assert!(size_of::<PacketHeader>() == 40);
-    assert!(size_of::<CaptureSettings>() == 8);
+    assert!(size_of::<CaptureSettings>() == 12);
     assert!(MAX_CAPLEN == 65_600);
     assert!(EGRESS == 0 && INGRESS == 1, "they are added to slots");
 };

@@ -15,6 +15,7 @@ pub mod escape;
 pub mod exit;
 pub mod export;
 mod faults;
+pub mod filter;
 pub mod flow;
 pub mod format;
 pub mod guardian;

@@ -48,7 +48,7 @@ enum Task {
         /// Only run tests whose name contains this
         filter: Option<String>,
     },
-    /// Compare the classifier in the kernel and on the host with random frames
+    /// Compare the classifier with its host build, and filters with libpcap, at random
     Fuzz(fuzz::FuzzArguments),
     /// Boot other kernels in emulation and test the classifier on them
     TestVm(test_vm::TestVmArguments),

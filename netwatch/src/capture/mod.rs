@@ -3,6 +3,7 @@
 
 mod blocks;
 mod broken;
+pub mod expression;
 mod records;
 mod source;
 mod time;

@@ -1,4 +1,4 @@
-//! The flags of `netwatch run` that capture packets.
+//! The flags of `netwatch run` that capture packets, and those of all subcommands that filter them.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,8 +7,8 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum, ValueHint, value_parser};
 
 use crate::meter::{CAPTURE_RING_BYTES, MAX_CAPLEN};
-use crate::settings::CaptureOptions;
 use crate::settings::value::{parse_capture_kib, parse_size, parse_time};
+use crate::settings::{CaptureOptions, FilterOption};
 
 const CAPTURE: &str = "Capture";
 
@@ -66,6 +66,9 @@ pub(super) struct CaptureArgs {
     #[arg(short = 'Q', long, value_name = "DIRECTION", default_value = "both", env = "NETWATCH_DIRECTION")]
     direction: DirectionArg,
 
+    #[command(flatten)]
+    filter: FilterArgs,
+
     /// Write packets as they arrive instead of once a second
     #[arg(short = 'U', long, env = "NETWATCH_UNBUFFERED", value_parser = FalseyValueParser::new())]
     unbuffered: bool,
@@ -114,11 +117,34 @@ impl CaptureArgs {
             file_size: self.file_size,
             file_time: self.file_time,
             file_count: self.file_count,
+            filter: self.filter.setting(),
             egress: self.direction != DirectionArg::In,
             ingress: self.direction != DirectionArg::Out,
             unbuffered: self.unbuffered,
             super_frames: self.super_frames,
             buffer: self.capture_buffer,
         })
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct FilterArgs {
+    /// Take only packets that match EXPR, in the syntax of tcpdump: "tcp port 80"
+    ///
+    /// pcap-filter(7) describes the syntax. libpcap compiles the expression, and has to be
+    /// installed. Flows are counted whether their packets match or not.
+    #[arg(long, value_name = "EXPR", env = "NETWATCH_FILTER", conflicts_with = "filter_code")]
+    filter: Option<String>,
+
+    /// Take only packets that match the bytecode in FILE, as `tcpdump -ddd` prints it
+    ///
+    /// For machines without libpcap: `tcpdump -y EN10MB -ddd EXPR > FILE` on another one.
+    #[arg(long, value_name = "FILE", env = "NETWATCH_FILTER_CODE", value_hint = ValueHint::FilePath)]
+    filter_code: Option<PathBuf>,
+}
+
+impl FilterArgs {
+    pub(super) fn setting(self) -> Option<FilterOption> {
+        self.filter.map(FilterOption::Expression).or(self.filter_code.map(FilterOption::Code))
     }
 }

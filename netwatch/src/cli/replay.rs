@@ -7,6 +7,7 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, ValueHint, value_parser};
 
 use super::ColorArgs;
+use super::capture::FilterArgs;
 use crate::meter::{MAX_ENTRIES, defaults};
 use crate::settings::ReplaySettings;
 use crate::settings::value::parse_idle_timeout;
@@ -35,6 +36,9 @@ pub(super) struct ReplayArgs {
     /// flow.
     #[arg(long, value_name = "ADDR[/LEN]", env = "NETWATCH_LOCAL", value_delimiter = ',')]
     local: Vec<String>,
+
+    #[command(flatten)]
+    filter: FilterArgs,
 
     /// Count with the classifier in the kernel, by the kernel's clock (needs root)
     #[arg(long, env = "NETWATCH_KERNEL", value_parser = FalseyValueParser::new())]
@@ -94,6 +98,7 @@ impl ReplayArgs {
             quiet: self.quiet,
             color: self.color.into(),
             local: self.local,
+            filter: self.filter.setting(),
             kernel: self.kernel,
             max_flows: self.max_flows,
             idle_timeout: self.idle_timeout,

@@ -114,6 +114,7 @@ fn replay_capture(path: &Path) -> Result<LoadedRun> {
     let plan = ReplayPlan {
         local,
         by_kernel: false,
+        filter: None,
         max_flows: defaults::MAX_FLOWS,
         idle_timeout: DEFAULT_IDLE_TIMEOUT,
         resolve: None,

@@ -3,6 +3,7 @@
 
 mod diff;
 mod export;
+mod filter;
 mod history;
 mod list;
 mod load;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
-use super::open_output;
+use super::{filter, open_output};
 use crate::capture::{Capture, CaptureEnd};
 use crate::dns::reverse;
 use crate::error::{Error, Result};
@@ -45,8 +45,9 @@ fn plan(settings: &ReplaySettings) -> Result<ReplayPlan> {
         .map_err(|cause| Error::other("use", "--local", cause))?;
     let resolve: ResolveNames = |addresses| reverse::names(addresses.into_iter());
     let resolve = settings.resolve.then_some(resolve);
+    let filter = settings.filter.as_ref().map(filter::of_replay).transpose()?;
     let ReplaySettings { kernel: by_kernel, max_flows, idle_timeout, .. } = *settings;
-    Ok(ReplayPlan { local, by_kernel, max_flows, idle_timeout, resolve })
+    Ok(ReplayPlan { local, by_kernel, filter, max_flows, idle_timeout, resolve })
 }
 
 fn exit(replayed: &Replayed) -> Exit {

@@ -133,16 +133,18 @@ impl GuardianClient {
         self.send(&GuardianRequest::HoldTable, Some(socket))
     }
 
-    /// Starts a capture on the link. Returns the descriptors of its ring and its counters.
-    pub async fn start_capture(&mut self, capture: StartCapture) -> Result<[OwnedFd; 2]> {
+    /// Starts a capture on the link. Returns the descriptors of its ring and its counters, and why
+    /// the kernel does not apply the filter, if it does not.
+    pub async fn start_capture(&mut self, capture: StartCapture) -> Result<([OwnedFd; 2], Option<String>)> {
         self.send(&GuardianRequest::StartCapture(capture), None)?;
         let reply = self.await_reply(|reply| match reply {
             Reply::CaptureStarted(started) => Ok(started),
             other => Err(other),
         });
-        reply.await?.ok_or_else(guardian_is_gone)??;
+        let filter_error = reply.await?.ok_or_else(guardian_is_gone)??;
         let fds = <[OwnedFd; 2]>::try_from(std::mem::take(&mut self.fds));
-        fds.map_err(|_| Error::other("start", "the capture", "the guardian sent no descriptors"))
+        let fds = fds.map_err(|_| Error::other("start", "the capture", "the guardian sent no descriptors"))?;
+        Ok((fds, filter_error))
     }
 
     /// Detaches the programs of the capture.

@@ -220,7 +220,8 @@ impl GuardianLoop {
         self.capture = None;
         match capture.attach(&self.spec.run.interface()) {
             Ok(tap) => {
-                self.send_with(&Reply::CaptureStarted(Ok(())), &tap.descriptors().map(|fd| fd.as_raw_fd()));
+                let filter_error = tap.filter_error().map(str::to_owned);
+                self.send_with(&Reply::CaptureStarted(Ok(filter_error)), &tap.descriptors().map(|fd| fd.as_raw_fd()));
                 self.capture = Some(tap);
             }
             Err(error) => self.send(&Reply::CaptureStarted(Err(error))),

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::filter::FilterProgram;
 use crate::flow::PerDirection;
 use crate::host::firewall::{FirewallNeeds, RepairedFirewall};
 use crate::host::link::HostEndCounters;
@@ -75,7 +76,7 @@ pub struct Prepare {
 }
 
 /// Settings of a capture. The guardian refuses values that no capture has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartCapture {
     /// Maximum number of bytes of each packet.
     pub snaplen: u32,
@@ -85,15 +86,17 @@ pub struct StartCapture {
     pub egress: bool,
     /// Whether packets that the target receives are captured.
     pub ingress: bool,
+    /// Which packets are captured. Its instructions are checked again where they are received.
+    pub filter: Option<FilterProgram>,
 }
 
 impl StartCapture {
     /// Attaches the programs to the interface of this name. Starts no threads: the guardian forks.
     pub(super) fn attach(self, interface: &str) -> Result<PacketTap> {
-        let Self { snaplen, ring_bytes, egress, ingress } = self;
+        let Self { snaplen, ring_bytes, egress, ingress, filter } = self;
         let config = TapConfig { snaplen, ring_bytes, directions: PerDirection { egress, ingress } };
         let index = if_nametoindex(interface).map_err(|errno| Error::os("capture on", interface, errno))?;
-        PacketTap::attach(index, &config, KernelMeterConfig::default().methods)
+        PacketTap::attach(index, &config, filter.as_ref(), KernelMeterConfig::default().methods)
     }
 }
 
@@ -170,7 +173,8 @@ pub enum Reply {
     /// The segment or front was created; the packet carries its descriptor.
     MemoryCreated(Result<()>),
     /// The capture is attached; the packet carries the descriptors of its ring and its counters.
-    CaptureStarted(Result<()>),
+    /// The text is why the kernel does not apply the filter.
+    CaptureStarted(Result<Option<String>>),
     /// The run was undone.
     Undone(Result<()>),
     /// A request was refused; one for `GuardianRequest::Prepare` is [`Reply::NotStarted`].

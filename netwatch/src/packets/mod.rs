@@ -3,6 +3,7 @@
 
 mod files;
 mod identity;
+mod judge;
 mod line;
 mod place;
 mod printer;
@@ -18,6 +19,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::oneshot;
 
 pub use files::Rotation;
+pub use judge::CaptureFilter;
 pub use place::CapturePlace;
 pub use printer::PacketPrinter;
 pub use writer::{CaptureFacts, CaptureWriter};
@@ -43,6 +45,8 @@ pub type Identify = Box<dyn Fn(Vec<FlowQuery>) -> Receiver<Vec<FlowIdentity>> + 
 pub struct CaptureSpec {
     /// The ring.
     pub ring: PacketRing,
+    /// Which packets are captured.
+    pub filter: Option<CaptureFilter>,
     /// Writes the packets to files.
     pub writer: Option<CaptureWriter>,
     /// Prints a line for each packet.
@@ -62,8 +66,14 @@ pub struct CaptureSpec {
 /// The result of a capture.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct CaptureSummary {
+    /// Whether packets were filtered.
+    pub has_filter: bool,
     /// Packets that were written.
     pub written: u64,
+    /// Packets that were taken from the ring. Super-frames count once, as in the other counters.
+    pub captured: u64,
+    /// Packets that were read from the ring after the capture had ended.
+    pub skipped: u64,
     /// Counters of the programs.
     pub stats: PacketStats,
 }
@@ -80,7 +90,16 @@ impl CaptureSummary {
         let note = |(PerDirection { egress, ingress }, what): (PerDirection<u64>, &str)| {
             (egress + ingress > 0).then(|| format!("{egress} packets out, {ingress} in were {what}"))
         };
-        kinds.into_iter().filter_map(note).collect()
+        let filter = self.has_filter.then(|| format!("the capture has a filter: {}", self.balance()));
+        kinds.into_iter().filter_map(note).chain(filter).collect()
+    }
+
+    /// What became of the packets that the programs observed.
+    pub fn balance(&self) -> String {
+        let Self { captured, skipped, stats, .. } = self;
+        let (seen, filtered, lost) = (stats.observed.both(), stats.filtered.both(), stats.lost().both());
+        let skipped = if *skipped > 0 { format!(" + {skipped} after its end") } else { String::new() };
+        format!("{seen} packets seen = {captured} captured + {filtered} filtered + {lost} lost{skipped}")
     }
 }
 

@@ -10,6 +10,7 @@ use nix::sys::eventfd::EventFd;
 use tokio::sync::oneshot;
 
 use super::identity::FlowIdentities;
+use super::judge::PacketJudge;
 use super::line::PrintedPacket;
 use super::printer::PacketPrinter;
 use super::writer::CaptureWriter;
@@ -35,8 +36,13 @@ pub(super) struct PacketThread {
     /// Dropped when the capture ends.
     ends: Option<oneshot::Sender<()>>,
     on_error: Box<dyn Fn(&Error) + Send>,
+    judge: PacketJudge,
     /// Losses that the last packet states.
     lost: u64,
+    /// Packets that did not match, as far as the file states them.
+    filtered: u64,
+    /// Packets that were read from the ring after the end of the capture.
+    skipped: u64,
 }
 
 /// From packets in the ring to records in the file.
@@ -45,6 +51,8 @@ struct PacketOutput {
     printer: Option<PacketPrinter>,
     identities: FlowIdentities,
     segmenter: Segmenter,
+    /// Packets that were taken from the ring; super-frames count once.
+    captured: u64,
     written: u64,
     max_packets: u64,
     is_unbuffered: bool,
@@ -58,19 +66,20 @@ impl PacketThread {
         wake: Arc<EventFd>,
         ends: oneshot::Sender<()>,
     ) -> Self {
-        let CaptureSpec { ring, writer, printer, max_packets, keeps_super_frames, is_unbuffered, identify, on_error } =
-            spec;
+        let CaptureSpec { ring, filter, writer, printer, max_packets, identify, on_error, .. } = spec;
         let output = PacketOutput {
             writer,
             printer,
             identities: FlowIdentities::new(identify),
-            segmenter: Segmenter::new(keeps_super_frames),
+            segmenter: Segmenter::new(spec.keeps_super_frames),
+            captured: 0,
             written: 0,
             max_packets: max_packets.unwrap_or(u64::MAX),
-            is_unbuffered,
+            is_unbuffered: spec.is_unbuffered,
             flushed: Instant::now(),
         };
-        Self { ring, output, commands, wake, ends: Some(ends), on_error, lost: 0 }
+        let judge = PacketJudge::new(filter);
+        Self { ring, output, commands, wake, ends: Some(ends), on_error, judge, lost: 0, filtered: 0, skipped: 0 }
     }
 
     pub(super) fn run(mut self) {
@@ -80,9 +89,8 @@ impl PacketThread {
             match self.commands.try_recv() {
                 Ok(CaptureCommand::Drain(reply)) => {
                     self.read();
-                    let stats = self.ring.stats().unwrap_or_default();
                     // Fails only if the run was interrupted.
-                    let _ = reply.send(CaptureSummary { written: self.output.written, stats });
+                    let _ = reply.send(self.summary());
                 }
                 Ok(CaptureCommand::Finish(report, reply)) => {
                     // As above.
@@ -117,7 +125,7 @@ impl PacketThread {
     /// Reads what is in the ring. After the end of the capture, packets are skipped.
     fn read(&mut self) {
         loop {
-            let lost = match self.lost_since() {
+            let lost = match self.count_unwritten() {
                 Ok(lost) => lost,
                 Err(error) => return self.check(Err(error)),
             };
@@ -126,13 +134,16 @@ impl PacketThread {
             if batch.is_empty() {
                 break;
             }
-            let done = match is_running {
-                true => {
-                    let keys = self.output.identities.prepare(batch.packets());
-                    self.output.write(batch.packets().zip(keys), lost)
+            let matching = self.judge.matching(batch.packets());
+            let done = match &matching {
+                Some(packets) if is_running => self.output.take(|| packets.iter().copied(), lost),
+                None if is_running => self.output.take(|| batch.packets(), lost),
+                _ => {
+                    self.skipped += matching.as_ref().map_or_else(|| batch.packets().count(), Vec::len) as u64;
+                    Ok(())
                 }
-                false => Ok(()),
             };
+            drop(matching);
             drop(batch);
             self.lost += lost;
             self.check(done);
@@ -146,10 +157,25 @@ impl PacketThread {
         self.check(flushed);
     }
 
-    /// Packets that were lost since the last call.
-    fn lost_since(&mut self) -> Result<u64> {
-        let lost = self.ring.stats()?.lost();
-        Ok((lost.egress + lost.ingress).saturating_sub(self.lost))
+    /// Adds the packets that did not match since the last call to the file. Returns the number of
+    /// those that were lost since the last packet.
+    fn count_unwritten(&mut self) -> Result<u64> {
+        let stats = self.ring.stats()?;
+        let filtered = stats.filtered.both() + self.judge.filtered().both();
+        if let Some(writer) = &mut self.output.writer {
+            writer.add_filtered(filtered - self.filtered);
+        }
+        self.filtered = filtered;
+        Ok(stats.lost().both().saturating_sub(self.lost))
+    }
+
+    /// Everything that was counted so far.
+    fn summary(&self) -> CaptureSummary {
+        let mut stats = self.ring.stats().unwrap_or_default();
+        let here = self.judge.filtered();
+        stats.filtered = stats.filtered.zip(here, |kernel, here| kernel + here);
+        let PacketOutput { captured, written, .. } = self.output;
+        CaptureSummary { has_filter: self.judge.is_on(), written, captured, skipped: self.skipped, stats }
     }
 
     fn finish(&mut self, report: Option<&Report>) -> Result<()> {
@@ -158,18 +184,27 @@ impl PacketThread {
             // An error ended it, which was reported.
             return Ok(());
         }
-        let lost = self.lost_since().unwrap_or(0);
+        let lost = self.count_unwritten().unwrap_or(0);
+        let counted = self.summary().balance();
         let PacketOutput { writer, printer, identities, .. } = &mut self.output;
         let printed = printer.as_mut().map_or(Ok(()), |printer| printer.lost(lost).and_then(|()| printer.flush()));
         let Some(writer) = writer else { return printed };
         identities.learn(report.into_iter().flat_map(names));
-        let comment = report.map(balance).unwrap_or_default();
+        let comment = report.map(|report| format!("{}\ncapture: {counted}", balance(report))).unwrap_or_default();
         let finished = writer.finish(identities.names(), &comment, lost);
         finished.map_err(|error| error.hint(format!("{} is incomplete", writer.path())))
     }
 }
 
 impl PacketOutput {
+    /// Writes the packets of a batch, with process and name. `lost` packets were lost before the
+    /// first one.
+    fn take<'a, P: Iterator<Item = RingPacket<'a>>>(&mut self, packets: impl Fn() -> P, lost: u64) -> Result<()> {
+        let keys = self.identities.prepare(packets());
+        self.captured += keys.len() as u64;
+        self.write(packets().zip(keys), lost)
+    }
+
     /// Writes the packets of a batch. `lost` packets were lost before the first one.
     fn write<'a>(
         &mut self,

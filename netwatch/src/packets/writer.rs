@@ -25,6 +25,8 @@ pub struct CaptureFacts {
     pub interface: String,
     /// Maximum number of bytes of each packet.
     pub snaplen: u32,
+    /// The filter expression.
+    pub filter: Option<String>,
 }
 
 /// Encodes packets and writes them.
@@ -37,6 +39,7 @@ pub struct CaptureWriter {
     in_file: u64,
     span_ns: Option<(u64, u64)>,
     lost_in_file: u64,
+    filtered_in_file: u64,
 }
 
 #[derive(Debug)]
@@ -54,7 +57,7 @@ impl CaptureWriter {
         };
         let files = CaptureFiles::open(place, rotation)?;
         let facts = CaptureFacts::default();
-        Ok(Self { files, facts, encoder, in_file: 0, span_ns: None, lost_in_file: 0 })
+        Ok(Self { files, facts, encoder, in_file: 0, span_ns: None, lost_in_file: 0, filtered_in_file: 0 })
     }
 
     /// Writes the head of the first file.
@@ -74,7 +77,7 @@ impl CaptureWriter {
     }
 
     fn head(&mut self) {
-        let CaptureFacts { os, application, comment, interface, snaplen } = &self.facts;
+        let CaptureFacts { os, application, comment, interface, snaplen, filter } = &self.facts;
         match &mut self.encoder {
             Encoder::Pcap(pcap) => pcap.header(*snaplen),
             Encoder::PcapNg(pcapng) => {
@@ -82,7 +85,7 @@ impl CaptureWriter {
                 pcapng.interface(&InterfaceDescription {
                     name: interface,
                     description: DESCRIPTION,
-                    filter: None,
+                    filter: filter.as_deref(),
                     os,
                     snaplen: *snaplen,
                 });
@@ -113,14 +116,21 @@ impl CaptureWriter {
         if self.buffer().len() >= BUFFER_BYTES { self.flush_blocks() } else { Ok(()) }
     }
 
+    /// Adds packets that did not match the filter.
+    pub(super) fn add_filtered(&mut self, packets: u64) {
+        self.filtered_in_file += packets;
+    }
+
     /// Writes the end of the current file and completes it.
     fn end_file<'n>(&mut self, names: impl Iterator<Item = (std::net::IpAddr, &'n str)>, comment: &str) -> Result<()> {
         let (written, lost) = (std::mem::take(&mut self.in_file), std::mem::take(&mut self.lost_in_file));
+        let filtered = std::mem::take(&mut self.filtered_in_file);
         let span_ns = self.span_ns.take().unwrap_or_default();
         if let Encoder::PcapNg(pcapng) = &mut self.encoder {
             pcapng.names(names);
-            let received = written + lost;
-            pcapng.statistics(&InterfaceStatistics { span_ns, received, accepted: received, dropped: lost, comment });
+            let accepted = written + lost;
+            let received = accepted + filtered;
+            pcapng.statistics(&InterfaceStatistics { span_ns, received, accepted, dropped: lost, comment });
         }
         self.flush_blocks()?;
         self.files.close()

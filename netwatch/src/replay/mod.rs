@@ -2,12 +2,14 @@
 //! accounting in user space, or by the classifier in the kernel.
 
 mod ethernet;
+mod filter;
 mod inject;
 mod kernel;
 mod local;
 mod processes;
 mod tally;
 
+pub use filter::ReplayFilter;
 pub use local::LocalAddresses;
 
 use std::net::IpAddr;
@@ -24,6 +26,7 @@ use crate::meter::{DrainProgress, Meter, name_sample_from_capture};
 use crate::report::{self, Report};
 use crate::session::{CaptureScope, Observed, Scope, Session, SessionConfig};
 use crate::wire::Name;
+use filter::FrameFilter;
 use kernel::KernelEngine;
 use processes::CommentedProcesses;
 use tally::CaptureTally;
@@ -35,6 +38,8 @@ pub struct ReplayPlan {
     pub local: LocalAddresses,
     /// Whether the classifier in the kernel counts the frames.
     pub by_kernel: bool,
+    /// Which frames are counted.
+    pub filter: Option<ReplayFilter>,
     /// Maximum number of flows that are counted individually; packets of further flows are counted
     /// by protocol.
     pub max_flows: u32,
@@ -135,7 +140,11 @@ fn with(
     let mut session = Session::new(CaptureScope::default(), session_config(plan));
     let mut tally = CaptureTally::new(&plan.local);
     let mut processes = CommentedProcesses::default();
+    let mut filter = FrameFilter::new(plan.filter.as_ref());
     let end = capture.each(|frame| {
+        if !filter.accepts(frame)? {
+            return Ok(());
+        }
         let linked = frame.linked();
         let stated = frame.is_egress.map(|is_egress| if is_egress { Hook::FromTarget } else { Hook::ToTarget });
         let outcome = engine.count(&linked, stated, frame.time_ns, &mut session)?;
@@ -165,7 +174,7 @@ fn with(
     })?;
     engine.finish(&mut session)?;
     let (left_out, notes) = engine.left_out();
-    notes.into_iter().chain(tally.notes()).for_each(|note| session.note(note));
+    notes.into_iter().chain(tally.notes()).chain(filter.note()).for_each(|note| session.note(note));
     session.scope.replay = Some(report::Replay {
         file: capture.name().to_owned(),
         format: capture.format().name(),

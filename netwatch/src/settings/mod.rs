@@ -7,6 +7,8 @@ mod report;
 mod run;
 pub(crate) mod value;
 
+use std::path::PathBuf;
+
 pub use ports::{PortsSettings, RunSource};
 pub use recorded::{DiffSettings, ExportSettings, HistorySettings, ReplaySettings};
 pub use report::{ReportFormat, ReportSettings};
@@ -43,6 +45,15 @@ pub enum Invocation {
     /// Print the set-up steps that a test build can make fail.
     #[cfg(feature = "faults")]
     Faults,
+}
+
+/// Which packets are captured, or counted by a replay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FilterOption {
+    /// Those that match an expression of pcap-filter(7).
+    Expression(String),
+    /// Those that match the instructions in a file, as `tcpdump -ddd` prints them.
+    Code(PathBuf),
 }
 
 /// When output is colored.

@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::ColorChoice;
+use super::{ColorChoice, FilterOption};
 use crate::{diff, export, format};
 
 /// What `netwatch replay` does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplaySettings {
+    /// Which frames are counted.
+    pub filter: Option<FilterOption>,
     /// File for the report.
     pub output: Option<PathBuf>,
     /// Report as JSON instead of text.

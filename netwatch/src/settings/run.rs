@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::ColorChoice;
+use super::{ColorChoice, FilterOption};
 use crate::format::summary;
 
 /// What `netwatch run` does.
@@ -107,6 +107,8 @@ pub struct CaptureOptions {
     pub file_time: Option<Duration>,
     /// Number of files that are kept.
     pub file_count: Option<u32>,
+    /// Which packets are captured.
+    pub filter: Option<FilterOption>,
     /// Capture packets that the command sends.
     pub egress: bool,
     /// Capture packets that the command receives.

@@ -34,7 +34,8 @@ fn corpus() -> Option<PathBuf> {
 
 fn plan(by_kernel: bool) -> ReplayPlan {
     let idle_timeout = DEFAULT_IDLE_TIMEOUT;
-    ReplayPlan { local: LocalAddresses::default(), by_kernel, max_flows: 131_072, idle_timeout, resolve: None }
+    let local = LocalAddresses::default();
+    ReplayPlan { local, by_kernel, filter: None, max_flows: 131_072, idle_timeout, resolve: None }
 }
 
 fn replay(capture: &mut Capture, by_kernel: bool, observer: &mut impl ReplayObserver) -> Replayed {

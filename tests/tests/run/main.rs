@@ -18,6 +18,7 @@ mod environment;
 mod exit_codes;
 mod fail_closed;
 mod faults;
+mod filter;
 mod firewall;
 mod forwarding;
 mod harness;

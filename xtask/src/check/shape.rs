@@ -36,7 +36,6 @@ const SMALL_FILES: &[(&str, &str)] = &[
     ("xtask/src/bench/engine/micro/size.rs", "measures something else than its neighbors"),
     ("xtask/src/bench/engine/stats.rs", "every part of the bench uses it"),
     ("xtask/src/dependencies.rs", "one task, one file"),
-    ("xtask/src/fuzz.rs", "one task, one file"),
 ];
 
 /// Everything wrong with the shape of this file.

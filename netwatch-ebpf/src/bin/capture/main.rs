@@ -51,7 +51,17 @@ fn capture(ctx: &TcContext, direction: u32) -> i32 {
     // Volatile: user space has replaced the default, which the compiler would substitute.
     // SAFETY: read-only data that lives as long as the program.
     let snaplen = unsafe { (&raw const (*settings).snaplen).read_volatile() };
-    let wanted = snaplen.min(ctx.len());
+    let mut wanted = snaplen.min(ctx.len());
+    // SAFETY: as above.
+    if unsafe { (&raw const (*settings).filter).read_volatile() } != 0 {
+        wanted = match filtered(ctx, direction, wanted) {
+            0 => {
+                count(slot::FILTERED + direction);
+                return TC_ACT_UNSPEC;
+            }
+            wanted => wanted,
+        };
+    }
     if wanted > MAX_CAPLEN {
         count(slot::TOO_LONG + direction);
     }
@@ -59,6 +69,28 @@ fn capture(ctx: &TcContext, direction: u32) -> i32 {
         count(lost + direction);
     }
     TC_ACT_UNSPEC
+}
+
+/// How many bytes of the packet to copy, at most `wanted`; 0 if the filter rejects it.
+#[inline(always)]
+fn filtered(ctx: &TcContext, direction: u32, wanted: u32) -> u32 {
+    let skb: *const __sk_buff = ctx.skb.skb;
+    // SAFETY: the context lives as long as the program runs.
+    if unsafe { (*skb).vlan_present } != 0 {
+        // The filter is about the frame with its tag: user space puts it in and decides.
+        return ctx.len();
+    }
+    packet_filter(skb, direction).min(wanted)
+}
+
+/// The number of bytes that the filter accepts; 0 rejects the packet. User space replaces this
+/// function before it loads the programs.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn packet_filter(skb: *const __sk_buff, direction: u32) -> u32 {
+    // The compiler must not derive anything from this body.
+    core::hint::black_box((skb, direction));
+    core::hint::black_box(u32::MAX)
 }
 
 /// Copies the packet into a record of the smallest sufficient size.

@@ -11,7 +11,7 @@ mod tests;
 pub use layout::Layout;
 pub use pcap::PcapWriter;
 pub use pcapng::{InterfaceDescription, InterfaceStatistics, PcapNgWriter, SectionHeader};
-pub use segment::{ObservedFrame, Segmenter, WirePacket};
+pub use segment::{ObservedFrame, Segmenter, WirePacket, insert_tag};
 
 /// Link type of Ethernet (<https://www.tcpdump.org/linktypes.html>).
 const ETHERNET: u16 = 1;

@@ -55,19 +55,24 @@ impl Segmenter {
 
     /// Calls `visit` with each packet of an observed one.
     pub fn divide(&mut self, frame: &ObservedFrame<'_>, visit: &mut impl FnMut(&WirePacket<'_>)) {
-        let Some((protocol, tag)) = frame.vlan else {
+        let Some(tag) = frame.vlan else {
             return divide(self.keeps_super_frames, &mut self.headers, frame, visit);
         };
-        const ADDRESSES: usize = 12;
-        let (addresses, rest) = frame.bytes.split_at(frame.bytes.len().min(ADDRESSES));
-        self.tagged.clear();
-        self.tagged.extend_from_slice(addresses);
-        self.tagged.extend_from_slice(&protocol.to_be_bytes());
-        self.tagged.extend_from_slice(&tag.to_be_bytes());
-        self.tagged.extend_from_slice(rest);
+        insert_tag(frame.bytes, tag, &mut self.tagged);
         let tagged = ObservedFrame { bytes: &self.tagged, orig_len: frame.orig_len + 4, vlan: None, ..*frame };
         divide(self.keeps_super_frames, &mut self.headers, &tagged, visit);
     }
+}
+
+/// Writes a frame with a VLAN tag, protocol and value, behind its addresses.
+pub fn insert_tag(frame: &[u8], (protocol, value): (u16, u16), tagged: &mut Vec<u8>) {
+    const ADDRESSES: usize = 12;
+    let (addresses, rest) = frame.split_at(frame.len().min(ADDRESSES));
+    tagged.clear();
+    tagged.extend_from_slice(addresses);
+    tagged.extend_from_slice(&protocol.to_be_bytes());
+    tagged.extend_from_slice(&value.to_be_bytes());
+    tagged.extend_from_slice(rest);
 }
 
 fn divide(keeps: bool, scratch: &mut Vec<u8>, frame: &ObservedFrame<'_>, visit: &mut impl FnMut(&WirePacket<'_>)) {

@@ -10,8 +10,10 @@ use crate::error::{Error, Result};
 use crate::escape::escape;
 use crate::guardian::{GuardianClient, StartCapture};
 use crate::meter::PacketRing;
-use crate::packets::{CaptureFacts, CapturePlace, CaptureSpec, CaptureWriter, PacketPrinter, Rotation, RunningCapture};
-use crate::settings::CaptureOptions;
+use crate::packets::{
+    CaptureFacts, CaptureFilter, CapturePlace, CaptureSpec, CaptureWriter, PacketPrinter, Rotation, RunningCapture,
+};
+use crate::settings::{CaptureOptions, FilterOption};
 use crate::target::user::Identity;
 use crate::terminal::print_error;
 use crate::undo::RunId;
@@ -45,10 +47,17 @@ pub(super) async fn start(
     }
     let CaptureOptions { snaplen, egress, ingress, .. } = settings;
     let ring_bytes = settings.buffer * 1024;
-    let maps = line.start_capture(StartCapture { snaplen, ring_bytes, egress, ingress }).await?;
+    let filter = plan.filter.take();
+    let request = StartCapture { snaplen, ring_bytes, egress, ingress, filter: filter.clone() };
+    let (maps, filter_error) = line.start_capture(request).await?;
+    if let Some(cause) = &filter_error {
+        metering.note(format!("the capture is filtered by netwatch and not by the kernel: {cause}"));
+    }
     let note = metering.notes();
+    let is_in_kernel = filter_error.is_none();
     let spec = CaptureSpec {
         ring: PacketRing::open(maps, ring_bytes)?,
+        filter: filter.map(|program| CaptureFilter { program, is_in_kernel, snaplen }),
         writer,
         printer: settings.prints.then(|| PacketPrinter::new(Box::new(std::io::stderr()))),
         max_packets: settings.count,
@@ -75,11 +84,18 @@ fn facts(plan: &RunPlan, settings: &CaptureOptions, id: &RunId, network: &Networ
     let uts = nix::sys::utsname::uname();
     let field = |value: &std::ffi::OsStr| value.to_string_lossy().into_owned();
     let os = uts.map(|uts| format!("{} {}", field(uts.sysname()), field(uts.release()))).unwrap_or_default();
+    let (filter, code) = match &settings.filter {
+        Some(FilterOption::Expression(text)) => (Some(text.clone()), String::new()),
+        Some(FilterOption::Code(path)) => (None, format!("\nfilter code: {}", escape(&path.display().to_string()))),
+        None => (None, String::new()),
+    };
+    let command = plan.command.shown().join(" ");
     CaptureFacts {
         os,
         application: format!("netwatch {}", env!("CARGO_PKG_VERSION")),
-        comment: format!("command: {}\nuser: {}\nrun: {id}", escape(&plan.command.shown().join(" ")), plan.user.name),
+        comment: format!("command: {}\nuser: {}\nrun: {id}{code}", escape(&command), plan.user.name),
         interface: network.link.name().to_owned(),
         snaplen: settings.snaplen,
+        filter,
     }
 }

@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use nix::unistd::{Gid, Uid};
 
+use super::super::filter;
 use super::capture;
 use super::recording::RecordingPlan;
 use crate::dns::resolver::parse_resolver;
 use crate::doctor::require_capabilities;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
+use crate::filter::FilterProgram;
 use crate::guardian::OpenFileLimit;
 use crate::host::publish::Publish;
 use crate::packets::CaptureWriter;
@@ -66,6 +68,8 @@ pub struct RunPlan {
     pub(super) output: Option<Output>,
     /// The open file of `-w`; taken when the set-up starts.
     pub(super) capture: Option<CaptureWriter>,
+    /// Which packets are captured; taken when the capture starts.
+    pub(super) filter: Option<FilterProgram>,
     /// Where the run is recorded; taken when the set-up starts.
     pub(super) record: Option<RecordingPlan>,
     /// The final report, when the run has ended.
@@ -88,11 +92,14 @@ impl RunPlan {
         let dns = settings.dns.iter().map(|text| parse_resolver(text)).collect::<Result<_>>()?;
         let publish = settings.publish.iter().map(|text| text.parse()).collect::<Result<_>>()?;
         let owner = rights::caller()?;
+        let filter = settings.capture.as_ref().and_then(|capture| capture.filter.as_ref());
+        // SAFETY: threads are started after the guardian, which needs the plan.
+        let filter = filter.map(|filter| unsafe { filter::of_run(filter, &owner) }).transpose()?;
         let output = settings.output.as_deref().map(|path| Output::create(path, (owner.uid, owner.gid))).transpose()?;
         let record = Some(RecordingPlan::make(&settings, &owner)?);
         let capture = settings.capture.as_ref().map(|capture| capture::open(capture, &owner)).transpose()?.flatten();
         let report = None;
-        Ok(Self { settings, user, groups, command, dns, publish, open_files, output, capture, record, report })
+        Ok(Self { settings, user, groups, command, dns, publish, open_files, output, capture, filter, record, report })
     }
 }
 

@@ -35,6 +35,8 @@ pub use attach::AttachMethod;
 pub use drain::DrainProgress;
 pub use fronts::is_realtime;
 pub use growth::MemorySource;
+#[cfg(test)]
+pub(crate) use packets::load_filter;
 pub use packets::{
     DEFAULT_RING_BYTES as CAPTURE_RING_BYTES, MAX_CAPLEN, PacketBatch, PacketRing, PacketStats, PacketTap, RingPacket,
     TapConfig,

@@ -35,6 +35,13 @@ pub(super) struct Globals {
 /// Sizes of maps that differ from those in the object, by name.
 pub(super) type MapSizes<'a> = &'a [(&'a str, u32)];
 
+/// Other instructions for a function of the object.
+#[derive(Debug)]
+pub(super) struct FunctionBody<'a> {
+    pub name: &'a str,
+    pub instructions: Vec<bpf_insn>,
+}
+
 /// For each map of maps, by name, a map with the shape of those that it will hold.
 pub(super) type InnerMaps<'a> = &'a [(&'a str, BorrowedFd<'a>)];
 
@@ -69,9 +76,13 @@ impl Loaded {
         globals: HashMap<&str, (&[u8], bool)>,
         sizes: MapSizes<'_>,
         kinds: &[(&'static str, ProgramKind)],
+        replaced: Option<FunctionBody<'_>>,
     ) -> Result<(Self, Vec<(&'static str, Error)>)> {
         let mut object = Object::parse(object).map_err(|cause| broken(&cause))?;
         object.patch_map_data(globals).map_err(|cause| broken(&cause))?;
+        if let Some(replaced) = replaced {
+            replace_function(&mut object, replaced)?;
+        }
         let maps = create_maps(&object, sizes, &[])?;
         relocate(&mut object, &maps)?;
         let (mut programs, mut refused) = (HashMap::new(), Vec::new());
@@ -159,6 +170,20 @@ fn create_map(name: &str, map: &Map, sizes: MapSizes<'_>, inner: InnerMaps<'_>) 
     Ok(fd)
 }
 
+/// Puts other instructions in place of a function's. Programs contain a copy of each function that
+/// they call, which is made afterwards.
+fn replace_function(object: &mut Object, body: FunctionBody<'_>) -> Result<()> {
+    let function = object.functions.values_mut().find(|function| function.name == body.name);
+    let function = function.ok_or_else(|| broken(&format!("it has no function {}", body.name)))?;
+    function.instructions = body.instructions;
+    // Relocations are found by their offset in the section. Those behind the old function are not
+    // about the new instructions, which have none.
+    function.section_offset = usize::MAX / 2;
+    function.func_info.func_info.clear();
+    function.line_info.line_info.clear();
+    Ok(())
+}
+
 fn relocate(object: &mut Object, maps: &HashMap<String, OwnedFd>) -> Result<()> {
     let text: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
     let definitions = object.maps.clone();
@@ -192,7 +217,7 @@ fn program_type(section: &ProgramSection) -> ProgramKind {
     ProgramKind { program, attach: 0 }
 }
 
-fn load_program(name: &str, kind: ProgramKind, code: &[bpf_insn]) -> Result<OwnedFd> {
+pub(super) fn load_program(name: &str, kind: ProgramKind, code: &[bpf_insn]) -> Result<OwnedFd> {
     sys::program_load(name, kind, code, None).map_err(|cause| match cause.raw_os_error() {
         Some(libc::EPERM) => {
             Error::os("load program", name, cause).hint("needs CAP_BPF and CAP_NET_ADMIN; run with sudo")

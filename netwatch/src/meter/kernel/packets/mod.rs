@@ -2,16 +2,20 @@
 //! [`PacketTap`] belongs to the process with the rights to attach programs; it passes the
 //! descriptors of the maps to the process that reads them with [`PacketRing`].
 
+mod filter;
+#[cfg(test)]
+mod filter_tests;
 mod ring;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use aya_obj::generated::bpf_prog_type;
-use netwatch_common::capture::{CaptureSettings, MAX_RING_BYTES, MIN_RING_BYTES};
+use netwatch_common::capture::{MAX_RING_BYTES, MIN_RING_BYTES};
 
+#[cfg(test)]
+pub(crate) use filter::load_alone as load_filter;
 pub use netwatch_common::capture::{DEFAULT_RING_BYTES, MAX_CAPLEN};
 pub use ring::{PacketBatch, PacketRing, PacketStats, RingPacket};
 
@@ -19,6 +23,7 @@ use super::attach::{self, AttachMethod, Attachment};
 use super::object::Loaded;
 use super::sys::ProgramKind;
 use crate::error::{Error, Result};
+use crate::filter::FilterProgram;
 use crate::flow::PerDirection;
 
 /// The object, built by `cargo xtask build` and committed.
@@ -69,25 +74,30 @@ impl TapConfig {
 pub struct PacketTap {
     attachment: Option<Attachment>,
     loaded: Loaded,
+    filter_error: Option<String>,
 }
 
 impl PacketTap {
     /// Loads the programs and attaches them to the host's end of the link, an interface in the
     /// thread's network namespace. Uses no other threads.
-    pub fn attach(ifindex: u32, config: &TapConfig, methods: &[AttachMethod]) -> Result<Self> {
+    pub fn attach(
+        ifindex: u32,
+        config: &TapConfig,
+        filter: Option<&FilterProgram>,
+        methods: &[AttachMethod],
+    ) -> Result<Self> {
         config.check()?;
-        let settings = CaptureSettings { snaplen: config.snaplen, wakeup_bytes: config.ring_bytes / WAKEUP_SHARE };
-        let globals = HashMap::from([("CAPTURE", (bytes_of(&settings), true))]);
-        let kinds = [("capture_egress", CLASSIFIER), ("capture_ingress", CLASSIFIER)];
-        let (loaded, rejected) = Loaded::new_partial(OBJECT, globals, &[("PACKETS", config.ring_bytes)], &kinds)?;
-        if let Some((_, error)) = rejected.into_iter().next() {
-            return Err(error);
-        }
+        let (loaded, filter_error) = filter::load(config, filter)?;
         let program = |name, is_on: bool| is_on.then(|| loaded.program(name).as_fd());
         let egress = program("capture_egress", config.directions.egress);
         let ingress = program("capture_ingress", config.directions.ingress);
         let attachment = attach::capture(egress, ingress, ifindex, methods)?;
-        Ok(Self { attachment: Some(attachment), loaded })
+        Ok(Self { attachment: Some(attachment), loaded, filter_error })
+    }
+
+    /// Why the kernel does not apply the filter. Every packet is then captured whole.
+    pub fn filter_error(&self) -> Option<&str> {
+        self.filter_error.as_deref()
     }
 
     /// The descriptors for [`PacketRing::open`].
@@ -120,9 +130,4 @@ impl Drop for PacketTap {
             let _ = attachment.detach();
         }
     }
-}
-
-fn bytes_of(settings: &CaptureSettings) -> &[u8] {
-    // SAFETY: `#[repr(C)]`, u32 only, no padding.
-    unsafe { std::slice::from_raw_parts(std::ptr::from_ref(settings).cast(), size_of::<CaptureSettings>()) }
 }

@@ -92,10 +92,12 @@ pub struct PacketStats {
     pub too_long: PerDirection<u64>,
     /// Packets whose bytes could not be read.
     pub unreadable: PerDirection<u64>,
+    /// Packets that did not match the filter.
+    pub filtered: PerDirection<u64>,
 }
 
 impl PacketStats {
-    /// Packets that are not in the ring.
+    /// Packets that match the filter and are not in the ring.
     pub fn lost(&self) -> PerDirection<u64> {
         PerDirection {
             egress: self.ring_full.egress + self.unreadable.egress,
@@ -170,6 +172,7 @@ impl PacketRing {
             ring_full: both(slot::RING_FULL)?,
             too_long: both(slot::TOO_LONG)?,
             unreadable: both(slot::UNREADABLE)?,
+            filtered: both(slot::FILTERED)?,
         })
     }
 }

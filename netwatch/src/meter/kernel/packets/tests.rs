@@ -5,6 +5,7 @@ use std::net::UdpSocket;
 use netwatch_common::capture::MIN_RING_BYTES;
 
 use super::{PacketRing, PacketTap, TapConfig};
+use crate::filter::FilterProgram;
 use crate::flow::{Direction, PerDirection};
 use crate::meter::AttachMethod;
 use crate::meter::kernel::tests::{TestLink, with_link};
@@ -12,13 +13,23 @@ use crate::meter::kernel::tests::{TestLink, with_link};
 const METHODS: [&[AttachMethod]; 2] = [&[AttachMethod::Clsact], &[AttachMethod::Tcx]];
 
 fn tap(link: &TestLink, config: &TapConfig, methods: &[AttachMethod]) -> (PacketTap, PacketRing) {
-    let tap = PacketTap::attach(link.host_ifindex, config, methods).expect("attached");
+    filtered_tap(link, config, None, methods)
+}
+
+/// As [`tap`], with a filter.
+pub(super) fn filtered_tap(
+    link: &TestLink,
+    config: &TapConfig,
+    filter: Option<&FilterProgram>,
+    methods: &[AttachMethod],
+) -> (PacketTap, PacketRing) {
+    let tap = PacketTap::attach(link.host_ifindex, config, filter, methods).expect("attached");
     let ring = PacketRing::open(tap.maps().expect("duplicated"), config.ring_bytes).expect("mapped");
     (tap, ring)
 }
 
 /// Sends datagrams from the target, each with its number, and with a length that depends on it.
-fn send(link: &TestLink, count: u32, length: impl Fn(u32) -> usize + Send + Sync) {
+pub(super) fn send(link: &TestLink, count: u32, length: impl Fn(u32) -> usize + Send + Sync) {
     link.in_target(|| {
         let socket = UdpSocket::bind("198.51.100.2:5000").expect("bound");
         for number in 0..count {
@@ -30,7 +41,7 @@ fn send(link: &TestLink, count: u32, length: impl Fn(u32) -> usize + Send + Sync
 }
 
 /// The UDP datagrams of the test in the ring: direction, original length, captured bytes.
-fn datagrams(ring: &mut PacketRing) -> Vec<(Direction, u32, Vec<u8>)> {
+pub(super) fn datagrams(ring: &mut PacketRing) -> Vec<(Direction, u32, Vec<u8>)> {
     let batch = ring.batch(u64::MAX);
     let is_ours =
         |bytes: &[u8]| bytes.get(12..14) == Some(&[8, 0]) && bytes.get(36..38) == Some(&4000_u16.to_be_bytes());

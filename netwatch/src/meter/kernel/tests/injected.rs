@@ -37,10 +37,11 @@ fn has_truncated_tag(frame: &[u8]) -> bool {
     has_tag(frame) && frame.len() < ETHERNET + TAG
 }
 
-struct PacketSocket(OwnedFd);
+/// Sends whole frames on an interface.
+pub(in crate::meter::kernel) struct PacketSocket(OwnedFd);
 
 impl PacketSocket {
-    fn new() -> io::Result<Self> {
+    pub(in crate::meter::kernel) fn new() -> io::Result<Self> {
         // SAFETY: a plain system call; a new descriptor is owned by the caller.
         unsafe {
             match libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) {
@@ -50,7 +51,7 @@ impl PacketSocket {
         }
     }
 
-    fn send(&self, frame: &[u8], ifindex: u32) -> io::Result<()> {
+    pub(in crate::meter::kernel) fn send(&self, frame: &[u8], ifindex: u32) -> io::Result<()> {
         // SAFETY: plain data.
         let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
         address.sll_family = libc::AF_PACKET as u16;

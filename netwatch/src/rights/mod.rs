@@ -1,10 +1,14 @@
 //! The rights with which a thread accesses files: netwatch reads and writes nothing for the caller
 //! of sudo that they could not access themselves.
 
+mod child;
+
 use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
 
 use crate::error::{Error, Result};
 use crate::target::user::Identity;
+
+pub(crate) use child::in_child;
 
 /// Runs `work` with the file access rights of this user. The file system ids belong to the thread,
 /// and without root's the thread has no DAC capabilities (setfsuid(2)).
