@@ -12,7 +12,9 @@ pub mod netlink;
 pub mod route;
 pub mod route_check;
 pub mod socket_drain;
+pub mod socket_sysctls;
 pub mod subnet;
+pub mod sysctl;
 pub mod uplink;
 
 #[cfg(test)]

@@ -47,6 +47,7 @@ mod snapshots;
 mod spinner;
 mod stress;
 mod summary;
+mod sysctls;
 mod teardown;
 mod terminal;
 mod unread;

@@ -1,9 +1,16 @@
 //! The notes that a run adds to its report.
 
 use crate::dns::stats::Stats;
+use crate::error::Error;
 use crate::host::socket_drain::DrainOutcome;
 
 pub(super) const NO_UPLINK: &str = "no uplink: the host has no default route, so only the host itself can be reached";
+
+/// Sysctls of the host that the namespace does not have.
+pub(super) fn refused_sysctls(refused: &[Error]) -> Option<String> {
+    let first = refused.first()?;
+    Some(format!("{} sysctls of the host could not be copied for the command: {first}", refused.len()))
+}
 
 /// Unsent data of exited processes; `None` if there was nothing to wait for.
 pub(super) fn drained(outcome: &DrainOutcome) -> Option<String> {

@@ -11,7 +11,6 @@
 mod plan;
 mod register;
 mod rules;
-mod sysctl;
 #[cfg(test)]
 mod tests;
 
@@ -22,10 +21,9 @@ use self::register::SwitchRegister;
 use self::rules::{PolicyRuleKind, RulePriorities};
 use super::nat::{ForwardGuard, Nat};
 use super::netlink::Netlink;
+use super::sysctl;
 use crate::error::Result;
 use crate::undo::{Exclusive, Journal, RunId, UndoRecord};
-
-pub use self::sysctl::netns_cookie;
 
 /// The address families of the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +76,7 @@ impl Forwarding {
     /// Switches forwarding on for all interfaces but `lo` and the run's own, which
     /// [`prepare_interface`] has prepared. `nat` drops what would be forwarded for others.
     pub fn enable(spec: ForwardingSpec, journal: &Journal, nat: &Nat, held: &Exclusive) -> Result<Self> {
-        let cookie = netns_cookie()?;
+        let cookie = sysctl::netns_cookie()?;
         journal.record(&ForwardingInUse { netns_cookie: cookie })?;
         let mut forwarding = Self { spec, cookie, guards: Vec::new() };
         forwarding.update(nat, held)?;

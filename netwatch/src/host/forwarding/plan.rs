@@ -2,7 +2,7 @@
 //! Writes no switch itself.
 
 use super::register::{SwitchEntry, SwitchRegister};
-use super::sysctl::{self, SysctlSetting, read};
+use crate::host::sysctl::{self, SysctlSetting, read};
 use super::{Families, ForwardingSpec, Ipv6Switch};
 use crate::error::Result;
 use crate::host::nat::ForwardGuard;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::rules::{PolicyRule, PolicyRuleKind};
-use super::sysctl;
+use crate::host::sysctl;
 use crate::error::{Error, Result};
 use crate::proc::mountinfo;
 use crate::undo::{Exclusive, RunId, root};

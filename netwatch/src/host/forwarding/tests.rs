@@ -97,7 +97,7 @@ fn set(key: &str, value: &str) {
     SysctlSetting::new(key, value).write().unwrap();
 }
 
-use super::sysctl::SysctlSetting;
+use crate::host::sysctl::SysctlSetting;
 
 /// A host with two interfaces, of which eth1 forwards IPv6 already.
 fn host() -> Option<TestNamespace> {
@@ -120,7 +120,7 @@ fn switches_are_shared_by_runs_and_put_back_by_the_last() {
         assert_eq!(switches(), "01101111");
         drop(second);
         assert_eq!(switches(), "00000111");
-        assert!(SwitchRegister::find(netns_cookie().unwrap(), &lock()).unwrap().is_none());
+        assert!(SwitchRegister::find(sysctl::netns_cookie().unwrap(), &lock()).unwrap().is_none());
     });
 }
 
@@ -247,7 +247,7 @@ fn a_killed_run_is_put_right_later_but_only_from_its_namespace() {
     let (run, cookie) = host.run(|| {
         let mut run = Run::new(Ipv6Switch::AllInterfaces);
         std::mem::forget(run.forwarding.take());
-        (run, netns_cookie().unwrap())
+        (run, sysctl::netns_cookie().unwrap())
     });
     let id = run.id();
     let from_elsewhere = move || {
@@ -269,7 +269,7 @@ fn a_killed_run_is_put_right_later_but_only_from_its_namespace() {
 #[test]
 fn registers_of_dead_namespaces_are_forgotten() {
     let (Some(host), Some(elsewhere)) = (host(), TestNamespace::new()) else { return };
-    let (mut run, cookie) = host.run(|| (Run::new(Ipv6Switch::PerInterface), netns_cookie().unwrap()));
+    let (mut run, cookie) = host.run(|| (Run::new(Ipv6Switch::PerInterface), sysctl::netns_cookie().unwrap()));
     std::mem::forget(run.forwarding.take());
     drop(host);
     let there = move || SwitchRegister::find(cookie, &lock()).unwrap().is_some();
@@ -403,7 +403,7 @@ fn a_full_run_directory_keeps_no_incomplete_register() {
     in_fresh_namespace(|| {
         use nix::mount::{MsFlags, mount};
         let held = lock();
-        let mut register = SwitchRegister::open(netns_cookie().unwrap(), &held).unwrap();
+        let mut register = SwitchRegister::open(sysctl::netns_cookie().unwrap(), &held).unwrap();
         let entry = register::SwitchEntry { original: "0".into(), set: "1".into(), global: None, runs: Vec::new() };
         register.entries_mut().insert("key".repeat(10_000), entry);
         mount(None::<&str>, "/run", None::<&str>, MsFlags::MS_REMOUNT, Some("size=64k")).unwrap();

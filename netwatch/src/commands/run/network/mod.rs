@@ -31,6 +31,7 @@ use crate::host::namespace::Namespace;
 use crate::host::nat::Nat;
 use crate::host::publish::{PortReservation, reserve};
 use crate::host::route_check;
+use crate::host::socket_sysctls::SocketSysctls;
 use crate::host::subnet::Subnet;
 use crate::meter::KernelMeter;
 use crate::target::mounts::keep::Keeper;
@@ -86,7 +87,7 @@ impl Network {
         if !plan.has_uplink() {
             warn(notes::NO_UPLINK, notes);
         }
-        let (namespace, link) = make_link(&plan, context, meter)?;
+        let (namespace, link) = make_link(&plan, context, notes, meter)?;
         drop(held);
         context.signals.step("dns")?;
         let gateway = plan.gateways()[0];
@@ -182,9 +183,16 @@ impl Network {
 }
 
 /// Namespace and link, with the classifier attached before the first packet.
-fn make_link(plan: &NetworkPlan, context: &SetupContext<'_>, meter: &mut KernelMeter) -> Result<(Namespace, Link)> {
+fn make_link(
+    plan: &NetworkPlan,
+    context: &SetupContext<'_>,
+    notes: &mut Vec<String>,
+    meter: &mut KernelMeter,
+) -> Result<(Namespace, Link)> {
     context.signals.step("namespace")?;
     let mut namespace = Namespace::create(plan.name.as_deref(), context.journal)?;
+    let sysctls = SocketSysctls::read()?;
+    notes.extend(notes::refused_sysctls(&namespace.run_in(|| sysctls.apply())?));
     context.signals.step("link")?;
     let link = Link::create(&plan.link(), &mut namespace, |name, index| {
         context.signals.step("attach")?;

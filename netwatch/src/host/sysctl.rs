@@ -13,15 +13,19 @@ use crate::error::{Error, Result};
 /// dot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SysctlSetting {
+    /// Path below `/proc/sys/net`.
     pub key: String,
+    /// The value as text.
     pub value: String,
 }
 
 impl SysctlSetting {
+    /// A value for a key.
     pub fn new(key: impl Into<String>, value: impl Into<String>) -> Self {
         Self { key: key.into(), value: value.into() }
     }
 
+    /// Writes it.
     pub fn write(&self) -> Result<()> {
         self.try_write().map_err(|error| self.explain(error))
     }
@@ -58,6 +62,7 @@ pub fn read(key: &str) -> Result<Option<String>> {
     }
 }
 
+/// Whether there is such a key.
 pub fn exists(key: &str) -> bool {
     path(key).exists()
 }
