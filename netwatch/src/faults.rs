@@ -6,7 +6,7 @@ use crate::error::Result;
 /// Every step of the set-up, in order. `NETWATCH_FAULT=<step>` makes the step fail;
 /// `NETWATCH_FAULT=<signal>:<step>` sends the signal to the process in this step.
 #[cfg(feature = "faults")]
-pub(crate) const STEPS: [&str; 16] = [
+pub(crate) const STEPS: [&str; 17] = [
     "run_dir",
     "guardian",
     "meter",
@@ -14,6 +14,7 @@ pub(crate) const STEPS: [&str; 16] = [
     "namespace",
     "link",
     "attach",
+    "host_loopback",
     "dns",
     "nat",
     "forwarding",

@@ -21,6 +21,7 @@ pub mod format;
 pub mod guardian;
 pub mod host;
 pub mod import;
+pub mod loopback;
 pub mod meter;
 pub mod name;
 pub mod packets;

@@ -77,6 +77,9 @@ fn a_recording_of_schema_1_gives_the_same_report() {
     let asset = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/assets/schema-1-complete.netwatch");
     let read = read_file(&asset).unwrap();
     let mut expected = in_order(everything());
+    // Schema 1 has a flag instead of the services, and its notes were written by that version.
+    expected.interface.host_loopback.clear();
+    expected.notes.clone_from(&read.report.notes);
     // In schema 1, rows were numbered in the order of the report.
     let flows = expected.flows.iter_mut().chain(&mut expected.loopback.flows);
     for (read, expected) in read.report.flows.iter().chain(&read.report.loopback.flows).zip(flows) {

@@ -144,6 +144,8 @@ fn an_incomplete_recording_of_schema_1_gives_the_same_report() {
     let processes = processes::processes();
     let facts = Facts { processes, attempts: processes::attempts(), ..interim_facts(&table) };
     let mut expected = as_incomplete(Report::new(facts, &table, &names, &processes::users(&table)), &read.report);
+    // Schema 1 has a flag instead of the services.
+    expected.interface.host_loopback.clear();
     expected.run.duration_ns = 2_000_000_000;
     let note = "the recording is incomplete: it ends at 2026-01-01T00:00:02.000000000Z, what followed is unknown; \
                 3 flows had changed and were not written";

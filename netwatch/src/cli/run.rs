@@ -10,8 +10,10 @@ use clap::{Args, ValueEnum, ValueHint, value_parser};
 use super::capture::CaptureArgs;
 use super::{ByArg, ColorArgs};
 use crate::meter::{MAX_ENTRIES, defaults};
-use crate::settings::value::{parse_idle_timeout, parse_keep, parse_linger, parse_ring_kib, parse_size, parse_time};
-use crate::settings::{EventStyle, Linger, RunSettings};
+use crate::settings::value::{
+    parse_host_ports, parse_idle_timeout, parse_keep, parse_linger, parse_ring_kib, parse_size, parse_time,
+};
+use crate::settings::{EventStyle, HostPorts, Linger, RunSettings};
 
 #[derive(Debug, Args)]
 #[command(after_help = AFTER, after_long_help = AFTER_LONG)]
@@ -90,9 +92,21 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "SPEC", env = "NETWATCH_PUBLISH", value_delimiter = ',', help_heading = NETWORK)]
     publish: Vec<String>,
 
-    /// Forward the gateway's IPv4 address to services on the host's 127.0.0.1
-    #[arg(long, env = "NETWATCH_HOST_LOOPBACK", value_parser = FalseyValueParser::new(), help_heading = NETWORK)]
-    host_loopback: bool,
+    /// Let the command's localhost lead to ports of the host's localhost
+    ///
+    /// By a proxy, TCP and UDP, IPv4 and IPv6. Without PORT: every port that the host serves on its
+    /// loopback when the run starts.
+    #[arg(
+        long,
+        value_name = "PORT,...",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "all",
+        value_parser = parse_host_ports,
+        env = "NETWATCH_HOST_LOOPBACK",
+        help_heading = NETWORK
+    )]
+    host_loopback: Option<HostPorts>,
 
     /// Name the network namespace, so that `ip netns exec NAME` can enter it
     #[arg(long, value_name = "NAME", env = "NETWATCH_NAME", help_heading = NETWORK)]

@@ -1,7 +1,7 @@
 //! The target's process between `fork` and `execve`: enters its cgroup and namespaces, makes its
 //! private mounts, becomes its user.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
@@ -16,6 +16,7 @@ use super::protocol::Prepare;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::faults;
+use crate::target::environment;
 use crate::target::mounts::{self, MountPlan};
 
 /// Written to the guardian when everything is prepared.
@@ -76,7 +77,7 @@ fn enter(
     faults::point("execute")?;
     spec.open_files.restore().map_err(|errno| Error::os("restore", "the limit of open files", errno))?;
     spec.inherited.restore().map_err(|errno| Error::os("restore", "signals", errno))?;
-    Err(execute(spec))
+    Err(execute(spec, &environment::with_gateway(&spec.command.environment, prepare.gateway)))
 }
 
 fn enter_cgroup(procs: Option<&Path>) -> Result<()> {
@@ -114,10 +115,10 @@ fn become_user(spec: &LaunchSpec) -> Result<()> {
 }
 
 /// Returns only when the command could not be executed.
-fn execute(spec: &LaunchSpec) -> ExecFailure {
+fn execute(spec: &LaunchSpec, environment: &[CString]) -> ExecFailure {
     let command = &spec.command;
-    let Err(errno) = execve(&command.file, &command.arguments, &command.environment);
-    let errno = if errno == Errno::ENOEXEC { execute_by_shell(spec) } else { errno };
+    let Err(errno) = execve(&command.file, &command.arguments, environment);
+    let errno = if errno == Errno::ENOEXEC { execute_by_shell(spec, environment) } else { errno };
     let shown = command.file.to_string_lossy();
     // ENOENT of a file that exists is a missing interpreter or loader.
     let exit =
@@ -126,10 +127,10 @@ fn execute(spec: &LaunchSpec) -> ExecFailure {
 }
 
 /// A text file without `#!` is a shell script (POSIX, execvp).
-fn execute_by_shell(spec: &LaunchSpec) -> Errno {
+fn execute_by_shell(spec: &LaunchSpec, environment: &[CString]) -> Errno {
     let shell: &CStr = c"/bin/sh";
     let mut arguments = vec![shell.to_owned(), spec.command.file.clone()];
     arguments.extend(spec.command.arguments.iter().skip(1).cloned());
-    let Err(errno) = execve(shell, &arguments, &spec.command.environment);
+    let Err(errno) = execve(shell, &arguments, environment);
     errno
 }

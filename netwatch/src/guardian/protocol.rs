@@ -3,6 +3,7 @@
 //! those that the guardian was started with. A reply contains the errno of a failure.
 
 use std::io::{IoSlice, IoSliceMut};
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
@@ -73,6 +74,8 @@ pub struct Prepare {
     /// The packets that the host's firewall has to let pass, for
     /// `GuardianRequest::RepairFirewall`.
     pub firewall: FirewallNeeds,
+    /// The host's address on the link, for the environment of the target.
+    pub gateway: Option<IpAddr>,
 }
 
 /// Settings of a capture. The guardian refuses values that no capture has.
@@ -266,18 +269,21 @@ mod tests {
     #[test]
     fn refuses_arguments_that_are_not_of_the_run() {
         let run = RunId::parse("0123abcd").expect("an id");
-        let firewall = FirewallNeeds { dns_port: 53, publish: false, host_loopback: false };
-        let prepare =
-            |procs: &str| GuardianRequest::Prepare(Prepare { netns: None, cgroup_procs: Some(procs.into()), firewall });
+        let firewall = FirewallNeeds { dns_port: 53, publish: false };
+        let with_cgroup = |cgroup_procs: Option<PathBuf>| {
+            GuardianRequest::Prepare(Prepare { netns: None, cgroup_procs, firewall, gateway: None })
+        };
+        let prepare = |procs: &str| with_cgroup(Some(procs.into()));
         assert!(prepare("/sys/fs/cgroup/netwatch-0123abcd/cgroup.procs").check(&run, true).is_ok());
         for other in
             ["/sys/fs/cgroup/netwatch-ffffffff/cgroup.procs", "/sys/fs/cgroup/cgroup.procs", "netwatch-0123abcd/x"]
         {
             assert!(prepare(other).check(&run, true).is_err(), "{other}");
         }
-        let without_cgroup = || GuardianRequest::Prepare(Prepare { netns: None, cgroup_procs: None, firewall });
-        assert!(without_cgroup().check(&run, true).is_ok());
-        assert!(without_cgroup().check(&run, false).is_err() && GuardianRequest::HoldTable.check(&run, false).is_err());
+        assert!(with_cgroup(None).check(&run, true).is_ok());
+        assert!(
+            with_cgroup(None).check(&run, false).is_err() && GuardianRequest::HoldTable.check(&run, false).is_err()
+        );
         assert!(GuardianRequest::Signal(libc::SIGTERM).check(&run, false).is_ok());
         assert!(GuardianRequest::Signal(999).check(&run, false).is_err());
     }

@@ -6,6 +6,7 @@
 pub mod cgroup;
 pub mod changes;
 pub mod link;
+pub mod listeners;
 pub mod named;
 pub mod namespace;
 pub mod netlink;

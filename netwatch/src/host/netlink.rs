@@ -28,6 +28,21 @@ const ACK_MESSAGE: u16 = 1;
 /// A part of a dump is at most 32 KiB, a reply about one link a few KiB.
 const RECEIVE_BUFFER: usize = 64 * 1024;
 
+/// The message type by which sock_diag lists sockets.
+pub const SOCK_DIAG_BY_FAMILY: u16 = 20;
+
+/// IPv4 and IPv6, which sock_diag lists separately.
+pub const SOCK_DIAG_FAMILIES: [u8; 2] = [libc::AF_INET as u8, libc::AF_INET6 as u8];
+
+/// The body of a request to sock_diag, `struct inet_diag_req_v2`: family, protocol, extensions,
+/// padding, states as a mask, and an identity of zeros, which matches all sockets.
+pub fn sock_diag_request(family: u8, protocol: i32, states: u32) -> Vec<u8> {
+    let mut body = vec![family, protocol as u8, 0, 0];
+    body.extend(states.to_ne_bytes());
+    body.extend([0; 48]);
+    body
+}
+
 /// A request to rtnetlink, with the operation and object for its error.
 #[derive(Debug)]
 pub struct NetlinkRequest {

@@ -9,10 +9,8 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::netlink::{Netlink, u32_at};
+use super::netlink::{Netlink, SOCK_DIAG_BY_FAMILY, SOCK_DIAG_FAMILIES, sock_diag_request, u32_at};
 use crate::error::{Error, Result};
-
-const SOCK_DIAG_BY_FAMILY: u16 = 20;
 
 /// `TCP_FIN_WAIT1`, `TCP_LAST_ACK`, `TCP_CLOSING`: closed by the program, its FIN not yet
 /// acknowledged.
@@ -71,30 +69,20 @@ pub fn interrupted() -> Error {
 pub fn backlog(sock_diag: &mut Netlink) -> Result<Backlog> {
     let mut found = Backlog::default();
     let mut open = false;
-    for family in FAMILIES {
+    for family in SOCK_DIAG_FAMILIES {
         let each = |body: &[u8]| if is_closing(body) { found.add(body) } else { open = true };
-        sock_diag.dump(SOCK_DIAG_BY_FAMILY, &request(family, CLOSING_STATES | OPEN_STATES), each).map_err(no_diag)?;
+        let body = sock_diag_request(family, libc::IPPROTO_TCP, CLOSING_STATES | OPEN_STATES);
+        sock_diag.dump(SOCK_DIAG_BY_FAMILY, &body, each).map_err(no_diag)?;
     }
     // The processes have exited, so an open socket can be part of a multipath connection, which
     // closes as a whole. Without an open socket multipath connections are not requested, because
     // the kernel would try to load a module that may not exist.
     if open {
-        for family in FAMILIES {
+        for family in SOCK_DIAG_FAMILIES {
             found.add_multipath(sock_diag, family)?;
         }
     }
     Ok(found)
-}
-
-const FAMILIES: [u8; 2] = [libc::AF_INET as u8, libc::AF_INET6 as u8];
-
-/// `struct inet_diag_req_v2`: family, protocol, extensions, padding, states, and an identity of
-/// zeros, which matches all sockets.
-fn request(family: u8, states: u32) -> Vec<u8> {
-    let mut body = vec![family, libc::IPPROTO_TCP as u8, 0, 0];
-    body.extend(states.to_ne_bytes());
-    body.extend([0; 48]);
-    body
 }
 
 /// `struct inet_diag_msg`: family, state, …
@@ -119,7 +107,7 @@ impl Backlog {
     /// these hold.
     fn add_multipath(&mut self, sock_diag: &mut Netlink, family: u8) -> Result<()> {
         const INET_DIAG_REQ_PROTOCOL: u16 = 3;
-        let mut body = request(family, CLOSING_STATES);
+        let mut body = sock_diag_request(family, libc::IPPROTO_TCP, CLOSING_STATES);
         body.extend(8u16.to_ne_bytes());
         body.extend(INET_DIAG_REQ_PROTOCOL.to_ne_bytes());
         body.extend(libc::IPPROTO_MPTCP.to_ne_bytes());

@@ -39,7 +39,8 @@ impl SysctlSetting {
     }
 
     fn try_write(&self) -> io::Result<()> {
-        OpenOptions::new().write(true).open(path(&self.key))?.write_all(self.value.as_bytes())
+        // With the newline, an empty value is written too.
+        OpenOptions::new().write(true).open(path(&self.key))?.write_all(format!("{}\n", self.value).as_bytes())
     }
 
     fn explain(&self, error: io::Error) -> Error {

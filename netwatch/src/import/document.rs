@@ -6,6 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::Deserialize;
 
+use crate::report::HostService;
+
 #[derive(Deserialize)]
 pub(super) struct ReportDocument {
     pub complete: bool,
@@ -73,7 +75,7 @@ pub(super) struct InterfaceObject {
     #[serde(default)]
     pub gateway_addresses: Vec<IpAddr>,
     #[serde(default)]
-    pub host_loopback: bool,
+    pub host_loopback: Vec<HostService>,
 }
 
 #[derive(Deserialize, Default)]

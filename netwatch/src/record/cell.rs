@@ -117,6 +117,11 @@ impl<'a> Cursor<'a> {
         Ok(matches!(self.peek()?, ValueRef::Null))
     }
 
+    /// Whether the next value is a number.
+    pub fn is_number(&self) -> Result<bool, Wrong> {
+        Ok(matches!(self.peek()?, ValueRef::Integer(_)))
+    }
+
     fn peek(&self) -> Result<ValueRef<'a>, Wrong> {
         let missing = |_| Wrong::Value(format!("column {} is missing", self.next + 1));
         self.row.get_ref(self.next).map_err(missing)

@@ -16,7 +16,8 @@ use crate::flow::{
 use crate::name::{self, Lookup};
 use crate::process::{self, Attempt, AttemptCause, AttemptTarget, Attribution};
 use crate::report::{
-    DnsForwarder, FlowNaming, Interface, Loopback, Naming, Replay, Report, ReportEndpoint, ReportFlow, Run, Series,
+    DnsForwarder, FlowNaming, HostService, Interface, Loopback, Naming, Replay, Report, ReportEndpoint, ReportFlow,
+    Run, Series,
 };
 use crate::wire::Name;
 use crate::wire::dns::Rcode;
@@ -93,7 +94,7 @@ pub(super) fn head(db: &Connection) -> Result<RunRow> {
                 mtu: row.take()?,
                 local: row.take()?,
                 gateway: row.take()?,
-                host_loopback: row.take()?,
+                host_loopback: host_services(row)?,
             },
             dns: DnsForwarder { resolvers: row.take()? },
             is_final: row.take()?,
@@ -104,6 +105,11 @@ pub(super) fn head(db: &Connection) -> Result<RunRow> {
         head.run.ended_by = head.run.exit.and(head.run.ended_by);
         Ok(head)
     })
+}
+
+/// Schema 1 has a flag, without the services.
+fn host_services(row: &mut Cursor<'_>) -> Result<Vec<HostService>> {
+    if row.is_number()? { row.take::<bool>().map(|_| Vec::new()) } else { row.take() }
 }
 
 fn attribution(row: &mut Cursor<'_>) -> Result<Attribution> {

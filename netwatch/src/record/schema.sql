@@ -24,7 +24,7 @@ CREATE TABLE run (
     mtu_bytes       INTEGER NOT NULL,
     local           TEXT NOT NULL,
     gateway         TEXT NOT NULL,
-    host_loopback   INTEGER NOT NULL,
+    host_loopback   TEXT NOT NULL,
     resolvers       TEXT NOT NULL,
     is_final        INTEGER NOT NULL,
     attribution     TEXT NOT NULL,

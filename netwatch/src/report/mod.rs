@@ -5,6 +5,7 @@ mod attempt_names;
 mod attempts;
 mod by_process;
 mod folded;
+mod host_service;
 mod losses;
 mod model;
 mod naming;
@@ -20,6 +21,7 @@ pub use address::AddressRole;
 pub use attempt_names::AttemptNames;
 pub use by_process::{AttributionCounts, FlowSum, FoldedTraffic, ProcessTraffic};
 pub use folded::FoldedFacts;
+pub use host_service::HostService;
 pub use losses::loss_reasons;
 pub use model::{
     ApplicationProtocol, DisplayName, DnsForwarder, EndedBy, EndedEarly, ExitStatus, FlowNaming, Interface, Replay,
@@ -151,7 +153,7 @@ impl Report {
         let Facts { run, interface, dns, interface_counters, complete, lost, processes, attempts, mut notes, replay } =
             facts;
         let loopback = Loopback { totals: table.totals(ObservationPoint::Loopback), flows: on_loopback };
-        notes.extend(notes::localhost(&loopback.flows, &interface));
+        notes.extend(notes::localhost(&loopback.flows));
         notes.extend(notes::abstract_sockets(&processes, run.exit));
         notes.extend(notes::folded_facts(folded.lost));
         let lookups = match complete {

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
+use super::host_service::HostService;
 use crate::flow::{Amount, Endpoint, Flow};
 use crate::name::{Hidden, NameSource, SourcedName};
 use crate::process::{FlowUser, ProcessId};
@@ -169,8 +170,8 @@ pub struct Interface {
     pub local: Vec<IpAddr>,
     /// Addresses of the host on the link: the default routes of the target.
     pub gateway: Vec<IpAddr>,
-    /// `--host-loopback` was given.
-    pub host_loopback: bool,
+    /// Services of the host's loopback that the namespace's loopback leads to (`--host-loopback`).
+    pub host_loopback: Vec<HostService>,
 }
 
 /// The forwarder that answers DNS queries sent to the gateway.

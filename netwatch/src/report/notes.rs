@@ -2,29 +2,33 @@
 //! report may be incomplete.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-use super::{ExitStatus, Interface, Report, ReportFlow};
+use super::{ExitStatus, Report, ReportFlow};
 use crate::flow::{Direction, Flow, RemainderKind, Remote, TransportAddress};
 use crate::process::{LocalSocket, Processes};
 
 /// Items listed in a hint; further ones are counted.
 const MAX_LISTED: usize = 3;
+/// Ports in the flag that a hint suggests.
+const MAX_PORTS: usize = 32;
 
 /// The hint for a command whose own localhost refused a connection: most likely it wanted a service
 /// of the host.
-pub(super) fn localhost(loopback: &[ReportFlow], interface: &Interface) -> Option<String> {
+pub(super) fn localhost(loopback: &[ReportFlow]) -> Option<String> {
     let failed = loopback.iter().map(|known| &known.flow).filter(|flow| {
         let failed = flow.failed();
         failed.refused + failed.unreachable > 0
     });
     let servers: BTreeSet<TransportAddress> = failed.map(server_end).filter(|end| end.addr.is_loopback()).collect();
-    let first = servers.first()?;
+    servers.first()?;
     let listed = list(servers.iter().map(|end| SocketAddr::from((end.addr, end.port)).to_string()));
-    let remedy = remedy(interface, first.addr);
+    let ports: BTreeSet<u16> = servers.iter().map(|end| end.port).collect();
+    let ports: Vec<String> = ports.iter().take(MAX_PORTS).map(u16::to_string).collect();
     Some(format!(
-        "{listed} refused the connection: this is the localhost of the namespace, where services of the host are not \
-         reachable{remedy}"
+        "{listed} refused the connection: this is the localhost of the namespace; with --host-loopback={} it leads to \
+         that of the host",
+        ports.join(",")
     ))
 }
 
@@ -74,17 +78,6 @@ fn server_end(flow: &Flow) -> TransportAddress {
     match flow.opened_by {
         Direction::Egress => flow.key.remote,
         Direction::Ingress => flow.key.local,
-    }
-}
-
-/// How to reach the localhost of the host; empty where there is no way.
-fn remedy(interface: &Interface, address: IpAddr) -> String {
-    let Some(gateway) = interface.gateway.iter().find(|address| address.is_ipv4()) else { return String::new() };
-    let only = if address.is_ipv6() { " (127.0.0.1 only; ::1 is not supported)" } else { "" };
-    if interface.host_loopback {
-        format!("; use {gateway} for 127.0.0.1 of the host{only}")
-    } else {
-        format!("; with --host-loopback, 127.0.0.1 of the host is reachable as {gateway}{only}")
     }
 }
 

@@ -46,7 +46,7 @@ impl Report {
         let (flows, loopback): (Vec<_>, Vec<_>) =
             flows.into_iter().partition(|known| known.flow.key.point == ObservationPoint::Link);
         let mut notes = facts.notes;
-        notes.extend(notes::localhost(&loopback, &facts.interface));
+        notes.extend(notes::localhost(&loopback));
         let names = Names::new(NameLimits::default(), Hosts::default());
         let nothing_folded = FoldedFacts::default();
         let folded = naming::Folded { facts: &nothing_folded, ids: &BTreeMap::new() };

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 pub use ports::{PortsSettings, RunSource};
 pub use recorded::{DiffSettings, ExportSettings, HistorySettings, ReplaySettings};
 pub use report::{ReportFormat, ReportSettings};
-pub use run::{CaptureOptions, EventStyle, Linger, RunSettings};
+pub use run::{CaptureOptions, EventStyle, HostPorts, Linger, RunSettings};
 
 /// One invocation of netwatch: a subcommand and its settings.
 #[derive(Debug)]

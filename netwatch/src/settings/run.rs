@@ -32,8 +32,8 @@ pub struct RunSettings {
     pub dns: Vec<String>,
     /// Published ports: `[ADDR:]HOST_PORT:PORT[/udp]`.
     pub publish: Vec<String>,
-    /// Let the command reach services on the host's 127.0.0.1.
-    pub host_loopback: bool,
+    /// Ports of the host's loopback that the command reaches by its own.
+    pub host_loopback: Option<HostPorts>,
     /// Look up names of addresses without one after the command exits.
     pub resolve: bool,
     /// Name of the network namespace, for `ip netns`.
@@ -77,6 +77,15 @@ pub struct RunSettings {
     pub record_size: u64,
     /// The command and its arguments; not empty.
     pub command: Vec<OsString>,
+}
+
+/// Ports of the host's loopback.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostPorts {
+    /// Those that the host serves when the run starts.
+    All,
+    /// These.
+    Listed(Vec<u16>),
 }
 
 /// How events of connections are written.

@@ -3,11 +3,14 @@
 
 use std::time::Duration;
 
-use super::Linger;
+use super::{HostPorts, Linger};
 
 /// Maximum of every time that can be set: ten years. Far below what the clock's type can represent,
 /// so that adding it to the current time cannot overflow.
 pub const MAX_TIME: Duration = Duration::from_secs(3650 * 24 * 3600);
+
+/// Maximum number of ports of `--host-loopback`: each has up to four sockets.
+const MAX_HOST_PORTS: usize = 32;
 
 /// A time: `30s`, `5m`, `1h30m`, `250ms`, or plain seconds.
 pub fn parse_time(text: &str) -> Result<Duration, String> {
@@ -31,6 +34,21 @@ pub fn parse_idle_timeout(text: &str) -> Result<Duration, String> {
 /// The time of `--linger`: a time, or `forever`.
 pub fn parse_linger(text: &str) -> Result<Linger, String> {
     if text == "forever" { Ok(Linger::Forever) } else { parse_time(text).map(Linger::For) }
+}
+
+/// The ports of `--host-loopback`: `all`, or a list.
+pub fn parse_host_ports(text: &str) -> Result<HostPorts, String> {
+    if text == "all" {
+        return Ok(HostPorts::All);
+    }
+    let port = |word: &str| word.trim().parse().ok().filter(|port| *port != 0);
+    let ports: Option<Vec<u16>> = text.split(',').map(port).collect();
+    let ports = ports.ok_or("expected `all`, or port numbers separated by commas: 5432,6379")?;
+    if ports.len() > MAX_HOST_PORTS {
+        Err(format!("at most {MAX_HOST_PORTS} ports"))
+    } else {
+        Ok(HostPorts::Listed(ports))
+    }
 }
 
 /// A size in bytes, or with a binary unit: `4096`, `64K`, `512M`, `1GiB`.
@@ -110,6 +128,16 @@ mod tests {
             let error = parse_time(text).expect_err(text);
             assert!(error.contains("3650d") || error.contains("large"), "{text}: {error}");
             assert!(parse_linger(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn parses_ports_of_the_host() {
+        assert_eq!(parse_host_ports("all"), Ok(HostPorts::All));
+        assert_eq!(parse_host_ports("5432, 6379"), Ok(HostPorts::Listed(vec![5432, 6379])));
+        let many = vec!["1"; MAX_HOST_PORTS + 1].join(",");
+        for invalid in ["", "0", "65536", "1,", "http", "80-90", &many] {
+            assert!(parse_host_ports(invalid).is_err(), "{invalid}");
         }
     }
 

@@ -1,7 +1,8 @@
 //! The environment of the command: the caller's, except for what sudo replaced.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::fs;
+use std::net::IpAddr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use super::user::Identity;
@@ -31,6 +32,14 @@ pub fn for_user(own: Variables, user: &Identity, changed: bool, sudo_path: Optio
     }
     set(&mut variables, "NETWATCH", OsStr::new("1"));
     variables
+}
+
+/// Adds NETWATCH_GATEWAY, the address by which the command reaches the host.
+pub fn with_gateway(environment: &[CString], gateway: Option<IpAddr>) -> Vec<CString> {
+    const NAME: &str = "NETWATCH_GATEWAY=";
+    let others = environment.iter().filter(|entry| !entry.as_bytes().starts_with(NAME.as_bytes())).cloned();
+    let gateway = gateway.map(|address| CString::new(format!("{NAME}{address}")).expect("an address has no NUL"));
+    others.chain(gateway).collect()
 }
 
 fn set(variables: &mut Variables, name: &str, value: &OsStr) {
@@ -93,6 +102,14 @@ mod tests {
         let own: Variables = vec![("HOME".into(), "/root".into()), ("PATH".into(), "/sbin".into())];
         let got = for_user(own, &alice(), false, None);
         assert_eq!((get(&got, "HOME"), get(&got, "PATH"), get(&got, "NETWATCH")), ("/root", "/sbin", "1"));
+    }
+
+    #[test]
+    fn the_gateway_replaces_that_of_another_run() {
+        let own = [c"A=1".to_owned(), c"NETWATCH_GATEWAY=10.0.0.1".to_owned()];
+        let replaced = [c"A=1".to_owned(), c"NETWATCH_GATEWAY=10.87.0.1".to_owned()];
+        assert_eq!(with_gateway(&own, Some([10, 87, 0, 1].into())), replaced);
+        assert_eq!(with_gateway(&own, None), [c"A=1".to_owned()]);
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod filter;
 mod firewall;
 mod forwarding;
 mod harness;
+mod host_loopback;
 mod kill9;
 mod limits;
 mod linger;

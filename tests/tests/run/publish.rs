@@ -1,4 +1,4 @@
-//! Inbound traffic: `--publish`, and the host's services by `--host-loopback`.
+//! Inbound traffic: `--publish`.
 
 use netwatch_tests::{RunningNetwatch, addresses::*, internet, report};
 
@@ -85,24 +85,4 @@ fn a_port_in_use_is_an_error_before_the_command_starts() {
     net.host.assert_nothing_left(&before);
     holder.kill().unwrap();
     holder.wait().unwrap();
-}
-
-#[test]
-fn host_loopback_gives_access_to_services_of_the_host() {
-    let net = internet!();
-    let mut server = net
-        .host
-        .command("socat")
-        .args(["TCP4-LISTEN:9090,bind=127.0.0.1,fork,reuseaddr", "EXEC:echo from-the-host"])
-        .spawn()
-        .unwrap();
-    net.host.wait_for("ss -Hltn 'sport = :9090' | grep -q .");
-    let script = "gateway=$(ip -4 route show default | cut -d' ' -f3); socat -u TCP4:$gateway:9090,connect-timeout=1 -";
-    let before = net.host.state();
-    let with = net.host.run(&["--host-loopback"], &["sh", "-c", script]);
-    assert_eq!(with.assert_ok().stdout, "from-the-host\n", "{with}");
-    net.host.assert_nothing_left(&before);
-    assert_ne!(net.host.watch(&["sh", "-c", script]).code, Some(0), "off by default");
-    server.kill().unwrap();
-    server.wait().unwrap();
 }

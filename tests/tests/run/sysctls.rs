@@ -50,8 +50,10 @@ fn the_command_has_the_values_that_the_host_was_tuned_to() {
 fn an_ordinary_user_binds_a_low_port_where_the_host_permits_it() {
     let net = internet!();
     let serve = format!("{} serve 127.0.0.1:80", crate::TRAFFIC);
-    let script = format!("{serve} & until ss -Hltn 'sport = :80' | grep -q .; do kill -0 $!; sleep 0.02; done
-        printf x | socat -u - TCP4:127.0.0.1:80; wait $!");
+    let script = format!(
+        "{serve} & until ss -Hltn 'sport = :80' | grep -q .; do kill -0 $!; sleep 0.02; done
+        printf x | socat -u - TCP4:127.0.0.1:80; wait $!"
+    );
     let run = || net.host.run(&["-u", USER], &["sh", "-ec", &script]);
     assert_ne!(run().code, Some(0), "the default of the kernel is 1024");
     net.host.sh("echo 80 > /proc/sys/net/ipv4/ip_unprivileged_port_start");
@@ -62,10 +64,8 @@ fn an_ordinary_user_binds_a_low_port_where_the_host_permits_it() {
 fn switches_of_interfaces_and_keys_are_not_copied() {
     let net = internet!();
     let own = "cd /proc/sys/net/ipv4; cat conf/all/forwarding conf/all/log_martians tcp_fastopen_key";
-    net.host.sh(
-        "cd /proc/sys/net/ipv4; echo 1 > conf/all/forwarding; echo 1 > conf/all/log_martians
-        echo 11111111-22222222-33333333-44444444 > tcp_fastopen_key",
-    );
+    net.host.sh("cd /proc/sys/net/ipv4; echo 1 > conf/all/forwarding; echo 1 > conf/all/log_martians
+        echo 11111111-22222222-33333333-44444444 > tcp_fastopen_key");
     let run = net.host.watch(&["sh", "-c", own]);
     let lines: Vec<_> = run.assert_ok().stdout.lines().collect();
     assert_eq!(lines[..2], ["0", "0"], "{run}");

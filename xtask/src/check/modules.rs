@@ -80,6 +80,7 @@ const NETWATCH: &[Module] = &[
     effectful("undo", &["error"]),
     effectful("host", &["error", "pidfd", "proc", "undo", "wire"]),
     effectful("target", &["error", "exit", "pidfd", "proc", "undo"]),
+    effectful("loopback", &["error", "flow", "host", "report"]),
     effectful(
         "guardian",
         &["error", "exit", "faults", "filter", "flow", "host", "meter", "pidfd", "proc", "readiness", "target", "undo"],
@@ -124,6 +125,7 @@ const NETWATCH: &[Module] = &[
             "guardian",
             "host",
             "import",
+            "loopback",
             "meter",
             "name",
             "packets",

@@ -86,6 +86,7 @@ impl Live {
         signals.held().repeats_until();
         self.network.release_mounts();
         let are_empty = self.empty_sockets(drain_timeout, signals).await;
+        self.finish_loopback(drain_timeout, signals).await;
         notes::left_over(ending.left_over).into_iter().for_each(|note| self.metering.note(note));
         let stopped = self.stop_link(are_empty, line);
         let (duration, counters) = signals.unless_interrupted("make", "the report", stopped).await?;
@@ -167,6 +168,18 @@ impl Live {
                 self.metering.note(error.to_string());
                 None
             }
+        }
+    }
+
+    /// Ends the proxy of `--host-loopback`, whose sockets are in the namespace, when it has passed
+    /// on what the command sent. A signal ends the wait.
+    async fn finish_loopback(&mut self, limit: Duration, signals: &SignalStream<'_>) {
+        let Some(proxy) = self.network.take_loopback() else { return };
+        let finished = in_thread("loopback", move || proxy.finish(limit));
+        let counts = signals.unless_interrupted("finish", "the proxy of --host-loopback", finished).await.flatten();
+        match counts {
+            Ok(counts) => notes::host_loopback(&counts).into_iter().for_each(|note| self.metering.note(note)),
+            Err(error) => self.metering.note(error.to_string()),
         }
     }
 

@@ -3,6 +3,7 @@
 use crate::dns::stats::Stats;
 use crate::error::Error;
 use crate::host::socket_drain::DrainOutcome;
+use crate::loopback::LoopbackCounts;
 
 pub(super) const NO_UPLINK: &str = "no uplink: the host has no default route, so only the host itself can be reached";
 
@@ -10,6 +11,31 @@ pub(super) const NO_UPLINK: &str = "no uplink: the host has no default route, so
 pub(super) fn refused_sysctls(refused: &[Error]) -> Option<String> {
     let first = refused.first()?;
     Some(format!("{} sysctls of the host could not be copied for the command: {first}", refused.len()))
+}
+
+/// Services of the host's loopback that the namespace does not have.
+pub(super) fn host_services_left_out(number: usize) -> Option<String> {
+    (number > 0).then(|| format!("{number} ports of the host's loopback are left out: name ports with --host-loopback"))
+}
+
+/// What the proxy of `--host-loopback` could not pass on.
+pub(super) fn host_loopback(counts: &LoopbackCounts) -> Vec<String> {
+    let LoopbackCounts { refused, last_refusal, cut_off, dropped_datagrams, evicted_clients, .. } = counts;
+    let mut notes = Vec::new();
+    if *refused > 0 {
+        let last = last_refusal.as_deref().unwrap_or_default();
+        notes.push(format!("host loopback: the host refused {refused} connections, the last one to {last}"));
+    }
+    if *cut_off > 0 {
+        notes.push(format!("host loopback: {cut_off} connections were cut off with data that the host had not read"));
+    }
+    if *dropped_datagrams > 0 {
+        notes.push(format!("host loopback: {dropped_datagrams} datagrams were refused or dropped"));
+    }
+    if *evicted_clients > 0 {
+        notes.push(format!("host loopback: {evicted_clients} UDP clients gave way to newer ones"));
+    }
+    notes
 }
 
 /// Unsent data of exited processes; `None` if there was nothing to wait for.

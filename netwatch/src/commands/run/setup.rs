@@ -128,7 +128,7 @@ fn scope(plan: &RunPlan, run_dir: &RunDir, network: &Network, pid: i32) -> Isola
         mtu: network.plan.mtu,
         local: network.targets(),
         gateway: network.gateways(),
-        host_loopback: plan.settings.host_loopback,
+        host_loopback: network.host_services(),
     };
     IsolatedScope { run, interface, dns: DnsForwarder { resolvers: network.dns().resolvers() } }
 }
@@ -172,6 +172,7 @@ fn prepare(plan: &RunPlan, cgroup: Option<&Cgroup>, network: &Network) -> Prepar
         netns: plan.settings.name.clone(),
         cgroup_procs: cgroup.map(Cgroup::procs_path),
         firewall: network.firewall,
+        gateway: network.gateways().first().copied(),
     }
 }
 

@@ -133,9 +133,8 @@ fn run(report: &Report, facts: &mut Vec<(&str, String)>) {
     facts.push(("Gateway", joined(&interface.gateway)));
     let resolvers: Vec<String> = report.dns.resolvers.iter().map(ToString::to_string).collect();
     facts.push(("Resolvers", resolvers.join(", ")));
-    if interface.host_loopback {
-        facts.push(("Localhost of the host", "reachable at the gateway".to_owned()));
-    }
+    let services: Vec<String> = interface.host_loopback.iter().map(ToString::to_string).collect();
+    facts.push(("Host loopback", services.join(", ")));
 }
 
 /// The remark about folded flows above the table of flows.

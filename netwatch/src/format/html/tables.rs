@@ -144,8 +144,13 @@ fn flow(report: &Report, known: &ReportFlow, start_ns: u64) -> Vec<HtmlCell> {
     let tcp = flow.tcp.unwrap_or_default();
     let both = flow.counters.both();
     let has_ports = Protocol(flow.key.protocol).has_ports() && !flow.key.fragment;
+    let remote = match known.display_name() {
+        Some(display) => display.name.as_str(),
+        None if report.interface.host_service_of(flow).is_some() => "host loopback",
+        None => &address,
+    };
     vec![
-        HtmlCell::text(known.display_name().map_or(address.as_str(), |display| display.name.as_str())),
+        HtmlCell::text(remote),
         HtmlCell::text(&address),
         HtmlCell::text(words::service(&endpoint)),
         HtmlCell::text(programs(report, known.users.first().map(|user| &user.process).into_iter())),

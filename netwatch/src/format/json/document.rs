@@ -14,7 +14,7 @@ use super::{SCHEMA, Streamed, is_zero};
 use crate::flow::{Counters, PerDirection, Protocol, Remote};
 use crate::format::rfc3339;
 use crate::process::Attribution;
-use crate::report::{self, EndedBy, ExitStatus, Report};
+use crate::report::{self, EndedBy, ExitStatus, HostService, Report};
 
 /// A report as one JSON object.
 pub(super) struct Document<'a> {
@@ -60,7 +60,7 @@ impl Document<'_> {
         map.serialize_entry("lost", &JsonLost::from(report.lost))?;
         if self.with_lists {
             map.serialize_entry("endpoints", &Streamed(|| endpoints(report)))?;
-            map.serialize_entry("flows", &Streamed(|| flows(&report.flows, &report.processes)))?;
+            map.serialize_entry("flows", &Streamed(|| flows(report, &report.flows)))?;
         }
         map.serialize_entry("folded", &JsonFolded::from(report.folded))?;
         map.serialize_entry("naming", &JsonNaming::from(&report.naming))
@@ -103,11 +103,11 @@ struct JsonLoopback<'a> {
 
 impl Serialize for JsonLoopback<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let (loopback, processes) = (&self.report.loopback, &self.report.processes);
+        let loopback = &self.report.loopback;
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("totals", &JsonDirections::<JsonCounters>::from(loopback.totals))?;
         if self.with_flows {
-            map.serialize_entry("flows", &Streamed(|| flows(&loopback.flows, processes)))?;
+            map.serialize_entry("flows", &Streamed(|| flows(self.report, &loopback.flows)))?;
         }
         map.end()
     }
@@ -142,7 +142,8 @@ struct JsonInterface<'a> {
     mtu_bytes: u32,
     local_addresses: &'a [IpAddr],
     gateway_addresses: &'a [IpAddr],
-    host_loopback: bool,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    host_loopback: &'a [HostService],
 }
 
 #[derive(Serialize)]
@@ -247,7 +248,7 @@ impl<'a> From<&'a report::Interface> for JsonInterface<'a> {
             mtu_bytes: interface.mtu,
             local_addresses: &interface.local,
             gateway_addresses: &interface.gateway,
-            host_loopback: interface.host_loopback,
+            host_loopback: &interface.host_loopback,
         }
     }
 }

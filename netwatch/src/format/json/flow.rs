@@ -11,7 +11,7 @@ use super::process::{self, JsonUsers};
 use super::{is_false, is_zero};
 use crate::flow::{self, Counters, Direction, EndReason, Flow, PerDirection, Protocol, TcpFacts};
 use crate::format::rfc3339;
-use crate::process::{ProcessNumber, Processes};
+use crate::process::ProcessNumber;
 use crate::report::{Report, ReportEndpoint, ReportFlow};
 
 #[derive(Serialize)]
@@ -28,6 +28,9 @@ pub(super) struct JsonFlow<'a> {
     epoch: u64,
     #[serde(skip_serializing_if = "is_false")]
     fragment: bool,
+    /// It leads to a service of the host's loopback.
+    #[serde(skip_serializing_if = "is_false")]
+    host_loopback: bool,
     first_seen: String,
     #[serde(skip_serializing_if = "is_zero")]
     duration_ns: u64,
@@ -146,8 +149,8 @@ pub(super) struct JsonEndpoint<'a> {
 }
 
 /// Flows, converted one at a time.
-pub(super) fn flows<'a>(flows: &'a [ReportFlow], processes: &'a Processes) -> impl Iterator<Item = JsonFlow<'a>> {
-    flows.iter().map(move |known| json_flow(known, processes))
+pub(super) fn flows<'a>(report: &'a Report, flows: &'a [ReportFlow]) -> impl Iterator<Item = JsonFlow<'a>> {
+    flows.iter().map(move |known| json_flow(report, known))
 }
 
 /// The endpoints of a report, converted one at a time.
@@ -176,7 +179,7 @@ fn json_endpoint<'a>(report: &'a Report, known: &'a ReportEndpoint) -> JsonEndpo
     }
 }
 
-fn json_flow<'a>(known: &'a ReportFlow, processes: &Processes) -> JsonFlow<'a> {
+fn json_flow<'a>(report: &Report, known: &'a ReportFlow) -> JsonFlow<'a> {
     let flow = &known.flow;
     let PerDirection { egress, ingress } = counters(flow);
     JsonFlow {
@@ -188,6 +191,7 @@ fn json_flow<'a>(known: &'a ReportFlow, processes: &Processes) -> JsonFlow<'a> {
         direction: (flow.opened_by != Direction::Egress).then(|| flow.opened_by.of_flow()),
         epoch: flow.epoch.into(),
         fragment: flow.key.fragment,
+        host_loopback: report.interface.host_service_of(flow).is_some(),
         first_seen: rfc3339(flow.first_seen_ns),
         duration_ns: flow.last_seen_ns.saturating_sub(flow.first_seen_ns),
         end_reason: flow.end_reason().map(EndReason::name),
@@ -199,7 +203,7 @@ fn json_flow<'a>(known: &'a ReportFlow, processes: &Processes) -> JsonFlow<'a> {
         failed: flow.failed().into(),
         icmp_error: flow.icmp_error.map(JsonIcmpError::from),
         names: JsonNames::of_flow(known),
-        processes: JsonUsers::new(processes, &known.users),
+        processes: JsonUsers::new(&report.processes, &known.users),
     }
 }
 

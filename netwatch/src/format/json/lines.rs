@@ -51,8 +51,8 @@ pub fn write(report: &Report, series: &Series, out: &mut dyn Write) -> io::Resul
     let mut lines = Lines { run_id: &report.run.id, out };
     lines.write("report", Document { report, with_lists: false })?;
     lines.write_all("endpoint", flow::endpoints(report))?;
-    lines.write_all("flow", flow::flows(&report.flows, &report.processes))?;
-    lines.write_all("loopback_flow", flow::flows(&report.loopback.flows, &report.processes))?;
+    lines.write_all("flow", flow::flows(report, &report.flows))?;
+    lines.write_all("loopback_flow", flow::flows(report, &report.loopback.flows))?;
     lines.write_all("lookup", naming::lookups(report))?;
     lines.write_all("attempt", process::attempts(report))?;
     // The document of a capture has no such lists.

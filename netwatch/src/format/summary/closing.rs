@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::line::{Line, Style};
 use super::text::{together, wrap};
 use super::units::bytes;
-use super::{facts, names, processes};
+use super::{facts, host_loopback, names, processes};
 use crate::flow::BalanceState;
 use crate::format::escape;
 use crate::process::Attribution;
@@ -20,6 +20,9 @@ pub(super) fn lines(report: &Report, with_next: bool, width: usize) -> Vec<Line>
     let mut lines = Vec::new();
     if report.processes.attribution == Attribution::On && !report.flows.is_empty() {
         lines.extend(fact("processes", Style::Plain, &programs(report), width));
+    }
+    if let Some(services) = host_loopback::text(report) {
+        lines.extend(fact("localhost", Style::Plain, &services, width));
     }
     if report.used_local_sockets().next().is_some() {
         let text = processes::local_sockets(report, report.used_local_sockets());

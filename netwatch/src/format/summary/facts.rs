@@ -1,6 +1,7 @@
 //! The facts below the endpoints: loopback, housekeeping, the balance, losses, notes. All but notes
 //! are always there, also at 0.
 
+use super::host_loopback;
 use super::line::{Line, Style};
 use super::names;
 use super::processes;
@@ -50,7 +51,11 @@ fn fact(key: &str, style: Style, value: &str, width: usize) -> Vec<Line> {
 fn loopback(report: &Report) -> String {
     match report.loopback.flows.len() as u64 {
         0 => amount(report.loopback.totals),
-        flows => format!("{} in {}, not in the total", amount(report.loopback.totals), plural(flows, "flow", "flows")),
+        flows => {
+            let all = format!("{} in {}", amount(report.loopback.totals), plural(flows, "flow", "flows"));
+            let host = host_loopback::text(report).map(|text| format!("\n{text}")).unwrap_or_default();
+            format!("{all}, not in the total{host}")
+        }
     }
 }
 

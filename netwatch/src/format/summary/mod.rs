@@ -12,6 +12,7 @@ mod facts;
 mod failed;
 mod grid;
 pub(super) mod head;
+mod host_loopback;
 mod hosts;
 mod line;
 mod names;

@@ -53,8 +53,8 @@ fn input(spec: &OpenSpec<'_>, family: NftFamily, style: RuleStyle) -> Vec<Rule> 
     if family != NftFamily::Ip {
         rules.push(style.protocol(from(), ICMPV6));
     }
-    if spec.publish || spec.host_loopback {
-        rules.extend(tracked(from(), style, spec.host_loopback));
+    if spec.publish {
+        rules.extend(tracked(from(), style, false));
     }
     rules
 }

@@ -35,8 +35,6 @@ pub struct OpenSpec<'a> {
     pub dns_port: u16,
     /// Whether ports are published.
     pub publish: bool,
-    /// Whether the gateway leads to the host's 127.0.0.1.
-    pub host_loopback: bool,
 }
 
 /// What of [`OpenSpec`] depends on the settings of a run.
@@ -45,14 +43,13 @@ pub struct OpenSpec<'a> {
 pub struct FirewallNeeds {
     pub dns_port: u16,
     pub publish: bool,
-    pub host_loopback: bool,
 }
 
 impl FirewallNeeds {
     /// The needs of this run.
     pub fn of<'a>(&self, run: &'a RunId, interface: &'a str) -> OpenSpec<'a> {
-        let Self { dns_port, publish, host_loopback } = *self;
-        OpenSpec { run, interface, dns_port, publish, host_loopback }
+        let Self { dns_port, publish } = *self;
+        OpenSpec { run, interface, dns_port, publish }
     }
 }
 

@@ -103,7 +103,7 @@ fn rule_in(family: u8) -> ForeignRule {
 
 fn spec(run: &RunId) -> OpenSpec<'_> {
     let interface = Box::leak(run.interface().into_boxed_str());
-    OpenSpec { run, interface, dns_port: 53, publish: false, host_loopback: false }
+    OpenSpec { run, interface, dns_port: 53, publish: false }
 }
 
 fn nat(run: &RunId) -> Nat {
@@ -118,7 +118,6 @@ fn nat(run: &RunId) -> Nat {
         masquerade: true,
         dns_port: None,
         publish: &["8080:80/udp".parse().unwrap()],
-        host_loopback: false,
     })
     .unwrap()
 }

@@ -2,10 +2,10 @@
 //! Writes no switch itself.
 
 use super::register::{SwitchEntry, SwitchRegister};
-use crate::host::sysctl::{self, SysctlSetting, read};
 use super::{Families, ForwardingSpec, Ipv6Switch};
 use crate::error::Result;
 use crate::host::nat::ForwardGuard;
+use crate::host::sysctl::{self, SysctlSetting, read};
 use crate::undo::RunId;
 
 /// The IPv6 switch for all interfaces, for kernels without one for each interface.

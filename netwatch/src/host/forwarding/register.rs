@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::rules::{PolicyRule, PolicyRuleKind};
-use crate::host::sysctl;
 use crate::error::{Error, Result};
+use crate::host::sysctl;
 use crate::proc::mountinfo;
 use crate::undo::{Exclusive, RunId, root};
 

@@ -49,7 +49,6 @@ impl Run {
             masquerade: true,
             dns_port: None,
             publish: &[],
-            host_loopback: false,
         });
         Self { forwarding: None, nat: Some(nat.unwrap()), journal: Journal::open(&dir).unwrap(), dir: Some(dir) }
     }

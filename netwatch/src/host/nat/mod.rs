@@ -40,14 +40,12 @@ pub struct NatSpec<'a> {
     pub dns_port: Option<u16>,
     /// Published ports, reserved before ([`super::publish::reserve`]).
     pub publish: &'a [Publish],
-    /// Whether the gateway's IPv4 address leads to the host's 127.0.0.1.
-    pub host_loopback: bool,
 }
 
 impl NatSpec<'_> {
     /// Whether packets of 127.0.0.0/8 cross the interface, which then needs `route_localnet`.
     pub fn needs_route_localnet(&self) -> bool {
-        self.ipv4.is_some() && (self.host_loopback || self.publish.iter().any(|publish| publish.serves(false)))
+        self.ipv4.is_some() && self.publish.iter().any(|publish| publish.serves(false))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The rules of the run's table, as one batch. Pure.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::{ForwardGuard, NatSpec};
 use crate::host::NETWATCH_GROUP;
@@ -69,7 +69,6 @@ fn raw(spec: &NatSpec<'_>) -> Vec<Rule> {
 
 fn prerouting(spec: &NatSpec<'_>) -> Vec<Rule> {
     let mut rules = dns(spec);
-    rules.extend(host_loopback(spec));
     for publish in spec.publish {
         // The target's own packets to the host's addresses are not sent back to it: source and
         // destination would be the same.
@@ -98,17 +97,6 @@ fn dns(spec: &NatSpec<'_>) -> Vec<Rule> {
         .flatten()
         .flat_map(|gateway| TRANSPORTS.map(|transport| redirect(gateway, transport)))
         .collect()
-}
-
-/// All ports but that of DNS. IPv4 only: the kernel routes no packet to ::1 that arrived by an
-/// interface.
-fn host_loopback(spec: &NatSpec<'_>) -> Vec<Rule> {
-    let Some(ends) = spec.ipv4.filter(|_| spec.host_loopback) else { return Vec::new() };
-    let translate = |transport: PublishProtocol| {
-        let rule = Rule::new().iifname(spec.interface).protocol(transport.number()).destination_port_not(port::DNS);
-        rule.destination(ends.gateway.into()).destination_nat_same_port(Ipv4Addr::LOCALHOST.into())
-    };
-    TRANSPORTS.map(translate).into()
 }
 
 /// One rule for each family in which the port is published and which the target has. `start` and

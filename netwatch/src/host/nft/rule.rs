@@ -91,12 +91,6 @@ impl Rule {
         self.port(Expression::Equal(port.to_be_bytes().to_vec()))
     }
 
-    /// Matches every other destination port. Only after [`Rule::protocol`] with one that has ports.
-    #[must_use]
-    pub fn destination_port_not(self, port: u16) -> Self {
-        self.port(Expression::NotEqual(port.to_be_bytes().to_vec()))
-    }
-
     /// Matches this destination address and its family.
     #[must_use]
     pub fn destination(self, address: IpAddr) -> Self {
@@ -189,12 +183,6 @@ impl Rule {
     pub fn destination_nat(self, address: IpAddr, port: u16) -> Self {
         self.with(Expression::Load { register: libc::NFT_REG_2, value: port.to_be_bytes().to_vec() })
             .destination_nat_to(address, true)
-    }
-
-    /// Translates the destination to this address; the port stays. Only after [`Rule::protocol`].
-    #[must_use]
-    pub fn destination_nat_same_port(self, address: IpAddr) -> Self {
-        self.destination_nat_to(address, false)
     }
 
     /// Adds an xtables match, for tables that iptables-nft must still be able to list.

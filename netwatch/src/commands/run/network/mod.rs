@@ -33,7 +33,9 @@ use crate::host::publish::{PortReservation, reserve};
 use crate::host::route_check;
 use crate::host::socket_sysctls::SocketSysctls;
 use crate::host::subnet::Subnet;
+use crate::loopback::{LoopbackSockets, RunningProxy};
 use crate::meter::KernelMeter;
+use crate::report::HostService;
 use crate::target::mounts::keep::Keeper;
 use crate::target::mounts::write_readable;
 use crate::terminal::print_message;
@@ -53,6 +55,8 @@ pub(super) struct Network {
     dns: RunningForwarder,
     /// Until the target's mount namespace exists.
     keeper: Option<Keeper>,
+    /// `--host-loopback`, until the end of the command.
+    loopback: Option<RunningProxy>,
     _ports: PortReservation,
 }
 
@@ -89,6 +93,8 @@ impl Network {
         }
         let (namespace, link) = make_link(&plan, context, notes, meter)?;
         drop(held);
+        context.signals.step("host_loopback")?;
+        let loopback = start_proxy(&plan, &namespace, notes)?;
         context.signals.step("dns")?;
         let gateway = plan.gateways()[0];
         // resolv.conf names the IPv4 gateway only, so that is the only address to listen on.
@@ -112,7 +118,7 @@ impl Network {
         let dns = forwarder.start(plan.upstream())?;
         write_resolv_conf(&plan, context, &namespace, &dns.status().render(gateway))?;
         let keeper = Some(Keeper::watch(&plan.mounts)?);
-        Ok(Self { plan, link, namespace, firewall, blocked, host, changes, dns, keeper, _ports: ports })
+        Ok(Self { plan, link, namespace, firewall, blocked, host, changes, dns, keeper, loopback, _ports: ports })
     }
 
     /// The target's addresses.
@@ -128,6 +134,16 @@ impl Network {
     /// The DNS forwarder, for another thread: reading its state can block.
     pub(super) fn dns(&self) -> ForwarderStatus {
         self.dns.status().clone()
+    }
+
+    /// Services of the host's loopback that the namespace has.
+    pub(super) fn host_services(&self) -> Vec<HostService> {
+        self.loopback.as_ref().map(|proxy| proxy.services().to_vec()).unwrap_or_default()
+    }
+
+    /// The proxy of `--host-loopback`, to be finished after the command.
+    pub(super) fn take_loopback(&mut self) -> Option<RunningProxy> {
+        self.loopback.take()
     }
 
     /// Keeps the target's private files mounted from here on, in its mount namespace.
@@ -200,6 +216,16 @@ fn make_link(
         meter.attach_link(index)
     })?;
     Ok((namespace, link))
+}
+
+/// Binds the ports of `--host-loopback` in the namespace, and serves them from here, the host's.
+fn start_proxy(plan: &NetworkPlan, namespace: &Namespace, notes: &mut Vec<String>) -> Result<Option<RunningProxy>> {
+    let choice = &plan.host_services;
+    notes.extend(notes::host_services_left_out(choice.left_out));
+    if choice.services.is_empty() {
+        return Ok(None);
+    }
+    LoopbackSockets::bind(namespace, &choice.services).and_then(RunningProxy::start).map(Some)
 }
 
 /// The file that the target will find as its /etc/resolv.conf, the one for processes that join a

@@ -10,11 +10,14 @@ use crate::error::Result;
 use crate::host::firewall::FirewallNeeds;
 use crate::host::forwarding::{Families, ForwardingSpec, Ipv6Switch};
 use crate::host::link::LinkPlan;
+use crate::host::listeners;
 use crate::host::nat::{LinkAddresses, NatSpec};
 use crate::host::netlink::Netlink;
 use crate::host::publish::Publish;
 use crate::host::subnet::{Occupied, Subnet, Subnets, WantedSubnets};
 use crate::host::uplink::Uplink;
+use crate::loopback::{self, ChoiceInput, RunningProxy, ServiceChoice};
+use crate::settings::HostPorts;
 use crate::target::mounts::MountPlan;
 use crate::undo::{Exclusive, RunId};
 use crate::wire::port;
@@ -33,12 +36,29 @@ pub(in crate::commands::run) struct NetworkPlan {
     /// The host's default routes.
     pub uplink: Uplink,
     pub masquerade: bool,
-    pub host_loopback: bool,
+    /// Services of the host's loopback that the namespace's loopback leads to.
+    pub host_services: ServiceChoice,
     pub publish: Vec<Publish>,
     /// Resolvers to use instead of the host's; empty for the host's.
     pub resolvers: Vec<SocketAddr>,
     pub ipv6_switch: Ipv6Switch,
     pub mounts: MountPlan,
+}
+
+/// Without `--host-loopback`, none.
+fn host_services(plan: &RunPlan) -> Result<ServiceChoice> {
+    let ports = match &plan.settings.host_loopback {
+        None => return Ok(ServiceChoice::default()),
+        Some(HostPorts::All) => None,
+        Some(HostPorts::Listed(ports)) => Some(ports.as_slice()),
+    };
+    Ok(loopback::choose(&ChoiceInput {
+        ports,
+        listeners: &listeners::on_loopback()?,
+        client_ports: listeners::client_ports()?,
+        published: &plan.publish.iter().map(|publish| publish.host_port).collect::<Vec<_>>(),
+        limit: RunningProxy::max_services(),
+    }))
 }
 
 impl NetworkPlan {
@@ -60,7 +80,7 @@ impl NetworkPlan {
             mtu: uplink.mtu(),
             uplink,
             masquerade: !settings.no_nat,
-            host_loopback: settings.host_loopback,
+            host_services: host_services(plan)?,
             publish: plan.publish.clone(),
             resolvers: plan.dns.clone(),
             ipv6_switch: Ipv6Switch::of_kernel(),
@@ -98,7 +118,7 @@ impl NetworkPlan {
 
     /// Whether packets to or from the host's 127.0.0.1 cross the link.
     pub(super) fn needs_route_localnet(&self) -> bool {
-        self.host_loopback || self.publish.iter().any(|port| port.serves(false))
+        self.publish.iter().any(|port| port.serves(false))
     }
 
     pub(super) fn link(&self) -> LinkPlan<'_> {
@@ -123,7 +143,6 @@ impl NetworkPlan {
             masquerade: self.masquerade,
             dns_port,
             publish: &self.publish,
-            host_loopback: self.host_loopback,
         }
     }
 
@@ -137,11 +156,7 @@ impl NetworkPlan {
     }
 
     pub(super) fn firewall(&self, dns_port: Option<u16>) -> FirewallNeeds {
-        FirewallNeeds {
-            dns_port: dns_port.unwrap_or(port::DNS),
-            publish: !self.publish.is_empty(),
-            host_loopback: self.host_loopback,
-        }
+        FirewallNeeds { dns_port: dns_port.unwrap_or(port::DNS), publish: !self.publish.is_empty() }
     }
 
     pub(super) fn upstream(&self) -> Upstream {

@@ -27,7 +27,6 @@ fn nat(run: &RunDir) -> Arc<Nat> {
         masquerade: true,
         dns_port: None,
         publish: &[],
-        host_loopback: false,
     };
     Arc::new(Nat::install(&spec).unwrap())
 }
