@@ -2,6 +2,7 @@
 //! on.
 
 use std::fs;
+use std::net::IpAddr;
 
 use crate::addresses::*;
 use crate::advertise::Advertiser;
@@ -25,9 +26,11 @@ pub enum HostIpv6 {
 /// The connection of the host to the test network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InternetShape {
+    /// Whether the host has IPv4.
+    pub ipv4: bool,
     /// IPv6 on the host.
     pub ipv6: HostIpv6,
-    /// Whether there is a default route. The host always has its address on the link.
+    /// Whether there is a default route. The host always has its addresses on the link.
     pub uplink: bool,
     /// MTU of the link, bytes.
     pub mtu: u32,
@@ -35,7 +38,7 @@ pub struct InternetShape {
 
 impl Default for InternetShape {
     fn default() -> Self {
-        Self { ipv6: HostIpv6::default(), uplink: true, mtu: 1500 }
+        Self { ipv4: true, ipv6: HostIpv6::default(), uplink: true, mtu: 1500 }
     }
 }
 
@@ -59,7 +62,8 @@ impl TestInternet {
         inet.sh(&inet_script(host.pid(), shape));
         let servers = Servers::start(&inet);
         host.sh(&host_script(shape));
-        fs::write(host.etc().join("resolv.conf"), format!("nameserver {DNS_V4}\n")).expect("write resolv.conf");
+        let resolver: IpAddr = if shape.ipv4 { DNS_V4.into() } else { DNS_V6.into() };
+        fs::write(host.etc().join("resolv.conf"), format!("nameserver {resolver}\n")).expect("write resolv.conf");
         let traffic = TrafficServers::start(&inet);
         // The end that was raised first gets its carrier from a work queue, late on a busy machine.
         // Until then it drops packets.
@@ -121,15 +125,19 @@ fn host_script(shape: InternetShape) -> String {
     let mut script = format!(
         "echo 0 > /proc/sys/net/ipv6/conf/uplink/accept_dad
         echo {accept_ra} > /proc/sys/net/ipv6/conf/uplink/accept_ra
-        ip addr add {HOST_V4}/24 dev uplink
         "
     );
+    if shape.ipv4 {
+        script += &format!("ip addr add {HOST_V4}/24 dev uplink\n");
+    }
     if shape.ipv6 == HostIpv6::Static {
         script += &format!("ip addr add {HOST_V6}/64 dev uplink nodad\n");
     }
     script += "ip link set uplink up\n";
     if shape.uplink {
-        script += &format!("ip route add default via {ROUTER_V4}\n");
+        if shape.ipv4 {
+            script += &format!("ip route add default via {ROUTER_V4}\n");
+        }
         if shape.ipv6 == HostIpv6::Static {
             script += &format!("ip -6 route add default via {ROUTER_V6}\n");
         }

@@ -98,8 +98,8 @@ impl ResolvConf {
     ///
     /// One line and one address family suffice. Both gateway addresses lead to the same forwarder,
     /// which tries all resolvers of the host; with a second line, a client would only send its
-    /// query to the same forwarder again, and wait twice as long before it gives up. IPv4 exists in
-    /// every namespace, so callers pass the IPv4 gateway.
+    /// query to the same forwarder again, and wait twice as long before it gives up. Callers pass
+    /// the IPv4 gateway where there is one.
     pub fn render(&self, gateway: IpAddr, trust_ad: TrustAd) -> Vec<u8> {
         let mut text = b"# Private to the command. netwatch forwards queries to the resolvers of the host.\n".to_vec();
         text.extend_from_slice(format!("nameserver {gateway}\n").as_bytes());

@@ -32,6 +32,7 @@ use super::namespace::Namespace;
 use super::netlink::{Netlink, NetlinkReply, NetlinkRequest, attribute, u32_at, u64_at};
 use super::route::{LINK_LOCAL_GATEWAY, LINK_LOCAL_TARGET, add_address, add_default_route};
 use super::subnet::{Subnet, Subnets};
+use super::uplink::MTU_OF_IPV6;
 use crate::error::{Error, Result};
 
 /// Name of the target's end.
@@ -64,6 +65,9 @@ pub struct LinkPlan<'a> {
     pub mtu: u32,
     /// The addresses.
     pub subnets: Subnets,
+    /// Whether the target has a link-local IPv6 address also without an IPv6 subnet, as it would
+    /// find on the host.
+    pub link_local: bool,
 }
 
 /// The link of a run. The kernel removes it in the background together with the namespace, so
@@ -100,20 +104,25 @@ impl Link {
         before_up: impl FnOnce(&str, u32) -> Result<()>,
     ) -> Result<()> {
         before_up(&self.name, self.index)?;
-        let subnets: Vec<Subnet> = [Some(plan.subnets.v4), plan.subnets.v6].into_iter().flatten().collect();
+        let subnets: Vec<Subnet> = plan.subnets.all().collect();
         let ipv6 = plan.subnets.v6.is_some();
+        // The kernel disables IPv6 on an interface with a smaller MTU.
+        let only_link_local = !ipv6 && plan.link_local && plan.mtu >= MTU_OF_IPV6;
         let quiet_host = quiet(&self.name, ipv6)?;
         let quiet_inner = namespace.run_in(|| {
-            if ipv6 {
+            if ipv6 || only_link_local {
                 enable_ipv6("lo")?;
             }
-            quiet(INNER_INTERFACE, ipv6)
+            quiet(INNER_INTERFACE, ipv6 || only_link_local)
         })??;
         // The target's end first: the first packets of the host's end then arrive, instead of being
         // dropped and counted as drops.
         let mut inner = quiet_inner;
         inner.push(set_up(1, "lo"));
         inner.extend(end(self.inner_index, INNER_INTERFACE, &subnets, Subnet::target, LINK_LOCAL_TARGET));
+        if only_link_local {
+            inner.push(add_address(self.inner_index, LINK_LOCAL_TARGET.into(), 64));
+        }
         inner.extend(subnets.iter().map(|subnet| add_default_route(self.inner_index, subnet.gateway())));
         namespace.route()?.batch(&inner)?;
         let mut outer = quiet_host;

@@ -67,7 +67,11 @@ fn outgoing(route: &NetlinkReply) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::forwarding::Families;
     use crate::host::subnet::{Occupied, Subnets, WantedSubnets};
+
+    /// The subnets are given.
+    const NONE: Families = Families { ipv4: false, ipv6: false };
     use crate::host::testing::{in_fresh_namespace, ip};
 
     const PASS: [&str; 2] = [
@@ -92,9 +96,9 @@ mod tests {
         ip("route add default via 198.51.100.1");
         ip("-6 route add default via 2001:db8:1::1");
         let wanted = WantedSubnets::parse(["10.9.8.0/30", "64:ff9b:1:9::/64"]).unwrap();
-        let subnets = Subnets::choose(&wanted, true, &Occupied::default(), 0).unwrap();
+        let subnets = Subnets::choose(&wanted, NONE, &Occupied::default(), 0).unwrap();
         let index = nix::net::if_::if_nametoindex("nw0").unwrap();
-        (index, std::iter::once(subnets.v4).chain(subnets.v6).collect())
+        (index, subnets.all().collect())
     }
 
     fn verified(link: u32, subnets: &[Subnet]) -> Result<()> {

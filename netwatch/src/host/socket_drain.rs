@@ -128,6 +128,7 @@ mod tests {
     use std::thread;
 
     use super::*;
+    use crate::host::forwarding::Families;
     use crate::host::link::{Link, LinkPlan, take_down_and_count};
     use crate::host::namespace::Namespace;
     use crate::host::subnet::{Occupied, Subnets, WantedSubnets};
@@ -188,8 +189,9 @@ mod tests {
             const SENT: usize = 1 << 20;
             let run = RunDir::create(&Exclusive::take().unwrap()).unwrap();
             let mut namespace = Namespace::create(None, &Journal::open(&run).unwrap()).unwrap();
-            let subnets = Subnets::choose(&WantedSubnets::default(), true, &Occupied::default(), 9).unwrap();
-            let plan = LinkPlan { interface: &run.id().interface(), mtu: 1500, subnets };
+            let both = Families { ipv4: true, ipv6: true };
+            let subnets = Subnets::choose(&WantedSubnets::default(), both, &Occupied::default(), 9).unwrap();
+            let plan = LinkPlan { interface: &run.id().interface(), mtu: 1500, subnets, link_local: false };
             let link = Link::create(&plan, &mut namespace, |_, _| Ok(())).unwrap();
             let listener = TcpListener::bind((subnets.v6.unwrap().gateway(), 0)).unwrap();
             let to = listener.local_addr().unwrap();

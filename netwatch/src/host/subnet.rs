@@ -7,10 +7,14 @@
 //! random all the same, so that a run rarely reuses the subnet of a run that has just ended, which
 //! may still be in the connection tracking of remotes and of the host.
 
+#[cfg(test)]
+mod tests;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
+use super::forwarding::Families;
 use super::netlink::{self, Netlink, u32_at};
 use crate::error::{Error, Result};
 
@@ -160,12 +164,15 @@ fn unusable(net: IpNet) -> Option<&'static str> {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Occupied {
     taken: Vec<IpNet>,
+    has_ipv4: bool,
+    has_ipv6: bool,
 }
 
 impl Occupied {
     /// From a list of prefixes; those that stand for "everywhere" are left out.
     pub fn new(prefixes: impl IntoIterator<Item = IpNet>) -> Self {
-        Self { taken: prefixes.into_iter().filter(|net| net.prefix_len() >= MIN_NETWORK_LENGTH).collect() }
+        let taken = prefixes.into_iter().filter(|net| net.prefix_len() >= MIN_NETWORK_LENGTH).collect();
+        Self { taken, has_ipv4: false, has_ipv6: false }
     }
 
     /// Reads the routes (of all tables), addresses and policy rules in the namespace of this
@@ -175,6 +182,7 @@ impl Occupied {
         let mut near = [pools(POOLS_V4), pools(POOLS_V6)].concat();
         near.extend(wanted.v4.into_iter().chain(wanted.v6));
         let mut taken = Vec::new();
+        let (mut has_ipv4, mut has_ipv6) = (false, false);
         let mut take =
             |found: Option<IpNet>| taken.extend(found.filter(|net| near.iter().any(|near| overlap(near, net))));
         // `struct rtmsg` and `struct fib_rule_hdr` begin alike; AF_UNSPEC (zero) selects every
@@ -189,16 +197,35 @@ impl Occupied {
             take(prefix(body, 12, body.get(2), FRA_SRC).filter(is_narrow));
         })?;
         netlink.dump(libc::RTM_GETADDR, &[0; 8], |body| {
-            take(prefix(body, 8, body.get(1), IFA_ADDRESS));
-            take(prefix(body, 8, body.get(1), IFA_LOCAL));
+            let local = prefix(body, 8, body.get(1), IFA_LOCAL);
+            has_ipv4 |= local.is_some_and(is_usable_ipv4);
+            let address = prefix(body, 8, body.get(1), IFA_ADDRESS);
+            has_ipv6 |= address.is_some_and(|net| net.addr().is_ipv6() && !net.addr().is_loopback());
+            take(address);
+            take(local);
         })?;
-        Ok(Self::new(taken))
+        Ok(Self { has_ipv4, has_ipv6, ..Self::new(taken) })
+    }
+
+    /// Whether the host has an IPv4 address by which a program could send packets.
+    pub fn has_ipv4(&self) -> bool {
+        self.has_ipv4
+    }
+
+    /// Whether the host has an IPv6 address beside that of the loopback.
+    pub fn has_ipv6(&self) -> bool {
+        self.has_ipv6
     }
 
     /// The most specific prefix that overlaps `net`.
     fn most_specific_overlap(&self, net: IpNet) -> Option<IpNet> {
         self.taken.iter().filter(|taken| overlap(taken, &net)).max_by_key(|taken| taken.prefix_len()).copied()
     }
+}
+
+/// Neither loopback nor link-local: the prefix of an address.
+fn is_usable_ipv4(net: IpNet) -> bool {
+    matches!(net.addr(), IpAddr::V4(address) if !address.is_loopback() && !address.is_link_local())
 }
 
 const RTA_DST: u16 = libc::RTA_DST;
@@ -222,30 +249,38 @@ fn prefix(body: &[u8], header: usize, length: Option<&u8>, attribute: u16) -> Op
 /// The subnets of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Subnets {
-    /// IPv4; every run has it.
-    pub v4: Subnet,
-    /// IPv6, if the host has it or the user requested it.
+    /// IPv4, if the host has it or the user requested it.
+    pub v4: Option<Subnet>,
+    /// IPv6, likewise.
     pub v6: Option<Subnet>,
 }
 
 impl Subnets {
-    /// Chooses the wanted subnets if they overlap nothing, otherwise free ones. `seed` is any
-    /// random number.
-    pub fn choose(wanted: &WantedSubnets, ipv6: bool, occupied: &Occupied, seed: u64) -> Result<Self> {
+    /// Chooses the wanted subnets if they overlap nothing, otherwise free ones of these families.
+    /// `seed` is any random number.
+    pub fn choose(wanted: &WantedSubnets, families: Families, occupied: &Occupied, seed: u64) -> Result<Self> {
         let v4 = match wanted.v4 {
-            Some(net) => check_overlap(net, occupied)?,
-            None => free(&pools(POOLS_V4), LENGTH_V4, &occupied.taken, seed).ok_or_else(|| none_free("IPv4"))?,
+            Some(net) => Some(check_overlap(net, occupied)?),
+            None if families.ipv4 => {
+                Some(free(&pools(POOLS_V4), LENGTH_V4, &occupied.taken, seed).ok_or_else(|| none_free("IPv4"))?)
+            }
+            None => None,
         };
         let v6 = match wanted.v6 {
             Some(net) => Some(check_overlap(net, occupied)?),
-            None if ipv6 => {
+            None if families.ipv6 => {
                 let mut taken = occupied.taken.clone();
                 taken.push(IpNet::new_assert(TRANSLATORS.0.into(), TRANSLATORS.1));
                 Some(free(&pools(POOLS_V6), LENGTH_V6, &taken, seed).ok_or_else(|| none_free("IPv6"))?)
             }
             None => None,
         };
-        Ok(Self { v4: Subnet { net: v4 }, v6: v6.map(|net| Subnet { net }) })
+        Ok(Self { v4: v4.map(|net| Subnet { net }), v6: v6.map(|net| Subnet { net }) })
+    }
+
+    /// All of them, IPv4 first.
+    pub fn all(&self) -> impl Iterator<Item = Subnet> + use<> {
+        self.v4.into_iter().chain(self.v6)
     }
 }
 
@@ -328,153 +363,5 @@ fn add(address: IpAddr, n: u128) -> IpAddr {
     match address {
         IpAddr::V4(_) => Ipv4Addr::from((bits(address) + n) as u32).into(),
         IpAddr::V6(_) => Ipv6Addr::from(bits(address) + n).into(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::host::testing::{in_fresh_namespace, ip};
-
-    fn net(text: &str) -> IpNet {
-        parse_network(text).unwrap()
-    }
-
-    fn occupied(texts: &[&str]) -> Occupied {
-        Occupied::new(texts.iter().map(|text| net(text)))
-    }
-
-    fn refusal(texts: &[&str]) -> String {
-        WantedSubnets::parse(texts.iter().copied()).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn gateway_is_the_first_and_target_the_second_address() {
-        let wanted = WantedSubnets::parse(["10.9.8.0/24", "fd12::/64"]).unwrap();
-        let subnets = Subnets::choose(&wanted, false, &Occupied::default(), 1).unwrap();
-        assert_eq!(subnets.v4.gateway().to_string(), "10.9.8.1");
-        assert_eq!(subnets.v4.target().to_string(), "10.9.8.2");
-        assert_eq!(subnets.v6.unwrap().target().to_string(), "fd12::2");
-    }
-
-    #[test]
-    fn refuses_bad_subnets_with_the_reason() {
-        assert!(refusal(&["10.9.8.1/24"]).contains("did you mean 10.9.8.0/24"));
-        assert!(refusal(&["10.9.8.0/31"]).contains("a prefix of /30 or shorter"));
-        assert!(refusal(&["fd12::/127"]).contains("too small"));
-        assert!(refusal(&["0.0.0.0/0"]).contains("too large"));
-        assert!(refusal(&["224.1.0.0/16"]).contains("multicast"));
-        assert!(refusal(&["127.8.0.0/16"]).contains("loopback"));
-        assert!(refusal(&["fe80::/64"]).contains("link-local"));
-        assert!(refusal(&["10.0.0.0/24", "10.0.1.0/24"]).contains("given already"));
-        assert!(refusal(&["10.0.0.0"]).contains("no prefix length"));
-        assert!(refusal(&["ten/24"]).contains("no address before the slash"));
-        assert!(refusal(&["10.0.0.0/33"]).contains("at most /32"));
-    }
-
-    #[test]
-    fn refuses_a_wanted_subnet_that_overlaps_and_names_the_most_specific() {
-        let wanted = WantedSubnets::parse(["10.9.8.0/24"]).unwrap();
-        let error = Subnets::choose(&wanted, false, &occupied(&["10.0.0.0/8", "10.9.8.128/25", "10.9.8.130/32"]), 0)
-            .unwrap_err();
-        assert!(error.to_string().contains("overlaps 10.9.8.130/32"), "{error}");
-    }
-
-    #[test]
-    fn ignores_default_routes_in_halves() {
-        let halves = occupied(&["0.0.0.0/1", "128.0.0.0/1", "::/1", "8000::/1", "2000::/3"]);
-        assert!(Subnets::choose(&WantedSubnets::default(), true, &halves, 7).is_ok());
-    }
-
-    #[test]
-    fn reports_that_everything_is_taken() {
-        let all: Vec<_> = pools(POOLS_V4).iter().map(ToString::to_string).collect();
-        let all: Vec<&str> = all.iter().map(String::as_str).collect();
-        let error = Subnets::choose(&WantedSubnets::default(), false, &occupied(&all), 0).unwrap_err();
-        assert!(error.to_string().contains("--subnet"), "{error}");
-    }
-
-    #[test]
-    fn falls_back_when_the_translators_range_is_routed() {
-        let subnets = Subnets::choose(&WantedSubnets::default(), true, &occupied(&["64:ff9b:1::/48"]), 5).unwrap();
-        assert!(overlap(&net("3fff::/20"), &subnets.v6.unwrap().net()));
-    }
-
-    fn prefix_of(address: impl Into<IpAddr>, length: u8) -> IpNet {
-        IpNet::new_assert(address.into(), length).trunc()
-    }
-
-    fn any_prefix() -> impl Strategy<Value = IpNet> {
-        let v4 = (any::<u32>(), 8u8..=32).prop_map(|(bits, length)| prefix_of(Ipv4Addr::from(bits), length));
-        let private =
-            (0u32..1 << 20, 12u8..=32).prop_map(|(bits, length)| prefix_of(Ipv4Addr::from(0x0ae0_0000 | bits), length));
-        let v6 = (any::<u16>(), 48u8..=128)
-            .prop_map(|(bits, length)| prefix_of(Ipv6Addr::new(0x64, 0xff9b, 1, bits, 0, 0, 0, 2), length));
-        prop_oneof![v4, private, v6]
-    }
-
-    proptest! {
-        #[test]
-        fn chosen_subnets_overlap_nothing_and_are_private(taken in prop::collection::vec(any_prefix(), 0..200), seed: u64) {
-            let occupied = Occupied::new(taken.iter().copied());
-            let subnets = Subnets::choose(&WantedSubnets::default(), true, &occupied, seed).unwrap();
-            for chosen in [subnets.v4.net(), subnets.v6.unwrap().net()] {
-                prop_assert!(taken.iter().all(|taken| !overlap(taken, &chosen)));
-                prop_assert!(pools(POOLS_V4).into_iter().chain(pools(POOLS_V6)).any(|pool| overlap(&pool, &chosen)));
-            }
-        }
-
-        #[test]
-        fn finds_the_only_free_place(hole in 0u128..1 << 6, seed: u64) {
-            let pool = net("192.168.0.0/24");
-            let taken: Vec<_> = (0..1 << 6).filter(|n| *n != hole).map(|n| part(&pool, 30, n)).collect();
-            prop_assert_eq!(free(&[pool], 30, &taken, seed), Some(part(&pool, 30, hole)));
-        }
-
-        #[test]
-        fn the_part_after_an_obstacle_does_not_overlap_it(bits in any::<u32>(), length in 8u8..=32) {
-            let pool = net("10.0.0.0/8");
-            let obstacle = prefix_of(Ipv4Addr::from(bits), length);
-            if let Some(number) = part_after(&pool, 30, &obstacle) {
-                prop_assert!(!overlap(&part(&pool, 30, number), &obstacle));
-            }
-        }
-
-        #[test]
-        fn parsing_never_panics(text in "[0-9a-f:./]{0,24}") {
-            let _ = WantedSubnets::parse([text.as_str()]);
-        }
-    }
-
-    #[test]
-    fn reads_routes_of_all_tables_addresses_and_rules() {
-        in_fresh_namespace(|| {
-            ip("link add d0 type veth peer name d1");
-            ip("link set d0 up");
-            ip("link set d1 up");
-            ip("addr add 203.0.113.1/24 dev d0");
-            ip("addr add 10.225.0.1 peer 10.226.0.1 dev d0");
-            ip("route add default via 203.0.113.2");
-            ip("route add 10.227.0.0/16 via 203.0.113.2 table 5182");
-            ip("route add blackhole 10.228.0.0/16 table 77");
-            ip("rule add from 10.229.0.0/16 lookup 77");
-            ip("rule add to 10.0.0.0/8 lookup main");
-            ip("rule add from 172.16.0.0/12 lookup main");
-            ip("-6 route add 64:ff9b:1:100::/56 dev d0 table 5182");
-            let wanted = WantedSubnets::parse(["203.0.113.64/26"]).unwrap();
-            let occupied = Occupied::read(&mut Netlink::route().unwrap(), &wanted).unwrap();
-            for expected in
-                ["203.0.113.0/24", "10.225.0.1/32", "10.226.0.1/32", "10.227.0.0/16", "10.228.0.0/16", "10.229.0.0/16"]
-            {
-                assert!(occupied.taken.contains(&net(expected)), "{expected} is not in {:?}", occupied.taken);
-            }
-            for ranges in ["10.0.0.0/8", "172.16.0.0/12"] {
-                assert!(!occupied.taken.contains(&net(ranges)), "{ranges} is in {:?}", occupied.taken);
-            }
-            assert!(occupied.taken.contains(&net("64:ff9b:1:100::/56")), "{:?}", occupied.taken);
-            assert!(occupied.taken.iter().all(|net| net.prefix_len() >= 8));
-        });
     }
 }

@@ -15,7 +15,7 @@ use crate::error::Result;
 /// MTU of Ethernet, for hosts without an uplink. Bytes.
 const MTU_WITHOUT_UPLINK: u32 = 1500;
 /// Smallest MTU of IPv6 (RFC 8200): the kernel disables IPv6 on an interface with less. Bytes.
-const MTU_OF_IPV6: u32 = 1280;
+pub const MTU_OF_IPV6: u32 = 1280;
 /// Largest MTU of veth. Bytes.
 const MTU_OF_VETH: u32 = 65_535;
 

@@ -37,6 +37,40 @@ fn ipv6_is_configured_only_where_the_host_has_it() {
     assert_eq!(report::list(run.report(), "interface.local_addresses").len(), 1, "{run}");
 }
 
+/// What a program finds out about the families of addresses, without a packet: the order of names
+/// (AI_ADDRCONFIG), and whether a datagram could be sent to an unknown remote.
+const FAMILIES: &str = "getent ahosts app.example | cut -d' ' -f1; getent ahostsv4 app.example | head -1
+    for to in UDP4:203.0.113.9:9 UDP6:[2001:db8:9::9]:9; do socat -u /dev/null $to 2>&1 | grep -o 'Network is.*' || true; done
+    ip -4 route show default | wc -l; ip -6 route show default | wc -l; curl -s http://app.example/";
+
+#[test]
+fn the_families_of_addresses_are_those_of_the_host() {
+    let shapes = [
+        InternetShape { ipv4: false, ..InternetShape::default() },
+        InternetShape { ipv6: HostIpv6::None, ..InternetShape::default() },
+        InternetShape::default(),
+    ];
+    for shape in shapes {
+        let net = internet!(shape);
+        let before = net.host.state();
+        let run = net.host.watch(&["sh", "-c", FAMILIES]);
+        assert_eq!(run.assert_ok().stdout, net.host.sh(FAMILIES), "{shape:?}: {run}");
+        assert!(run.stdout.ends_with("hello\n"), "{shape:?}: {run}");
+        net.host.assert_nothing_left(&before);
+    }
+}
+
+#[test]
+fn an_ipv6_only_host_can_publish_and_give_ipv4_on_request() {
+    let net = internet!(InternetShape { ipv4: false, ..InternetShape::default() });
+    let mut running = net.host.start(&["--publish", "8080:80"], &[crate::TRAFFIC, "serve", "[::]:80"]);
+    running.wait_for_stdout("listening");
+    assert_eq!(net.inet.sh(&format!("printf hi | socat -t60 - TCP6:[{HOST_V6}]:8080")), "hi");
+    running.finish().assert_ok();
+    let run = net.host.run(&["--subnet", "10.77.0.0/24"], &["ip", "-4", "-br", "addr", "show", "dev", "eth0"]);
+    assert!(run.assert_ok().stdout.contains("10.77.0.2"), "{run}");
+}
+
 #[test]
 fn the_mtu_is_that_of_the_default_route() {
     for mtu in [1400, 9000] {

@@ -4,6 +4,7 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::host::forwarding::Families;
 use crate::host::subnet::{Occupied, WantedSubnets};
 use crate::host::testing::{in_fresh_namespace, ip};
 use crate::undo::{Exclusive, Journal, RunDir};
@@ -11,8 +12,9 @@ use crate::undo::{Exclusive, Journal, RunDir};
 const INTERFACE: &str = "nwtest0";
 
 fn plan(ipv6: bool) -> LinkPlan<'static> {
-    let subnets = Subnets::choose(&WantedSubnets::default(), ipv6, &Occupied::default(), 3).unwrap();
-    LinkPlan { interface: INTERFACE, mtu: 1420, subnets }
+    let subnets =
+        Subnets::choose(&WantedSubnets::default(), Families { ipv4: true, ipv6 }, &Occupied::default(), 3).unwrap();
+    LinkPlan { interface: INTERFACE, mtu: 1420, subnets, link_local: false }
 }
 
 /// Runs a test with a link in a host that was made for it.
@@ -39,13 +41,26 @@ fn sets_up_both_ends_as_ip_sees_them() {
         assert!(inner.contains("mtu 1420") && inner.contains("LOWER_UP"), "{inner}");
         assert!(inner.contains(&format!("eth0@if{}", link.index())), "{inner}");
         assert!(!addresses.contains("tentative"), "{addresses}");
-        for address in [subnets.v4.target(), subnets.v6.unwrap().target(), LINK_LOCAL_TARGET.into()] {
+        for address in [subnets.v4.unwrap().target(), subnets.v6.unwrap().target(), LINK_LOCAL_TARGET.into()] {
             assert!(addresses.contains(&format!(" {address}/")), "{address} not in {addresses}");
         }
         assert!(addresses.contains("::1/128") && addresses.contains("127.0.0.1/8"), "{addresses}");
         assert_eq!(addresses.matches("eth0").count(), 3 + 1 /* the label of the IPv4 address */, "{addresses}");
-        assert!(v4.contains(&format!("default via {} dev eth0", subnets.v4.gateway())), "{v4}");
+        assert!(v4.contains(&format!("default via {} dev eth0", subnets.v4.unwrap().gateway())), "{v4}");
         assert!(v6.contains(&format!("default via {} dev eth0", subnets.v6.unwrap().gateway())), "{v6}");
+    });
+}
+
+#[test]
+fn a_link_local_address_can_be_all_of_ipv6() {
+    in_fresh_namespace(|| {
+        let run = RunDir::create(&Exclusive::take().unwrap()).unwrap();
+        let mut namespace = Namespace::create(None, &Journal::open(&run).unwrap()).unwrap();
+        let plan = LinkPlan { link_local: true, ..plan(false) };
+        let _link = Link::create(&plan, &mut namespace, |_, _| Ok(())).unwrap();
+        let inside = namespace.run_in(|| ip("-6 -o addr show dev eth0") + &ip("-6 route show default")).unwrap();
+        assert!(inside.contains(&format!("{LINK_LOCAL_TARGET}/64")) && inside.lines().count() == 1, "{inside}");
+        assert_eq!(ip("-6 -o addr show dev nwtest0"), "");
     });
 }
 
@@ -84,7 +99,7 @@ fn carries_packets_both_ways_at_once() {
     with_link(true, |namespace, _link, subnets| {
         let groups = [ip("-6 maddr show dev nwtest0"), namespace.run_in(|| ip("-6 maddr show dev eth0")).unwrap()];
         assert!(groups[0].contains("ff02::1:ff00:1") && groups[1].contains("ff02::1:ff00:2"), "{groups:?}");
-        for subnet in [subnets.v6.unwrap(), subnets.v4] {
+        for subnet in [subnets.v6.unwrap(), subnets.v4.unwrap()] {
             let outside = TcpListener::bind((subnet.gateway(), 0)).unwrap();
             let inside = namespace.run_in(|| TcpListener::bind((subnet.target(), 0)).unwrap()).unwrap();
             let to = outside.local_addr().unwrap();
@@ -99,11 +114,11 @@ fn carries_packets_both_ways_at_once() {
 #[test]
 fn counters_stay_readable_after_the_link_is_down() {
     with_link(false, |mut namespace, mut link, subnets| {
-        let outside = UdpSocket::bind((subnets.v4.gateway(), 0)).unwrap();
+        let outside = UdpSocket::bind((subnets.v4.unwrap().gateway(), 0)).unwrap();
         let to = outside.local_addr().unwrap();
         namespace
             .run_in(|| {
-                let socket = UdpSocket::bind((subnets.v4.target(), 0)).unwrap();
+                let socket = UdpSocket::bind((subnets.v4.unwrap().target(), 0)).unwrap();
                 for _ in 0..10 {
                     socket.send_to(&[0; 100], to).unwrap();
                 }

@@ -97,7 +97,7 @@ impl Network {
         let loopback = start_proxy(&plan, &namespace, notes)?;
         context.signals.step("dns")?;
         let gateway = plan.gateways()[0];
-        // resolv.conf names the IPv4 gateway only, so that is the only address to listen on.
+        // resolv.conf names one gateway, so that is the only address to listen on.
         let forwarder = Forwarder::bind(&[gateway], Some(link.name()))?;
         let dns_port = NetworkPlan::redirected_dns_port(&forwarder.listening());
         context.signals.step("nat")?;

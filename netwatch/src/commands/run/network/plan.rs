@@ -31,6 +31,8 @@ pub(in crate::commands::run) struct NetworkPlan {
     /// Name of the network namespace, if it gets one.
     pub name: Option<String>,
     pub subnets: Subnets,
+    /// Whether the host has an IPv6 address, which may be a link-local one.
+    pub has_ipv6_address: bool,
     /// Of both ends of the link, bytes.
     pub mtu: u32,
     /// The host's default routes.
@@ -43,6 +45,12 @@ pub(in crate::commands::run) struct NetworkPlan {
     pub resolvers: Vec<SocketAddr>,
     pub ipv6_switch: Ipv6Switch,
     pub mounts: MountPlan,
+}
+
+/// The families of the target are those of the host, so that it gets the same answers as outside. A
+/// host without an uplink has IPv4, by which the target can reach it.
+fn families(uplink: &Uplink, has_ipv4: bool) -> Families {
+    Families { ipv4: uplink.v4.is_some() || uplink.v6.is_none() || has_ipv4, ipv6: uplink.v6.is_some() }
 }
 
 /// Without `--host-loopback`, none.
@@ -76,7 +84,8 @@ impl NetworkPlan {
             run: run.clone(),
             interface: run.interface(),
             name: settings.name.clone(),
-            subnets: Subnets::choose(&wanted, uplink.v6.is_some(), &occupied, seed)?,
+            subnets: Subnets::choose(&wanted, families(&uplink, occupied.has_ipv4()), &occupied, seed)?,
+            has_ipv6_address: occupied.has_ipv6(),
             mtu: uplink.mtu(),
             uplink,
             masquerade: !settings.no_nat,
@@ -104,7 +113,7 @@ impl NetworkPlan {
 
     /// The subnets, IPv4 first.
     pub(super) fn all_subnets(&self) -> impl Iterator<Item = Subnet> {
-        std::iter::once(self.subnets.v4).chain(self.subnets.v6)
+        self.subnets.all()
     }
 
     /// Whether the host has a default route.
@@ -113,16 +122,16 @@ impl NetworkPlan {
     }
 
     pub(super) fn families(&self) -> Families {
-        Families { ipv4: true, ipv6: self.subnets.v6.is_some() }
+        Families { ipv4: self.subnets.v4.is_some(), ipv6: self.subnets.v6.is_some() }
     }
 
     /// Whether packets to or from the host's 127.0.0.1 cross the link.
     pub(super) fn needs_route_localnet(&self) -> bool {
-        self.publish.iter().any(|port| port.serves(false))
+        self.subnets.v4.is_some() && self.publish.iter().any(|port| port.serves(false))
     }
 
     pub(super) fn link(&self) -> LinkPlan<'_> {
-        LinkPlan { interface: &self.interface, mtu: self.mtu, subnets: self.subnets }
+        LinkPlan { interface: &self.interface, mtu: self.mtu, subnets: self.subnets, link_local: self.has_ipv6_address }
     }
 
     /// The port that DNS queries have to be redirected to, if the forwarder could not have the
@@ -138,7 +147,7 @@ impl NetworkPlan {
         NatSpec {
             run: &self.run,
             interface: &self.interface,
-            ipv4: Some(LinkAddresses { gateway: v4(subnet.gateway()), target: v4(subnet.target()) }),
+            ipv4: subnet.map(|subnet| LinkAddresses { gateway: v4(subnet.gateway()), target: v4(subnet.target()) }),
             ipv6: subnet6.map(|subnet| LinkAddresses { gateway: v6(subnet.gateway()), target: v6(subnet.target()) }),
             masquerade: self.masquerade,
             dns_port,
