@@ -17,8 +17,8 @@ use std::process::ExitCode;
 pub enum Exit {
     /// Success.
     Success,
-    /// A negative result: `run` would fail here, something changed, a capture is damaged, the
-    /// clean-up failed.
+    /// A negative result: `run` would fail here, something changed or is not allowed, a capture is
+    /// damaged, the clean-up failed.
     Negative,
     /// A subcommand other than `run` failed, or its command line is invalid.
     Error,

@@ -3,6 +3,7 @@
 //!
 //! ARCHITECTURE.md at the top of the repository gives an overview of the modules.
 
+pub mod allow;
 pub mod capture;
 pub mod cli;
 pub mod commands;

@@ -2,9 +2,11 @@
 //! clap; it runs nothing.
 
 mod capture;
+mod check;
 mod diff;
 mod export;
 mod history;
+mod learn;
 mod ports;
 mod replay;
 mod report;
@@ -47,6 +49,7 @@ Examples:
   netwatch history                                       the recorded runs
   netwatch export -o flows.parquet                       the flows of the newest run, for DuckDB
   netwatch ports                                         what to open in a firewall for it
+  sudo netwatch check -- npm ci                          does it reach only what netwatch.toml allows?
   netwatch diff 2 1                                      what changed since the run before?
   sudo netwatch doctor                                   can this machine run netwatch?
 
@@ -62,6 +65,10 @@ enum CommandArgs {
     Report(Box<report::ReportArgs>),
     /// List the ports, names and addresses that a program needs
     Ports(Box<ports::PortsArgs>),
+    /// Check whether a program reached only what a policy allows
+    Check(Box<check::CheckArgs>),
+    /// Print the smallest policy that allows what a program reached
+    Learn(Box<learn::LearnArgs>),
     /// Compare recorded runs and report what changed
     Diff(Box<diff::DiffArgs>),
     /// Check whether this machine can run netwatch
@@ -96,6 +103,8 @@ impl CommandArgs {
             Self::Replay(arguments) => Invocation::Replay(arguments.settings()),
             Self::Report(arguments) => Invocation::Report(Box::new(arguments.settings()?)),
             Self::Ports(arguments) => Invocation::Ports(Box::new(arguments.settings()?)),
+            Self::Check(arguments) => Invocation::Check(Box::new(arguments.settings()?)),
+            Self::Learn(arguments) => Invocation::Learn(Box::new(arguments.settings()?)),
             Self::Diff(arguments) => Invocation::Diff(arguments.settings()),
             Self::Doctor => Invocation::Doctor,
             Self::List { json } => Invocation::List { json },

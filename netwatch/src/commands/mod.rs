@@ -1,12 +1,15 @@
 //! What each subcommand does, with the settings that `cli` made. Connects the other modules; not
 //! the command line itself.
 
+mod check;
 mod diff;
 mod export;
 mod filter;
 mod history;
+mod learn;
 mod list;
 mod load;
+mod policy_file;
 mod ports;
 mod replay;
 mod report;
@@ -46,6 +49,8 @@ fn execute_other(invocation: Invocation) -> Result<Exit> {
         Invocation::Replay(settings) => replay::replay(&settings),
         Invocation::Report(settings) => report::report(&settings),
         Invocation::Ports(settings) => ports::ports(&settings),
+        Invocation::Check(settings) => check::check(&settings),
+        Invocation::Learn(settings) => learn::learn(&settings),
         Invocation::Diff(settings) => diff::diff(&settings),
         Invocation::List { json } => list::list(json),
         Invocation::History(settings) => history::history(&settings),

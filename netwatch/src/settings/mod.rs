@@ -10,7 +10,7 @@ pub(crate) mod value;
 use std::path::PathBuf;
 
 pub use ports::{PortsSettings, RunSource};
-pub use recorded::{DiffSettings, ExportSettings, HistorySettings, ReplaySettings};
+pub use recorded::{CheckSettings, DiffSettings, ExportSettings, HistorySettings, LearnSettings, ReplaySettings};
 pub use report::{ReportFormat, ReportSettings};
 pub use run::{CaptureOptions, EventStyle, HostPorts, Linger, RunSettings};
 
@@ -25,6 +25,10 @@ pub enum Invocation {
     Report(Box<ReportSettings>),
     /// List the network access that a program needs.
     Ports(Box<PortsSettings>),
+    /// Check whether runs reached only what a policy allows.
+    Check(Box<CheckSettings>),
+    /// Write the smallest policy that allows what runs reached.
+    Learn(Box<LearnSettings>),
     /// Compare recorded runs.
     Diff(DiffSettings),
     /// Check whether this machine can run netwatch.

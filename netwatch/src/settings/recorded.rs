@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{ColorChoice, FilterOption};
+use super::{ColorChoice, FilterOption, RunSource};
 use crate::{diff, export, format};
 
 /// What `netwatch replay` does.
@@ -48,6 +48,32 @@ pub struct DiffSettings {
     pub old: String,
     /// Runs to compare with the baseline, likewise.
     pub new: String,
+}
+
+/// What `netwatch check` does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckSettings {
+    /// The policy.
+    pub policy: PathBuf,
+    /// Format of the verdict.
+    pub format: format::check::CheckFormat,
+    /// File for the verdict; standard output by default.
+    pub output: Option<PathBuf>,
+    /// Lost observations do not fail the check, whatever the policy requests.
+    pub allow_uncertain: bool,
+    /// The runs.
+    pub source: RunSource,
+}
+
+/// What `netwatch learn` does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LearnSettings {
+    /// The policy to which missing rules are added.
+    pub update: Option<PathBuf>,
+    /// File for a new policy; standard output by default.
+    pub output: Option<PathBuf>,
+    /// The runs.
+    pub source: RunSource,
 }
 
 /// What `netwatch export` does.

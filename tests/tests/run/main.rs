@@ -5,6 +5,7 @@ mod bad_input;
 mod balance;
 mod both_killed;
 mod capture;
+mod check;
 mod clients;
 mod clock;
 mod counts;

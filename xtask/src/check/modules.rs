@@ -64,7 +64,8 @@ const NETWATCH: &[Module] = &[
     pure("process", &["flow"]),
     pure("report", &["flow", "name", "process", "wire"]),
     pure("diff", &["flow", "name", "process", "report", "wire"]),
-    pure("format", &["diff", "escape", "flow", "name", "process", "report", "wire"]),
+    pure("allow", &["escape", "flow", "name", "process", "report", "wire"]),
+    pure("format", &["allow", "diff", "escape", "flow", "name", "process", "report", "wire"]),
     pure("import", &["flow", "format", "name", "process", "report", "wire"]),
     pure("policy", &["flow", "format", "name", "process", "report", "wire"]),
     pure("session", &["flow", "name", "process", "report", "wire"]),
@@ -109,6 +110,7 @@ const NETWATCH: &[Module] = &[
     effectful(
         "commands",
         &[
+            "allow",
             "capture",
             "consumer",
             "diff",

@@ -5,9 +5,9 @@ use std::fmt::Write;
 
 use crate::format::escape;
 
-/// Escapes for text and for attributes in double quotes. Characters that reorder a line are
-/// displayed as escapes.
-pub(super) fn text(plain: &str) -> Cow<'_, str> {
+/// Escapes for text and for attributes in double quotes, in HTML and XML. Characters that reorder a
+/// line are displayed as escapes.
+pub(in crate::format) fn text(plain: &str) -> Cow<'_, str> {
     let plain = escape(plain);
     if !plain.contains(['&', '<', '>', '"', '\'']) {
         return plain;

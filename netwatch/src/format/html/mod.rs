@@ -9,7 +9,7 @@ mod assets;
 mod balance;
 mod distribution;
 mod head;
-mod markup;
+pub(in crate::format) mod markup;
 mod page;
 mod sections;
 mod table;

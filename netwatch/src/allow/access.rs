@@ -1,0 +1,145 @@
+//! What a check decides about: one kind of access of a program, with what is known of its remote.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use super::rule::AllowedAddress;
+use crate::flow::{Direction, Protocol};
+use crate::name::NameSource;
+use crate::wire::Name;
+
+/// Connections of the same kind, or lookups of a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkAccess {
+    /// Egress: the program connected. Ingress: a remote connected, and the program answered.
+    pub direction: Direction,
+    /// What it reached.
+    pub target: AccessTarget,
+    /// The server name in its packets, which the program chose.
+    pub claimed: Option<EvidentName>,
+    /// Names to which DNS or the hosts file gave the address.
+    pub asked: BTreeSet<EvidentName>,
+    /// The programs, for people.
+    pub programs: BTreeSet<String>,
+    /// The programs that provably did it: those whose socket it was.
+    pub proven: Vec<ProvenProgram>,
+    /// Number of connections or lookups.
+    pub count: u64,
+    /// Every attempt failed.
+    pub only_failed: bool,
+    /// Of flows that were folded into their endpoint: names and programs are those of the endpoint.
+    pub is_folded: bool,
+}
+
+/// A name with its source.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EvidentName {
+    /// The name.
+    pub name: Name,
+    /// Where it comes from.
+    pub source: NameSource,
+}
+
+/// A program that a rule can name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ProvenProgram {
+    /// Its name.
+    pub name: String,
+    /// The path of its executable.
+    pub path: Option<String>,
+}
+
+/// What a program reached.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AccessTarget {
+    /// A service of a remote; for ingress, a service of the program.
+    Service {
+        /// The remote.
+        peer: AccessPeer,
+        /// The protocol.
+        protocol: Protocol,
+        /// The port of the server; `None` for protocols without ports and for fragments.
+        port: Option<u16>,
+    },
+    /// The name was looked up over DNS.
+    Lookup(Name),
+}
+
+/// The remote of an access.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AccessPeer {
+    /// Another host, or a group.
+    Address(IpAddr),
+    /// The machine that netwatch runs on.
+    Host,
+}
+
+impl AccessPeer {
+    /// Whether an address of a rule covers it.
+    pub(super) fn is_in(self, allowed: &AllowedAddress) -> bool {
+        match (self, allowed) {
+            (Self::Host, AllowedAddress::Host) => true,
+            (Self::Address(address), AllowedAddress::Net(net)) => net.contains(&address),
+            _ => false,
+        }
+    }
+
+    /// The narrowest address of a rule that covers it.
+    pub(super) fn allowed(self) -> AllowedAddress {
+        match self {
+            Self::Host => AllowedAddress::Host,
+            Self::Address(address) => AllowedAddress::Net(address.into()),
+        }
+    }
+}
+
+impl NetworkAccess {
+    /// The service: `tcp/443`, `icmp`, `dns` for a lookup.
+    pub fn service(&self) -> String {
+        match &self.target {
+            AccessTarget::Lookup(_) => "dns".to_owned(),
+            AccessTarget::Service { protocol, port: Some(port), .. } => format!("{protocol}/{port}"),
+            AccessTarget::Service { protocol, port: None, .. } => match protocol.name() {
+                Some(name) => name.to_owned(),
+                None => format!("protocol {protocol}"),
+            },
+        }
+    }
+
+    /// The name or number of the protocol; `dns` for a lookup.
+    pub fn protocol(&self) -> String {
+        match &self.target {
+            AccessTarget::Lookup(_) => "dns".to_owned(),
+            AccessTarget::Service { protocol, .. } => protocol.to_string(),
+        }
+    }
+
+    /// The port of the server.
+    pub fn port(&self) -> Option<u16> {
+        if let AccessTarget::Service { port, .. } = self.target { port } else { None }
+    }
+
+    /// The address; `None` for a lookup and for the machine itself.
+    pub fn address(&self) -> Option<IpAddr> {
+        match &self.target {
+            AccessTarget::Service { peer: AccessPeer::Address(address), .. } => Some(*address),
+            _ => None,
+        }
+    }
+
+    /// The name that people know the remote by: what the program claimed, otherwise what it asked
+    /// for.
+    pub fn name(&self) -> Option<&EvidentName> {
+        self.claimed.as_ref().or_else(|| self.asked.first())
+    }
+
+    /// The remote: its name, otherwise its address.
+    pub fn remote(&self) -> String {
+        match (&self.target, self.name()) {
+            (AccessTarget::Lookup(name), _) => name.to_string(),
+            (AccessTarget::Service { peer: AccessPeer::Host, .. }, _) => "the host itself".to_owned(),
+            (AccessTarget::Service { .. }, Some(known)) => known.name.to_string(),
+            (AccessTarget::Service { peer: AccessPeer::Address(address), .. }, None) => address.to_string(),
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! The smallest allow-list that allows what was seen: exact names, addresses and ports, and as few
+//! rules as that takes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::access::{AccessTarget, NetworkAccess};
+use super::date::PolicyDate;
+use super::gather::accesses;
+use super::pattern::NamePattern;
+use super::rule::{AllowList, AllowRule, AllowedAddress, AllowedProtocol, PortRange};
+use crate::flow::{Direction, Protocol};
+use crate::report::Report;
+use crate::wire::Name;
+
+/// A rule with what people want to know about each of its remotes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LearnedRule {
+    /// The rule.
+    pub rule: AllowRule,
+    /// The remotes of the rule as they are written, each with the programs that used it and a
+    /// remark. Empty for a rule of every remote.
+    pub remotes: BTreeMap<LearnedRemote, RemoteFacts>,
+}
+
+/// A remote of a learned rule.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LearnedRemote {
+    /// A name.
+    Name(NamePattern),
+    /// An address.
+    Address(AllowedAddress),
+}
+
+/// What is known of a remote.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RemoteFacts {
+    /// The programs that used it.
+    pub programs: BTreeSet<String>,
+    /// Names that an address has, but not proven.
+    pub names: BTreeSet<Name>,
+    /// Every attempt failed.
+    pub only_failed: bool,
+}
+
+/// The rules that an allow-list lacks to allow everything in these reports. Rules that have expired
+/// do not count.
+pub fn learn(reports: &[&Report], list: &AllowList, today: PolicyDate) -> Vec<LearnedRule> {
+    let is_missing = |access: &NetworkAccess| {
+        let is_open = list.any_lookup && matches!(access.target, AccessTarget::Lookup(_));
+        !is_open && matches!(list.decide(access, today), super::decide::Decision::Denied(_))
+    };
+    let missing: Vec<NetworkAccess> = reports.iter().flat_map(|report| accesses(report)).filter(is_missing).collect();
+    rules_for(&missing)
+}
+
+/// The fewest rules that allow exactly these accesses, and lookups of their names.
+pub(super) fn rules_for(accesses: &[NetworkAccess]) -> Vec<LearnedRule> {
+    let mut learning = Learning::default();
+    let (lookups, services): (Vec<&NetworkAccess>, Vec<&NetworkAccess>) =
+        accesses.iter().partition(|access| matches!(access.target, AccessTarget::Lookup(_)));
+    // First those with only one possible name, so that the others can share it.
+    let (sure, choice): (Vec<&NetworkAccess>, Vec<&NetworkAccess>) =
+        services.into_iter().partition(|access| access.claimed.is_some() || access.asked.len() <= 1);
+    sure.into_iter().chain(choice).for_each(|access| learning.add(access));
+    lookups.into_iter().for_each(|access| learning.add_lookup(access));
+    learning.finish()
+}
+
+/// What a remote has to be allowed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct LearnedService {
+    direction: Direction,
+    protocol: AllowedProtocol,
+}
+
+/// `None` allows every port: of protocols without ports, and of fragments.
+type LearnedPorts = BTreeSet<Option<u16>>;
+
+#[derive(Default)]
+struct Learning {
+    /// By remote; incoming services have none.
+    ports: BTreeMap<(LearnedService, Option<LearnedRemote>), (LearnedPorts, RemoteFacts)>,
+}
+
+impl Learning {
+    fn add(&mut self, access: &NetworkAccess) {
+        let AccessTarget::Service { peer, protocol, port } = &access.target else { return };
+        let protocol = match *protocol {
+            Protocol::ICMP | Protocol::ICMPV6 => AllowedProtocol::Icmp,
+            protocol => AllowedProtocol::Ip(protocol),
+        };
+        let service = LearnedService { direction: access.direction, protocol };
+        let name = self.name_for(service, *port, access);
+        let is_named = name.is_some();
+        let remote = match access.direction {
+            // Clients are not listed: the next one has another address.
+            Direction::Ingress => None,
+            Direction::Egress => Some(name.unwrap_or(LearnedRemote::Address(peer.allowed()))),
+        };
+        let names = access.claimed.iter().chain(&access.asked).filter(|_| !is_named);
+        self.put(service, remote, *port, access, names.map(|known| known.name.clone()).collect());
+    }
+
+    /// The name that allows an access, if one is proven. Of several names of one address, the one
+    /// that already has a rule for the service.
+    fn name_for(&self, service: LearnedService, port: Option<u16>, access: &NetworkAccess) -> Option<LearnedRemote> {
+        let remote = |name: &Name| LearnedRemote::Name(NamePattern::exact(name));
+        if let Some(claimed) = &access.claimed {
+            let is_asked = access.asked.iter().any(|asked| NamePattern::exact(&asked.name).matches(&claimed.name));
+            return is_asked.then(|| remote(&claimed.name));
+        }
+        let mut names = access.asked.iter().map(|asked| remote(&asked.name));
+        let has_rule = |name: &LearnedRemote| {
+            let known = self.ports.get(&(service, Some(name.clone())));
+            known.is_some_and(|(ports, _)| ports.contains(&port))
+        };
+        names.clone().find(has_rule).or_else(|| names.next())
+    }
+
+    fn put(
+        &mut self,
+        service: LearnedService,
+        remote: Option<LearnedRemote>,
+        port: Option<u16>,
+        access: &NetworkAccess,
+        names: BTreeSet<Name>,
+    ) {
+        let fresh = || (LearnedPorts::new(), RemoteFacts { only_failed: true, ..RemoteFacts::default() });
+        let (ports, facts) = self.ports.entry((service, remote)).or_insert_with(fresh);
+        ports.insert(port);
+        facts.programs.extend(access.programs.iter().cloned());
+        facts.names.extend(names);
+        facts.only_failed &= access.only_failed;
+    }
+
+    /// Names that other rules contain may be looked up. Reverse lookups get one rule for all.
+    fn add_lookup(&mut self, access: &NetworkAccess) {
+        let AccessTarget::Lookup(name) = &access.target else { return };
+        let is_covered = self.ports.keys().any(|(_, remote)| match remote {
+            Some(LearnedRemote::Name(pattern)) => pattern.matches(name),
+            _ => false,
+        });
+        if is_covered {
+            return;
+        }
+        let reverse = ["in-addr.arpa", "ip6.arpa"].map(|zone| NamePattern::Below(zone.to_owned()));
+        let pattern = reverse.into_iter().find(|zone| zone.matches(name)).unwrap_or_else(|| NamePattern::exact(name));
+        let service = LearnedService { direction: Direction::Egress, protocol: AllowedProtocol::Lookup };
+        self.put(service, Some(LearnedRemote::Name(pattern)), None, access, BTreeSet::new());
+    }
+
+    /// Remotes with the same ports share a rule; names and addresses do not.
+    fn finish(self) -> Vec<LearnedRule> {
+        let mut grouped: BTreeMap<(LearnedService, bool, LearnedPorts), BTreeMap<LearnedRemote, RemoteFacts>> =
+            BTreeMap::new();
+        for ((service, remote), (mut ports, facts)) in self.ports {
+            if ports.contains(&None) {
+                ports = LearnedPorts::from([None]);
+            }
+            let is_address = matches!(remote, Some(LearnedRemote::Address(_)));
+            let group = grouped.entry((service, is_address, ports)).or_default();
+            // The rule of a server has no remotes.
+            if let Some(remote) = remote {
+                group.insert(remote, facts);
+            }
+        }
+        grouped.into_iter().map(|((service, _, ports), remotes)| learned_rule(service, &ports, remotes)).collect()
+    }
+}
+
+fn learned_rule(
+    service: LearnedService,
+    ports: &LearnedPorts,
+    remotes: BTreeMap<LearnedRemote, RemoteFacts>,
+) -> LearnedRule {
+    let mut rule = AllowRule { protocol: Some(service.protocol), ..AllowRule::any(service.direction) };
+    rule.ports = ranges(ports);
+    for remote in remotes.keys() {
+        match remote {
+            LearnedRemote::Name(pattern) => rule.names.push(pattern.clone()),
+            LearnedRemote::Address(address) => rule.addresses.push(*address),
+        }
+    }
+    LearnedRule { rule, remotes }
+}
+
+/// Consecutive ports become ranges.
+fn ranges(ports: &LearnedPorts) -> Vec<PortRange> {
+    let mut ranges: Vec<PortRange> = Vec::new();
+    for port in ports.iter().flatten() {
+        match ranges.last_mut() {
+            Some(range) if range.last.checked_add(1) == Some(*port) => range.last = *port,
+            _ => ranges.push(PortRange::one(*port)),
+        }
+    }
+    ranges
+}

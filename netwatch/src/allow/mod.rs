@@ -1,0 +1,30 @@
+//! Allow-lists: what a program may reach, checked against reports, and learned from them. Decides
+//! about recorded runs and blocks nothing. Not [`crate::policy`], which writes firewall rules.
+//!
+//! [`parse()`] reads a policy, [`accesses`] lists what a report contains, [`AllowList::decide`] is
+//! the matcher, [`check`] the verdict. docs/check.md is the manual.
+
+mod access;
+mod asked;
+mod date;
+mod decide;
+mod gather;
+mod learn;
+mod parse;
+mod parse_rule;
+mod pattern;
+mod rule;
+mod uncertain;
+mod verdict;
+mod write;
+
+pub use access::{AccessPeer, AccessTarget, EvidentName, NetworkAccess, ProvenProgram};
+pub use date::PolicyDate;
+pub use decide::{Decision, Mismatch, NearestRule};
+pub use gather::accesses;
+pub use learn::{LearnedRemote, LearnedRule, RemoteFacts, learn};
+pub use parse::{PolicyError, parse};
+pub use pattern::NamePattern;
+pub use rule::{AllowList, AllowRule, AllowedAddress, AllowedProtocol, NameEvidence, PortRange};
+pub use verdict::{CheckedRun, PolicyVerdict, Violation, check};
+pub use write::{addition, policy};

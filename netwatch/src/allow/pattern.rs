@@ -1,0 +1,159 @@
+//! Patterns of names: a name, or all names below a name.
+
+use std::fmt;
+
+use crate::wire::Name;
+
+/// Characters that a name in a policy has to escape as `\DDD`, their decimal code, because they are
+/// mistakes otherwise (an address on the web, a port, a star in the middle). A backslash is escaped
+/// only before one of these codes.
+const ESCAPED: [(char, &str); 5] = [(' ', r"\032"), ('*', r"\042"), ('/', r"\047"), (':', r"\058"), ('\\', r"\092")];
+
+/// A pattern of names. Letters are in lower case, and there is no dot at the end.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum NamePattern {
+    /// This name.
+    Exact(String),
+    /// Names with one or more labels before this one, which itself does not match.
+    Below(String),
+}
+
+impl NamePattern {
+    /// Matches only this name.
+    pub fn exact(name: &Name) -> Self {
+        Self::Exact(normalize(name.as_str()))
+    }
+
+    /// Reads `example.org` or `*.example.org`; fails with the reason.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (rest, is_below) = text.strip_prefix("*.").map_or((text, false), |rest| (rest, true));
+        if rest.is_empty() {
+            return Err("a name cannot be empty".into());
+        }
+        if let Some((bad, escape)) = ESCAPED.iter().find(|(bad, _)| *bad != '\\' && rest.contains(*bad)) {
+            return Err(match bad {
+                '*' => "a star stands for labels only at the start: *.example.org".into(),
+                _ => format!("expected a name without {bad:?} (or {escape}, if a name contains it)"),
+            });
+        }
+        let name = normalize(&unescape(rest));
+        match is_below {
+            true if name.is_empty() => Err("a star before the root matches everything: leave the name out".into()),
+            true => Ok(Self::Below(name)),
+            false => Ok(Self::Exact(name)),
+        }
+    }
+
+    /// Whether the name matches.
+    pub fn matches(&self, name: &Name) -> bool {
+        let name = normalize(name.as_str());
+        match self {
+            Self::Exact(own) => *own == name,
+            Self::Below(parent) => {
+                let before = name.strip_suffix(parent.as_str()).and_then(|before| before.strip_suffix('.'));
+                before.is_some_and(|before| !before.is_empty() && !ends_with_escape(before))
+            }
+        }
+    }
+
+    /// Number of labels that the pattern and the name have in common, from the last one.
+    pub(super) fn shared_labels(&self, name: &Name) -> usize {
+        let (Self::Exact(own) | Self::Below(own)) = self;
+        let name = normalize(name.as_str());
+        own.rsplit('.').zip(name.rsplit('.')).take_while(|(own, other)| own == other).count()
+    }
+}
+
+/// Whether a dot after this text is part of a label (`a\.b`), and no boundary.
+fn ends_with_escape(text: &str) -> bool {
+    text.bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1
+}
+
+/// The root becomes the empty text.
+fn normalize(name: &str) -> String {
+    name.trim_end_matches('.').to_ascii_lowercase()
+}
+
+/// The character and the code that this text begins with.
+fn escape_at(text: &str) -> Option<(char, &'static str)> {
+    ESCAPED.into_iter().find(|(_, code)| text.starts_with(code))
+}
+
+fn unescape(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let (c, length) = escape_at(rest).map_or((c, c.len_utf8()), |(escaped, code)| (escaped, code.len()));
+        plain.push(c);
+        rest = &rest[length..];
+    }
+    plain
+}
+
+/// As in a policy.
+impl fmt::Display for NamePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Exact(name) | Self::Below(name)) = self;
+        if name.is_empty() {
+            return f.write_str(".");
+        }
+        if matches!(self, Self::Below(_)) {
+            f.write_str("*.")?;
+        }
+        for (at, c) in name.char_indices() {
+            let code = ESCAPED.iter().find(|(escaped, _)| *escaped == c).map(|(_, code)| *code);
+            match code.filter(|_| c != '\\' || escape_at(&name[at..]).is_some()) {
+                Some(code) => f.write_str(code)?,
+                None => write!(f, "{c}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::of_text(text)
+    }
+
+    #[test]
+    fn a_star_is_one_or_more_labels_and_never_the_name_itself() {
+        let pattern = NamePattern::parse("*.Example.org").expect("a pattern");
+        for inside in ["a.example.org", "a.b.EXAMPLE.org.", "_x.example.org", "*.example.org"] {
+            assert!(pattern.matches(&name(inside)), "{inside}");
+        }
+        for outside in ["example.org", ".example.org", "badexample.org", r"a\.example.org", "example.org.evil", ""] {
+            assert!(!pattern.matches(&name(outside)), "{outside}");
+        }
+    }
+
+    #[test]
+    fn a_name_matches_only_itself() {
+        let pattern = NamePattern::parse("App.example.").expect("a pattern");
+        assert!(pattern.matches(&name("app.example")) && pattern.matches(&name("APP.example.")));
+        assert!(!pattern.matches(&name("x.app.example")) && !pattern.matches(&name("app.example.org")));
+        assert!(NamePattern::parse(".").expect("the root").matches(&name(".")));
+    }
+
+    #[test]
+    fn mistakes_are_refused() {
+        for invalid in ["", "*.", "*", "*.*", "a.*.b", "https://a.b", "a.b:443", "a b", "a/b", "*a.b", "*.."] {
+            assert!(NamePattern::parse(invalid).is_err(), "{invalid}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_exact_pattern_survives_its_text(text in "[a-zA-Z0-9*:/ ._\\\\-]{0,12}", other in "[a-c.*]{0,6}") {
+            let pattern = NamePattern::exact(&name(&text));
+            let read = NamePattern::parse(&pattern.to_string()).map_err(TestCaseError::fail)?;
+            prop_assert!(read.matches(&name(&text)), "{read:?}");
+            prop_assert_eq!(read.matches(&name(&other)), normalize(&text) == normalize(&other));
+        }
+    }
+}

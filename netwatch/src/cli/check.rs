@@ -1,0 +1,119 @@
+//! The command line of `netwatch check`.
+
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use clap::builder::PossibleValue;
+use clap::{Args, ValueEnum, ValueHint};
+
+use super::source::SourceArgs;
+use crate::error::{Error, Result};
+use crate::format::check::CheckFormat;
+use crate::settings::CheckSettings;
+
+#[derive(Debug, Args)]
+#[command(after_help = AFTER)]
+pub(super) struct CheckArgs {
+    /// The policy
+    #[arg(long, value_name = "FILE", default_value = "netwatch.toml", value_hint = ValueHint::FilePath)]
+    policy: PathBuf,
+
+    /// Output format
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    format: CheckFormatArg,
+
+    /// Write the verdict to FILE [default: standard output]
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    output: Option<PathBuf>,
+
+    /// Pass although lost observations could hide a violation
+    #[arg(long)]
+    allow_uncertain: bool,
+
+    #[command(flatten)]
+    source: SourceArgs,
+}
+
+/// A [`CheckFormat`] for clap.
+#[derive(Debug, Clone, Copy)]
+struct CheckFormatArg(CheckFormat);
+
+impl ValueEnum for CheckFormatArg {
+    fn value_variants<'a>() -> &'a [Self] {
+        static ALL: LazyLock<Vec<CheckFormatArg>> = LazyLock::new(|| CheckFormat::ALL.map(CheckFormatArg).into());
+        &ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let value = PossibleValue::new(self.0.name()).help(describe(self.0));
+        Some(if self.0 == CheckFormat::Markdown { value.alias("md") } else { value })
+    }
+}
+
+fn describe(format: CheckFormat) -> &'static str {
+    match format {
+        CheckFormat::Text => "Text for a terminal",
+        CheckFormat::Json => "JSON for programs",
+        CheckFormat::Junit => "Test results as JUnit XML",
+        CheckFormat::Sarif => "Static analysis results (SARIF 2.1.0)",
+        CheckFormat::Github => "Annotations of GitHub Actions",
+        CheckFormat::Markdown => "Markdown for a pull request",
+    }
+}
+
+const AFTER: &str = "\
+Examples:
+  sudo netwatch check -- cargo test                    run a program, then check what it reached
+  netwatch check                                       check the newest run
+  netwatch check --policy ci/net.toml 3 2 1            three runs, another policy
+  netwatch check --format junit -o net.xml run.json    a run of another machine, for a CI system
+  netwatch learn > netwatch.toml                       begin with what a run needs
+
+Exit code: 0 if everything is allowed, 1 if something is not or could be hidden by lost observations,
+2 on error. With a COMMAND that fails although everything is allowed, its own exit code. In GitHub
+Actions, annotations and the summary of the job are written too. docs/check.md is the manual.";
+
+impl CheckArgs {
+    pub(super) fn settings(self) -> Result<CheckSettings> {
+        let source = self.source.source().map_err(|error| Error::other("run", "the command", error.to_string()))?;
+        Ok(CheckSettings {
+            policy: self.policy,
+            format: self.format.0,
+            output: self.output,
+            allow_uncertain: self.allow_uncertain,
+            source,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::RunSource;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct CheckCommand {
+        #[command(flatten)]
+        arguments: CheckArgs,
+    }
+
+    fn settings(words: &[&str]) -> CheckSettings {
+        let words = std::iter::once(&"check").chain(words);
+        CheckCommand::try_parse_from(words).expect("valid flags").arguments.settings().expect("valid settings")
+    }
+
+    #[test]
+    fn the_policy_is_in_the_working_directory_by_default() {
+        let defaults = settings(&[]);
+        assert_eq!(defaults.policy, PathBuf::from("netwatch.toml"));
+        assert_eq!((defaults.format, defaults.source), (CheckFormat::Text, RunSource::Recorded(vec![])));
+        assert_eq!(settings(&["--policy", "a.toml", "--format", "sarif"]).format, CheckFormat::Sarif);
+    }
+
+    #[test]
+    fn words_after_two_dashes_are_a_command() {
+        let RunSource::Command(run) = settings(&["--", "curl", "--policy", "x"]).source else { panic!("a command") };
+        assert_eq!(run.command, ["curl", "--policy", "x"]);
+    }
+}

@@ -1,0 +1,40 @@
+//! The command line of `netwatch learn`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueHint};
+
+use super::source::SourceArgs;
+use crate::error::{Error, Result};
+use crate::settings::LearnSettings;
+
+#[derive(Debug, Args)]
+#[command(after_help = AFTER)]
+pub(super) struct LearnArgs {
+    /// Add what is missing to this policy, and keep the rest as it is
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "output")]
+    update: Option<PathBuf>,
+
+    /// Write the policy to FILE [default: standard output]
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    output: Option<PathBuf>,
+
+    #[command(flatten)]
+    source: SourceArgs,
+}
+
+const AFTER: &str = "\
+Examples:
+  netwatch learn > netwatch.toml                   the smallest policy that allows the newest run
+  sudo netwatch learn -- npm ci                    run a program, then print the policy for it
+  netwatch learn --update netwatch.toml 2 1        add what two runs need beside
+
+Exit code: 0; 2 if there is no such run, or netwatch failed; with a COMMAND, those of `netwatch run`.
+docs/check.md describes policies.";
+
+impl LearnArgs {
+    pub(super) fn settings(self) -> Result<LearnSettings> {
+        let source = self.source.source().map_err(|error| Error::other("run", "the command", error.to_string()))?;
+        Ok(LearnSettings { update: self.update, output: self.output, source })
+    }
+}

@@ -1,0 +1,73 @@
+//! `netwatch check`: whether runs reached only what a policy allows.
+
+use std::env;
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::Path;
+use std::time::SystemTime;
+
+use super::policy_file::PolicyFile;
+use super::source::Source;
+use super::{open_output, write_result};
+use crate::allow::{self, PolicyDate};
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::format::check::{CheckFormat, CheckedPolicy, write};
+use crate::rights;
+use crate::settings::CheckSettings;
+use crate::terminal::{print_error, print_text};
+
+/// Exits with [`Exit::Negative`] if the check fails, otherwise as the command did, if there is one.
+pub(super) fn check(settings: &CheckSettings) -> Result<Exit> {
+    // A wrong policy and a file that cannot be written are reported before the command runs.
+    let policy = PolicyFile::read(&settings.policy)?;
+    let output = open_output(settings.output.as_deref())?;
+    let source = match Source::get(&settings.source)? {
+        Ok(source) => source,
+        Err(exit) => return Ok(exit),
+    };
+    let mut verdict = allow::check(&source.reports(), &policy.list, today());
+    verdict.allows_uncertain |= settings.allow_uncertain;
+    let file = settings.policy.display().to_string();
+    let checked = CheckedPolicy { file: &file, list: &policy.list, verdict: &verdict };
+    write_result(output, &text(&checked, settings.format)?)?;
+    if let Err(error) = report_to_github(&checked, settings.format) {
+        print_error(&error);
+    }
+    Ok(if verdict.fails() { Exit::Negative } else { source.exit })
+}
+
+fn text(checked: &CheckedPolicy<'_>, format: CheckFormat) -> Result<Vec<u8>> {
+    let mut text = Vec::new();
+    write(checked, format, &mut text).map_err(|error| Error::os("write", "the verdict", error))?;
+    Ok(text)
+}
+
+/// In GitHub Actions, annotates the policy and adds to the summary of the job. Annotations are read
+/// from standard error too, so that standard output keeps its format.
+fn report_to_github(checked: &CheckedPolicy<'_>, format: CheckFormat) -> Result<()> {
+    if env::var_os("GITHUB_ACTIONS") != Some(OsString::from("true")) {
+        return Ok(());
+    }
+    if format != CheckFormat::Github {
+        let annotations = text(checked, CheckFormat::Github)?;
+        print_text(move || String::from_utf8_lossy(&annotations).into_owned());
+    }
+    match env::var_os("GITHUB_STEP_SUMMARY").filter(|path| !path.is_empty()) {
+        Some(path) => append(Path::new(&path), &text(checked, CheckFormat::Markdown)?),
+        None => Ok(()),
+    }
+}
+
+fn append(path: &Path, text: &[u8]) -> Result<()> {
+    let caller = rights::caller()?;
+    let open = || std::fs::OpenOptions::new().append(true).create(true).open(path);
+    let written = rights::as_user((caller.uid, caller.gid), open).and_then(|mut file| file.write_all(text));
+    written.map_err(|error| Error::os("write", path.display().to_string(), error))
+}
+
+/// Today in UTC, on which a rule may have expired.
+pub(super) fn today() -> PolicyDate {
+    let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    PolicyDate::of_text(&now).expect("a time begins with its date")
+}

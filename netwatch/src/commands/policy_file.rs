@@ -1,0 +1,149 @@
+//! The file of an allow-list: who may write it, and what is in it.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use nix::unistd::{Gid, Group, Uid};
+
+use crate::allow::{self, AllowList};
+use crate::error::{Error, Result};
+use crate::rights;
+use crate::target::user::Identity;
+
+/// The largest policy that is read, in bytes.
+const MAX_BYTES: u64 = 16 << 20;
+/// Permission bits: the group and others may write.
+const GROUP_WRITE: u32 = 0o020;
+const OTHERS_WRITE: u32 = 0o002;
+/// In a directory with this bit, only the owner of a file can replace it.
+const STICKY: u32 = 0o1000;
+
+/// A policy that was read.
+#[derive(Debug)]
+pub(super) struct PolicyFile {
+    pub text: String,
+    pub list: AllowList,
+}
+
+impl PolicyFile {
+    /// Reads a policy with the rights of the caller of sudo. As root, refuses one that other users
+    /// can write: they could allow what a check has to find.
+    pub fn read(path: &Path) -> Result<Self> {
+        let caller = rights::caller()?;
+        let shown = path.display().to_string();
+        let failed = |error: io::Error| {
+            let is_missing = error.kind() == io::ErrorKind::NotFound;
+            let error = Error::os("read", shown.clone(), error);
+            if is_missing { error.hint("write one with `netwatch learn > netwatch.toml`") } else { error }
+        };
+        let open = || {
+            let path = path.canonicalize()?;
+            let directory = path.parent().unwrap_or(Path::new("/")).metadata()?;
+            File::open(&path).map(|file| (file, directory))
+        };
+        let (file, directory) = rights::as_user((caller.uid, caller.gid), open).map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
+        if Uid::effective().is_root() {
+            require_trusted(&caller, &metadata, &directory).map_err(|cause| {
+                Error::other("trust", shown.clone(), cause).hint("let only its owner write it (chmod go-w), or copy it")
+            })?;
+        }
+        let mut text = String::new();
+        file.take(MAX_BYTES).read_to_string(&mut text).map_err(failed)?;
+        let list = allow::parse(&text)
+            .map_err(|error| Error::other("read", format!("{shown}:{}:{}", error.line, error.column), error.cause))?;
+        Ok(Self { text, list })
+    }
+
+    /// Appends rules, with the rights of the caller of sudo. Nothing that is in the file is written
+    /// again, so that a full disk cannot lose it.
+    pub fn append(path: &Path, text: &str) -> Result<()> {
+        let caller = rights::caller()?;
+        let open = || OpenOptions::new().append(true).create(true).mode(0o644).open(path);
+        let mut file = rights::as_user((caller.uid, caller.gid), open)
+            .map_err(|error| Error::os("write", path.display().to_string(), error))?;
+        file.write_all(text.as_bytes()).map_err(|error| Error::os("write", path.display().to_string(), error))
+    }
+}
+
+/// Fails with the reason why other users than root and the caller can change the file.
+fn require_trusted(caller: &Identity, file: &Metadata, directory: &Metadata) -> Result<(), String> {
+    writers(caller, file).map_err(|who| format!("{who} can write it"))?;
+    if directory.mode() & STICKY != 0 {
+        return Ok(());
+    }
+    writers(caller, directory).map_err(|who| format!("{who} can replace it in its directory"))
+}
+
+/// Fails with the users that can write, if there are others than root and the caller.
+fn writers(caller: &Identity, metadata: &Metadata) -> Result<(), String> {
+    let owner = Uid::from_raw(metadata.uid());
+    if !owner.is_root() && owner != caller.uid {
+        return Err(format!("its owner (uid {owner})"));
+    }
+    if metadata.mode() & OTHERS_WRITE != 0 {
+        return Err("every user".into());
+    }
+    let group = Gid::from_raw(metadata.gid());
+    if metadata.mode() & GROUP_WRITE != 0 && group.as_raw() != 0 && !is_private_group(caller, group) {
+        return Err(format!("its group (gid {group})"));
+    }
+    Ok(())
+}
+
+/// Whether the group belongs to the caller alone: many distributions give each user a group of the
+/// same name, and let files be writable by it.
+fn is_private_group(caller: &Identity, group: Gid) -> bool {
+    let Ok(Some(group)) = Group::from_gid(group) else { return false };
+    group.gid == caller.gid && group.name == caller.name && group.mem.iter().all(|member| *member == caller.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{PermissionsExt, chown};
+
+    use super::*;
+
+    fn error(path: &Path) -> String {
+        PolicyFile::read(path).expect_err("refused").to_string()
+    }
+
+    #[test]
+    fn a_policy_that_others_can_write_is_refused_as_root() {
+        if !Uid::effective().is_root() {
+            return eprintln!("skipped: needs root to own the file");
+        }
+        let folder = tempfile::tempdir().expect("a directory");
+        let path = folder.path().join("netwatch.toml");
+        fs::write(&path, "[[allow]]\nport = 443\n").expect("written");
+        let mode = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).expect("changed");
+        mode(&path, 0o644);
+        assert_eq!(PolicyFile::read(&path).expect("trusted").list.rules.len(), 1);
+        mode(&path, 0o646);
+        assert!(error(&path).contains("every user can write it"), "{}", error(&path));
+        mode(&path, 0o664);
+        PolicyFile::read(&path).expect("the group of root");
+        chown(&path, None, Some(65534)).expect("another group");
+        assert!(error(&path).contains("its group (gid 65534)"), "{}", error(&path));
+        mode(&path, 0o644);
+        chown(&path, Some(65534), None).expect("another owner");
+        assert!(error(&path).contains("its owner (uid 65534)"), "{}", error(&path));
+        chown(&path, Some(0), None).expect("root again");
+        mode(folder.path(), 0o777);
+        assert!(error(&path).contains("replace it in its directory"), "{}", error(&path));
+        mode(folder.path(), 0o1777);
+        PolicyFile::read(&path).expect("in a directory like /tmp only the owner can replace a file");
+    }
+
+    #[test]
+    fn an_error_names_file_line_and_column() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let path = folder.path().join("netwatch.toml");
+        fs::write(&path, "# comment\n[[allow]]\nnam = \"app.example\"\n").expect("written");
+        let error = error(&path);
+        assert!(error.contains("netwatch.toml:3:1: unknown key nam, expected one of name, address"), "{error}");
+    }
+}
