@@ -32,6 +32,7 @@ pub fn accesses(report: &Report) -> Vec<NetworkAccess> {
     let asked = AskedNames::of(report);
     let mut gathering = Gathering::of(report);
     report.flows.iter().for_each(|known| gathering.add_flow(known));
+    report.loopback.flows.iter().for_each(|known| gathering.add_host_service(known));
     report.endpoints.iter().for_each(|known| gathering.add_folded(known));
     gathering.add_attempts();
     gathering.add_lookups();
@@ -65,7 +66,7 @@ impl<'a> Gathering<'a> {
 
     fn add_flow(&mut self, known: &ReportFlow) {
         let key = EndpointKey::of(&known.flow.key, known.flow.opened_by);
-        let users: Vec<_> = known.users.iter().map(|user| (user.process, user.evidence != Evidence::Netns)).collect();
+        let users = users_of(known);
         let application = known.naming.as_ref().and_then(|naming| naming.application.as_ref());
         if self.is_by_the_kernel(&key, &users) || self.is_dns_of_a_capture(application) {
             return;
@@ -83,6 +84,26 @@ impl<'a> Gathering<'a> {
         };
         let claimed = if key.direction == Direction::Egress { claimed_by(known) } else { BTreeSet::new() };
         self.add_claimed(access, claimed, known.flow.connections().max(1));
+    }
+
+    /// A flow of the loopback that leads to a service of the host (`--host-loopback`).
+    fn add_host_service(&mut self, known: &ReportFlow) {
+        let Some(service) = self.report.interface.host_service_of(&known.flow) else { return };
+        let users = users_of(known);
+        let access = AccessKey {
+            direction: Direction::Egress,
+            target: AccessTarget::Service {
+                peer: AccessPeer::Host,
+                protocol: service.protocol,
+                port: Some(service.address.port()),
+            },
+            claimed: None,
+            own_name: None,
+            users,
+            only_failed: false,
+            is_folded: false,
+        };
+        self.count(access, known.flow.connections().max(1));
     }
 
     /// Flows of which only the endpoint is known. Each server name of the endpoint may be theirs.
@@ -233,6 +254,11 @@ impl<'a> Gathering<'a> {
 
 fn is_icmp(protocol: Protocol) -> bool {
     matches!(protocol, Protocol::ICMP | Protocol::ICMPV6)
+}
+
+/// The processes of a flow, and whether it was their socket.
+fn users_of(known: &ReportFlow) -> Vec<(ProcessId, bool)> {
+    known.users.iter().map(|user| (user.process, user.evidence != Evidence::Netns)).collect()
 }
 
 /// The server names in the packets of a flow. An outer name that covers an encrypted one is none.

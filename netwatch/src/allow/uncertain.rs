@@ -96,7 +96,8 @@ fn names(report: &Report, reliance: &Reliance, add: &mut impl FnMut(bool, String
     let answers_itself = report.loopback.flows.iter().any(|known| {
         let (key, counters) = (&known.flow.key, &known.flow.counters);
         let is_answered = counters.egress.packets > 0 && counters.ingress.packets > 0;
-        is_answered && [key.local.port, key.remote.port].contains(&port::DNS)
+        let is_own = report.interface.host_service_of(&known.flow).is_none();
+        is_own && is_answered && [key.local.port, key.remote.port].contains(&port::DNS)
     });
     add(
         answers_itself && reliance.names,

@@ -23,6 +23,8 @@ pub(super) struct ReportDocument {
     pub endpoints: Vec<EndpointObject>,
     pub flows: Vec<FlowObject>,
     #[serde(default)]
+    pub loopback: LoopbackObject,
+    #[serde(default)]
     pub folded: FoldedObject,
     #[serde(default)]
     pub naming: NamingObject,
@@ -206,6 +208,13 @@ pub(super) struct FlowObject {
     pub names: NamesObject,
     #[serde(default)]
     pub processes: UsersObject,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct LoopbackObject {
+    pub totals: Directions,
+    pub flows: Vec<FlowObject>,
 }
 
 /// Counters of a flow: those that repeat another are left out.

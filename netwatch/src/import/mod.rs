@@ -14,7 +14,7 @@ use document::{
 use value::{Numbers, direction, protocol, source_of_lookup, time_ns};
 
 use crate::flow::{
-    Balance, FlowTable, IcmpError, Malformed, ObservationLosses, PerDirection, RemainderKind, Remainders, Traffic,
+    Balance, FlowTable, IcmpError, Malformed, ObservationLosses, ObservationPoint, RemainderKind, Remainders, Traffic,
 };
 use crate::format::json::SCHEMA;
 use crate::name::{Lookup, NamesLost, ResponseTimes};
@@ -79,8 +79,11 @@ fn convert(document: ReportDocument) -> Result<Report, ImportError> {
             .into_iter()
             .map(|entry| traffic::endpoint(entry, &numbers))
             .collect::<Result<_, _>>()?,
-        flows: document.flows.into_iter().map(|entry| traffic::flow(entry, &numbers)).collect::<Result<_, _>>()?,
-        loopback: Loopback { totals: PerDirection::default(), flows: Vec::new() },
+        flows: traffic::flows(document.flows, ObservationPoint::Link, &numbers)?,
+        loopback: Loopback {
+            totals: document.loopback.totals.into(),
+            flows: traffic::flows(document.loopback.flows, ObservationPoint::Loopback, &numbers)?,
+        },
         naming,
         attempts: document.attempts.into_iter().map(|entry| attempt(entry, &numbers)).collect::<Result<_, _>>()?,
         processes: processes(document.processes, document.attribution, &numbers)?,

@@ -43,11 +43,19 @@ pub(super) fn endpoint(mut entry: EndpointObject, numbers: &Numbers) -> Result<R
     })
 }
 
-pub(super) fn flow(entry: FlowObject, numbers: &Numbers) -> Result<ReportFlow, ImportError> {
+pub(super) fn flows(
+    entries: Vec<FlowObject>,
+    point: ObservationPoint,
+    numbers: &Numbers,
+) -> Result<Vec<ReportFlow>, ImportError> {
+    entries.into_iter().map(|entry| flow(entry, point, numbers)).collect()
+}
+
+fn flow(entry: FlowObject, point: ObservationPoint, numbers: &Numbers) -> Result<ReportFlow, ImportError> {
     let first_seen_ns = time_ns(&entry.first_seen)?;
     let protocol = protocol(&entry.protocol)?;
     let key = FlowKey {
-        point: ObservationPoint::Link,
+        point,
         protocol: protocol.0,
         fragment: entry.fragment,
         local: TransportAddress { addr: entry.local, port: entry.local_port },

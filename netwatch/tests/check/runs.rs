@@ -296,6 +296,22 @@ fn a_dns_server_of_the_program_itself_proves_nothing() {
 }
 
 #[test]
+fn a_service_of_the_host_on_the_loopback_is_the_host() {
+    let at = |protocol, port| {
+        let connection = growth(Traffic::Flow(key(protocol, 40_000, address("127.0.0.1"), port)), (1, 60), (1, 90));
+        on_loopback(connection)
+    };
+    let mut run = of([at(6, 5432), at(17, 53), at(6, 6379)]);
+    run.interface.host_loopback = ["tcp 127.0.0.1:5432", "udp 127.0.0.1:53"].map(|text| text.parse().unwrap()).into();
+    assert_eq!(subjects(&check(&[&run], "")), ["tcp/5432 the host itself", "udp/53 the host itself"]);
+    assert_uncertain(&check(&[&run], "[[allow]]\naddress = \"host\"\n"), &[]);
+    let mut bytes = Vec::new();
+    json::write(&run, &mut bytes).expect("a Vec accepts every write");
+    let imported = import::report(&bytes).expect("a report");
+    assert_eq!(check(&[&imported], "").violations, check(&[&run], "").violations);
+}
+
+#[test]
 fn a_json_report_gives_the_same_verdict() {
     let run = everything();
     let mut bytes = Vec::new();
