@@ -123,10 +123,15 @@ impl<S: Scope> Session<S> {
         SeriesTail { from_ns, intervals: all[first..].to_vec() }
     }
 
-    /// Failed calls and local sockets, if a comparison is due and they changed.
+    /// Failed calls and local sockets, if a comparison is due and they changed. The first test costs
+    /// nothing, so that a session in which nothing happens compares nothing.
     fn deliver_calls(&self, out: &mut Outlet, events: &mut Vec<Event>) {
         let now_ns = self.moment.now_ns();
         if !out.wants.has(CALLS) || !self.is_attributing() || now_ns < out.known.next_calls_ns {
+            return;
+        }
+        let changes = (self.ledger.trace.changes(), self.packet_coverage(false));
+        if out.known.changes.replace(changes) == Some(changes) {
             return;
         }
         let calls = self.ledger.trace.calls(self.packet_coverage(false));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::event::{Event, EventKinds, FlowRecord};
 use crate::flow::{EndReason, Flow, FoldedCounts, FoldedFlows, Place};
-use crate::process::{LocalCalls, ProcessNumber};
+use crate::process::{LocalCalls, PacketCoverage, ProcessNumber};
 
 /// Maximum backlog of events that are not coalesced; further ones are counted as missed.
 const MAX_PENDING_EVENTS: usize = 4096;
@@ -73,6 +73,8 @@ pub(super) struct KnownParts {
     pub untracked: FoldedCounts,
     /// Failed calls and local sockets.
     pub calls: LocalCalls,
+    /// What `calls` depended on when they were compared: changes of the trace, and the coverage.
+    pub changes: Option<(u64, PacketCoverage)>,
     /// When `calls` are compared again, nanoseconds since the Unix epoch.
     pub next_calls_ns: u64,
 }

@@ -68,6 +68,8 @@ pub struct Trace {
     beyond: u64,
     /// The process ID of the command.
     command: Option<u32>,
+    /// Number of changes that [`Self::calls`] may depend on.
+    changes: u64,
 }
 
 impl Default for Trace {
@@ -97,6 +99,7 @@ impl Trace {
             operations: ThreadOperations::default(),
             beyond: 0,
             command: None,
+            changes: 0,
         }
     }
 
@@ -110,6 +113,7 @@ impl Trace {
 
     /// Applies the next event.
     pub fn apply(&mut self, event: ProcessEvent, system: &mut dyn SystemView) {
+        self.changes += 1;
         match event.action {
             ProcessAction::Fork(origin) => self.processes.forked(&event, origin),
             ProcessAction::Exec(origin, ref image) => self.processes.executed(&event, origin, image.clone(), system),
@@ -135,6 +139,7 @@ impl Trace {
         }
         self.sockets.tidy_ports();
         for (connects, errno) in self.sockets.take_failed() {
+            self.changes += 1;
             let cause = errno.map_or(AttemptCause::NoPacket, AttemptCause::Errno);
             let target = AttemptTarget::Address(connects.address);
             self.failures.add_all(connects.times(), target, Some(Protocol::TCP), cause, Some(connects.process));
@@ -158,7 +163,13 @@ impl Trace {
 
     /// Notes that a packet of a flow came from or went to this socket.
     pub fn note_flow(&mut self, flow: FlowKey, cookie: u64) {
+        self.changes += 1;
         self.sockets.note_flow(flow, cookie);
+    }
+
+    /// Grows with everything that [`Self::calls`] may depend on.
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     fn apply_socket(

@@ -163,10 +163,13 @@ impl Trace {
         unexplained: &BTreeSet<SocketAddr>,
         coverage: PacketCoverage,
     ) -> impl Iterator<Item = (Option<ProcessNumber>, Attempt)> {
-        let without_packet = self.sockets.all().filter_map(KnownSocket::connects_without_a_packet);
-        let failed = without_packet.filter(move |(connects, errno)| {
-            errno.is_some() || (coverage == PacketCoverage::Final && !unexplained.contains(&connects.address))
-        });
+        // Before the end, a connection whose errno is unknown may still have a packet.
+        let is_final = coverage == PacketCoverage::Final;
+        let failing = (!is_final).then(|| self.sockets.failing()).into_iter().flatten();
+        let sockets = failing.chain(is_final.then(|| self.sockets.all()).into_iter().flatten());
+        let failed = sockets
+            .filter_map(KnownSocket::connects_without_a_packet)
+            .filter(|(connects, errno)| errno.is_some() || !unexplained.contains(&connects.address));
         failed.map(|(connects, errno)| {
             let attempt = Attempt {
                 first_ns: connects.first_ns,

@@ -26,6 +26,8 @@ pub(super) struct Sockets {
     /// Number of calls of [`Self::is_nearly_full`].
     tidied: u64,
     known: HashMap<u64, KnownSocket>,
+    /// Cookies of the sockets in `known` whose last connection failed with an errno.
+    failing: BTreeSet<u64>,
     of_flows: HashMap<FlowKey, Cookies>,
     bound: HashMap<(u8, u16), BTreeSet<u64>>,
     /// Closed sockets of which no packet was linked to a flow.
@@ -49,6 +51,7 @@ impl Sockets {
             capacities: [max, max_flows].map(Capacity::new),
             tidied: 0,
             known: HashMap::default(),
+            failing: BTreeSet::new(),
             of_flows: HashMap::default(),
             bound: HashMap::default(),
             closed: HashMap::default(),
@@ -100,7 +103,9 @@ impl Sockets {
                     let (first_ns, count) =
                         known.connects.map_or((time_ns, 0), |connects| (connects.first_ns, connects.count));
                     known.connects = Some(Connects { first_ns, last_ns: time_ns, count: count + 1, address, process });
-                    known.errno = None;
+                    if known.errno.take().is_some() {
+                        self.failing.remove(&socket.cookie);
+                    }
                 }
             }
         }
@@ -170,7 +175,11 @@ impl Sockets {
     /// than this event.
     pub(super) fn explain(&mut self, cookie: u64, errno: i32) -> bool {
         let known = self.known.get_mut(&cookie).filter(|known| known.protocol == Some(Protocol::TCP));
-        known.map(|known| known.errno = Some(errno)).is_some()
+        let is_known = known.map(|known| known.errno = Some(errno)).is_some();
+        if is_known {
+            self.failing.insert(cookie);
+        }
+        is_known
     }
 
     fn known_mut(&mut self, cookie: u64) -> Option<&mut KnownSocket> {
@@ -194,6 +203,11 @@ impl Sockets {
     /// All sockets.
     pub(super) fn all(&self) -> impl Iterator<Item = &KnownSocket> {
         self.known.values()
+    }
+
+    /// The sockets whose last connection failed with an errno.
+    pub(super) fn failing(&self) -> impl Iterator<Item = &KnownSocket> {
+        self.failing.iter().filter_map(|cookie| self.known.get(cookie))
     }
 
     /// Sizes of the indexes.
@@ -307,6 +321,9 @@ impl Sockets {
     /// Removes a socket without flows.
     fn remove(&mut self, cookie: u64) {
         let Some(known) = self.known.remove(&cookie) else { return };
+        if known.errno.is_some() {
+            self.failing.remove(&cookie);
+        }
         known.closed_ends().into_iter().for_each(|ends| remove_cookie(&mut self.closed, &ends, cookie));
         self.failed.extend(known.connects_without_a_packet());
         self.has_unbound |= known.is_bound;
