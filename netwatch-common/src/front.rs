@@ -84,8 +84,8 @@ pub struct Slot {
 }
 
 /// State of one CPU: one element of the HEADS map. Unlike a [`Front`], it exists for every possible
-/// CPU. Two cache lines, because processors fetch lines in pairs: the head of a neighbor in the same
-/// pair would be taken from this CPU with every packet there.
+/// CPU. Two cache lines, because processors fetch lines in pairs: with every packet, a neighbor in
+/// the same pair would take the line from this CPU.
 #[repr(C, align(128))]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct FrontHead {

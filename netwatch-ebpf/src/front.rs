@@ -161,8 +161,8 @@ pub fn head() -> Option<*mut FrontHead> {
     HEADS.get_ptr_mut(cpu())
 }
 
-/// The front of this CPU. `None` on a CPU that came online after the load, with a higher number than
-/// all others.
+/// The front of this CPU. `None` on a CPU that came online after the load, with a higher number
+/// than all others.
 #[inline(always)]
 pub fn own() -> Option<*mut Front> {
     FRONTS.get_ptr_mut(cpu())

@@ -123,8 +123,8 @@ impl<S: Scope> Session<S> {
         SeriesTail { from_ns, intervals: all[first..].to_vec() }
     }
 
-    /// Failed calls and local sockets, if a comparison is due and they changed. The first test costs
-    /// nothing, so that a session in which nothing happens compares nothing.
+    /// Failed calls and local sockets, if a comparison is due and they changed. Nothing is compared
+    /// in a session in which nothing happens.
     fn deliver_calls(&self, out: &mut Outlet, events: &mut Vec<Event>) {
         let now_ns = self.moment.now_ns();
         if !out.wants.has(CALLS) || !self.is_attributing() || now_ns < out.known.next_calls_ns {

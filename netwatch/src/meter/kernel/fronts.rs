@@ -1,8 +1,8 @@
 //! The fronts: memory for each CPU in use, and flushing them into the flow table. After a flush, no
 //! program holds an entry that it looked up before.
 //!
-//! A machine may have few CPUs and many possible ones (hotplug), so fronts exist only for CPUs up to
-//! the highest that is online at the load. The packets of another CPU take the long path.
+//! A machine may have few CPUs and many possible ones (hotplug), so fronts exist only for CPUs up
+//! to the highest that is online at the load. The packets of another CPU take the long path.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
