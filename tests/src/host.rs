@@ -110,6 +110,16 @@ impl TestHost {
         RunningNetwatch::start(self, options, arguments, report).finish()
     }
 
+    /// Starts `netwatch ARGUMENTS` and returns immediately.
+    pub fn start_netwatch(&self, arguments: &[&str]) -> RunningNetwatch {
+        self.start_netwatch_with(StartOptions::default(), arguments)
+    }
+
+    /// As [`TestHost::start_netwatch`], with other options.
+    pub fn start_netwatch_with(&self, options: StartOptions, arguments: &[&str]) -> RunningNetwatch {
+        RunningNetwatch::start(self, options, arguments, None)
+    }
+
     /// `netwatch ARGUMENTS`, not started yet, which inherits these signals ignored.
     pub fn command_ignoring(&self, signals: &[i32], arguments: &[&str]) -> Command {
         let mut command = self.command(self.binary());

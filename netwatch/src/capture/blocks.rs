@@ -1,7 +1,5 @@
 //! pcapng: sections, interfaces, and three kinds of packet blocks (draft-ietf-opsawg-pcapng).
 
-use std::borrow::Cow;
-
 use netwatch_common::parse::LinkType;
 use pcap_parser::{
     Block, EnhancedPacketBlock, InterfaceDescriptionBlock, OptionCode, PcapBlockOwned, SimplePacketBlock, UnknownBlock,
@@ -9,10 +7,15 @@ use pcap_parser::{
 
 use super::broken::BrokenCause;
 use super::time::TimeResolution;
-use super::{CapturedFrame, Decode, MAX_BLOCK, MAX_FRAME, link_type};
+use super::{CapturedFrame, CapturedInterface, Decode, MAX_BLOCK, MAX_COMMENTS, MAX_FRAME, link_type};
 
 /// The type of the obsolete packet block, which preceded the enhanced one.
 const PACKET_BLOCK: u32 = 2;
+/// Options of enhanced packet blocks.
+const FLAGS: OptionCode = OptionCode(2);
+const DROP_COUNT: OptionCode = OptionCode(4);
+/// The option of interface statistics.
+const STATED_DROPS: OptionCode = OptionCode(5);
 /// Length of the fixed fields, bytes: type, length, and the length again.
 const BLOCK_HEADER: u32 = 12;
 
@@ -20,17 +23,21 @@ const BLOCK_HEADER: u32 = 12;
 #[derive(Default)]
 pub(super) struct Blocks {
     big_endian: bool,
-    interfaces: Vec<CaptureInterface>,
+    /// The number of the section.
+    section: u32,
+    interfaces: Vec<InterfaceFormat>,
+    /// What the file states about the same interfaces.
+    about: Vec<CapturedInterface>,
     /// Simple packet blocks have no time; they get the time of the packet before.
     latest_ns: u64,
+    /// The sum of the statistics so far.
+    dropped: u64,
 }
 
+/// How packets of an interface are stored.
 #[derive(Clone, Copy)]
-struct CaptureInterface {
+struct InterfaceFormat {
     link: LinkType,
-    link_number: u16,
-    /// Maximum number of captured bytes of a frame; 0 for no limit.
-    snaplen: u32,
     resolution: TimeResolution,
     /// Seconds to add to every time.
     offset: i64,
@@ -45,7 +52,11 @@ struct PacketBlock {
 }
 
 impl Decode for Blocks {
-    fn frame<'a>(&mut self, block: &PcapBlockOwned<'a>, offset: u64) -> Result<Option<CapturedFrame<'a>>, BrokenCause> {
+    fn frame<'a>(
+        &'a mut self,
+        block: &'a PcapBlockOwned<'a>,
+        offset: u64,
+    ) -> Result<Option<CapturedFrame<'a>>, BrokenCause> {
         let PcapBlockOwned::NG(block) = block else { return Ok(None) };
         match block {
             Block::EnhancedPacket(block) => self.enhanced(block, offset).map(Some),
@@ -54,10 +65,19 @@ impl Decode for Blocks {
                 self.obsolete(block, offset).map(Some)
             }
             Block::SectionHeader(header) => {
-                *self = Self { big_endian: header.big_endian(), latest_ns: self.latest_ns, ..Self::default() };
+                let Self { section, latest_ns, dropped, .. } = *self;
+                let (big_endian, section) = (header.big_endian(), section + 1);
+                *self = Self { big_endian, section, latest_ns, dropped, ..Self::default() };
                 Ok(None)
             }
             Block::InterfaceDescription(description) => self.describe(description).map(|()| None),
+            Block::InterfaceStatistics(statistics) => {
+                let dropped = statistics.options.iter().find(|option| option.code == STATED_DROPS);
+                let dropped = dropped.and_then(|option| option.value.first_chunk().copied());
+                let dropped = dropped.map_or(0, |bytes| long_number(bytes, self.big_endian));
+                self.dropped = self.dropped.saturating_add(dropped);
+                Ok(None)
+            }
             _ => Ok(None),
         }
     }
@@ -85,33 +105,41 @@ impl Decode for Blocks {
     }
 }
 
-/// The first comment on a packet. Values that are not text are ignored.
-fn comment<'a>(block: &EnhancedPacketBlock<'a>) -> Option<&'a str> {
-    let option = block.options.iter().find(|option| option.code == OptionCode::Comment)?;
-    let Cow::Borrowed(value) = option.value else { return None };
-    std::str::from_utf8(value.get(..usize::from(option.len))?).ok()
-}
-
 impl Blocks {
-    fn enhanced<'a>(&mut self, block: &EnhancedPacketBlock<'a>, offset: u64) -> Result<CapturedFrame<'a>, BrokenCause> {
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    fn enhanced<'a>(
+        &'a mut self,
+        block: &'a EnhancedPacketBlock<'a>,
+        offset: u64,
+    ) -> Result<CapturedFrame<'a>, BrokenCause> {
         let time = Some(u64::from(block.ts_high) << 32 | u64::from(block.ts_low));
         let packet = PacketBlock { interface: block.if_id, time, caplen: block.caplen, orig_len: block.origlen };
-        let frame = self.packet(&packet, block.data, offset)?;
-        Ok(CapturedFrame { is_egress: self.is_egress(block), comment: comment(block), ..frame })
-    }
-
-    /// The direction in the flags of a packet: the two lowest bits.
-    fn is_egress(&self, block: &EnhancedPacketBlock<'_>) -> Option<bool> {
-        let flags = block.options.iter().find(|option| option.code == OptionCode(2))?;
-        match self.number(*flags.value.first_chunk()?) & 3 {
-            1 => Some(false),
-            2 => Some(true),
-            _ => None,
+        let big_endian = self.big_endian;
+        let mut frame = self.packet(&packet, block.data, offset)?;
+        let mut comments = 0;
+        for option in &block.options {
+            let value = option.value.get(..usize::from(option.len)).unwrap_or_default();
+            match option.code {
+                // Values that are not text are ignored.
+                OptionCode::Comment if comments < MAX_COMMENTS => {
+                    frame.comments[comments] = std::str::from_utf8(value).ok();
+                    comments += usize::from(frame.comments[comments].is_some());
+                }
+                FLAGS => frame.flags = value.first_chunk().map(|bytes| number(*bytes, big_endian)),
+                DROP_COUNT => {
+                    frame.lost_before = value.first_chunk().map_or(0, |bytes| long_number(*bytes, big_endian))
+                }
+                _ => {}
+            }
         }
+        Ok(frame)
     }
 
-    fn simple<'a>(&mut self, block: &SimplePacketBlock<'a>, offset: u64) -> Result<CapturedFrame<'a>, BrokenCause> {
-        let snaplen = self.interfaces.first().map_or(0, |first| first.snaplen);
+    fn simple<'a>(&'a mut self, block: &SimplePacketBlock<'a>, offset: u64) -> Result<CapturedFrame<'a>, BrokenCause> {
+        let snaplen = self.about.first().map_or(0, |first| first.snaplen);
         let most = if snaplen == 0 { u32::MAX } else { snaplen };
         let caplen = block.origlen.min(most).min(block.data.len() as u32);
         self.packet(&PacketBlock { interface: 0, time: None, caplen, orig_len: block.origlen }, block.data, offset)
@@ -119,7 +147,7 @@ impl Blocks {
 
     /// Fields of the block: interface and drops of 16 bits each, both halves of the time, both
     /// lengths, then the packet.
-    fn obsolete<'a>(&mut self, block: &UnknownBlock<'a>, offset: u64) -> Result<CapturedFrame<'a>, BrokenCause> {
+    fn obsolete<'a>(&'a mut self, block: &UnknownBlock<'a>, offset: u64) -> Result<CapturedFrame<'a>, BrokenCause> {
         let (header, data) = block.data.split_first_chunk::<20>().ok_or(BrokenCause::Contradiction)?;
         let number = |at: usize| self.number(header[at..].first_chunk().copied().unwrap_or_default());
         let [a, b, ..] = *header;
@@ -130,7 +158,7 @@ impl Blocks {
     }
 
     fn packet<'a>(
-        &mut self,
+        &'a mut self,
         packet: &PacketBlock,
         data: &'a [u8],
         offset: u64,
@@ -148,10 +176,13 @@ impl Blocks {
             bytes: data.get(..packet.caplen as usize).ok_or(BrokenCause::Contradiction)?,
             orig_len: packet.orig_len,
             link: interface.link,
-            link_number: interface.link_number,
+            link_number: self.about[packet.interface as usize].link_number,
             offset,
-            is_egress: None,
-            comment: None,
+            interfaces: &self.about,
+            interface: (self.section, packet.interface),
+            flags: None,
+            lost_before: 0,
+            comments: Default::default(),
         })
     }
 
@@ -165,10 +196,18 @@ impl Blocks {
         let resolution = option(OptionCode::IfTsresol).and_then(|value| value.first().copied());
         let offset = option(OptionCode::IfTsoffset).and_then(|value| value.first_chunk().copied());
         let link_number = description.linktype.0 as u16;
-        self.interfaces.push(CaptureInterface {
-            link: link_type(link_number),
+        let text = |code| option(code).map(text_of);
+        // The first byte is the kind of filter: 0 for an expression.
+        let filter = option(OptionCode(11)).filter(|value| value.first() == Some(&0));
+        self.about.push(CapturedInterface {
+            filter: filter.map(|value| text_of(&value[1..])),
+            name: text(OptionCode::IfName),
+            description: text(OptionCode::IfDescription),
             link_number,
             snaplen: description.snaplen,
+        });
+        self.interfaces.push(InterfaceFormat {
+            link: link_type(link_number),
             resolution: resolution.map_or(TimeResolution::DEFAULT, TimeResolution::new),
             offset: offset
                 .map_or(0, |bytes| if self.big_endian { i64::from_be_bytes(bytes) } else { i64::from_le_bytes(bytes) }),
@@ -177,11 +216,24 @@ impl Blocks {
     }
 
     fn number(&self, bytes: [u8; 4]) -> u32 {
-        if self.big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) }
+        number(bytes, self.big_endian)
     }
 
     /// Converts a block type, which the crate reads as a little-endian number.
     fn native(&self, kind: u32) -> u32 {
         if self.big_endian { kind.swap_bytes() } else { kind }
     }
+}
+
+/// The padding of a text is not part of it.
+fn text_of(value: &[u8]) -> String {
+    String::from_utf8_lossy(value).trim_end_matches('\0').to_owned()
+}
+
+fn number(bytes: [u8; 4], big_endian: bool) -> u32 {
+    if big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) }
+}
+
+fn long_number(bytes: [u8; 8], big_endian: bool) -> u64 {
+    if big_endian { u64::from_be_bytes(bytes) } else { u64::from_le_bytes(bytes) }
 }

@@ -3,6 +3,8 @@
 
 mod blocks;
 mod broken;
+pub mod comment;
+pub mod ethernet;
 pub mod expression;
 mod records;
 mod source;
@@ -34,6 +36,24 @@ const MAX_BLOCK: usize = 16 << 20;
 /// with a greater length is not a frame.
 const MAX_FRAME: u32 = 262_144;
 
+/// Maximum number of comments of a frame that are read.
+const MAX_COMMENTS: usize = 4;
+
+/// An interface of a capture.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CapturedInterface {
+    /// Its name, if the file states one.
+    pub name: Option<String>,
+    /// What it is, if the file states it.
+    pub description: Option<String>,
+    /// The expression that its frames match, if the file states it.
+    pub filter: Option<String>,
+    /// The number of its link type.
+    pub link_number: u16,
+    /// Maximum number of captured bytes of a frame; 0 for no limit.
+    pub snaplen: u32,
+}
+
 /// One frame of a capture.
 #[derive(Debug, Clone, Copy)]
 pub struct CapturedFrame<'a> {
@@ -49,10 +69,16 @@ pub struct CapturedFrame<'a> {
     pub link_number: u16,
     /// Offset in the file of the frame's record or block, bytes.
     pub offset: u64,
-    /// Whether the end at which it was captured sent it; `None` if the file does not state it.
-    pub is_egress: Option<bool>,
-    /// The first comment on it.
-    pub comment: Option<&'a str>,
+    /// The interfaces of its section so far.
+    pub interfaces: &'a [CapturedInterface],
+    /// The number of its section, and its interface.
+    pub interface: (u32, u32),
+    /// Its flags (`epb_flags`), if the file has any.
+    pub flags: Option<u32>,
+    /// Frames that were lost between the previous frame and this one (`epb_dropcount`).
+    pub lost_before: u64,
+    /// The comments on it.
+    pub comments: [Option<&'a str>; MAX_COMMENTS],
 }
 
 impl<'a> CapturedFrame<'a> {
@@ -65,6 +91,17 @@ impl<'a> CapturedFrame<'a> {
     /// greater.
     pub fn length(&self) -> u64 {
         u64::from(self.orig_len).max(self.bytes.len() as u64)
+    }
+
+    /// Whether the end at which it was captured sent it; `None` if the file does not state it.
+    pub fn is_egress(&self) -> Option<bool> {
+        /// The direction: the two lowest bits of the flags.
+        const DIRECTION: u32 = 3;
+        match self.flags? & DIRECTION {
+            write::INBOUND => Some(false),
+            write::OUTBOUND => Some(true),
+            _ => None,
+        }
     }
 
     /// True if only the beginning of the frame was captured.
@@ -99,6 +136,8 @@ pub struct Capture {
     failure: source::ReadFailure,
     stop: &'static AtomicBool,
     reader: FileReader,
+    /// Frames that the file states as lost, in what was read so far.
+    dropped: u64,
 }
 
 /// How far a capture could be read.
@@ -125,19 +164,35 @@ impl Capture {
     /// when `stop` becomes true.
     pub fn open(path: &Path, stop: &'static AtomicBool) -> Result<Self> {
         if path == Path::new("-") {
-            return Self::new("standard input", std::io::stdin(), None, stop);
+            return Self::live("standard input", std::io::stdin(), stop);
         }
         let name = path.display().to_string();
         let failed = |cause| Error::os("open", name.clone(), cause);
         let file = std::fs::File::open(path).map_err(failed)?;
         let about = file.metadata().map_err(failed)?;
-        Self::new(&name, file, about.is_file().then_some(about.len()), stop)
+        match about.is_file() {
+            true => Self::new(&name, file, Some(about.len()), stop),
+            false => Self::live(&name, file, stop),
+        }
+    }
+
+    /// Reads a capture that is still being written: each frame is visited when it arrives.
+    pub fn live(name: &str, input: impl Read + 'static, stop: &'static AtomicBool) -> Result<Self> {
+        Self::of(name, CaptureSource::live(input, stop), None, stop)
     }
 
     /// Reads a capture from any source, with its `size` in bytes if that is known. `name` is the
     /// name in error messages.
     pub fn new(name: &str, input: impl Read + 'static, size: Option<u64>, stop: &'static AtomicBool) -> Result<Self> {
-        let (source, failure) = CaptureSource::new(input, stop);
+        Self::of(name, CaptureSource::new(input, stop), size, stop)
+    }
+
+    fn of(
+        name: &str,
+        (source, failure): (CaptureSource, source::ReadFailure),
+        size: Option<u64>,
+        stop: &'static AtomicBool,
+    ) -> Result<Self> {
         let head = source.head();
         let size = size.filter(|_| !source.is_compressed());
         let reader = match head {
@@ -146,7 +201,7 @@ impl Capture {
         };
         match reader {
             // A failed read after the header is reported when the bytes before it have been parsed.
-            Ok(reader) => Ok(Self { name: name.to_owned(), size, failure, stop, reader }),
+            Ok(reader) => Ok(Self { name: name.to_owned(), size, failure, stop, reader, dropped: 0 }),
             Err(cause) => Err(match failure.take() {
                 Some(error) => Error::os("read", name, error),
                 None => broken::not_a_capture(name, head, &cause),
@@ -172,12 +227,23 @@ impl Capture {
         }
     }
 
+    /// Number of frames that were lost according to the statistics of the interfaces (`isb_ifdrop`)
+    /// that [`Self::each`] read.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
     /// Calls `visit` with every frame until the file ends, cannot be read further, or reading is
     /// stopped. Returns the first error of `visit`.
     pub fn each(&mut self, visit: impl FnMut(&CapturedFrame<'_>) -> Result<()>) -> Result<CaptureEnd> {
         let outcome = match &mut self.reader {
             FileReader::Pcap(reader) => each(reader.as_mut(), &mut Records::default(), self.stop, visit),
-            FileReader::PcapNg(reader) => each(reader.as_mut(), &mut Blocks::default(), self.stop, visit),
+            FileReader::PcapNg(reader) => {
+                let mut blocks = Blocks::default();
+                let outcome = each(reader.as_mut(), &mut blocks, self.stop, visit);
+                self.dropped = blocks.dropped();
+                outcome
+            }
         };
         match outcome {
             Ok(offset) => Ok(self.end(offset, None)),
@@ -206,7 +272,11 @@ impl std::fmt::Debug for Capture {
 /// Extracts frames from the records or blocks of one format.
 trait Decode {
     /// The frame in a record or block, if it contains one.
-    fn frame<'a>(&mut self, block: &PcapBlockOwned<'a>, offset: u64) -> Result<Option<CapturedFrame<'a>>, BrokenCause>;
+    fn frame<'a>(
+        &'a mut self,
+        block: &'a PcapBlockOwned<'a>,
+        offset: u64,
+    ) -> Result<Option<CapturedFrame<'a>>, BrokenCause>;
 
     /// The length in the header of the record or block at the start of `bytes`, if the header is
     /// complete. `Err` if the length is not valid.

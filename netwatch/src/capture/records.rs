@@ -3,7 +3,7 @@
 use pcap_parser::{PcapBlockOwned, PcapHeader};
 
 use super::broken::BrokenCause;
-use super::{CapturedFrame, Decode, MAX_FRAME, link_type, time};
+use super::{CapturedFrame, CapturedInterface, Decode, MAX_FRAME, link_type, time};
 
 /// Length of a record header, bytes: time and two lengths.
 const RECORD_HEADER: usize = 16;
@@ -13,7 +13,7 @@ const MODIFIED_RECORD_HEADER: usize = 24;
 /// The fields of the file header that apply to all records.
 pub(super) struct Records {
     link: netwatch_common::parse::LinkType,
-    link_number: u16,
+    interface: CapturedInterface,
     unit_ns: u64,
     big_endian: bool,
     header: usize,
@@ -32,7 +32,7 @@ impl Records {
         let link_number = header.network.0 as u16;
         Self {
             link: link_type(link_number),
-            link_number,
+            interface: CapturedInterface { link_number, snaplen: header.snaplen, ..CapturedInterface::default() },
             unit_ns: if header.is_nanosecond_precision() { 1 } else { 1000 },
             big_endian: header.is_bigendian(),
             header: if header.is_modified_format() { MODIFIED_RECORD_HEADER } else { RECORD_HEADER },
@@ -41,7 +41,11 @@ impl Records {
 }
 
 impl Decode for Records {
-    fn frame<'a>(&mut self, block: &PcapBlockOwned<'a>, offset: u64) -> Result<Option<CapturedFrame<'a>>, BrokenCause> {
+    fn frame<'a>(
+        &'a mut self,
+        block: &'a PcapBlockOwned<'a>,
+        offset: u64,
+    ) -> Result<Option<CapturedFrame<'a>>, BrokenCause> {
         let record = match block {
             PcapBlockOwned::Legacy(record) => record,
             PcapBlockOwned::LegacyHeader(header) => {
@@ -58,10 +62,13 @@ impl Decode for Records {
             bytes: record.data,
             orig_len: record.origlen,
             link: self.link,
-            link_number: self.link_number,
+            link_number: self.interface.link_number,
             offset,
-            is_egress: None,
-            comment: None,
+            interfaces: std::slice::from_ref(&self.interface),
+            interface: (0, 0),
+            flags: None,
+            lost_before: 0,
+            comments: Default::default(),
         }))
     }
 

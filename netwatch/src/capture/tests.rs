@@ -389,14 +389,15 @@ fn compressed_captures_are_decompressed() {
 /// A pcap file with these frames.
 fn pcap_of(frames: &[&[u8]]) -> Vec<u8> {
     let mut pcap = super::write::PcapWriter::default();
-    pcap.header(0);
+    pcap.header(0, super::write::ETHERNET);
     for (time_ns, frame) in (0..).zip(frames) {
         pcap.packet(&super::write::WritablePacket {
             time_ns,
-            is_egress: true,
+            interface: 0,
+            flags: None,
             orig_len: frame.len() as u32,
             parts: [frame, &[]],
-            comments: [None; 2],
+            comments: &[],
             pid: None,
             lost_before: 0,
         });

@@ -1,4 +1,5 @@
-//! The flags of `netwatch run` that capture packets, and those of all subcommands that filter them.
+//! The flags of `netwatch run` and `netwatch tail` that capture packets, and those of subcommands
+//! that filter them.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,10 +8,11 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum, ValueHint, value_parser};
 
 use crate::meter::{CAPTURE_RING_BYTES, MAX_CAPLEN};
+use crate::packets::{OnlyCondition, Selection};
 use crate::settings::value::{parse_capture_kib, parse_size, parse_time};
-use crate::settings::{CaptureOptions, FilterOption};
+use crate::settings::{CaptureOptions, FilterOption, LineTarget};
 
-const CAPTURE: &str = "Capture";
+pub(super) const CAPTURE: &str = "Capture";
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = CAPTURE)]
@@ -21,12 +23,6 @@ pub(super) struct CaptureArgs {
     /// be given too. docs/capture.md describes the file.
     #[arg(short = 'w', long = "write", value_name = "FILE", env = "NETWATCH_WRITE", value_hint = ValueHint::FilePath)]
     file: Option<PathBuf>,
-
-    /// Print a line for each packet on standard error
-    ///
-    /// As tcpdump does, and with the direction, the process and the name of the remote.
-    #[arg(long, env = "NETWATCH_PACKETS", value_parser = FalseyValueParser::new())]
-    packets: bool,
 
     /// Bytes to capture of each packet, from the Ethernet header on [default: all]
     #[arg(
@@ -77,6 +73,14 @@ pub(super) struct CaptureArgs {
     #[arg(long, env = "NETWATCH_SUPER_FRAMES", value_parser = FalseyValueParser::new())]
     super_frames: bool,
 
+    /// Select packets: process=NAME, name=NAME, endpoint=ADDR[:PORT] (repeatable)
+    ///
+    /// process: the name or id of the process. name: the name of the remote; .app.example includes
+    /// the names below. endpoint: ADDR, ADDR:PORT, NETWORK/LEN or :PORT of the remote. Conditions
+    /// of the same kind are alternatives. Counting is not affected.
+    #[arg(long, value_name = "CONDITION", env = "NETWATCH_ONLY", value_delimiter = ',')]
+    only: Vec<OnlyCondition>,
+
     /// Replace an existing file of -w
     #[arg(long, env = "NETWATCH_FORCE", value_parser = FalseyValueParser::new())]
     force: bool,
@@ -103,14 +107,18 @@ enum DirectionArg {
 }
 
 impl CaptureArgs {
-    /// `None` without `-w` and `--packets`.
-    pub(super) fn settings(self) -> Option<CaptureOptions> {
-        if self.file.is_none() && !self.packets {
-            return None;
-        }
-        Some(CaptureOptions {
+    /// `None` without `-w` and `--packets`, which prints to `lines`.
+    pub(super) fn settings(self, lines: Option<LineTarget>) -> Option<CaptureOptions> {
+        let is_on = self.file.is_some() || lines.is_some();
+        is_on.then(|| CaptureOptions { lines, ..self.options() })
+    }
+
+    /// The options without lines.
+    pub(super) fn options(self) -> CaptureOptions {
+        CaptureOptions {
             file: self.file,
-            prints: self.packets,
+            lines: None,
+            only: Selection::new(self.only),
             force: self.force,
             snaplen: self.snaplen.unwrap_or(MAX_CAPLEN),
             count: self.count,
@@ -123,7 +131,7 @@ impl CaptureArgs {
             unbuffered: self.unbuffered,
             super_frames: self.super_frames,
             buffer: self.capture_buffer,
-        })
+        }
     }
 }
 

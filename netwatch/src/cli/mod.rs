@@ -4,6 +4,7 @@
 mod capture;
 mod check;
 mod diff;
+mod display;
 mod export;
 mod history;
 mod learn;
@@ -13,6 +14,7 @@ mod report;
 mod rules;
 mod run;
 mod source;
+mod tail;
 
 use std::ffi::OsString;
 
@@ -45,6 +47,7 @@ Examples:
   sudo netwatch run -j -o net.json -- cargo test         the report as JSON, for CI
   sudo netwatch run --publish 8080:80 -- nginx           a server that accepts outside connections
   netwatch replay trace.pcapng                           the same report for a capture
+  sudo netwatch tail                                     the packets of a run in progress, live
   netwatch report --open                                 the newest run in your browser
   netwatch history                                       the recorded runs
   netwatch export -o flows.parquet                       the flows of the newest run, for DuckDB
@@ -60,7 +63,9 @@ enum CommandArgs {
     /// Run a command in its own network namespace and report its traffic
     Run(Box<run::RunArgs>),
     /// Report the traffic in a capture file
-    Replay(replay::ReplayArgs),
+    Replay(Box<replay::ReplayArgs>),
+    /// Print or write the packets of a run in progress
+    Tail(Box<tail::TailArgs>),
     /// Generate a report from a recorded run
     Report(Box<report::ReportArgs>),
     /// List the ports, names and addresses that a program needs
@@ -100,7 +105,8 @@ impl CommandArgs {
     fn invocation(self) -> Result<Invocation> {
         Ok(match self {
             Self::Run(arguments) => Invocation::Run(Box::new(arguments.settings())),
-            Self::Replay(arguments) => Invocation::Replay(arguments.settings()),
+            Self::Replay(arguments) => Invocation::Replay(Box::new(arguments.settings())),
+            Self::Tail(arguments) => Invocation::Tail(Box::new(arguments.settings())),
             Self::Report(arguments) => Invocation::Report(Box::new(arguments.settings()?)),
             Self::Ports(arguments) => Invocation::Ports(Box::new(arguments.settings()?)),
             Self::Check(arguments) => Invocation::Check(Box::new(arguments.settings()?)),

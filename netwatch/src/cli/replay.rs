@@ -8,9 +8,11 @@ use clap::{Args, ValueHint, value_parser};
 
 use super::ColorArgs;
 use super::capture::FilterArgs;
+use super::display::DisplayArgs;
 use crate::meter::{MAX_ENTRIES, defaults};
-use crate::settings::ReplaySettings;
+use crate::packets::{OnlyCondition, Selection};
 use crate::settings::value::parse_idle_timeout;
+use crate::settings::{ReplaySettings, ViewSettings};
 
 #[derive(Debug, Args)]
 #[command(after_help = AFTER)]
@@ -23,7 +25,7 @@ pub(super) struct ReplayArgs {
     #[arg(short, long, env = "NETWATCH_JSON", value_parser = FalseyValueParser::new())]
     json: bool,
 
-    /// Print no report; files are still written
+    /// Print no report; with --packets, print protocol and length only
     #[arg(short, long, env = "NETWATCH_QUIET", value_parser = FalseyValueParser::new())]
     quiet: bool,
 
@@ -75,6 +77,41 @@ pub(super) struct ReplayArgs {
     #[arg(long, env = "NETWATCH_RESOLVE", value_parser = FalseyValueParser::new())]
     resolve: bool,
 
+    /// Print a line for each packet instead of the report
+    #[arg(long, conflicts_with = "kernel", env = "NETWATCH_REPLAY_PACKETS", value_parser = FalseyValueParser::new())]
+    packets: bool,
+
+    #[command(flatten)]
+    display: DisplayArgs,
+
+    /// Write the packets to FILE: pcapng, or pcap if it ends in .pcap
+    ///
+    /// With .gz or .zst at its end the file is compressed. - is standard output, and then no report
+    /// is printed.
+    #[arg(
+        short = 'w',
+        long = "write",
+        value_name = "FILE",
+        conflicts_with = "kernel",
+        env = "NETWATCH_REPLAY_WRITE",
+        value_hint = ValueHint::FilePath
+    )]
+    write: Option<PathBuf>,
+
+    /// Print or write at most this number of packets
+    #[arg(short, long, value_name = "COUNT", value_parser = value_parser!(u64).range(1..))]
+    count: Option<u64>,
+
+    /// Select packets: process=NAME, name=NAME, endpoint=ADDR[:PORT] (repeatable)
+    ///
+    /// As in `netwatch run`. The report is about all packets.
+    #[arg(long, value_name = "CONDITION", value_delimiter = ',')]
+    only: Vec<OnlyCondition>,
+
+    /// Replace an existing file of -w
+    #[arg(long, env = "NETWATCH_FORCE", value_parser = FalseyValueParser::new())]
+    force: bool,
+
     /// Capture to read, pcap or pcapng; - for standard input
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     file: PathBuf,
@@ -84,7 +121,8 @@ const AFTER: &str = "\
 Examples:
   netwatch replay trace.pcapng                           the traffic in this capture
   netwatch replay -j --local 198.51.100.0/24 trace.pcap  as seen from that network, as JSON
-  zcat trace.pcap.gz | netwatch replay -
+  netwatch replay --packets trace.pcapng                 its packets as lines, as tcpdump -r
+  netwatch replay -q -w web.pcap --only endpoint=:443 trace.pcapng
 
 Exit code: 0; 1 if the capture is damaged (the part before the damage is reported); 2 if the file is
 not a capture, or netwatch failed. Link types: Ethernet, Linux cooked, raw IP, BSD null, PPP, PPI.
@@ -103,6 +141,16 @@ impl ReplayArgs {
             max_flows: self.max_flows,
             idle_timeout: self.idle_timeout,
             resolve: self.resolve,
+            view: ViewSettings {
+                prints: self.packets,
+                style: self.display.style(self.quiet),
+                file: self.write,
+                force: self.force,
+                count: self.count,
+                only: Selection::new(self.only),
+                unbuffered: self.display.is_line_buffered(),
+                ..ViewSettings::default()
+            },
             file: self.file,
         }
     }

@@ -7,13 +7,14 @@ use std::time::Duration;
 use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum, ValueHint, value_parser};
 
-use super::capture::CaptureArgs;
+use super::capture::{CAPTURE, CaptureArgs};
 use super::{ByArg, ColorArgs};
 use crate::meter::{MAX_ENTRIES, defaults};
 use crate::settings::value::{
-    parse_host_ports, parse_idle_timeout, parse_keep, parse_linger, parse_ring_kib, parse_size, parse_time,
+    parse_host_ports, parse_idle_timeout, parse_keep, parse_line_target, parse_linger, parse_ring_kib, parse_size,
+    parse_time,
 };
-use crate::settings::{EventStyle, HostPorts, Linger, RunSettings};
+use crate::settings::{EventStyle, HostPorts, LineTarget, Linger, RunSettings};
 
 #[derive(Debug, Args)]
 #[command(after_help = AFTER, after_long_help = AFTER_LONG)]
@@ -205,6 +206,21 @@ pub(super) struct RunArgs {
     )]
     events: Option<EventsArg>,
 
+    /// Print a line for each packet, on standard error or to FILE
+    ///
+    /// As tcpdump does, and with the direction, the process and the name of the remote.
+    #[arg(
+        long,
+        value_name = "FILE",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "-",
+        value_parser = parse_lines,
+        env = "NETWATCH_PACKETS",
+        help_heading = CAPTURE
+    )]
+    packets: Option<LinesArg>,
+
     #[command(flatten)]
     capture: CaptureArgs,
 
@@ -297,6 +313,14 @@ interim report.
 
 Environment: every flag can be set as NETWATCH_<FLAG>; docs/environment.md lists the variables.";
 
+/// The value of `--packets`; the environment can turn it off.
+#[derive(Debug, Clone)]
+struct LinesArg(Option<LineTarget>);
+
+fn parse_lines(text: &str) -> Result<LinesArg, std::convert::Infallible> {
+    Ok(LinesArg(parse_line_target(text)))
+}
+
 /// The format of `--events`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum EventsArg {
@@ -339,7 +363,7 @@ impl RunArgs {
             sample: self.sample,
             sample_snaplen: self.sample_snaplen,
             events: self.events.map(EventsArg::style),
-            capture: self.capture.settings(),
+            capture: self.capture.settings(self.packets.and_then(|lines| lines.0)),
             sample_buffer: self.sample_buffer,
             by: self.by.into(),
             no_cmdline: self.no_cmdline,

@@ -16,6 +16,8 @@ mod report;
 pub mod run;
 mod snapshot;
 mod source;
+mod tail;
+mod view;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -47,6 +49,7 @@ fn execute_other(invocation: Invocation) -> Result<Exit> {
         Invocation::Doctor => Ok(doctor()),
         Invocation::Clean => clean(),
         Invocation::Replay(settings) => replay::replay(&settings),
+        Invocation::Tail(settings) => tail::tail(&settings),
         Invocation::Report(settings) => report::report(&settings),
         Invocation::Ports(settings) => ports::ports(&settings),
         Invocation::Check(settings) => check::check(&settings),

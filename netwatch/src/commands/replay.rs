@@ -1,16 +1,17 @@
 //! `netwatch replay`: counts the packets in a capture and reports them.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::Path;
+use std::sync::atomic::Ordering;
 
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
-
-use super::{filter, open_output};
-use crate::capture::{Capture, CaptureEnd};
+use super::view::{STOP, stop_on_signals};
+use super::{filter, open_output, view};
+use crate::capture::{Capture, CaptureEnd, CapturedFrame};
 use crate::dns::reverse;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::replay::{self, LocalAddresses, ReplayObserver, ReplayPlan, Replayed, ResolveNames};
+use crate::packets::{PacketView, ViewedFrame};
+use crate::replay::{self, FrameFacts, LocalAddresses, ReplayObserver, ReplayPlan, Replayed, ResolveNames};
 use crate::settings::ReplaySettings;
 use crate::terminal::{Progress, Show, print_error, print_with};
 
@@ -20,23 +21,53 @@ pub(super) fn replay(settings: &ReplaySettings) -> Result<Exit> {
     let mut capture = Capture::open(&settings.file, &STOP)?;
     let output = open_output(settings.output.as_deref())?;
     let show = Show::on(&io::stdout(), settings.json, settings.quiet, settings.color);
+    let is_stdout_taken = settings.view.prints || settings.view.file.as_deref() == Some(Path::new("-"));
+    let view = view::open(&settings.view)?;
     stop_on_signals()?;
-    let mut progress = Progress::new(capture.size());
-    let replayed = match settings.quiet {
-        true => replay::replay(&mut capture, &plan, &mut ())?,
-        false => replay::replay(&mut capture, &plan, &mut progress)?,
+    let progress = (!settings.quiet && !is_stdout_taken).then(|| Progress::new(capture.size()));
+    let is_active = view.writer.is_some() || view.printer.is_some();
+    let ends_with_view = output.is_none() && is_stdout_taken;
+    let view = is_active.then(|| PacketView::new(view));
+    let mut observer = ReplayView { progress, view, ends_with_view };
+    let replayed = match replay::replay(&mut capture, &plan, &mut observer) {
+        Err(error) if view::is_closed_pipe(&error) => return Ok(Exit::Success),
+        replayed => replayed?,
     };
-    drop(progress);
-    print_with(|out| show.write_screen(&replayed.report, output.is_some(), out))?;
+    let view = observer.view.take();
+    drop(observer);
+    view.map_or(Ok(()), |view| view.finish(0))?;
+    if !is_stdout_taken {
+        print_with(|out| show.write_screen(&replayed.report, output.is_some(), out))?;
+    }
     if let Some(output) = output {
         output.write(|out| show.write_file(&replayed.report, out))?;
     }
     Ok(exit(&replayed))
 }
 
-impl ReplayObserver for Progress {
+/// Shows the progress, and prints and writes frames.
+struct ReplayView {
+    progress: Option<Progress>,
+    view: Option<PacketView>,
+    /// Only what the view prints or writes is wanted.
+    ends_with_view: bool,
+}
+
+impl ReplayObserver for ReplayView {
     fn progress(&mut self, offset: u64) {
-        self.set_position(offset);
+        if let Some(progress) = &mut self.progress {
+            progress.set_position(offset);
+        }
+    }
+
+    fn frame(&mut self, frame: &CapturedFrame<'_>, known: &FrameFacts<'_>) -> Result<()> {
+        let Some(view) = &mut self.view else { return Ok(()) };
+        let FrameFacts { direction, flow, .. } = *known;
+        view.frame(ViewedFrame { frame, direction, flow, identity: known.identity(frame.time_ns).into() })?;
+        if view.is_full() && self.ends_with_view {
+            STOP.store(true, Ordering::Relaxed);
+        }
+        Ok(())
     }
 }
 
@@ -58,27 +89,4 @@ fn exit(replayed: &Replayed) -> Exit {
             Exit::Negative
         }
     }
-}
-
-/// Set by a signal. The report then notes how far the capture was read.
-static STOP: AtomicBool = AtomicBool::new(false);
-
-extern "C" fn stop(_signal: libc::c_int) {
-    STOP.store(true, Ordering::Relaxed);
-}
-
-/// Makes the first signal end the reading, even of a pipe without data, and the second one end
-/// netwatch. An ignored signal stays ignored (nohup).
-fn stop_on_signals() -> Result<()> {
-    let action = SigAction::new(SigHandler::Handler(stop), SaFlags::SA_RESETHAND, SigSet::empty());
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        let failed = |errno| Error::os("handle", signal.as_str(), errno);
-        // SAFETY: the handler only stores to an atomic.
-        let previous = unsafe { sigaction(signal, &action) }.map_err(failed)?;
-        if matches!(previous.handler(), SigHandler::SigIgn) {
-            // SAFETY: restores the previous action.
-            unsafe { sigaction(signal, &previous) }.map_err(failed)?;
-        }
-    }
-    Ok(())
 }

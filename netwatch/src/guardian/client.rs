@@ -147,9 +147,9 @@ impl GuardianClient {
         Ok((fds, filter_error))
     }
 
-    /// Detaches the programs of the capture.
-    pub fn stop_capture(&self) -> Result<()> {
-        self.send(&GuardianRequest::StopCapture, None)
+    /// Detaches the programs of the capture in this slot.
+    pub fn stop_capture(&self, slot: u16) -> Result<()> {
+        self.send(&GuardianRequest::StopCapture(slot), None)
     }
 
     /// Takes the host's end of the link down, then reads its counters: `None` if the interface is

@@ -24,7 +24,7 @@ use std::path::PathBuf;
 pub use client::{Guardian, GuardianClient};
 pub use descendants::kill_descendants_of;
 pub use limits::OpenFileLimit;
-pub use protocol::{Prepare, Reply, StartCapture};
+pub use protocol::{MAX_CAPTURES, Prepare, Reply, StartCapture};
 pub use signals::{InheritedSignals, block_signals, ignore_file_size_signal};
 pub use stopped::continue_guardian;
 

@@ -1,6 +1,7 @@
 //! The guardian's own loop: executes the verbs, waits for the target's processes, and cleans up
 //! after netwatch.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -83,8 +84,8 @@ struct GuardianLoop {
     is_all_gone_sent: bool,
     /// The socket of the run's nftables table, which is removed when the last reference is closed.
     _table: Option<OwnedFd>,
-    /// The attached capture, which is detached when it is dropped.
-    capture: Option<PacketTap>,
+    /// The attached captures by slot, each of which is detached when it is dropped.
+    captures: BTreeMap<u16, PacketTap>,
 }
 
 /// The main process of the target, from fork to exit.
@@ -136,7 +137,7 @@ impl GuardianLoop {
             is_childless: true,
             is_all_gone_sent: false,
             _table: None,
-            capture: None,
+            captures: BTreeMap::new(),
         })
     }
 
@@ -199,7 +200,7 @@ impl GuardianLoop {
                 self.send(&Reply::LinkDown(link::take_down_and_count(&self.spec.run.interface())))
             }
             (GuardianRequest::StartCapture(capture), _) => self.start_capture(capture),
-            (GuardianRequest::StopCapture, _) => self.capture = None,
+            (GuardianRequest::StopCapture(slot), _) => drop(self.captures.remove(&slot)),
             (GuardianRequest::HoldTable, table) => self._table = table,
             (GuardianRequest::Undo, _) => self.send(&Reply::Undone(self.undo(UndoCause::Ended))),
             (GuardianRequest::Prepare(_) | GuardianRequest::GrowTable(_) | GuardianRequest::Finish, _) => {}
@@ -215,14 +216,15 @@ impl GuardianLoop {
         });
     }
 
-    /// A second capture replaces the first.
+    /// A second capture in a slot replaces the first.
     fn start_capture(&mut self, capture: StartCapture) {
-        self.capture = None;
+        let slot = capture.slot;
+        self.captures.remove(&slot);
         match capture.attach(&self.spec.run.interface()) {
             Ok(tap) => {
                 let filter_error = tap.filter_error().map(str::to_owned);
                 self.send_with(&Reply::CaptureStarted(Ok(filter_error)), &tap.descriptors().map(|fd| fd.as_raw_fd()));
-                self.capture = Some(tap);
+                self.captures.insert(slot, tap);
             }
             Err(error) => self.send(&Reply::CaptureStarted(Err(error))),
         }

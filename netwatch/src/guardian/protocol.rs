@@ -25,6 +25,9 @@ use crate::undo::RunId;
 /// is sent.
 const MAX_PACKET_BYTES: usize = 64 * 1024;
 
+/// Maximum number of captures of a run at the same time: its own, and those of tails.
+pub const MAX_CAPTURES: u16 = 5;
+
 /// A verb, from netwatch to the guardian.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum GuardianRequest {
@@ -50,8 +53,8 @@ pub(super) enum GuardianRequest {
     /// Attaches the programs of a capture to the link of the run. Answered by
     /// [`Reply::CaptureStarted`], which carries the descriptors of its maps.
     StartCapture(StartCapture),
-    /// Detaches the programs of the capture. No reply.
-    StopCapture,
+    /// Detaches the programs of the capture in this slot. No reply.
+    StopCapture(u16),
     /// Keeps the nftables table of the run, whose socket the packet carries, until the guardian
     /// exits. No reply.
     HoldTable,
@@ -81,6 +84,8 @@ pub struct Prepare {
 /// Settings of a capture. The guardian refuses values that no capture has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartCapture {
+    /// Distinguishes the captures of the run.
+    pub slot: u16,
     /// Maximum number of bytes of each packet.
     pub snaplen: u32,
     /// Size of the ring in bytes.
@@ -96,8 +101,8 @@ pub struct StartCapture {
 impl StartCapture {
     /// Attaches the programs to the interface of this name. Starts no threads: the guardian forks.
     pub(super) fn attach(self, interface: &str) -> Result<PacketTap> {
-        let Self { snaplen, ring_bytes, egress, ingress, filter } = self;
-        let config = TapConfig { snaplen, ring_bytes, directions: PerDirection { egress, ingress } };
+        let Self { slot, snaplen, ring_bytes, egress, ingress, filter } = self;
+        let config = TapConfig { snaplen, ring_bytes, directions: PerDirection { egress, ingress }, slot };
         let index = if_nametoindex(interface).map_err(|errno| Error::os("capture on", interface, errno))?;
         PacketTap::attach(index, &config, filter.as_ref(), KernelMeterConfig::default().methods)
     }
@@ -115,6 +120,9 @@ impl GuardianRequest {
             }
             Self::Signal(number) if Signal::try_from(*number).is_err() => refuse("signal", "there is no such signal"),
             Self::GrowTable(_) => refuse("grow-table", "not accepted on this connection"),
+            Self::StartCapture(capture) if capture.slot >= MAX_CAPTURES => {
+                refuse("start-capture", "the run has too many captures")
+            }
             _ => Ok(()),
         }
     }

@@ -2,9 +2,10 @@
 //! old enough.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::time::{Duration, Instant};
 
-use super::place::CapturePlace;
+use super::place::{CapturePlace, Compression};
 use super::sink::Sink;
 use crate::error::{Error, Result};
 
@@ -26,10 +27,19 @@ impl Rotation {
     }
 }
 
+/// Where blocks are written.
+#[derive(Debug)]
+enum WriteTarget {
+    /// Files that are created as needed.
+    Place(CapturePlace),
+    /// An open stream with this name.
+    Stream(String),
+}
+
 /// The files of a capture.
 #[derive(Debug)]
 pub(super) struct CaptureFiles {
-    place: CapturePlace,
+    target: WriteTarget,
     rotation: Rotation,
     sink: Option<Sink>,
     opened: Instant,
@@ -40,14 +50,27 @@ pub(super) struct CaptureFiles {
 impl CaptureFiles {
     /// Opens the first file.
     pub(super) fn open(place: CapturePlace, rotation: Rotation) -> Result<Self> {
-        let mut files = Self { place, rotation, sink: None, opened: Instant::now(), number: 0, names: VecDeque::new() };
+        let mut files = Self::new(WriteTarget::Place(place), rotation, None);
         files.open_next()?;
         Ok(files)
     }
 
+    /// Writes to a stream; `name` is its name in messages.
+    pub(super) fn stream(stream: File, name: &str) -> Result<Self> {
+        let sink = Sink::new(stream, Compression::None).map_err(|error| Error::os("write", name, error))?;
+        Ok(Self::new(WriteTarget::Stream(name.to_owned()), Rotation::default(), Some(sink)))
+    }
+
+    fn new(target: WriteTarget, rotation: Rotation, sink: Option<Sink>) -> Self {
+        Self { target, rotation, sink, opened: Instant::now(), number: 0, names: VecDeque::new() }
+    }
+
     /// The path of the current file, for messages.
     pub(super) fn path(&self) -> String {
-        self.place.path_of(self.names.back().map_or("", String::as_str))
+        match &self.target {
+            WriteTarget::Place(place) => place.path_of(self.names.back().map_or("", String::as_str)),
+            WriteTarget::Stream(name) => name.clone(),
+        }
     }
 
     /// Whether the next packet belongs into a new file. `pending` bytes wait to be written.
@@ -65,16 +88,17 @@ impl CaptureFiles {
 
     /// Opens the next file, and removes the oldest if there are too many.
     pub(super) fn open_next(&mut self) -> Result<()> {
+        let WriteTarget::Place(place) = &self.target else { return Ok(()) };
         self.number += 1;
-        let name = self.place.name(self.rotation.is_on().then_some(self.number));
-        let file = self.place.create(&name)?;
-        let sink = Sink::new(file, self.place.compression);
-        self.sink = Some(sink.map_err(|error| Error::os("write", self.place.path_of(&name), error))?);
+        let name = place.name(self.rotation.is_on().then_some(self.number));
+        let file = place.create(&name)?;
+        let sink = Sink::new(file, place.compression);
+        self.sink = Some(sink.map_err(|error| Error::os("write", place.path_of(&name), error))?);
         self.opened = Instant::now();
         self.names.push_back(name);
         while self.rotation.max_files.is_some_and(|max| self.names.len() > max as usize) {
             if let Some(oldest) = self.names.pop_front() {
-                self.place.remove(&oldest)?;
+                place.remove(&oldest)?;
             }
         }
         Ok(())
@@ -91,10 +115,8 @@ impl CaptureFiles {
     }
 
     fn apply(&mut self, action: impl FnOnce(&mut Sink) -> std::io::Result<()>) -> Result<()> {
+        let path = self.path();
         let Some(sink) = &mut self.sink else { return Ok(()) };
-        action(sink).map_err(|error| {
-            Error::os("write", self.place.path_of(self.names.back().map_or("", String::as_str)), error)
-                .hint("the capture has ended; the run continues")
-        })
+        action(sink).map_err(|error| Error::os("write", path, error))
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{FlowQuery, Identify};
+use crate::capture::comment::{CommentedProcess, remote_comment};
 use crate::flow::{Direction, FlowKey};
 use crate::meter::RingPacket;
 use crate::process::Process;
@@ -20,19 +21,57 @@ const MAX_FLOWS: usize = 65_536;
 const MAX_NAMES: usize = 65_536;
 /// How often an unknown process is requested again.
 const MAX_REQUESTS: u32 = 20;
-/// Time between two requests for a flow whose process is unknown.
+/// As [`MAX_REQUESTS`], for a flow of which only the name is unknown. Many flows have none.
+const MAX_NAME_REQUESTS: u32 = 5;
+/// Time between two requests for a flow of which something is unknown.
 const RETRY_NS: u64 = 20_000_000;
 
 /// Process and name of a flow.
 #[derive(Debug, Clone, Default)]
-pub(super) struct PacketIdentity {
-    pub pid: Option<u32>,
+pub struct PacketIdentity {
+    pub(super) pid: Option<u32>,
     /// The name of the process.
-    pub comm: Option<Arc<str>>,
+    pub(super) comm: Option<Arc<str>>,
     /// The name of the remote.
-    pub name: Option<Arc<str>>,
+    pub(super) name: Option<Arc<str>>,
     /// The comment about the process.
-    pub comment: Option<Arc<str>>,
+    pub(super) comment: Option<Arc<str>>,
+    /// The comment about the remote.
+    pub(super) remote: Option<Arc<str>>,
+}
+
+impl PacketIdentity {
+    pub(super) fn set_process(&mut self, process: &CommentedProcess) {
+        self.pid = Some(process.pid);
+        self.comm = Some(process.comm.as_str().into());
+        self.comment = Some(process.to_comment().into());
+    }
+
+    /// Whether process and name are known.
+    fn is_complete(&self) -> bool {
+        self.pid.is_some() && self.name.is_some()
+    }
+}
+
+impl From<FlowIdentity> for PacketIdentity {
+    fn from(identity: FlowIdentity) -> Self {
+        let mut own = Self::default();
+        own.update(identity);
+        own
+    }
+}
+
+impl PacketIdentity {
+    /// Adds what is known now.
+    fn update(&mut self, FlowIdentity { process, name }: FlowIdentity) {
+        if let Some(name) = name {
+            self.name = Some(name.as_str().into());
+            self.remote = Some(remote_comment(name.as_str()).into());
+        }
+        if let Some(Process { pid, uid, comm, exe, .. }) = process {
+            self.set_process(&CommentedProcess { pid, uid, comm, exe });
+        }
+    }
 }
 
 /// A remembered flow.
@@ -90,7 +129,8 @@ impl FlowIdentities {
         }
         known.socket = packet.socket.or(known.socket);
         let is_due = known.requests == 0 || packet.time_ns.saturating_sub(known.requested_ns) >= RETRY_NS;
-        if known.identity.pid.is_some() || known.requests >= MAX_REQUESTS || !is_due {
+        let max_requests = if known.identity.pid.is_some() { MAX_NAME_REQUESTS } else { MAX_REQUESTS };
+        if known.identity.is_complete() || known.requests >= max_requests || !is_due {
             return false;
         }
         known.requests += 1;
@@ -100,17 +140,12 @@ impl FlowIdentities {
 
     fn remember(&mut self, key: FlowKey, answer: FlowIdentity) {
         let Some(known) = self.flows.get_mut(&key) else { return };
-        if let Some(name) = answer.name {
-            known.identity.name = Some(name.as_str().into());
-            if self.names.len() < MAX_NAMES {
-                self.names.insert(key.remote.addr, name.as_str().to_owned());
-            }
+        if let Some(name) = &answer.name
+            && self.names.len() < MAX_NAMES
+        {
+            self.names.insert(key.remote.addr, name.as_str().to_owned());
         }
-        if let Some(process) = answer.process {
-            known.identity.pid = Some(process.pid);
-            known.identity.comm = Some(process.comm.as_str().into());
-            known.identity.comment = Some(comment(&process).into());
-        }
+        known.identity.update(answer);
     }
 
     /// Process and name of a flow.
@@ -126,27 +161,5 @@ impl FlowIdentities {
     /// The names of addresses that are known so far.
     pub(super) fn names(&self) -> impl Iterator<Item = (IpAddr, &str)> {
         self.names.iter().map(|(address, name)| (*address, name.as_str()))
-    }
-}
-
-/// The comment about the process of a packet, as docs/capture.md documents it: the texts are JSON
-/// strings.
-fn comment(process: &Process) -> String {
-    let quoted = |text: &str| serde_json::Value::from(text).to_string();
-    let uid = process.uid.map_or(String::new(), |uid| format!(" uid={uid}"));
-    let exe = process.exe.as_ref().map_or(String::new(), |exe| format!(" exe={}", quoted(exe)));
-    format!("process pid={}{uid} comm={}{exe}", process.pid, quoted(&process.comm))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_comment_is_one_line_whatever_the_names_are() {
-        let exe = Some("/tmp/x y".into());
-        let process = Process { pid: 7, uid: Some(8), comm: "a\"b\n".into(), exe, ..Process::default() };
-        assert_eq!(comment(&process), r#"process pid=7 uid=8 comm="a\"b\n" exe="/tmp/x y""#);
-        assert_eq!(comment(&Process { pid: 7, comm: "a".into(), ..Process::default() }), r#"process pid=7 comm="a""#);
     }
 }

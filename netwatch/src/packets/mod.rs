@@ -1,14 +1,18 @@
-//! The capture of a run: a thread reads the packets of the ring, finds out the process and the
-//! remote's name of each, and writes them to files. An error ends the capture and not the run.
+//! Packets as lines and in files. In the capture of a run, a thread reads the packets of the ring
+//! and finds out the process and the remote's name of each; an error ends the capture and not the
+//! run. A view does the same with the frames of a capture that was made before.
 
 mod files;
 mod identity;
 mod judge;
 mod line;
+mod only;
+mod output;
 mod place;
 mod printer;
 mod sink;
 mod thread;
+mod view;
 mod writer;
 
 use std::sync::Arc;
@@ -19,9 +23,13 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::oneshot;
 
 pub use files::Rotation;
+pub use identity::PacketIdentity;
 pub use judge::CaptureFilter;
+pub use line::{DumpColumns, DumpStyle, LineStyle, TimeStyle};
+pub use only::{OnlyCondition, Selection};
 pub use place::CapturePlace;
 pub use printer::PacketPrinter;
+pub use view::{PacketView, ViewSpec, ViewedFrame};
 pub use writer::{CaptureFacts, CaptureWriter};
 
 use crate::error::{Error, Result};
@@ -51,6 +59,10 @@ pub struct CaptureSpec {
     pub writer: Option<CaptureWriter>,
     /// Prints a line for each packet.
     pub printer: Option<PacketPrinter>,
+    /// The packets that are written and printed.
+    pub only: Selection,
+    /// State the name of the remote in a comment on each packet.
+    pub states_names: bool,
     /// End the capture after this number of packets.
     pub max_packets: Option<u64>,
     /// Keep super-frames as they were observed.
@@ -60,7 +72,7 @@ pub struct CaptureSpec {
     /// Requests processes and names.
     pub identify: Identify,
     /// Receives the error that ends the capture.
-    pub on_error: Box<dyn Fn(&Error) + Send>,
+    pub on_error: Box<dyn Fn(Error) + Send>,
 }
 
 /// The result of a capture.

@@ -82,6 +82,11 @@ impl CapturePlace {
         format!("{stem}-{number:05}{suffix}")
     }
 
+    /// Creates the file of the path.
+    pub fn create_named(&self) -> Result<File> {
+        self.create(&self.name)
+    }
+
     /// Creates a file that only its owner can read. A pipe or device is opened as it is.
     pub(super) fn create(&self, name: &str) -> Result<File> {
         let failed = |errno: nix::errno::Errno| {

@@ -2,7 +2,7 @@
 
 use std::io::{BufWriter, Write};
 
-use super::line::{LineFormat, PrintedPacket};
+use super::line::{LineFormat, LineStyle, PrintedPacket};
 use crate::error::{Error, Result};
 
 /// Prints a line for each packet.
@@ -19,8 +19,8 @@ impl std::fmt::Debug for PacketPrinter {
 
 impl PacketPrinter {
     /// Prints to `out`.
-    pub fn new(out: Box<dyn Write + Send>) -> Self {
-        Self { out: BufWriter::new(out), format: LineFormat::default() }
+    pub fn new(out: Box<dyn Write + Send>, style: LineStyle) -> Self {
+        Self { out: BufWriter::new(out), format: LineFormat::new(style) }
     }
 
     /// Prints a packet. `lost` packets were lost before it.

@@ -11,11 +11,10 @@ use tokio::sync::oneshot;
 
 use super::identity::FlowIdentities;
 use super::judge::PacketJudge;
-use super::line::PrintedPacket;
-use super::printer::PacketPrinter;
+use super::output::{OutputPacket, PacketOutput};
 use super::writer::CaptureWriter;
 use super::{CaptureCommand, CaptureSpec, CaptureSummary};
-use crate::capture::write::{ObservedFrame, Segmenter, WritablePacket};
+use crate::capture::write::{INBOUND, OUTBOUND, ObservedFrame, Segmenter, WritablePacket};
 use crate::error::{Error, Result};
 use crate::flow::{Amount, BalanceState, Direction, FlowKey, PerDirection};
 use crate::meter::{PacketRing, RingPacket};
@@ -30,12 +29,12 @@ const MAX_BATCH_BYTES: u64 = 1 << 20;
 
 pub(super) struct PacketThread {
     ring: PacketRing,
-    output: PacketOutput,
+    output: RingOutput,
     commands: Receiver<CaptureCommand>,
     wake: Arc<EventFd>,
     /// Dropped when the capture ends.
     ends: Option<oneshot::Sender<()>>,
-    on_error: Box<dyn Fn(&Error) + Send>,
+    on_error: Box<dyn Fn(Error) + Send>,
     judge: PacketJudge,
     /// Losses that the last packet states.
     lost: u64,
@@ -45,16 +44,14 @@ pub(super) struct PacketThread {
     skipped: u64,
 }
 
-/// From packets in the ring to records in the file.
-struct PacketOutput {
-    writer: Option<CaptureWriter>,
-    printer: Option<PacketPrinter>,
+/// From packets in the ring to packets as a wire would carry them.
+struct RingOutput {
+    output: PacketOutput,
     identities: FlowIdentities,
     segmenter: Segmenter,
+    states_names: bool,
     /// Packets that were taken from the ring; super-frames count once.
     captured: u64,
-    written: u64,
-    max_packets: u64,
     is_unbuffered: bool,
     flushed: Instant,
 }
@@ -66,15 +63,13 @@ impl PacketThread {
         wake: Arc<EventFd>,
         ends: oneshot::Sender<()>,
     ) -> Self {
-        let CaptureSpec { ring, filter, writer, printer, max_packets, identify, on_error, .. } = spec;
-        let output = PacketOutput {
-            writer,
-            printer,
+        let CaptureSpec { ring, filter, writer, printer, only, max_packets, identify, on_error, .. } = spec;
+        let output = RingOutput {
+            output: PacketOutput::new(writer, printer, only, max_packets),
             identities: FlowIdentities::new(identify),
             segmenter: Segmenter::new(spec.keeps_super_frames),
+            states_names: spec.states_names,
             captured: 0,
-            written: 0,
-            max_packets: max_packets.unwrap_or(u64::MAX),
             is_unbuffered: spec.is_unbuffered,
             flushed: Instant::now(),
         };
@@ -83,7 +78,7 @@ impl PacketThread {
     }
 
     pub(super) fn run(mut self) {
-        let begun = self.output.writer.as_mut().map_or(Ok(()), CaptureWriter::begin);
+        let begun = self.output.output.writer.as_mut().map_or(Ok(()), CaptureWriter::begin);
         self.check(begun);
         loop {
             match self.commands.try_recv() {
@@ -118,7 +113,7 @@ impl PacketThread {
         if let Err(error) = done
             && self.ends.take().is_some()
         {
-            (self.on_error)(&error);
+            (self.on_error)(error);
         }
     }
 
@@ -147,9 +142,9 @@ impl PacketThread {
             drop(batch);
             self.lost += lost;
             self.check(done);
-            if self.output.written >= self.output.max_packets && self.is_running() {
+            if self.output.output.is_full() && self.is_running() {
                 self.ends = None;
-                let flushed = self.output.flush();
+                let flushed = self.output.output.flush();
                 self.check(flushed);
             }
         }
@@ -162,7 +157,7 @@ impl PacketThread {
     fn count_unwritten(&mut self) -> Result<u64> {
         let stats = self.ring.stats()?;
         let filtered = stats.filtered.both() + self.judge.filtered().both();
-        if let Some(writer) = &mut self.output.writer {
+        if let Some(writer) = &mut self.output.output.writer {
             writer.add_filtered(filtered - self.filtered);
         }
         self.filtered = filtered;
@@ -174,29 +169,26 @@ impl PacketThread {
         let mut stats = self.ring.stats().unwrap_or_default();
         let here = self.judge.filtered();
         stats.filtered = stats.filtered.zip(here, |kernel, here| kernel + here);
-        let PacketOutput { captured, written, .. } = self.output;
+        let (captured, written) = (self.output.captured, self.output.output.written());
         CaptureSummary { has_filter: self.judge.is_on(), written, captured, skipped: self.skipped, stats }
     }
 
     fn finish(&mut self, report: Option<&Report>) -> Result<()> {
         self.read();
-        if !self.is_running() && self.output.written < self.output.max_packets {
+        if !self.is_running() && !self.output.output.is_full() {
             // An error ended it, which was reported.
             return Ok(());
         }
         let lost = self.count_unwritten().unwrap_or(0);
         let counted = self.summary().balance();
-        let PacketOutput { writer, printer, identities, .. } = &mut self.output;
-        let printed = printer.as_mut().map_or(Ok(()), |printer| printer.lost(lost).and_then(|()| printer.flush()));
-        let Some(writer) = writer else { return printed };
+        let RingOutput { output, identities, .. } = &mut self.output;
         identities.learn(report.into_iter().flat_map(names));
         let comment = report.map(|report| format!("{}\ncapture: {counted}", balance(report))).unwrap_or_default();
-        let finished = writer.finish(identities.names(), &comment, lost);
-        finished.map_err(|error| error.hint(format!("{} is incomplete", writer.path())))
+        output.finish(lost, identities.names(), &comment)
     }
 }
 
-impl PacketOutput {
+impl RingOutput {
     /// Writes the packets of a batch, with process and name. `lost` packets were lost before the
     /// first one.
     fn take<'a, P: Iterator<Item = RingPacket<'a>>>(&mut self, packets: impl Fn() -> P, lost: u64) -> Result<()> {
@@ -211,56 +203,46 @@ impl PacketOutput {
         packets: impl Iterator<Item = (RingPacket<'a>, Option<FlowKey>)>,
         mut lost: u64,
     ) -> Result<()> {
-        let Self { writer, printer, identities, segmenter, written, max_packets, .. } = self;
+        let Self { output, identities, segmenter, states_names, .. } = self;
         for (packet, key) in packets {
-            let RingPacket { time_ns, orig_len, gso_size, gso_segs, vlan, bytes, .. } = packet;
+            let RingPacket { time_ns, orig_len, gso_size, gso_segs, vlan, bytes, direction, .. } = packet;
             let identity = identities.of(key.as_ref());
+            let remote = identity.remote.as_deref().filter(|_| *states_names);
+            let flags = Some(if direction == Direction::Egress { OUTBOUND } else { INBOUND });
             let frame = ObservedFrame { bytes, orig_len, gso_size, gso_segs, vlan };
             let mut outcome = Ok(());
             segmenter.divide(&frame, &mut |wire| {
-                if outcome.is_err() || *written >= *max_packets {
+                if outcome.is_err() {
                     return;
                 }
-                *written += 1;
-                let lost_before = std::mem::take(&mut lost);
+                let comments = [identity.comment.as_deref(), wire.comment, remote];
                 let record = WritablePacket {
                     time_ns,
-                    is_egress: packet.direction == Direction::Egress,
+                    interface: 0,
+                    flags,
                     orig_len: wire.orig_len,
                     parts: wire.parts,
-                    comments: [identity.comment.as_deref(), wire.comment],
+                    comments: &comments,
                     pid: identity.pid,
-                    lost_before,
+                    lost_before: 0,
                 };
-                if let Some(printer) = printer {
-                    let whole = wire.parts.concat();
-                    let (is_egress, orig_len) = (record.is_egress, wire.orig_len);
-                    let (flow, identity) = (key.as_ref(), &identity);
-                    let printed = PrintedPacket { time_ns, is_egress, bytes: &whole, orig_len, flow, identity };
-                    outcome = printer.packet(&printed, lost_before);
-                }
-                if let (Some(writer), Ok(())) = (&mut *writer, &outcome) {
-                    outcome = writer.packet(&record, || identities.names());
-                }
+                let (direction, flow) = (Some(direction), key.as_ref());
+                let packet = OutputPacket { record, direction, ethernet: None, flow, identity: &identity };
+                outcome = output.packet(&packet, std::mem::take(&mut lost), || identities.names());
             });
             outcome?;
         }
         Ok(())
     }
 
-    fn flush(&mut self) -> Result<()> {
-        self.printer.as_mut().map_or(Ok(()), PacketPrinter::flush)?;
-        self.writer.as_mut().map_or(Ok(()), CaptureWriter::flush)
-    }
-
     /// Lines appear at once.
     fn flush_in_time(&mut self) -> Result<()> {
-        self.printer.as_mut().map_or(Ok(()), PacketPrinter::flush)?;
+        self.output.flush_lines()?;
         if !self.is_unbuffered && self.flushed.elapsed() < FLUSH_INTERVAL {
             return Ok(());
         }
         self.flushed = Instant::now();
-        self.flush()
+        self.output.flush()
     }
 }
 

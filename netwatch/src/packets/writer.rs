@@ -1,18 +1,20 @@
 //! Writes the packets of a capture to its files, each of which can be read alone.
 
+use std::fs::File;
+use std::net::IpAddr;
+
 use super::files::{CaptureFiles, Rotation};
 use super::place::{CapturePlace, Format};
+use crate::capture::CapturedInterface;
 use crate::capture::write::{
-    InterfaceDescription, InterfaceStatistics, PcapNgWriter, PcapWriter, SectionHeader, WritablePacket,
+    ETHERNET, InterfaceDescription, InterfaceStatistics, PcapNgWriter, PcapWriter, SectionHeader, WritablePacket,
 };
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Blocks are collected until there are so many bytes.
 const BUFFER_BYTES: usize = 256 * 1024;
-/// What the interface is.
-const DESCRIPTION: &str = "the host's end of the link of the command's network namespace";
 
-/// Facts about the run, for the head of each file.
+/// Facts for the head of each file.
 #[derive(Debug, Clone, Default)]
 pub struct CaptureFacts {
     /// The operating system.
@@ -21,12 +23,15 @@ pub struct CaptureFacts {
     pub application: String,
     /// The command, its user, and the id of the run.
     pub comment: String,
-    /// The interface.
-    pub interface: String,
-    /// Maximum number of bytes of each packet.
-    pub snaplen: u32,
-    /// The filter expression.
-    pub filter: Option<String>,
+}
+
+/// What happened between two packets of a file that are not next to each other.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Omitted {
+    /// Packets that were lost.
+    pub lost: u64,
+    /// Packets that were not selected.
+    pub filtered: u64,
 }
 
 /// Encodes packets and writes them.
@@ -34,12 +39,13 @@ pub struct CaptureFacts {
 pub struct CaptureWriter {
     files: CaptureFiles,
     facts: CaptureFacts,
+    interfaces: Vec<CapturedInterface>,
     encoder: Encoder,
+    has_head: bool,
     /// Packets in the current file, and the times of the first and the last one.
     in_file: u64,
     span_ns: Option<(u64, u64)>,
-    lost_in_file: u64,
-    filtered_in_file: u64,
+    omitted_in_file: Omitted,
 }
 
 #[derive(Debug)]
@@ -49,15 +55,36 @@ enum Encoder {
 }
 
 impl CaptureWriter {
-    /// Opens the first file. It is complete when `CaptureWriter::finish` was called.
+    /// Opens the first file. It is complete when [`CaptureWriter::finish`] was called.
     pub fn open(place: CapturePlace, rotation: Rotation) -> Result<Self> {
         let encoder = match place.format {
             Format::PcapNg => Encoder::PcapNg(PcapNgWriter::default()),
             Format::Pcap => Encoder::Pcap(PcapWriter::default()),
         };
-        let files = CaptureFiles::open(place, rotation)?;
-        let facts = CaptureFacts::default();
-        Ok(Self { files, facts, encoder, in_file: 0, span_ns: None, lost_in_file: 0, filtered_in_file: 0 })
+        Ok(Self::new(CaptureFiles::open(place, rotation)?, encoder))
+    }
+
+    /// Writes pcapng to a stream; `name` is its name in messages.
+    pub fn stream(stream: File, name: &str) -> Result<Self> {
+        Ok(Self::new(CaptureFiles::stream(stream, name)?, Encoder::PcapNg(PcapNgWriter::default())))
+    }
+
+    fn new(files: CaptureFiles, encoder: Encoder) -> Self {
+        Self {
+            files,
+            facts: CaptureFacts::default(),
+            interfaces: Vec::new(),
+            encoder,
+            has_head: false,
+            in_file: 0,
+            span_ns: None,
+            omitted_in_file: Omitted::default(),
+        }
+    }
+
+    /// Sets what the head of each file contains.
+    pub fn set_facts(&mut self, facts: CaptureFacts, interfaces: Vec<CapturedInterface>) {
+        (self.facts, self.interfaces) = (facts, interfaces);
     }
 
     /// Writes the head of the first file.
@@ -66,9 +93,14 @@ impl CaptureWriter {
         self.flush()
     }
 
-    /// Sets what the head of each file contains.
-    pub fn set_facts(&mut self, facts: CaptureFacts) {
-        self.facts = facts;
+    /// Adds interfaces and returns the number of the first one.
+    pub(super) fn add_interfaces(&mut self, interfaces: &[CapturedInterface]) -> u32 {
+        let first = self.interfaces.len();
+        self.interfaces.extend_from_slice(interfaces);
+        if let (true, Encoder::PcapNg(pcapng)) = (self.has_head, &mut self.encoder) {
+            interfaces.iter().for_each(|interface| pcapng.interface(&describe(interface, &self.facts.os)));
+        }
+        first as u32
     }
 
     /// The path of the current file.
@@ -77,73 +109,95 @@ impl CaptureWriter {
     }
 
     fn head(&mut self) {
-        let CaptureFacts { os, application, comment, interface, snaplen, filter } = &self.facts;
+        let CaptureFacts { os, application, comment } = &self.facts;
+        self.has_head = true;
         match &mut self.encoder {
-            Encoder::Pcap(pcap) => pcap.header(*snaplen),
+            Encoder::Pcap(pcap) => {
+                let first = self.interfaces.first();
+                let (snaplen, link) = first.map_or((0, ETHERNET), |first| (first.snaplen, first.link_number));
+                pcap.header(snaplen, link);
+            }
             Encoder::PcapNg(pcapng) => {
                 pcapng.section(&SectionHeader { os, application, comment });
-                pcapng.interface(&InterfaceDescription {
-                    name: interface,
-                    description: DESCRIPTION,
-                    filter: filter.as_deref(),
-                    os,
-                    snaplen: *snaplen,
-                });
+                self.interfaces.iter().for_each(|interface| pcapng.interface(&describe(interface, os)));
             }
         }
     }
 
     /// Adds a packet. Begins a new file first if the current one is full; `names` are those known
-    /// so far.
-    pub(super) fn packet<'n, N>(&mut self, packet: &WritablePacket<'_>, names: impl FnOnce() -> N) -> Result<()>
+    /// so far. `filtered` packets before it were not selected.
+    pub(super) fn packet<'n, N>(
+        &mut self,
+        packet: &WritablePacket<'_>,
+        filtered: u64,
+        names: impl FnOnce() -> N,
+    ) -> Result<()>
     where
-        N: Iterator<Item = (std::net::IpAddr, &'n str)>,
+        N: Iterator<Item = (IpAddr, &'n str)>,
     {
         let pending = self.buffer().len();
         if self.in_file > 0 && self.files.is_full(pending) {
             self.end_file(names(), "")?;
             self.files.open_next()?;
+            self.has_head = false;
+        }
+        if !self.has_head {
             self.head();
         }
         self.in_file += 1;
-        self.lost_in_file += packet.lost_before;
+        self.omitted_in_file.lost += packet.lost_before;
+        self.omitted_in_file.filtered += filtered;
         let (first, _) = self.span_ns.unwrap_or((packet.time_ns, 0));
         self.span_ns = Some((first, packet.time_ns));
         match &mut self.encoder {
             Encoder::PcapNg(pcapng) => pcapng.packet(packet),
-            Encoder::Pcap(pcap) => pcap.packet(packet),
+            Encoder::Pcap(pcap) => {
+                let link = |interface: u32| self.interfaces.get(interface as usize).map(|about| about.link_number);
+                if link(packet.interface) != link(0) {
+                    return Err(Error::other("write", self.files.path(), "a pcap file has one link type")
+                        .hint("write pcapng: give a name that does not end in .pcap"));
+                }
+                pcap.packet(packet);
+            }
         }
         if self.buffer().len() >= BUFFER_BYTES { self.flush_blocks() } else { Ok(()) }
     }
 
     /// Adds packets that did not match the filter.
     pub(super) fn add_filtered(&mut self, packets: u64) {
-        self.filtered_in_file += packets;
+        self.omitted_in_file.filtered += packets;
     }
 
     /// Writes the end of the current file and completes it.
-    fn end_file<'n>(&mut self, names: impl Iterator<Item = (std::net::IpAddr, &'n str)>, comment: &str) -> Result<()> {
-        let (written, lost) = (std::mem::take(&mut self.in_file), std::mem::take(&mut self.lost_in_file));
-        let filtered = std::mem::take(&mut self.filtered_in_file);
+    fn end_file<'n>(&mut self, names: impl Iterator<Item = (IpAddr, &'n str)>, comment: &str) -> Result<()> {
+        if !self.has_head {
+            self.head();
+        }
+        let (written, omitted) = (std::mem::take(&mut self.in_file), std::mem::take(&mut self.omitted_in_file));
         let span_ns = self.span_ns.take().unwrap_or_default();
         if let Encoder::PcapNg(pcapng) = &mut self.encoder {
             pcapng.names(names);
-            let accepted = written + lost;
-            let received = accepted + filtered;
-            pcapng.statistics(&InterfaceStatistics { span_ns, received, accepted, dropped: lost, comment });
+            // The packets are not counted by interface.
+            if self.interfaces.len() == 1 {
+                let Omitted { lost, filtered } = omitted;
+                let accepted = written + lost;
+                let received = accepted + filtered;
+                pcapng.statistics(&InterfaceStatistics { span_ns, received, accepted, dropped: lost, comment });
+            }
         }
         self.flush_blocks()?;
         self.files.close()
     }
 
-    /// Completes the last file. `lost` packets were lost after the last one.
+    /// Completes the last file. `omitted` were omitted after the last packet.
     pub(super) fn finish<'n>(
         &mut self,
-        names: impl Iterator<Item = (std::net::IpAddr, &'n str)>,
+        names: impl Iterator<Item = (IpAddr, &'n str)>,
         comment: &str,
-        lost: u64,
+        omitted: Omitted,
     ) -> Result<()> {
-        self.lost_in_file += lost;
+        self.omitted_in_file.lost += omitted.lost;
+        self.omitted_in_file.filtered += omitted.filtered;
         self.end_file(names, comment)
     }
 
@@ -166,5 +220,74 @@ impl CaptureWriter {
     pub(super) fn flush(&mut self) -> Result<()> {
         self.flush_blocks()?;
         self.files.flush()
+    }
+}
+
+fn describe<'a>(interface: &'a CapturedInterface, os: &'a str) -> InterfaceDescription<'a> {
+    let CapturedInterface { name, description, filter, link_number, snaplen } = interface;
+    let (name, description, filter) = (name.as_deref(), description.as_deref(), filter.as_deref());
+    InterfaceDescription { name, description, filter, os, snaplen: *snaplen, link: *link_number }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use nix::unistd::{Gid, Uid};
+    use pcap_parser::traits::PcapReaderIterator;
+    use pcap_parser::{Block, PcapBlockOwned, PcapNGReader};
+
+    use super::*;
+
+    fn writer(path: &Path) -> CaptureWriter {
+        let place = CapturePlace::open(path, (Uid::effective(), Gid::effective()), false).expect("a directory");
+        let mut writer = CaptureWriter::open(place, Rotation::default()).expect("a file");
+        writer.set_facts(CaptureFacts::default(), vec![CapturedInterface { link_number: 1, ..Default::default() }]);
+        writer
+    }
+
+    fn packet(interface: u32, lost_before: u64) -> WritablePacket<'static> {
+        let parts: [&[u8]; 2] = [&[7; 60], &[]];
+        let (flags, comments, pid) = (None, &[][..], None);
+        WritablePacket { time_ns: 5, interface, flags, orig_len: 60, parts, comments, pid, lost_before }
+    }
+
+    /// The values of the options of the interface statistics.
+    fn statistics(path: &Path) -> Vec<(u16, u64)> {
+        let file = File::open(path).expect("a file");
+        let mut reader = PcapNGReader::new(65_536, file).expect("pcapng");
+        let mut found = Vec::new();
+        while let Ok((length, block)) = reader.next() {
+            if let PcapBlockOwned::NG(Block::InterfaceStatistics(statistics)) = block {
+                let number = |value: &[u8]| value.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+                let counts = statistics.options.iter().filter(|option| option.code.0 >= 4);
+                found = counts.map(|option| (option.code.0, number(&option.value))).collect();
+            }
+            reader.consume(length);
+        }
+        found
+    }
+
+    #[test]
+    fn lost_and_filtered_packets_are_counted() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("x.pcapng");
+        let mut writer = writer(&path);
+        let names = || std::iter::empty::<(IpAddr, &str)>();
+        writer.packet(&packet(0, 3), 5, names).expect("written");
+        writer.finish(names(), "", Omitted { lost: 1, filtered: 2 }).expect("finished");
+        let (received, lost, accepted) = ((4, 12), (5, 4), (6, 5));
+        assert_eq!(statistics(&path), [received, lost, accepted]);
+    }
+
+    #[test]
+    fn a_pcap_file_has_one_link_type() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut writer = writer(&dir.path().join("x.pcap"));
+        writer.add_interfaces(&[CapturedInterface { link_number: 101, ..Default::default() }]);
+        let names = || std::iter::empty::<(IpAddr, &str)>();
+        writer.packet(&packet(0, 0), 0, names).expect("written");
+        let error = writer.packet(&packet(1, 0), 0, names).expect_err("refused").to_string();
+        assert!(error.contains("one link type"), "{error}");
     }
 }

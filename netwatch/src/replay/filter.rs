@@ -40,7 +40,7 @@ impl<'a> FrameFilter<'a> {
                 Entry::Vacant(missing) => missing.insert(expression::compile(text, frame.link_number)?),
             },
         };
-        let filtered = FilteredFrame { bytes: frame.bytes, length: frame.orig_len, is_egress: frame.is_egress };
+        let filtered = FilteredFrame { bytes: frame.bytes, length: frame.orig_len, is_egress: frame.is_egress() };
         let is_accepted = program.matches(&filtered);
         self.left_out += u64::from(!is_accepted);
         Ok(is_accepted)

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 
 use netwatch_common::parse::{Hook, Linked};
 
-use super::ethernet::{self, AddedBytes};
+use super::ethernet::AddedBytes;
 use super::inject::Injector;
 use super::tally::frames_of;
 use super::{CaptureSession, FrameFate, FrameOutcome, LocalAddresses, ReplayEngine, ReplayPlan, drain};
+use crate::capture::ethernet::to_ethernet;
 use crate::error::{Error, Result};
 use crate::flow::Amount;
 use crate::meter::host::{self, FrameReader};
@@ -61,7 +62,7 @@ impl KernelEngine {
         if is_cut {
             return Ok(Err(LeftOut::Cut));
         }
-        let Some((bytes, added)) = ethernet::to_ethernet(frame) else { return Ok(Err(LeftOut::Foreign)) };
+        let Some((bytes, added)) = to_ethernet(frame) else { return Ok(Err(LeftOut::Foreign)) };
         let classifier = self.meter.classifier();
         if classifier.feed(hook, &bytes)? || self.injector.send(classifier, hook, &bytes)? {
             return Ok(Ok(added));

@@ -15,16 +15,17 @@ pub use local::LocalAddresses;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use netwatch_common::flow::EGRESS;
 use netwatch_common::observation::Observation;
 use netwatch_common::parse::{Hook, Linked};
 
 use crate::capture::{Capture, CaptureEnd, CapturedFrame};
 use crate::error::Result;
-use crate::flow::{Amount, Increment};
+use crate::flow::{Amount, Direction, FlowKey, Increment, ObservationPoint};
 use crate::meter::host::{CountedFrame, HostMeter};
 use crate::meter::{DrainProgress, Meter, name_sample_from_capture};
 use crate::report::{self, Report};
-use crate::session::{CaptureScope, Observed, Scope, Session, SessionConfig};
+use crate::session::{CaptureScope, FlowIdentity, Observed, Scope, Session, SessionConfig};
 use crate::wire::Name;
 use filter::FrameFilter;
 use kernel::KernelEngine;
@@ -67,11 +68,47 @@ pub trait ReplayObserver {
     /// A packet was counted. Not called by the engine in the kernel, which does not return packets.
     fn counted(&mut self, _packet: &CountedFrame<'_>) {}
 
+    /// A frame was counted in user space. An error ends the replay.
+    fn frame(&mut self, _frame: &CapturedFrame<'_>, _known: &FrameFacts<'_>) -> Result<()> {
+        Ok(())
+    }
+
     /// A frame could not be given to the kernel.
     fn left_out(&mut self, _frame: &CapturedFrame<'_>) {}
 
     /// The file was read up to this offset, bytes. Called regularly.
     fn progress(&mut self, _offset: u64) {}
+}
+
+/// What is known about a frame when it was counted.
+#[derive(Debug)]
+pub struct FrameFacts<'a> {
+    /// The direction, if it is known.
+    pub direction: Option<Direction>,
+    /// Its flow, if it belongs to one.
+    pub flow: Option<FlowKey>,
+    session: &'a CaptureSession,
+}
+
+impl<'a> FrameFacts<'a> {
+    fn of(counted: &CountedFrame<'_>, stated: Option<Hook>, session: &'a CaptureSession) -> Self {
+        let flow = counted.flow();
+        let seen = counted.seen;
+        let direction = |is_egress| if is_egress { Direction::Egress } else { Direction::Ingress };
+        let direction = match flow.map(|flow| flow.point) {
+            Some(ObservationPoint::Link) => Some(direction(seen.direction == EGRESS)),
+            // Neither end is known to be the target: the end that opened the flow counts as local.
+            Some(ObservationPoint::Loopback) => Some(direction(seen.direction == seen.opened_by)),
+            None => stated.map(|hook| direction(hook == Hook::FromTarget)),
+        };
+        Self { direction, flow: flow.map(|flow| CaptureScope::default().orient_key(flow)), session }
+    }
+
+    /// The process and the name of the remote, as far as they are known at this time.
+    pub fn identity(&self, time_ns: u64) -> FlowIdentity {
+        let identify = |(flow, direction)| self.session.identify(flow, direction, time_ns);
+        self.flow.zip(self.direction).map(identify).unwrap_or_default()
+    }
 }
 
 /// Observes nothing.
@@ -146,7 +183,7 @@ fn with(
             return Ok(());
         }
         let linked = frame.linked();
-        let stated = frame.is_egress.map(|is_egress| if is_egress { Hook::FromTarget } else { Hook::ToTarget });
+        let stated = frame.is_egress().map(|is_egress| if is_egress { Hook::FromTarget } else { Hook::ToTarget });
         let outcome = engine.count(&linked, stated, frame.time_ns, &mut session)?;
         tally.add(frame, &linked, &outcome.seen);
         match outcome.fate {
@@ -160,9 +197,10 @@ fn with(
                 }
                 if let Some(flow) = counted.flow() {
                     let flow = CaptureScope::default().orient_key(flow);
-                    processes.observe(&mut session, flow, frame.comment, frame.time_ns);
+                    processes.observe(&mut session, flow, frame.comments[0], frame.time_ns);
                 }
                 observer.counted(&counted);
+                observer.frame(frame, &FrameFacts::of(&counted, stated, &session))?;
             }
             FrameFate::GivenToKernel => {}
             FrameFate::LeftOut => observer.left_out(frame),

@@ -6,13 +6,15 @@ mod recorded;
 mod report;
 mod run;
 pub(crate) mod value;
+mod view;
 
 use std::path::PathBuf;
 
 pub use ports::{PortsSettings, RunSource};
 pub use recorded::{CheckSettings, DiffSettings, ExportSettings, HistorySettings, LearnSettings, ReplaySettings};
 pub use report::{ReportFormat, ReportSettings};
-pub use run::{CaptureOptions, EventStyle, HostPorts, Linger, RunSettings};
+pub use run::{CaptureOptions, EventStyle, HostPorts, LineTarget, Linger, RunSettings};
+pub use view::{TailSettings, ViewSettings};
 
 /// One invocation of netwatch: a subcommand and its settings.
 #[derive(Debug)]
@@ -20,7 +22,9 @@ pub enum Invocation {
     /// Run a command and report its traffic.
     Run(Box<RunSettings>),
     /// Report the traffic in a capture file.
-    Replay(ReplaySettings),
+    Replay(Box<ReplaySettings>),
+    /// Print or write the packets of a live run.
+    Tail(Box<TailSettings>),
     /// Generate a report from recorded runs.
     Report(Box<ReportSettings>),
     /// List the network access that a program needs.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{ColorChoice, FilterOption, RunSource};
+use super::{ColorChoice, FilterOption, RunSource, ViewSettings};
 use crate::{diff, export, format};
 
 /// What `netwatch replay` does.
@@ -29,6 +29,8 @@ pub struct ReplaySettings {
     pub idle_timeout: Duration,
     /// Look up names of addresses without one.
     pub resolve: bool,
+    /// What happens to the packets.
+    pub view: ViewSettings,
     /// The capture; `-` is standard input.
     pub file: PathBuf,
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{ColorChoice, FilterOption};
 use crate::format::summary;
+use crate::packets::{Rotation, Selection};
 
 /// What `netwatch run` does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,13 +98,24 @@ pub enum EventStyle {
     Json,
 }
 
+/// Where the lines of packets are printed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LineTarget {
+    /// On standard error.
+    StandardError,
+    /// To a file.
+    File(PathBuf),
+}
+
 /// How packets are captured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CaptureOptions {
     /// The file.
     pub file: Option<PathBuf>,
-    /// Print a line for each packet on standard error.
-    pub prints: bool,
+    /// Print a line for each packet.
+    pub lines: Option<LineTarget>,
+    /// The packets that are written and printed.
+    pub only: Selection,
     /// Replace an existing file.
     pub force: bool,
     /// Maximum number of bytes of each packet.
@@ -128,6 +140,13 @@ pub struct CaptureOptions {
     pub super_frames: bool,
     /// Size of the ring in KiB, a power of two.
     pub buffer: u32,
+}
+
+impl CaptureOptions {
+    /// When a new file begins.
+    pub fn rotation(&self) -> Rotation {
+        Rotation { max_bytes: self.file_size, max_time: self.file_time, max_files: self.file_count }
+    }
 }
 
 /// How long to wait for background processes that outlive the command.

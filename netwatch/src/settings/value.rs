@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{HostPorts, Linger};
+use super::{HostPorts, LineTarget, Linger};
 
 /// Maximum of every time that can be set: ten years. Far below what the clock's type can represent,
 /// so that adding it to the current time cannot overflow.
@@ -34,6 +34,16 @@ pub fn parse_idle_timeout(text: &str) -> Result<Duration, String> {
 /// The time of `--linger`: a time, or `forever`.
 pub fn parse_linger(text: &str) -> Result<Linger, String> {
     if text == "forever" { Ok(Linger::Forever) } else { parse_time(text).map(Linger::For) }
+}
+
+/// Where `--packets` prints: a file, or standard error for `-` and for the values that turn a flag
+/// on in the environment. `None` for those that turn it off.
+pub fn parse_line_target(text: &str) -> Option<LineTarget> {
+    match text {
+        "" | "0" | "false" | "no" | "off" => None,
+        "-" | "1" | "true" | "yes" | "on" => Some(LineTarget::StandardError),
+        file => Some(LineTarget::File(file.into())),
+    }
 }
 
 /// The ports of `--host-loopback`: `all`, or a list.

@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -14,10 +14,14 @@ use crate::error::{Error, Result};
 /// The directory of all runs.
 const ROOT: &str = "/run/netwatch";
 
-/// The directory of all runs' directories, `/run/netwatch`. Created on first use with mode 0700.
+/// Only root lists the directories, and every user can pass them: the user of a run reaches its
+/// socket for tails. Each file in them has a mode of its own.
+const DIRECTORY_MODE: u32 = 0o711;
+
+/// The directory of all runs' directories, `/run/netwatch`. Created on first use.
 pub fn root() -> Result<PathBuf> {
     let path = PathBuf::from(ROOT);
-    DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(|error| {
+    DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(&path).map_err(|error| {
         Error::os("create", path.display().to_string(), error).hint("needs root and a writable /run")
     })?;
     Ok(path)
@@ -109,10 +113,13 @@ impl RunDir {
     /// [`super::Exclusive`], so that no `clean` finds the directory unlocked.
     pub fn create(_held: &super::Exclusive) -> Result<Self> {
         let id = RunId::random()?;
-        let path = root()?.join(id.as_str());
+        let root = root()?;
+        let path = root.join(id.as_str());
         DirBuilder::new()
             .mode(0o700)
             .create(&path)
+            // The umask may be anything, and an older version gave the directory another mode.
+            .and_then(|()| [&root, &path].into_iter().try_for_each(|path| fs::set_permissions(path, passable())))
             .map_err(|error| Error::os("create", path.display().to_string(), error))?;
         let lock = Self::lock_new(&path).inspect_err(|_| {
             // If this fails too, the next run removes the directory.
@@ -189,7 +196,7 @@ impl RunDir {
     pub fn write_card(&self, card: &RunCard) -> Result<()> {
         let path = self.path.join("card.json");
         let text = serde_json::to_vec(card).expect("a card is plain data");
-        fs::write(&path, text).map_err(|error| Error::os("write", path.display().to_string(), error))
+        write_private(&path, &text)
     }
 
     /// Removes the directory, and with it the lock.
@@ -212,7 +219,18 @@ fn write_netns(dir: &Path) -> Result<()> {
     let own = "/proc/thread-self/ns/net";
     let inode = fs::metadata(own).map_err(|error| Error::os("read", own, error))?.ino();
     let path = dir.join("netns");
-    fs::write(&path, inode.to_string()).map_err(|error| Error::os("write", path.display().to_string(), error))
+    write_private(&path, inode.to_string().as_bytes())
+}
+
+fn passable() -> fs::Permissions {
+    fs::Permissions::from_mode(DIRECTORY_MODE)
+}
+
+/// Writes a file that only root can read.
+fn write_private(path: &Path, text: &[u8]) -> Result<()> {
+    let file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path);
+    file.and_then(|mut file| file.write_all(text))
+        .map_err(|error| Error::os("write", path.display().to_string(), error))
 }
 
 fn all() -> Result<Vec<(RunId, PathBuf)>> {

@@ -105,7 +105,7 @@ const NETWATCH: &[Module] = &[
         ],
     ),
     effectful("doctor", &["dns", "error", "host", "meter"]),
-    effectful("settings", &["diff", "error", "export", "format", "policy"]),
+    effectful("settings", &["diff", "error", "export", "format", "packets", "policy"]),
     effectful("terminal", &["error", "format", "report", "rights", "settings"]),
     effectful(
         "commands",
@@ -149,7 +149,10 @@ const NETWATCH: &[Module] = &[
             SHARED,
         ],
     ),
-    effectful("cli", &["diff", "error", "exit", "export", "format", "meter", "policy", "settings", "terminal"]),
+    effectful(
+        "cli",
+        &["diff", "error", "exit", "export", "format", "meter", "packets", "policy", "settings", "terminal"],
+    ),
 ];
 
 const COMMON: &[Module] = &[

@@ -14,21 +14,28 @@ pub use pcapng::{InterfaceDescription, InterfaceStatistics, PcapNgWriter, Sectio
 pub use segment::{ObservedFrame, Segmenter, WirePacket, insert_tag};
 
 /// Link type of Ethernet (<https://www.tcpdump.org/linktypes.html>).
-const ETHERNET: u16 = 1;
+pub const ETHERNET: u16 = 1;
+
+/// Values of a packet's flags (`epb_flags`): its direction.
+pub const INBOUND: u32 = 1;
+/// The target sent it.
+pub const OUTBOUND: u32 = 2;
 
 /// A packet as a record of a capture file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WritablePacket<'a> {
     /// Time, nanoseconds since the Unix epoch.
     pub time_ns: u64,
-    /// Whether the target sent it.
-    pub is_egress: bool,
+    /// The number of its interface in the section.
+    pub interface: u32,
+    /// Its flags, as pcapng has them.
+    pub flags: Option<u32>,
     /// Length on the wire in bytes.
     pub orig_len: u32,
     /// The captured bytes, in two parts: headers that may have been changed, and the rest.
     pub parts: [&'a [u8]; 2],
     /// Comments on the packet.
-    pub comments: [Option<&'a str>; 2],
+    pub comments: &'a [Option<&'a str>],
     /// The process that sent or receives it.
     pub pid: Option<u32>,
     /// Packets that were lost between the previous packet and this one.

@@ -1,7 +1,7 @@
 //! pcap with times in nanoseconds, for tools that do not read pcapng. It has no directions, no
 //! processes and no counts of losses.
 
-use super::{ETHERNET, WritablePacket};
+use super::WritablePacket;
 
 /// Times are in nanoseconds.
 const MAGIC: u32 = 0xa1b2_3c4d;
@@ -17,14 +17,14 @@ pub struct PcapWriter {
 
 impl PcapWriter {
     /// Starts the file.
-    pub fn header(&mut self, snaplen: u32) {
+    pub fn header(&mut self, snaplen: u32, link: u16) {
         self.u32(MAGIC);
         VERSION.iter().for_each(|number| self.buffer.extend_from_slice(&number.to_le_bytes()));
         // Time zone and accuracy, which are always 0.
         self.u32(0);
         self.u32(0);
         self.u32(snaplen);
-        self.u32(ETHERNET.into());
+        self.u32(link.into());
     }
 
     /// Adds a packet.

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{ETHERNET, WritablePacket};
+use super::WritablePacket;
 
 const SECTION_HEADER: u32 = 0x0a0d_0d0a;
 const INTERFACE_DESCRIPTION: u32 = 1;
@@ -31,16 +31,18 @@ pub struct SectionHeader<'a> {
 /// The interface on which packets were captured.
 #[derive(Debug, Clone, Copy)]
 pub struct InterfaceDescription<'a> {
-    /// Its name.
-    pub name: &'a str,
-    /// What it is.
-    pub description: &'a str,
+    /// Its name, if it is known.
+    pub name: Option<&'a str>,
+    /// What it is, if it is known.
+    pub description: Option<&'a str>,
     /// The filter expression, if packets were filtered.
     pub filter: Option<&'a str>,
     /// The operating system.
     pub os: &'a str,
     /// Maximum number of bytes of each packet; 0 for no limit.
     pub snaplen: u32,
+    /// The number of its link type.
+    pub link: u16,
 }
 
 /// What the capture counted.
@@ -87,11 +89,14 @@ impl PcapNgWriter {
         /// The filter is a text of libpcap.
         const LIBPCAP: u8 = 0;
         self.block(INTERFACE_DESCRIPTION, |block| {
-            block.u16(ETHERNET);
+            block.u16(interface.link);
             block.u16(0);
             block.u32(interface.snaplen);
-            block.text(2, interface.name);
-            block.text(3, interface.description);
+            for (code, text) in [(2, interface.name), (3, interface.description)] {
+                if let Some(text) = text {
+                    block.option(code, text.as_bytes());
+                }
+            }
             block.option(9, &[NANOSECONDS]);
             if let Some(filter) = interface.filter {
                 block.option(11, &[&[LIBPCAP], filter.as_bytes()].concat());
@@ -101,18 +106,19 @@ impl PcapNgWriter {
         });
     }
 
-    /// Adds a packet of the first interface.
+    /// Adds a packet.
     pub fn packet(&mut self, packet: &WritablePacket<'_>) {
         self.block(ENHANCED_PACKET, |block| {
-            block.u32(0);
+            block.u32(packet.interface);
             block.time(packet.time_ns);
             block.u32(packet.caplen());
             block.u32(packet.orig_len);
             packet.parts.iter().for_each(|part| block.bytes(part));
             block.pad();
             packet.comments.iter().flatten().for_each(|comment| block.text(COMMENT, comment));
-            let direction = if packet.is_egress { OUTBOUND } else { INBOUND };
-            block.option(2, &direction.to_le_bytes());
+            if let Some(flags) = packet.flags {
+                block.option(2, &flags.to_le_bytes());
+            }
             if packet.lost_before > 0 {
                 block.option(4, &packet.lost_before.to_le_bytes());
             }
@@ -168,9 +174,6 @@ impl PcapNgWriter {
     }
 }
 
-/// Values of the flags option: the direction of a packet.
-const INBOUND: u32 = 1;
-const OUTBOUND: u32 = 2;
 /// The process and the thread of a packet. The thread is not known.
 const PROCESS_AND_THREAD: u16 = 8;
 const UNKNOWN_THREAD: u32 = 0;

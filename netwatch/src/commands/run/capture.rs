@@ -1,22 +1,29 @@
 //! The capture of a run (`-w`): its file is opened before the run starts; the guardian attaches the
 //! programs when everything else is set up.
 
+use std::io::Write;
 use std::path::Path;
 
 use super::RunPlan;
 use super::metering::Metering;
 use super::network::Network;
+use crate::capture::CapturedInterface;
+use crate::capture::write::ETHERNET;
+use crate::commands::view::own_facts;
 use crate::error::{Error, Result};
 use crate::escape::escape;
 use crate::guardian::{GuardianClient, StartCapture};
 use crate::meter::PacketRing;
 use crate::packets::{
-    CaptureFacts, CaptureFilter, CapturePlace, CaptureSpec, CaptureWriter, PacketPrinter, Rotation, RunningCapture,
+    CaptureFacts, CaptureFilter, CapturePlace, CaptureSpec, CaptureWriter, LineStyle, PacketPrinter, RunningCapture,
 };
-use crate::settings::{CaptureOptions, FilterOption};
+use crate::settings::{CaptureOptions, FilterOption, LineTarget};
 use crate::target::user::Identity;
 use crate::terminal::print_error;
 use crate::undo::RunId;
+
+/// The slot of the run's own capture; tails have others.
+pub(super) const OWN_SLOT: u16 = 0;
 
 /// Opens the file, with the rights of its owner.
 pub(super) fn open(settings: &CaptureOptions, owner: &Identity) -> Result<Option<CaptureWriter>> {
@@ -27,9 +34,19 @@ pub(super) fn open(settings: &CaptureOptions, owner: &Identity) -> Result<Option
         );
     }
     let place = CapturePlace::open(file, (owner.uid, owner.gid), settings.force)?;
-    let rotation =
-        Rotation { max_bytes: settings.file_size, max_time: settings.file_time, max_files: settings.file_count };
-    CaptureWriter::open(place, rotation).map(Some)
+    CaptureWriter::open(place, settings.rotation()).map(Some)
+}
+
+/// Opens what lines are printed to, with the rights of the owner of the file.
+pub(super) fn open_lines(settings: &CaptureOptions, owner: &Identity) -> Result<Option<PacketPrinter>> {
+    let out: Box<dyn Write + Send> = match &settings.lines {
+        None => return Ok(None),
+        Some(LineTarget::StandardError) => Box::new(std::io::stderr()),
+        Some(LineTarget::File(path)) => {
+            Box::new(CapturePlace::open(path, (owner.uid, owner.gid), settings.force)?.create_named()?)
+        }
+    };
+    Ok(Some(PacketPrinter::new(out, LineStyle::default())))
 }
 
 /// Starts the capture that the plan contains, before the command's first instruction.
@@ -43,12 +60,21 @@ pub(super) async fn start(
     let Some(settings) = plan.settings.capture.clone() else { return Ok(None) };
     let mut writer = plan.capture.take();
     if let Some(writer) = &mut writer {
-        writer.set_facts(facts(plan, &settings, id, network));
+        let mut facts = facts(plan, id);
+        let expression = match &settings.filter {
+            Some(FilterOption::Expression(text)) => Some(text.clone()),
+            Some(FilterOption::Code(path)) => {
+                facts.comment += &format!("\nfilter code: {}", escape(&path.display().to_string()));
+                None
+            }
+            None => None,
+        };
+        writer.set_facts(facts, vec![interface(network.link.name(), settings.snaplen, expression)]);
     }
     let CaptureOptions { snaplen, egress, ingress, .. } = settings;
     let ring_bytes = settings.buffer * 1024;
     let filter = plan.filter.take();
-    let request = StartCapture { snaplen, ring_bytes, egress, ingress, filter: filter.clone() };
+    let request = StartCapture { slot: OWN_SLOT, snaplen, ring_bytes, egress, ingress, filter: filter.clone() };
     let (maps, filter_error) = line.start_capture(request).await?;
     if let Some(cause) = &filter_error {
         metering.note(format!("the capture is filtered by netwatch and not by the kernel: {cause}"));
@@ -59,14 +85,16 @@ pub(super) async fn start(
         ring: PacketRing::open(maps, ring_bytes)?,
         filter: filter.map(|program| CaptureFilter { program, is_in_kernel, snaplen }),
         writer,
-        printer: settings.prints.then(|| PacketPrinter::new(Box::new(std::io::stderr()))),
+        printer: plan.lines.take(),
+        only: settings.only,
+        states_names: false,
         max_packets: settings.count,
         keeps_super_frames: settings.super_frames,
         is_unbuffered: settings.unbuffered,
         identify: metering.identities(),
         on_error: Box::new(move |error| {
-            print_error(error);
             note(format!("the capture is incomplete: {error}"));
+            print_error(&error.hint("the capture has ended; the run continues"));
         }),
     };
     RunningCapture::start(spec).map(Some)
@@ -80,22 +108,16 @@ pub(super) async fn ended(capture: &mut Option<RunningCapture>) {
     }
 }
 
-fn facts(plan: &RunPlan, settings: &CaptureOptions, id: &RunId, network: &Network) -> CaptureFacts {
-    let uts = nix::sys::utsname::uname();
-    let field = |value: &std::ffi::OsStr| value.to_string_lossy().into_owned();
-    let os = uts.map(|uts| format!("{} {}", field(uts.sysname()), field(uts.release()))).unwrap_or_default();
-    let (filter, code) = match &settings.filter {
-        Some(FilterOption::Expression(text)) => (Some(text.clone()), String::new()),
-        Some(FilterOption::Code(path)) => (None, format!("\nfilter code: {}", escape(&path.display().to_string()))),
-        None => (None, String::new()),
-    };
-    let command = plan.command.shown().join(" ");
-    CaptureFacts {
-        os,
-        application: format!("netwatch {}", env!("CARGO_PKG_VERSION")),
-        comment: format!("command: {}\nuser: {}\nrun: {id}{code}", escape(&command), plan.user.name),
-        interface: network.link.name().to_owned(),
-        snaplen: settings.snaplen,
-        filter,
-    }
+/// What each file of a capture of the run states.
+pub(super) fn facts(plan: &RunPlan, id: &RunId) -> CaptureFacts {
+    let command = escape(&plan.command.shown().join(" ")).into_owned();
+    let comment = format!("command: {command}\nuser: {}\nrun: {id}", plan.user.name);
+    CaptureFacts { comment, ..own_facts() }
+}
+
+/// The interface of every capture of a run.
+pub(super) fn interface(name: &str, snaplen: u32, filter: Option<String>) -> CapturedInterface {
+    const DESCRIPTION: &str = "the host's end of the link of the command's network namespace";
+    let (name, description) = (Some(name.to_owned()), Some(DESCRIPTION.to_owned()));
+    CapturedInterface { name, description, filter, link_number: ETHERNET, snaplen }
 }

@@ -12,6 +12,7 @@ use super::network::Network;
 use super::notes;
 use super::recording::RecordingPlan;
 use super::signals::SignalStream;
+use super::tails::{TailEvent, Tails};
 use super::thread::in_thread;
 use super::watch::Ending;
 use crate::commands::snapshot::SnapshotServer;
@@ -37,6 +38,8 @@ pub(super) struct Live {
     pub events: Option<EventStyle>,
     /// `-w` and `--packets`.
     pub capture: Option<RunningCapture>,
+    /// Other processes that watch the packets.
+    pub tails: Tails,
     /// Serves snapshots to other processes; held until it is dropped.
     pub _snapshots: Option<SnapshotServer>,
     pub run_id: String,
@@ -66,6 +69,11 @@ impl Live {
         }
     }
 
+    /// Starts or ends the capture of a tail.
+    pub(super) async fn handle_tail(&mut self, event: TailEvent, line: &mut GuardianClient) -> Result<()> {
+        self.tails.handle(event, &self.metering, line).await
+    }
+
     /// Notes an error that does not end the run.
     pub(super) fn note(&mut self, done: Result<()>) {
         if let Err(error) = done {
@@ -91,6 +99,7 @@ impl Live {
         let stopped = self.stop_link(are_empty, line);
         let (duration, counters) = signals.unless_interrupted("make", "the report", stopped).await?;
         self.drain_capture(signals).await;
+        self.tails.finish().await;
         let Ending { exit, ended_by, .. } = ending;
         let conclusion = Conclusion { duration, exit, ended_by, counters };
         let report = self.metering.conclude(conclusion);

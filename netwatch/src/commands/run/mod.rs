@@ -14,6 +14,7 @@ mod processes;
 mod recording;
 mod setup;
 mod signals;
+mod tails;
 mod teardown;
 mod thread;
 mod trim;

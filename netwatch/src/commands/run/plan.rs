@@ -17,7 +17,7 @@ use crate::exit::Exit;
 use crate::filter::FilterProgram;
 use crate::guardian::OpenFileLimit;
 use crate::host::publish::Publish;
-use crate::packets::CaptureWriter;
+use crate::packets::{CaptureWriter, PacketPrinter};
 use crate::report::Report;
 use crate::rights;
 use crate::settings::RunSettings;
@@ -70,6 +70,8 @@ pub struct RunPlan {
     pub(super) capture: Option<CaptureWriter>,
     /// Which packets are captured; taken when the capture starts.
     pub(super) filter: Option<FilterProgram>,
+    /// Prints the lines of `--packets`; taken when the set-up starts.
+    pub(super) lines: Option<PacketPrinter>,
     /// Where the run is recorded; taken when the set-up starts.
     pub(super) record: Option<RecordingPlan>,
     /// The final report, when the run has ended.
@@ -97,9 +99,25 @@ impl RunPlan {
         let filter = filter.map(|filter| unsafe { filter::of_run(filter, &owner) }).transpose()?;
         let output = settings.output.as_deref().map(|path| Output::create(path, (owner.uid, owner.gid))).transpose()?;
         let record = Some(RecordingPlan::make(&settings, &owner)?);
-        let capture = settings.capture.as_ref().map(|capture| capture::open(capture, &owner)).transpose()?.flatten();
+        let options = settings.capture.as_ref();
+        let capture = options.map(|options| capture::open(options, &owner)).transpose()?.flatten();
+        let lines = options.map(|options| capture::open_lines(options, &owner)).transpose()?.flatten();
         let report = None;
-        Ok(Self { settings, user, groups, command, dns, publish, open_files, output, capture, filter, record, report })
+        Ok(Self {
+            settings,
+            user,
+            groups,
+            command,
+            dns,
+            publish,
+            open_files,
+            output,
+            capture,
+            filter,
+            lines,
+            record,
+            report,
+        })
     }
 }
 

@@ -11,6 +11,7 @@ use super::metering::{Metering, MeteringSpec};
 use super::network::{Network, SetupContext};
 use super::processes::TracerLoading;
 use super::signals::SignalStream;
+use super::tails::Tails;
 use super::thread::PendingWork;
 use super::watch::NotStarted;
 use super::{RunPlan, capture};
@@ -24,6 +25,7 @@ use crate::host::sysctl::netns_cookie;
 use crate::meter::{KernelMeter, KernelMeterConfig, LiveMeter, ProcessTracerConfig, unix_now_ns};
 use crate::name::Hosts;
 use crate::report::{DnsForwarder, Interface, Run};
+use crate::rights;
 use crate::session::{IsolatedScope, Session, SessionConfig};
 use crate::terminal::{Show, print_message};
 use crate::undo::{Journal, RunCard, RunDir};
@@ -95,6 +97,11 @@ pub(super) async fn set_up(
     if let Err(error) = &snapshots {
         metering.note(error.to_string());
     }
+    let facts = capture::facts(plan, run_dir.id());
+    let (tails, outcome) = Tails::start(run_dir.path(), &rights::caller()?, facts, network.link.name().to_owned());
+    if let Err(error) = outcome {
+        metering.note(error.to_string());
+    }
     let capture = capture::start(plan, run_dir.id(), &network, &metering, line);
     let capture = signals.unless_stopped(capture).await??;
     let live = Live {
@@ -103,6 +110,7 @@ pub(super) async fn set_up(
         metering,
         events: plan.settings.events,
         capture,
+        tails,
         _snapshots: snapshots.ok(),
         run_id: run_dir.id().to_string(),
         resolve: plan.settings.resolve,

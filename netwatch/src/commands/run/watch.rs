@@ -93,7 +93,8 @@ impl<'a> ControlLoop<'a> {
                 action = signals.next() => self.handle_signal(action?)?,
                 () = sleep_until(self.deadline) => self.handle_timeout()?,
                 event = self.live.network.host_event() => self.handle_host_event(event)?,
-                () = capture::ended(&mut self.live.capture) => self.line.stop_capture()?,
+                () = capture::ended(&mut self.live.capture) => self.line.stop_capture(capture::OWN_SLOT)?,
+                event = self.live.tails.event() => self.live.handle_tail(event, self.line).await?,
                 error = self.live.metering.panicked() => return Err(error),
             }
         }

@@ -35,8 +35,8 @@ struct HookProgram<'a> {
     priority: Option<u16>,
 }
 
-/// Priority of the filters of a capture. The kernel chooses 0xC000 or less for the classifier's,
-/// which therefore come first.
+/// Priority of the filters of the first capture; further ones have higher numbers. The kernel
+/// chooses 0xC000 or less for the classifier's, which therefore come first.
 const CAPTURE_PRIORITY: u16 = 0xC001;
 
 impl<'a> HookProgram<'a> {
@@ -95,14 +95,15 @@ pub(super) fn link(programs: &EntryPrograms<'_>, ifindex: u32, methods: &[Attach
 }
 
 /// Attaches the programs of a capture to the host's end of the link, after the classifier. `None`
-/// captures nothing of this direction.
+/// captures nothing of this direction; `slot` distinguishes the captures of an interface.
 pub(super) fn capture(
     from_target: Option<BorrowedFd<'_>>,
     to_target: Option<BorrowedFd<'_>>,
+    slot: u16,
     ifindex: u32,
     methods: &[AttachMethod],
 ) -> Result<Attachment> {
-    let at = |program, hook| HookProgram { program, hook, priority: Some(CAPTURE_PRIORITY) };
+    let at = |program, hook| HookProgram { program, hook, priority: Some(CAPTURE_PRIORITY + slot) };
     let from_target = from_target.map(|program| at(program, TcHook::Ingress));
     let to_target = to_target.map(|program| at(program, TcHook::Egress));
     let entries: Vec<_> = from_target.into_iter().chain(to_target).collect();

@@ -17,7 +17,7 @@ use netwatch_common::capture::{MAX_RING_BYTES, MIN_RING_BYTES};
 #[cfg(test)]
 pub(crate) use filter::load_alone as load_filter;
 pub use netwatch_common::capture::{DEFAULT_RING_BYTES, MAX_CAPLEN};
-pub use ring::{PacketBatch, PacketRing, PacketStats, RingPacket};
+pub use ring::{PacketBatch, PacketRing, PacketStats, RingPacket, flow_of_frame};
 
 use super::attach::{self, AttachMethod, Attachment};
 use super::object::Loaded;
@@ -42,12 +42,14 @@ pub struct TapConfig {
     pub ring_bytes: u32,
     /// The directions that are captured.
     pub directions: PerDirection<bool>,
+    /// Distinguishes the captures of an interface.
+    pub slot: u16,
 }
 
 impl Default for TapConfig {
     fn default() -> Self {
         let directions = PerDirection { egress: true, ingress: true };
-        Self { snaplen: MAX_CAPLEN, ring_bytes: DEFAULT_RING_BYTES, directions }
+        Self { snaplen: MAX_CAPLEN, ring_bytes: DEFAULT_RING_BYTES, directions, slot: 0 }
     }
 }
 
@@ -91,7 +93,7 @@ impl PacketTap {
         let program = |name, is_on: bool| is_on.then(|| loaded.program(name).as_fd());
         let egress = program("capture_egress", config.directions.egress);
         let ingress = program("capture_ingress", config.directions.ingress);
-        let attachment = attach::capture(egress, ingress, ifindex, methods)?;
+        let attachment = attach::capture(egress, ingress, config.slot, ifindex, methods)?;
         Ok(Self { attachment: Some(attachment), loaded, filter_error })
     }
 

@@ -66,18 +66,24 @@ impl RingPacket<'_> {
     /// The flow that the packet is counted in, and whether the packet opens a TCP connection.
     /// `None` for packets of remainders.
     pub fn flow(&self) -> Option<(FlowKey, bool)> {
-        let mut packet = Packet::default();
-        parse::parse(&Captured { bytes: self.bytes, orig_len: self.orig_len }, &Meta::default(), &mut packet);
-        let hook = match self.direction {
-            Direction::Egress => Hook::FromTarget,
-            Direction::Ingress => Hook::ToTarget,
-        };
-        let (key, direction) = parse::orient(&packet, hook);
-        let is_syn = packet.flags & tcp::SYN_ACK == tcp::SYN;
-        match abi::traffic(&key, direction.into()).0 {
-            Traffic::Flow(key) => Some((key, is_syn)),
-            _ => None,
-        }
+        flow_of_frame(self.bytes, self.orig_len, self.direction)
+    }
+}
+
+/// The flow that an Ethernet frame of the link is counted in, and whether it opens a TCP
+/// connection. `None` for frames of remainders.
+pub fn flow_of_frame(bytes: &[u8], orig_len: u32, direction: Direction) -> Option<(FlowKey, bool)> {
+    let mut packet = Packet::default();
+    parse::parse(&Captured { bytes, orig_len }, &Meta::default(), &mut packet);
+    let hook = match direction {
+        Direction::Egress => Hook::FromTarget,
+        Direction::Ingress => Hook::ToTarget,
+    };
+    let (key, direction) = parse::orient(&packet, hook);
+    let is_syn = packet.flags & tcp::SYN_ACK == tcp::SYN;
+    match abi::traffic(&key, direction.into()).0 {
+        Traffic::Flow(key) => Some((key, is_syn)),
+        _ => None,
     }
 }
 

@@ -1,0 +1,273 @@
+//! Tails: other processes that watch the packets of the run. Each has a capture of its own, with a
+//! ring and programs that are attached while it is connected. A slow tail therefore loses packets
+//! in its own ring, where they are counted, and delays neither the run nor other tails.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::Read;
+use std::net::Shutdown;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::socket::shutdown;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::{Instant, timeout_at};
+
+use super::capture;
+use super::metering::Metering;
+use crate::commands::tail::protocol::{self, TailAnswer, TailRequest};
+use crate::error::{Error, Result};
+use crate::guardian::{GuardianClient, MAX_CAPTURES, StartCapture};
+use crate::meter::PacketRing;
+use crate::packets::{CaptureFacts, CaptureFilter, CaptureSpec, CaptureWriter, RunningCapture, Selection};
+use crate::target::user::Identity;
+
+/// Time in which a process has to send its request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+/// Pause after an error of accept(2), such as EMFILE.
+const RETRY_DELAY: Duration = Duration::from_millis(100);
+/// Time that tails have at the end of a run to receive the last packets.
+const FINISH_TIMEOUT: Duration = Duration::from_millis(250);
+/// Maximum size of the ring of a tail in bytes.
+const MAX_RING_BYTES: u32 = 64 << 20;
+
+/// What tails do; handled by the control loop.
+pub(super) enum TailEvent {
+    /// A process asks for packets.
+    Asked(TailRequest, UnixStream, TailSlot),
+    /// The process of this connection has disconnected.
+    Left(ConnectionId),
+}
+
+/// The tails of a run.
+pub(super) struct Tails {
+    events: UnboundedReceiver<TailEvent>,
+    running: BTreeMap<ConnectionId, RunningTail>,
+    facts: CaptureFacts,
+    interface: String,
+    /// `None` if it could not be started.
+    _server: Option<TailServer>,
+}
+
+/// A tail with its capture.
+struct RunningTail {
+    capture: Option<RunningCapture>,
+    stream: UnixStream,
+    slot: TailSlot,
+}
+
+impl Drop for RunningTail {
+    fn drop(&mut self) {
+        // It may have disconnected already.
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+}
+
+impl Tails {
+    /// Listens in the run directory for processes of `owner` and of root. The result states whether
+    /// that works.
+    pub(super) fn start(
+        run_dir: &Path,
+        owner: &Identity,
+        facts: CaptureFacts,
+        interface: String,
+    ) -> (Self, Result<()>) {
+        let (sender, events) = unbounded_channel();
+        let server = TailServer::start(run_dir, owner, sender);
+        let (server, outcome) = match server {
+            Ok(server) => (Some(server), Ok(())),
+            Err(error) => (None, Err(error)),
+        };
+        (Self { events, running: BTreeMap::new(), facts, interface, _server: server }, outcome)
+    }
+
+    /// The next event. Pending indefinitely if there is no server.
+    pub(super) async fn event(&mut self) -> TailEvent {
+        match self.events.recv().await {
+            Some(event) => event,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Starts or ends the capture of a tail. Fails only if the guardian is gone.
+    pub(super) async fn handle(
+        &mut self,
+        event: TailEvent,
+        metering: &Metering,
+        line: &mut GuardianClient,
+    ) -> Result<()> {
+        match event {
+            TailEvent::Left(connection) => match self.running.remove(&connection) {
+                Some(tail) => line.stop_capture(tail.slot.number),
+                // Its capture could not be started.
+                None => Ok(()),
+            },
+            TailEvent::Asked(request, stream, slot) => {
+                let number = slot.number;
+                match self.start_tail(&request, &stream, number, metering, line).await {
+                    Ok(capture) => {
+                        let tail = RunningTail { capture: Some(capture), stream, slot };
+                        self.running.insert(tail.slot.connection, tail);
+                        Ok(())
+                    }
+                    Err(error) => {
+                        // It may have disconnected already.
+                        let _ = protocol::send(&stream, &TailAnswer::Refused(error));
+                        let _ = stream.shutdown(Shutdown::Both);
+                        line.stop_capture(number)
+                    }
+                }
+            }
+        }
+    }
+
+    async fn start_tail(
+        &self,
+        request: &TailRequest,
+        stream: &UnixStream,
+        slot: u16,
+        metering: &Metering,
+        line: &mut GuardianClient,
+    ) -> Result<RunningCapture> {
+        let TailRequest { snaplen, ring_bytes, egress, ingress, super_frames, .. } = *request;
+        let TailRequest { filter, expression, .. } = request.clone();
+        if ring_bytes > MAX_RING_BYTES {
+            return Err(Error::other("start", "the capture", "the buffer of a tail can have at most 65536 KiB"));
+        }
+        let start = StartCapture { slot, snaplen, ring_bytes, egress, ingress, filter: filter.clone() };
+        let (maps, filter_error) = line.start_capture(start).await?;
+        let is_in_kernel = filter_error.is_none();
+        let failed = |error| Error::os("duplicate", "a file descriptor", error);
+        let (own, ends) = (stream.try_clone().map_err(failed)?, stream.try_clone().map_err(failed)?);
+        let CaptureFacts { os, comment, .. } = self.facts.clone();
+        protocol::send(stream, &TailAnswer::Started { os, comment, interface: self.interface.clone() })?;
+        let mut writer = CaptureWriter::stream(OwnedFd::from(own).into(), "the packets to the tail")?;
+        writer.set_facts(self.facts.clone(), vec![capture::interface(&self.interface, snaplen, expression)]);
+        RunningCapture::start(CaptureSpec {
+            ring: PacketRing::open(maps, ring_bytes)?,
+            filter: filter.map(|program| CaptureFilter { program, is_in_kernel, snaplen }),
+            writer: Some(writer),
+            printer: None,
+            only: Selection::default(),
+            states_names: true,
+            max_packets: None,
+            keeps_super_frames: super_frames,
+            is_unbuffered: true,
+            identify: metering.identities(),
+            // Mostly EPIPE. The server notices the end of the connection.
+            on_error: Box::new(move |_| _ = ends.shutdown(Shutdown::Both)),
+        })
+    }
+
+    /// Sends the last packets to all tails, and waits for at most [`FINISH_TIMEOUT`]. Called when
+    /// no packet can move any more.
+    pub(super) async fn finish(&mut self) {
+        let deadline = Instant::now() + FINISH_TIMEOUT;
+        for (_, mut tail) in std::mem::take(&mut self.running) {
+            if let Some(capture) = tail.capture.take() {
+                // A tail that does not read, or has left, misses them.
+                let _ = timeout_at(deadline, capture.finish(None)).await;
+            }
+        }
+    }
+}
+
+/// Distinguishes all connections to a run.
+type ConnectionId = u64;
+
+/// One of the slots of captures, until it is dropped.
+pub(super) struct TailSlot {
+    number: u16,
+    connection: ConnectionId,
+    free: Arc<Mutex<BTreeSet<u16>>>,
+}
+
+impl TailSlot {
+    fn take(free: &Arc<Mutex<BTreeSet<u16>>>, connection: ConnectionId) -> Option<Self> {
+        let number = free.lock().unwrap_or_else(PoisonError::into_inner).pop_first()?;
+        Some(Self { number, connection, free: free.clone() })
+    }
+}
+
+impl Drop for TailSlot {
+    fn drop(&mut self) {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner).insert(self.number);
+    }
+}
+
+/// Accepts connections until it is dropped.
+struct TailServer {
+    listener: OwnedFd,
+    is_stopped: Arc<AtomicBool>,
+}
+
+impl TailServer {
+    fn start(run_dir: &Path, owner: &Identity, events: UnboundedSender<TailEvent>) -> Result<Self> {
+        let path = protocol::socket_path(run_dir);
+        let failed = |error| Error::os("listen on", path.display().to_string(), error);
+        let listener = UnixListener::bind(&path).map_err(failed)?;
+        // Connecting requires write permission, which no mode of a new socket gives to others.
+        chown(&path, Some(owner.uid.as_raw()), None).map_err(failed)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        let handle = listener.try_clone().map_err(failed)?.into();
+        let is_stopped = Arc::new(AtomicBool::new(false));
+        let stopped = is_stopped.clone();
+        let thread = thread::Builder::new().name("tails".into()).spawn(move || accept(&listener, &stopped, &events));
+        thread.map_err(|error| Error::os("start thread", "tails", error))?;
+        Ok(Self { listener: handle, is_stopped })
+    }
+}
+
+impl Drop for TailServer {
+    fn drop(&mut self) {
+        self.is_stopped.store(true, Ordering::Release);
+        // accept(2) returns at once.
+        let _ = shutdown(self.listener.as_raw_fd(), nix::sys::socket::Shutdown::Both);
+    }
+}
+
+/// Serves each connection in a thread of its own. There are at most as many as slots.
+fn accept(listener: &UnixListener, is_stopped: &AtomicBool, events: &UnboundedSender<TailEvent>) {
+    // Slot 0 is that of the run's own capture.
+    let free = Arc::new(Mutex::new((1..MAX_CAPTURES).collect::<BTreeSet<u16>>()));
+    for (connection, stream) in (0..).zip(listener.incoming()) {
+        if is_stopped.load(Ordering::Acquire) {
+            return;
+        }
+        let Ok(stream) = stream else {
+            thread::sleep(RETRY_DELAY);
+            continue;
+        };
+        let Some(slot) = TailSlot::take(&free, connection) else {
+            let why = format!("{} tails are attached already", MAX_CAPTURES - 1);
+            // It may have disconnected already.
+            let _ = protocol::send(&stream, &TailAnswer::Refused(Error::other("attach to", "the run", why)));
+            continue;
+        };
+        let events = events.clone();
+        // Without a thread the connection is closed.
+        drop(thread::Builder::new().name("tail".into()).spawn(move || serve(stream, slot, &events)));
+    }
+}
+
+/// Passes the request on, and waits for the end of the connection.
+fn serve(stream: UnixStream, slot: TailSlot, events: &UnboundedSender<TailEvent>) {
+    let connection = slot.connection;
+    let Ok(mut own) = stream.try_clone() else { return };
+    if own.set_read_timeout(Some(REQUEST_TIMEOUT)).is_err() {
+        return;
+    }
+    let Ok(request) = protocol::receive(&own) else { return };
+    // Both fail only at the end of the run.
+    let _ = events.send(TailEvent::Asked(request, stream, slot));
+    let _ = own.set_read_timeout(None);
+    // The process sends nothing more.
+    while own.read(&mut [0; 64]).is_ok_and(|length| length > 0) {}
+    let _ = events.send(TailEvent::Left(connection));
+}

@@ -1,0 +1,130 @@
+//! `netwatch tail`: prints or writes the packets of a live run of another terminal.
+
+pub mod protocol;
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use protocol::{TailAnswer, TailRequest};
+
+use super::filter;
+use super::view::{self, STOP, stop_on_signals};
+use crate::capture::{Capture, CaptureEnd, CapturedFrame};
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::flow::Direction;
+use crate::meter::flow_of_frame;
+use crate::packets::{CaptureFacts, PacketIdentity, PacketView, ViewSpec, ViewedFrame};
+use crate::rights;
+use crate::settings::{FilterOption, TailSettings};
+use crate::terminal::{print_error, print_message};
+use crate::undo::{RunDir, RunId};
+
+/// Where interfaces are listed. The link of a run has its id in its name, which everybody can read;
+/// only root can list the run directories.
+const INTERFACES: &str = "/sys/class/net";
+
+/// Runs until the run ends, the requested number of packets was printed, or a signal arrives.
+pub(super) fn tail(settings: &TailSettings) -> Result<Exit> {
+    let mut spec = view::open(&settings.view)?;
+    let request = request(settings)?;
+    let (id, stream) = connect(settings.run.as_deref().unwrap_or_default())?;
+    let sent = protocol::send(&stream, &request);
+    // A run that refuses the connection does not wait for the request.
+    let answer = protocol::receive(&stream).or_else(|error| sent.and(Err(error)))?;
+    match answer {
+        TailAnswer::Refused(error) => return Err(error),
+        TailAnswer::Started { os, comment, .. } => set_facts(&mut spec, os, comment),
+    }
+    stop_on_signals()?;
+    let end = match follow(spec, &id, stream) {
+        Err(error) if view::is_closed_pipe(&error) => return Ok(Exit::Success),
+        end => end?,
+    };
+    match end {
+        CaptureEnd::Whole => print_message(&format!("run {id} has ended")),
+        CaptureEnd::Stopped { .. } => {}
+        CaptureEnd::Broken(broken) => {
+            print_error(&broken.error);
+            return Ok(Exit::Negative);
+        }
+    }
+    Ok(Exit::Success)
+}
+
+fn request(settings: &TailSettings) -> Result<TailRequest> {
+    let caller = rights::caller()?;
+    // SAFETY: a tail has a single thread.
+    let filter = settings.filter.as_ref().map(|filter| unsafe { filter::of_run(filter, &caller) }).transpose()?;
+    let expression = match &settings.filter {
+        Some(FilterOption::Expression(text)) => Some(text.clone()),
+        _ => None,
+    };
+    let TailSettings { snaplen, egress, ingress, super_frames, .. } = *settings;
+    let ring_bytes = settings.buffer * 1024;
+    Ok(TailRequest { snaplen, ring_bytes, egress, ingress, super_frames, filter, expression })
+}
+
+/// The file states what the run states.
+fn set_facts(spec: &mut ViewSpec, os: String, comment: String) {
+    if let Some(writer) = &mut spec.writer {
+        writer.set_facts(CaptureFacts { os, comment, ..view::own_facts() }, Vec::new());
+    }
+}
+
+fn follow(spec: ViewSpec, id: &RunId, stream: UnixStream) -> Result<CaptureEnd> {
+    let mut capture = Capture::live(&format!("run {id}"), stream, &STOP)?;
+    let mut view = PacketView::new(spec);
+    let mut lost = 0;
+    let end = capture.each(|frame| {
+        lost += frame.lost_before;
+        view.frame(viewed(frame))?;
+        if view.is_full() {
+            STOP.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    })?;
+    view.finish(capture.dropped().saturating_sub(lost))?;
+    Ok(end)
+}
+
+/// Process and name are in the comments of the frame.
+fn viewed<'a>(frame: &'a CapturedFrame<'a>) -> ViewedFrame<'a> {
+    let direction = frame.is_egress().map(|is_egress| if is_egress { Direction::Egress } else { Direction::Ingress });
+    let flow = direction.and_then(|direction| flow_of_frame(frame.bytes, frame.orig_len, direction));
+    ViewedFrame { frame, direction, flow: flow.map(|(flow, _)| flow), identity: PacketIdentity::default() }
+}
+
+/// Connects to the only live run whose id begins with this text.
+fn connect(prefix: &str) -> Result<(RunId, UnixStream)> {
+    let mut ids = RunDir::ids_beginning_with(prefix);
+    ids.extend(ids_of_links(Path::new(INTERFACES)).filter(|id| id.as_str().starts_with(prefix)));
+    ids.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+    ids.dedup();
+    let mut refused = false;
+    let mut live = Vec::new();
+    for id in ids {
+        match UnixStream::connect(protocol::socket_path(&RunDir::path_of(&id))) {
+            Ok(stream) => live.push((id, stream)),
+            // Killed runs have a directory too, until they are undone.
+            Err(error) => refused |= error.kind() == io::ErrorKind::PermissionDenied,
+        }
+    }
+    if live.len() > 1 {
+        let ids: Vec<&str> = live.iter().map(|(id, _)| id.as_str()).collect();
+        let cause = format!("{} runs are in progress: {}", live.len(), ids.join(", "));
+        return Err(Error::other("find", "the run", cause).hint("name one of them"));
+    }
+    live.pop().ok_or_else(|| match refused {
+        true => Error::other("attach to", "the run", "it belongs to another user").hint("run with sudo"),
+        false => Error::other("find", "the run", "no run in progress has this id")
+            .hint("`sudo netwatch list` lists the runs in progress"),
+    })
+}
+
+fn ids_of_links(interfaces: &Path) -> impl Iterator<Item = RunId> {
+    let entries = std::fs::read_dir(interfaces).into_iter().flatten().flatten();
+    entries.filter_map(|entry| RunId::parse(entry.file_name().to_str()?.strip_prefix("nw")?))
+}

@@ -1,0 +1,85 @@
+//! What `replay` and `tail` have in common: what they print and write packets to, and what ends
+//! them.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::errno::Errno;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+
+use crate::error::{Error, Result};
+use crate::packets::{CaptureFacts, CapturePlace, CaptureWriter, PacketPrinter, ViewSpec};
+use crate::rights;
+use crate::settings::ViewSettings;
+
+/// The name of standard output in messages.
+const STANDARD_OUTPUT: &str = "standard output";
+
+/// Opens the file with the rights of the caller of sudo, who will own it.
+pub(super) fn open(settings: &ViewSettings) -> Result<ViewSpec> {
+    let prints = || PacketPrinter::new(Box::new(io::stdout()), settings.style);
+    Ok(ViewSpec {
+        writer: settings.file.as_deref().map(|file| open_writer(settings, file)).transpose()?,
+        printer: settings.prints.then(prints),
+        only: settings.only.clone(),
+        max_packets: settings.count,
+        is_unbuffered: settings.unbuffered,
+    })
+}
+
+fn open_writer(settings: &ViewSettings, file: &Path) -> Result<CaptureWriter> {
+    let mut writer = if file == Path::new("-") {
+        let own = io::stdout().as_fd().try_clone_to_owned();
+        CaptureWriter::stream(
+            own.map_err(|error| Error::os("duplicate", STANDARD_OUTPUT, error))?.into(),
+            STANDARD_OUTPUT,
+        )?
+    } else {
+        let owner = rights::caller()?;
+        let place = CapturePlace::open(file, (owner.uid, owner.gid), settings.force)?;
+        CaptureWriter::open(place, settings.rotation)?
+    };
+    writer.set_facts(own_facts(), Vec::new());
+    Ok(writer)
+}
+
+/// The facts that every file of this netwatch states.
+pub(super) fn own_facts() -> CaptureFacts {
+    let uts = nix::sys::utsname::uname();
+    let field = |value: &std::ffi::OsStr| value.to_string_lossy().into_owned();
+    CaptureFacts {
+        os: uts.map(|uts| format!("{} {}", field(uts.sysname()), field(uts.release()))).unwrap_or_default(),
+        application: format!("netwatch {}", env!("CARGO_PKG_VERSION")),
+        comment: String::new(),
+    }
+}
+
+/// Whether the error means that the reader of the output has left, as in `| head`.
+pub(super) fn is_closed_pipe(error: &Error) -> bool {
+    error.errno() == Some(Errno::EPIPE)
+}
+
+/// Set by a signal, or when enough was read.
+pub(super) static STOP: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn stop(_signal: libc::c_int) {
+    STOP.store(true, Ordering::Relaxed);
+}
+
+/// Makes the first signal end the reading, even of a pipe without data, and the second one end
+/// netwatch. An ignored signal stays ignored (nohup).
+pub(super) fn stop_on_signals() -> Result<()> {
+    let action = SigAction::new(SigHandler::Handler(stop), SaFlags::SA_RESETHAND, SigSet::empty());
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        let failed = |errno| Error::os("handle", signal.as_str(), errno);
+        // SAFETY: the handler only stores to an atomic.
+        let previous = unsafe { sigaction(signal, &action) }.map_err(failed)?;
+        if matches!(previous.handler(), SigHandler::SigIgn) {
+            // SAFETY: restores the previous action.
+            unsafe { sigaction(signal, &previous) }.map_err(failed)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,141 @@
+//! Tests of packet lines.
+
+use super::*;
+use crate::flow::{ObservationPoint, TransportAddress};
+
+/// Ethernet and IPv4 of a packet from 198.51.100.2 to 198.51.100.1.
+fn ipv4(protocol: u8, body: &[u8]) -> Vec<u8> {
+    let length = (20 + body.len()) as u16;
+    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0, 0x45, 0];
+    frame.extend_from_slice(&length.to_be_bytes());
+    frame.extend_from_slice(&[0, 1, 0x40, 0, 64, protocol, 0, 0, 198, 51, 100, 2, 198, 51, 100, 1]);
+    [&frame[..], body].concat()
+}
+
+/// Ethernet and IPv6 of a packet from fe80::2 to fe80::1.
+fn ipv6(protocol: u8, body: &[u8]) -> Vec<u8> {
+    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x86, 0xdd, 0x60, 0, 0, 0];
+    frame.extend_from_slice(&(body.len() as u16).to_be_bytes());
+    frame.extend_from_slice(&[protocol, 255]);
+    frame.extend_from_slice(&"fe80::2".parse::<Ipv6Addr>().expect("an address").octets());
+    frame.extend_from_slice(&"fe80::1".parse::<Ipv6Addr>().expect("an address").octets());
+    [&frame[..], body].concat()
+}
+
+/// A TCP segment from port 5000 to port 80.
+fn segment(flags: u8, sequence: u32, options: &[u8], payload: &[u8]) -> Vec<u8> {
+    let mut header = vec![0x13, 0x88, 0, 80];
+    header.extend_from_slice(&sequence.to_be_bytes());
+    header.extend_from_slice(&[0, 0, 0, 0, ((20 + options.len()) as u8 / 4) << 4, flags, 1, 0, 0, 0, 0, 0]);
+    ipv4(6, &[&header[..], options, payload].concat())
+}
+
+fn line_in(style: LineStyle, frame: &[u8], identity: &PacketIdentity) -> String {
+    let direction = Some(Direction::Egress);
+    let orig_len = frame.len() as u32;
+    let printed = PrintedPacket { time_ns: 0, direction, bytes: frame, orig_len, flow: None, identity };
+    LineFormat::new(style).line(&printed)
+}
+
+/// The line without its time and direction.
+fn words_of(frame: &[u8]) -> String {
+    let line = line_in(LineStyle::default(), frame, &PacketIdentity::default());
+    line.strip_prefix("00:00:00.000000 -> ").expect("time and direction").to_owned()
+}
+
+#[test]
+fn a_syn_is_shown_with_its_options() {
+    let wanted = "IP 198.51.100.2.5000 > 198.51.100.1.80: Flags [S], seq 7, win 256, \
+                  options [mss 1460,nop,wscale 10], length 0";
+    assert_eq!(words_of(&segment(2, 7, &[2, 4, 5, 180, 1, 3, 3, 10], &[])), wanted);
+}
+
+#[test]
+fn text_from_outside_is_escaped() {
+    let identity = PacketIdentity {
+        pid: Some(7),
+        comm: Some("c\u{1b}[2J".into()),
+        name: Some("app.example".into()),
+        ..PacketIdentity::default()
+    };
+    let frame = segment(24, 7, &[], b"GET /\x1b[31m HTTP/1.1\r\nHost: x\r\n\r\n");
+    let line = line_in(LineStyle::default(), &frame, &identity);
+    assert!(line.ends_with(r"HTTP GET /\027[31m HTTP/1.1 | app.example | c\u{1b}[2J[7]"), "{line}");
+    let line = line_in(LineStyle { is_numeric: true, is_quiet: true, ..LineStyle::default() }, &frame, &identity);
+    assert!(line.ends_with(r"IP 198.51.100.2.5000 > 198.51.100.1.80: tcp 32 | c\u{1b}[2J[7]"), "{line}");
+}
+
+#[test]
+fn messages_of_icmp_and_neighbor_discovery_are_shown_in_words() {
+    assert_eq!(
+        words_of(&ipv4(1, &[8, 0, 0, 0, 0x12, 0x34, 0, 9])),
+        "IP 198.51.100.2 > 198.51.100.1: ICMP echo request, id 4660, seq 9, length 0"
+    );
+    let quoted = &ipv4(17, &[0x13, 0x88, 0, 53, 0, 8, 0, 0])[14..];
+    assert_eq!(
+        words_of(&ipv4(1, &[&[3, 3, 0, 0, 0, 0, 0, 0], quoted].concat())),
+        "IP 198.51.100.2 > 198.51.100.1: ICMP port unreachable for UDP 198.51.100.2.5000 > 198.51.100.1.53, length 28"
+    );
+    let target = "2001:db8::7".parse::<Ipv6Addr>().expect("an address").octets();
+    assert_eq!(
+        words_of(&ipv6(58, &[&[135, 0, 0, 0, 0, 0, 0, 0], &target[..]].concat())),
+        "IP6 fe80::2 > fe80::1: ICMP6, neighbor solicitation, who has 2001:db8::7, length 78"
+    );
+    let mut request = vec![0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 2, 198, 51, 100, 2];
+    request.extend_from_slice(&[0, 0, 0, 0, 0, 0, 198, 51, 100, 1]);
+    let frame = [&[255; 6][..], &[2, 0, 0, 0, 0, 2, 8, 6], &request].concat();
+    assert_eq!(words_of(&frame), "ARP, Request who-has 198.51.100.1 tell 198.51.100.2, length 42");
+}
+
+#[test]
+fn the_headers_are_shown_on_request() {
+    let style = LineStyle { shows_link: true, is_verbose: true, time: TimeStyle::None, ..LineStyle::default() };
+    let line = line_in(style, &segment(16, 7, &[], &[]), &PacketIdentity::default());
+    assert_eq!(
+        line,
+        "-> 02:00:00:00:00:02 > 02:00:00:00:00:01, ethertype IPv4 (0x0800), length 54: IP (tos 0x0, ttl 64, id 1, \
+         offset 0, flags [DF], proto TCP (6), length 40) 198.51.100.2.5000 > 198.51.100.1.80: Flags [.], ack 0, \
+         win 256, length 0"
+    );
+}
+
+#[test]
+fn blocks_of_sack_are_relative_to_the_first_number() {
+    let end = |text: &str, port| TransportAddress { addr: text.parse().expect("an address"), port };
+    let flow = FlowKey {
+        point: ObservationPoint::Link,
+        protocol: 6,
+        fragment: false,
+        local: end("198.51.100.2", 5000),
+        remote: end("198.51.100.1", 80),
+    };
+    let mut format = LineFormat::new(LineStyle::default());
+    let mut line = |direction, frame: &[u8]| {
+        let identity = PacketIdentity::default();
+        let orig_len = frame.len() as u32;
+        let (direction, flow) = (Some(direction), Some(&flow));
+        format.line(&PrintedPacket { time_ns: 0, direction, bytes: frame, orig_len, flow, identity: &identity })
+    };
+    line(Direction::Ingress, &segment(2, 1000, &[], &[]));
+    let sack = [5, 10, 0, 0, 0x03, 0xf2, 0, 0, 0x03, 0xfc, 1, 1];
+    let line = line(Direction::Egress, &segment(16, 7, &sack, &[]));
+    assert!(line.contains("options [sack 1 {10:20},nop,nop]"), "{line}");
+}
+
+#[test]
+fn no_frame_makes_it_panic() {
+    let whole = segment(18, 7, &[2, 4, 5, 180, 1, 3, 3, 10], b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03");
+    let dump = Some(DumpStyle { columns: DumpColumns::HexAndText, includes_link: false });
+    let style = LineStyle { is_verbose: true, shows_link: true, dump, ..LineStyle::default() };
+    for length in 0..=whole.len() {
+        for at in 12..whole.len() {
+            for value in [0, 1, 2, 6, 17, 58, 0x0f, 0x60, 0xff] {
+                let mut frame = whole[..length].to_vec();
+                if let Some(byte) = frame.get_mut(at) {
+                    *byte = value;
+                }
+                line_in(style, &frame, &PacketIdentity::default());
+            }
+        }
+    }
+}
