@@ -2,6 +2,7 @@
 //! namespaces of the bench, next to what it is compared with. The bench of the engine is a separate
 //! program in the folder `engine`, which is built and started here.
 
+mod capture;
 mod memory;
 mod services;
 mod set_up;
@@ -39,6 +40,8 @@ enum Suite {
     },
     /// Services with short connections: rates, CPU time, memory, lost observations
     Services(services::ServicesArguments),
+    /// Captures of packets beside tcpdump: seen, lost, CPU time, traffic
+    Capture(capture::CaptureArguments),
     /// The cost of a name: one ClientHello, one DNS response
     Names,
 }
@@ -62,11 +65,13 @@ pub fn run(arguments: BenchArguments) -> Result {
         Some(Suite::Run(Repetitions { count })) => measure_run(count),
         Some(Suite::Engine { flags }) => engine(&flags),
         Some(Suite::Services(arguments)) => services::run(arguments),
+        Some(Suite::Capture(arguments)) => capture::run(arguments),
         Some(Suite::Names) => names(),
         Some(Suite::All) => measure_run(arguments.run.count)
             .and_then(|()| engine(&[]))
             .and_then(|()| names())
-            .and_then(|()| services::run(services::ServicesArguments::all())),
+            .and_then(|()| services::run(services::ServicesArguments::all()))
+            .and_then(|()| capture::run(capture::CaptureArguments::all())),
     }
 }
 

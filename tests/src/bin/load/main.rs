@@ -13,7 +13,11 @@
 //!     pause=1000              idle milliseconds before the first and before each repeat
 //!     request=small           `hello`: a TLS ClientHello
 //!     serve=no                `yes`: starts the server too
-//! load datagrams to=ADDRESS ports=1000 count=1000     to successive ports in turn
+//! load datagrams KEY=VALUE…
+//!     to=ADDRESS              the first port
+//!     ports=1000              successive ports in turn
+//!     count=1000              datagrams
+//!     rate=0                  datagrams per second; 0: as many as possible
 //! ```
 //!
 //! All print `begin` before the first packet and `rate NUMBER` (per second) after the last, and
@@ -75,12 +79,16 @@ fn connections(given: &mut LoadArguments) -> io::Result<()> {
 
 fn datagrams(given: &mut LoadArguments) -> io::Result<()> {
     let (to, ports) = (given.address("to")?, given.number("ports", 1000)?);
-    let (count, hold) = (given.number("count", 1000)?, given.millis("hold", 0)?);
+    let (count, rate, hold) = (given.number("count", 1000)?, given.number("rate", 0)?, given.millis("hold", 0)?);
     given.finish()?;
     let socket = UdpSocket::bind(if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
     println!("begin");
     let started = Instant::now();
     for number in 0..count {
+        // Short sleeps, so that the rate is right over a few milliseconds.
+        while rate > 0 && number as f64 > started.elapsed().as_secs_f64() * rate as f64 {
+            thread::sleep(Duration::from_micros(100));
+        }
         let port = to.port() + (number % ports) as u16;
         socket.send_to(b"small datagram", SocketAddr::new(to.ip(), port))?;
     }
