@@ -1,11 +1,11 @@
 //! The names that the target asked DNS for, by the addresses in the responses.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 use super::access::EvidentName;
-use crate::flow::Direction;
-use crate::name::NameSource;
+use crate::flow::{Direction, Remote};
+use crate::name::{NameSource, SourcedName};
 use crate::report::Report;
 use crate::wire::{Application, Name};
 
@@ -17,10 +17,22 @@ pub(super) struct AskedNames(HashMap<IpAddr, BTreeSet<EvidentName>>);
 impl AskedNames {
     pub fn of(report: &Report) -> Self {
         let mut names = Self(HashMap::new());
-        for lookup in &report.naming.lookups {
-            if lookup.queried_by == Direction::Egress && lookup.application == Application::Dns {
-                lookup.addresses.iter().for_each(|address| names.add(*address, &lookup.question.name));
+        let (mut asked, mut answered) = (HashSet::new(), HashSet::new());
+        for lookup in report.naming.lookups.iter().filter(|lookup| lookup.application == Application::Dns) {
+            let name = &lookup.question.name;
+            if lookup.queried_by == Direction::Egress {
+                lookup.addresses.iter().for_each(|address| names.add(*address, name));
+                asked.insert(name);
+            } else {
+                answered.insert(name);
             }
+        }
+        // A lookup keeps a limited number of addresses, and large services have more.
+        for known in &report.endpoints {
+            let Remote::Address(address) = known.endpoint.key.remote else { continue };
+            let responses = known.names.iter().filter(|named| named.source == NameSource::Dns).map(SourcedName::shown);
+            let own = responses.filter(|name| asked.contains(name) && !answered.contains(name));
+            own.for_each(|name| names.add(address, name));
         }
         names
     }

@@ -1,7 +1,7 @@
 //! The smallest allow-list that allows what was seen: exact names, addresses and ports, and as few
 //! rules as that takes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::access::{AccessTarget, NetworkAccess};
 use super::date::PolicyDate;
@@ -80,6 +80,8 @@ type LearnedPorts = BTreeSet<Option<u16>>;
 struct Learning {
     /// By remote; incoming services have none.
     ports: BTreeMap<(LearnedService, Option<LearnedRemote>), (LearnedPorts, RemoteFacts)>,
+    /// The names among the remotes.
+    names: HashSet<NamePattern>,
 }
 
 impl Learning {
@@ -125,6 +127,9 @@ impl Learning {
         access: &NetworkAccess,
         names: BTreeSet<Name>,
     ) {
+        if let Some(LearnedRemote::Name(name)) = &remote {
+            self.names.insert(name.clone());
+        }
         let fresh = || (LearnedPorts::new(), RemoteFacts { only_failed: true, ..RemoteFacts::default() });
         let (ports, facts) = self.ports.entry((service, remote)).or_insert_with(fresh);
         ports.insert(port);
@@ -136,11 +141,7 @@ impl Learning {
     /// Names that other rules contain may be looked up. Reverse lookups get one rule for all.
     fn add_lookup(&mut self, access: &NetworkAccess) {
         let AccessTarget::Lookup(name) = &access.target else { return };
-        let is_covered = self.ports.keys().any(|(_, remote)| match remote {
-            Some(LearnedRemote::Name(pattern)) => pattern.matches(name),
-            _ => false,
-        });
-        if is_covered {
+        if self.names.contains(&NamePattern::exact(name)) {
             return;
         }
         let reverse = ["in-addr.arpa", "ip6.arpa"].map(|zone| NamePattern::Below(zone.to_owned()));

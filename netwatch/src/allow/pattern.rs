@@ -46,12 +46,15 @@ impl NamePattern {
 
     /// Whether the name matches.
     pub fn matches(&self, name: &Name) -> bool {
-        let name = normalize(name.as_str());
+        // Without a copy, because each connection is compared with each pattern.
+        let name = name.as_str().trim_end_matches('.');
         match self {
-            Self::Exact(own) => *own == name,
+            Self::Exact(own) => own.eq_ignore_ascii_case(name),
             Self::Below(parent) => {
-                let before = name.strip_suffix(parent.as_str()).and_then(|before| before.strip_suffix('.'));
-                before.is_some_and(|before| !before.is_empty() && !ends_with_escape(before))
+                let start = name.len().checked_sub(parent.len()).filter(|start| name.is_char_boundary(*start));
+                let (before, end) = name.split_at(start.unwrap_or_default());
+                let labels = before.strip_suffix('.').filter(|_| end.eq_ignore_ascii_case(parent));
+                labels.is_some_and(|labels| !labels.is_empty() && !ends_with_escape(labels))
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The verdict about runs: what the allow-list does not allow, what is not certain, and which rules
 //! are not needed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 
 use super::access::{AccessTarget, EvidentName, NetworkAccess};
@@ -169,13 +169,13 @@ impl Checking<'_> {
     /// Lookups of names that have another violation are left out: its rule allows them too.
     fn violations(self) -> Vec<Violation> {
         let denied = self.denied.into_values().map(|denied| (rules_for(&denied.accesses), denied)).collect::<Vec<_>>();
-        let names: Vec<NamePattern> = denied
+        let names: HashSet<NamePattern> = denied
             .iter()
             .filter(|(_, denied)| !matches!(denied.first.target, AccessTarget::Lookup(_)))
             .flat_map(|(rules, _)| rules.iter().flat_map(|learned| learned.rule.names.clone()))
             .collect();
         let is_covered = |denied: &Denied| match &denied.first.target {
-            AccessTarget::Lookup(name) => names.iter().any(|own| own.matches(name)),
+            AccessTarget::Lookup(name) => names.contains(&NamePattern::exact(name)),
             AccessTarget::Service { .. } => false,
         };
         let kept = denied.into_iter().filter(|(_, denied)| !is_covered(denied));

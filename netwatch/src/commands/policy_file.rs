@@ -47,7 +47,8 @@ impl PolicyFile {
         let metadata = file.metadata().map_err(failed)?;
         if Uid::effective().is_root() {
             require_trusted(&caller, &metadata, &directory).map_err(|cause| {
-                Error::other("trust", shown.clone(), cause).hint("let only its owner write it (chmod go-w), or copy it")
+                Error::other("trust", shown.clone(), cause)
+                    .hint("only root and you may write it and its directory: use chmod go-w, or chown")
             })?;
         }
         let mut text = String::new();

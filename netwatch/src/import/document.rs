@@ -134,6 +134,7 @@ pub(super) struct NamesObject {
     pub name: Option<String>,
     pub name_source: Option<String>,
     pub names: Vec<NameObject>,
+    pub hidden: Vec<String>,
     pub application: Option<String>,
     pub application_evidence: Option<String>,
 }

@@ -10,7 +10,7 @@ use crate::flow::{
     Counters, Direction, Endpoint, EndpointKey, FailedAttempts, Flow, FlowKey, FoldedCounts, ObservationPoint,
     PerDirection, Protocol, Remote, TransportAddress,
 };
-use crate::name::SourcedName;
+use crate::name::{Hidden, SourcedName};
 use crate::process::{Evidence, FlowUser};
 use crate::report::{DisplayName, FlowNaming, ReportEndpoint, ReportFlow};
 use crate::wire::Name;
@@ -86,12 +86,13 @@ fn flow(entry: FlowObject, point: ObservationPoint, numbers: &Numbers) -> Result
 fn flow_naming(mut entry: NamesObject, first_seen_ns: u64) -> Result<FlowNaming, ImportError> {
     let display_name = display_name(&entry)?;
     let application = application(&mut entry);
-    let mut names = names(entry.names)?;
+    let mut names = names(std::mem::take(&mut entry.names))?;
     if let (true, Some(display)) = (names.is_empty(), &display_name) {
         let (name, source) = (display.name.clone(), display.source);
         names.push(SourcedName { name, source, question: None, first_seen_ns });
     }
-    Ok(FlowNaming { display_name, application, names, ..FlowNaming::default() })
+    let hidden = entry.hidden.iter().filter_map(|reason| Hidden::of_text(reason)).collect();
+    Ok(FlowNaming { display_name, application, names, hidden, tls: None })
 }
 
 fn users(entry: &UsersObject, numbers: &Numbers) -> Vec<FlowUser> {

@@ -28,6 +28,15 @@ pub enum Hidden {
 }
 
 impl Hidden {
+    /// Every reason.
+    const ALL: [Self; 7] =
+        [Self::Doh, Self::Dot, Self::Doq, Self::Ech, Self::EchPossible, Self::Esni, Self::NoServerName];
+
+    /// The reason with this identifier.
+    pub fn of_text(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.name() == text)
+    }
+
     /// The identifier used in reports.
     pub fn name(self) -> &'static str {
         match self {

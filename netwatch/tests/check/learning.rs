@@ -1,8 +1,12 @@
 //! `netwatch learn`: what it writes is allowed, and no more than needed.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use netwatch::allow::{AllowList, accesses, addition, check as check_list, learn, parse, policy as write_policy};
+use netwatch::allow::{
+    AccessPeer, AccessTarget, AllowList, Decision, NamePattern, NetworkAccess, accesses, addition, check as check_list,
+    learn, parse, policy as write_policy,
+};
 use netwatch::flow::{Direction, FlowKey, Increment, Protocol, Traffic};
 use netwatch::name::{NameSource, SourcedName};
 use netwatch::process::{Attempt, AttemptCause, AttemptTarget, Evidence, FlowUser, Process, ProcessId};
@@ -237,15 +241,34 @@ proptest! {
     #[test]
     fn nothing_else_is_learned(seen in any_report(), other in any_report()) {
         let list = parse(&learned(&[&seen])).map_err(|error| TestCaseError::fail(format!("{error:?}")))?;
-        let services = |run: &Report| accesses(run).iter().map(|access| (access.direction, access.service())).collect::<Vec<_>>();
-        let known = services(&seen);
+        let known = accesses(&seen);
         for access in accesses(&other) {
-            let is_fragment = known.iter().any(|(_, service)| ["tcp", "udp", "sctp"].contains(&service.as_str()));
-            let is_ping = access.protocol().starts_with("icmp");
-            let is_known = known.contains(&(access.direction, access.service())) || is_fragment || is_ping;
-            let is_allowed = matches!(list.decide(&access, today()), netwatch::allow::Decision::Allowed(_));
-            let is_lookup = access.protocol() == "dns";
-            prop_assert!(!is_allowed || is_known || is_lookup, "{} of {access:?}", access.service());
+            let is_allowed = matches!(list.decide(&access, today()), Decision::Allowed(_));
+            prop_assert!(!is_allowed || known.iter().any(|own| covers(own, &access)), "{access:?}\n{known:?}");
         }
     }
+}
+
+/// Whether a rule for one access may allow the other: the same service, or all ports for a
+/// fragment, and one name or address in common. Clients are not compared, nor reverse lookups.
+fn covers(own: &NetworkAccess, other: &NetworkAccess) -> bool {
+    let names = |access: &NetworkAccess| -> BTreeSet<String> {
+        let looked_up = if let AccessTarget::Lookup(name) = &access.target { Some(name) } else { None };
+        let evident = access.asked.iter().chain(&access.claimed).map(|known| &known.name);
+        evident.chain(looked_up).map(|name| NamePattern::exact(name).to_string()).collect()
+    };
+    let is_ping = |access: &NetworkAccess| access.protocol().starts_with("icmp");
+    let is_reverse = |access: &NetworkAccess| access.protocol() == "dns" && access.remote().ends_with(".arpa");
+    let is_service = (own.protocol() == other.protocol() && (own.port() == other.port() || own.port().is_none()))
+        || (is_ping(own) && is_ping(other))
+        || other.protocol() == "dns";
+    let is_remote = own.direction == Direction::Ingress
+        || (is_reverse(own) && is_reverse(other))
+        || !names(own).is_disjoint(&names(other))
+        || peer(own).is_some_and(|peer_of| Some(peer_of) == peer(other));
+    own.direction == other.direction && is_service && is_remote
+}
+
+fn peer(access: &NetworkAccess) -> Option<AccessPeer> {
+    if let AccessTarget::Service { peer, .. } = &access.target { Some(*peer) } else { None }
 }

@@ -35,6 +35,13 @@ fn an_empty_policy_allows_nothing() {
     assert_eq!(policy("# Nothing.\n").rules, []);
 }
 
+#[test]
+fn the_example_of_the_manual_is_a_policy() {
+    let manual = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/check.md")).expect("the manual");
+    let example = manual.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+    assert_eq!(policy(example).rules.len(), 4);
+}
+
 /// Text of a policy, line and column of the error, and a part of its cause.
 type Mistake = (&'static str, usize, usize, &'static str);
 

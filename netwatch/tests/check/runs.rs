@@ -28,6 +28,13 @@ fn claim(report: &mut Report, claimed: &str, source: NameSource) {
     naming.names.push(named);
 }
 
+/// The report of a run of another machine.
+fn imported(run: &Report) -> Report {
+    let mut bytes = Vec::new();
+    json::write(run, &mut bytes).expect("a Vec accepts every write");
+    import::report(&bytes).expect("a report")
+}
+
 #[test]
 fn a_run_is_checked_by_names_addresses_and_ports() {
     let run = connections(&[
@@ -87,6 +94,19 @@ fn the_cover_of_an_encrypted_server_name_contradicts_nothing() {
     assert!(check(&[&run], rules).fails());
     run.flows[0].naming.as_mut().expect("names").hidden = vec![Hidden::Ech];
     assert!(!check(&[&run], rules).fails());
+    assert!(!check(&[&imported(&run)], rules).fails());
+}
+
+#[test]
+fn more_addresses_than_a_lookup_keeps_have_its_name() {
+    let mut run = connections(&[("203.0.113.10", 443, Some("app.example"))]);
+    let rules = "[[allow]]\nname = \"app.example\"\n";
+    run.naming.lookups[0].addresses = vec![address("203.0.113.99")];
+    assert!(!check(&[&run], rules).fails(), "a response gave the address to the name");
+    let mut answered = lookup(name("app.example"), vec![address("203.0.113.10")]);
+    answered.queried_by = Direction::Ingress;
+    run.naming.lookups.push(answered);
+    assert!(check(&[&run], rules).fails(), "the program itself may have given it");
 }
 
 #[test]
@@ -305,18 +325,13 @@ fn a_service_of_the_host_on_the_loopback_is_the_host() {
     run.interface.host_loopback = ["tcp 127.0.0.1:5432", "udp 127.0.0.1:53"].map(|text| text.parse().unwrap()).into();
     assert_eq!(subjects(&check(&[&run], "")), ["tcp/5432 the host itself", "udp/53 the host itself"]);
     assert_uncertain(&check(&[&run], "[[allow]]\naddress = \"host\"\n"), &[]);
-    let mut bytes = Vec::new();
-    json::write(&run, &mut bytes).expect("a Vec accepts every write");
-    let imported = import::report(&bytes).expect("a report");
-    assert_eq!(check(&[&imported], "").violations, check(&[&run], "").violations);
+    assert_eq!(check(&[&imported(&run)], "").violations, check(&[&run], "").violations);
 }
 
 #[test]
 fn a_json_report_gives_the_same_verdict() {
     let run = everything();
-    let mut bytes = Vec::new();
-    json::write(&run, &mut bytes).expect("a Vec accepts every write");
-    let imported = import::report(&bytes).expect("a report");
+    let imported = imported(&run);
     for rules in ["", BY_NAME, BY_ADDRESS, "[[allow]]\nname = \"app.example\"\nport = 443\n"] {
         let (own, other) = (check(&[&run], rules), check(&[&imported], rules));
         assert_eq!((own.violations, own.uncertain), (other.violations, other.uncertain), "{rules}");

@@ -168,6 +168,11 @@ fn github_actions_get_annotations_and_a_summary() {
     assert!(run.stderr.lines().any(|line| line.starts_with(annotation)), "{run}");
     let text = fs::read_to_string(&summary).expect("the summary");
     assert!(text.starts_with("before\n## ❌ Network access: 1 violation\n"), "{text}");
+    let command = ["check", "--", "curl", "-4", "-sS", "http://app.example:81/"];
+    let run = net.host.netwatch_with(StartOptions::env(&variables), &command);
+    assert!(run.assert_code(1).stderr.lines().any(|line| line.starts_with(annotation)), "{run}");
+    let both = fs::read_to_string(&summary).expect("the summary");
+    assert!(both.starts_with(&text) && both.len() > text.len(), "{both}");
     let local = net.host.netwatch(&["check", "--format", "github"]);
     assert!(local.assert_code(1).stdout.starts_with(annotation) && local.stderr.is_empty(), "{local}");
 }
