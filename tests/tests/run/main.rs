@@ -54,6 +54,7 @@ mod sysctls;
 mod tail;
 mod teardown;
 mod terminal;
+mod tutorial;
 mod unread;
 
 /// The usual target: a program that sends and receives traffic of exactly known size.
