@@ -1,6 +1,9 @@
 //! The JSON document: snapshots, arithmetic, and the documentation of every key.
 
 mod sample;
+#[path = "policy/tool.rs"]
+#[allow(dead_code, reason = "shared with the tests of other formats")]
+mod tool;
 
 use std::collections::BTreeSet;
 
@@ -106,6 +109,39 @@ fn every_key_is_documented() {
     collect_keys(&document(&replay()), &mut keys);
     let missing: Vec<_> = keys.iter().filter(|key| !docs.contains(&format!("`{key}`"))).collect();
     assert!(missing.is_empty(), "docs/json.md does not document {missing:?}");
+}
+
+/// Validates the document on standard input. The published schema permits further keys, which later
+/// versions may add; this one may not have any.
+const VALIDATE: &str = "
+import json, sys, jsonschema
+
+def close(node):
+    if isinstance(node, dict):
+        if 'properties' in node:
+            node['additionalProperties'] = False
+        list(map(close, node.values()))
+
+schema = json.load(open(sys.argv[1]))
+jsonschema.Draft202012Validator.check_schema(schema)
+close(schema)
+jsonschema.validate(json.load(sys.stdin), schema, jsonschema.Draft202012Validator)
+";
+
+#[test]
+fn documents_match_the_published_schema() {
+    if !tool::has("python3-jsonschema", &[tool::PYTHON, "-c", "import jsonschema"]) {
+        return;
+    }
+    let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/report.schema.json");
+    let interim = include_str!("snapshots/interim.json").to_owned();
+    for text in [text(&everything()), text(&replay()), interim] {
+        tool::python(VALIDATE, &[schema], &text).assert_ok(&text);
+        for (right, wrong) in [("\"flows\"", "\"flow\""), ("\"schema\": 2", "\"schema\": 3")] {
+            let wrong = text.replacen(right, wrong, 1);
+            assert!(!tool::python(VALIDATE, &[schema], &wrong).ok, "{right} is checked: {wrong}");
+        }
+    }
 }
 
 fn collect_keys(value: &Value, keys: &mut BTreeSet<String>) {
