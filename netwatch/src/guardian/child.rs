@@ -16,8 +16,8 @@ use super::protocol::Prepare;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::faults;
-use crate::target::environment;
 use crate::target::mounts::{self, MountPlan};
+use crate::target::{boundary, environment};
 
 /// Written to the guardian when everything is prepared.
 pub(super) const READY: &[u8] = b"ready";
@@ -73,6 +73,10 @@ fn enter(
     mount(spec, prepare)?;
     status.write_all(READY).map_err(|error| Error::os("write to", "the guardian", error))?;
     wait(go)?;
+    if spec.is_foreign {
+        boundary::forbid_terminal_input()?;
+        boundary::close_descriptors()?;
+    }
     become_user(spec)?;
     faults::point("execute")?;
     spec.open_files.restore().map_err(|errno| Error::os("restore", "the limit of open files", errno))?;

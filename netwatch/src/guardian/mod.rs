@@ -55,6 +55,9 @@ pub struct LaunchSpec {
     pub undo_steps: UndoRegistry,
     /// The limit that netwatch inherited and raised, for the command to inherit.
     pub open_files: OpenFileLimit,
+    /// The session that netwatch runs in is not that of the user: the command must not reach into
+    /// it.
+    pub is_foreign: bool,
 }
 
 /// Orphans of this process's descendants become its children, so that none gets lost (prctl(2),

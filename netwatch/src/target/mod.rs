@@ -1,6 +1,7 @@
 //! The target: the command, the user that it runs as, its environment, and its view of the file
 //! system.
 
+pub mod boundary;
 pub mod command;
 pub mod environment;
 pub mod mounts;

@@ -41,8 +41,12 @@ impl Identity {
         }
     }
 
-    /// The user who called sudo, if netwatch was started by sudo.
+    /// The user who called sudo, if netwatch was started by sudo. Not in a root shell (`sudo -i`):
+    /// the variables of sudo linger there, but its user works as root.
     pub fn of_sudo() -> Result<Option<Self>> {
+        if env::var("SUDO_COMMAND").is_ok_and(|command| is_shell(&command)) {
+            return Ok(None);
+        }
         let number = |name: &str| env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
         let Some(uid) = number("SUDO_UID") else { return Ok(None) };
         let gid = number("SUDO_GID").unwrap_or(uid);
@@ -86,6 +90,15 @@ impl From<User> for Identity {
     }
 }
 
+/// Whether the command of sudo is an interactive shell: `sudo -i`, `sudo -s`, `sudo su`. It has no
+/// arguments then, which netwatch and a script always have.
+fn is_shell(sudo_command: &str) -> bool {
+    const SHELLS: [&str; 14] =
+        ["sh", "bash", "dash", "zsh", "fish", "ksh", "mksh", "tcsh", "csh", "ash", "nu", "elvish", "xonsh", "su"];
+    let name = sudo_command.rsplit('/').next().unwrap_or_default();
+    SHELLS.contains(&name)
+}
+
 fn look_up(what: &str, text: &str, answer: nix::Result<Option<User>>) -> Result<Option<User>> {
     answer.map_err(|errno| Error::os(format!("look up {what}"), text, errno))
 }
@@ -93,6 +106,16 @@ fn look_up(what: &str, text: &str, answer: nix::Result<Option<User>>) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn distinguishes_a_root_shell_from_a_command() {
+        for shell in ["/bin/bash", "/usr/bin/zsh", "/bin/su"] {
+            assert!(is_shell(shell), "{shell}");
+        }
+        for command in ["/usr/bin/netwatch run -- make", "/bin/sh -c make", "/opt/bash/deploy", ""] {
+            assert!(!is_shell(command), "{command}");
+        }
+    }
 
     #[test]
     fn finds_users_by_name_and_number() {

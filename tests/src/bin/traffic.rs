@@ -9,6 +9,7 @@
 //! traffic serve ADDRESS              accepts a TCP connection, prints its client, echoes
 //! traffic serve-udp ADDRESS          the same for one datagram
 //! traffic daemon MILLIS COMMAND…     starts an orphaned daemon that waits and runs COMMAND
+//! traffic type                       puts a character into the terminal; prints the errno
 //! traffic bomb COUNT                 a fork bomb of COUNT processes, which ignores SIGTERM
 //! ```
 
@@ -33,6 +34,7 @@ fn main() -> io::Result<()> {
         ["serve", at] => serve(address(at)),
         ["serve-udp", at] => serve_udp(address(at)),
         ["daemon", millis, command @ ..] => daemon(number(millis) as u64, command),
+        ["type"] => type_character(),
         ["bomb", count] => bomb(number(count) as u64),
         _ => Err(io::Error::new(ErrorKind::InvalidInput, "unknown traffic")),
     }
@@ -137,6 +139,14 @@ fn daemon(millis: u64, command: &[&str]) -> io::Result<()> {
 
 fn address(text: &str) -> SocketAddr {
     text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+/// On standard input, which need not be a terminal.
+fn type_character() -> io::Result<()> {
+    // SAFETY: the kernel reads one byte.
+    let typed = unsafe { libc::ioctl(0, libc::TIOCSTI, b"x".as_ptr()) };
+    println!("{}", nix::errno::Errno::result(typed).map_or_else(|errno| format!("{errno:?}"), |_| "typed".to_owned()));
+    Ok(())
 }
 
 fn number(text: &str) -> usize {

@@ -4,6 +4,7 @@
 mod bad_input;
 mod balance;
 mod both_killed;
+mod boundary;
 mod capture;
 mod check;
 mod clients;

@@ -104,6 +104,7 @@ fn prepare_and_run(plan: &mut RunPlan, show: Show, inherited: InheritedSignals, 
         max_flows: plan.settings.max_flows,
         undo_steps: undo_steps(),
         open_files: plan.open_files,
+        is_foreign: plan.is_foreign,
     };
     let guardian = Guardian::start(spec).inspect_err(|_| undo(&run_dir))?;
     // The guardian was forked from a process with one thread.

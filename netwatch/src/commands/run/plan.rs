@@ -56,6 +56,8 @@ pub struct RunPlan {
     pub user: Identity,
     /// The groups of the user.
     pub groups: Vec<Gid>,
+    /// The user is not the one of the session: see [`crate::target::boundary`].
+    pub is_foreign: bool,
     /// The command, with the path of its executable.
     pub command: Command,
     /// Resolvers to use instead of the host's; empty for the host's.
@@ -89,6 +91,7 @@ impl RunPlan {
             (None, Some(caller)) => caller.clone(),
             (None, None) => Identity::own()?,
         };
+        let is_foreign = is_foreign(&user, caller.as_ref());
         let groups = user.groups()?;
         let command = find_command(&settings, &user, caller.as_ref())?;
         let dns = settings.dns.iter().map(|text| parse_resolver(text)).collect::<Result<_>>()?;
@@ -107,6 +110,7 @@ impl RunPlan {
             settings,
             user,
             groups,
+            is_foreign,
             command,
             dns,
             publish,
@@ -121,11 +125,17 @@ impl RunPlan {
     }
 }
 
+/// Whether the command gets other rights than the session that netwatch was started in.
+fn is_foreign(user: &Identity, caller: Option<&Identity>) -> bool {
+    let session = caller.map_or(Uid::current(), |caller| caller.uid);
+    user.uid != session && !user.uid.is_root()
+}
+
 /// Searches the PATH that the command itself will have.
 fn find_command(settings: &RunSettings, user: &Identity, caller: Option<&Identity>) -> Result<Command, NotRunnable> {
     let changed = user.uid != Uid::effective();
     let is_caller = caller.is_some_and(|caller| caller.uid == user.uid);
-    let path = if changed && is_caller { environment::path_before_sudo() } else { None };
-    let variables = environment::for_user(env::vars_os().collect(), user, changed, path);
+    let before_sudo = if changed && is_caller { environment::before_sudo() } else { None };
+    let variables = environment::for_user(env::vars_os().collect(), user, changed, before_sudo);
     Command::find(settings.command.clone(), variables)
 }

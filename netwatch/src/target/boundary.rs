@@ -1,0 +1,96 @@
+//! The boundary between a session and a command of another user in it (`netwatch run -u USER` in a
+//! root shell). The command shares the terminal and inherits descriptors, and must gain no rights
+//! by them. A command of the session's own user, also under sudo, has both as without netwatch.
+
+use std::fs;
+use std::os::fd::RawFd;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+
+use crate::error::{Error, Result};
+
+/// ioctl(2) in the calls of each architecture that the kernel runs: `AUDIT_ARCH_*` and the number.
+#[cfg(target_arch = "x86_64")]
+const IOCTL: [(u32, u32); 3] = [(0xc000_003e, 16), (0xc000_003e, 0x4000_0000 | 514), (0x4000_0003, 54)];
+#[cfg(target_arch = "aarch64")]
+const IOCTL: [(u32, u32); 2] = [(0xc000_00b7, 29), (0x4000_0028, 54)];
+
+/// Requests that put input into a terminal: TIOCSTI, and those of a virtual console.
+const TIOCSTI: u32 = 0x5412;
+const TIOCLINUX: u32 = 0x541c;
+
+/// Offsets in `struct seccomp_data`. The kernel uses the lower half of a request.
+const NUMBER: u32 = 0;
+const ARCHITECTURE: u32 = 4;
+const REQUEST: u32 = 16 + 8;
+
+/// Lets every ioctl that puts input into a terminal fail with EPERM, in this process and its
+/// descendants: a shell on the terminal would execute that input with its own rights. The kernel
+/// forbids TIOCSTI itself only where `dev.tty.legacy_tiocsti` is 0 (Linux 6.2). Needs
+/// CAP_SYS_ADMIN, so that programs with the set-user-ID bit keep working.
+pub fn forbid_terminal_input() -> Result<()> {
+    let mut filter = filter();
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: the kernel copies `len` instructions, which live until the call returns.
+    let set = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
+    Errno::result(set).map(drop).map_err(|errno| {
+        let error = Error::os("protect", "the terminal from the command", errno);
+        error.hint("-u needs a kernel with CONFIG_SECCOMP_FILTER")
+    })
+}
+
+/// For each architecture: if this is its ioctl, refuse the requests.
+fn filter() -> Vec<libc::sock_filter> {
+    let mut filter = Vec::new();
+    for (architecture, number) in IOCTL {
+        filter.extend([
+            load(ARCHITECTURE),
+            unless_equal(architecture, 6),
+            load(NUMBER),
+            unless_equal(number, 4),
+            load(REQUEST),
+            jump(TIOCSTI, 1, 0),
+            unless_equal(TIOCLINUX, 1),
+            verdict(libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+        ]);
+    }
+    filter.push(verdict(libc::SECCOMP_RET_ALLOW));
+    filter
+}
+
+fn load(offset: u32) -> libc::sock_filter {
+    instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset, 0, 0)
+}
+
+/// Skips so many instructions unless the loaded value is this one.
+fn unless_equal(value: u32, skip: u8) -> libc::sock_filter {
+    jump(value, 0, skip)
+}
+
+fn jump(value: u32, if_equal: u8, otherwise: u8) -> libc::sock_filter {
+    instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, value, if_equal, otherwise)
+}
+
+fn verdict(value: u32) -> libc::sock_filter {
+    instruction(libc::BPF_RET | libc::BPF_K, value, 0, 0)
+}
+
+fn instruction(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
+    libc::sock_filter { code: code as u16, jt, jf, k }
+}
+
+/// Closes every descriptor but the standard streams when the command is executed: a file that root
+/// opened is not one that the user may read.
+pub fn close_descriptors() -> Result<()> {
+    let path = "/proc/self/fd";
+    let entries = fs::read_dir(path).map_err(|error| Error::os("list", path, error))?;
+    let open: Vec<RawFd> = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    for fd in open.into_iter().filter(|fd| *fd > libc::STDERR_FILENO) {
+        // EBADF: the descriptor of the directory that was just read.
+        // SAFETY: the descriptor is only marked, and stays valid for its owner.
+        let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+        let _ = fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC));
+    }
+    Ok(())
+}
