@@ -154,6 +154,9 @@ impl Report {
             facts;
         let loopback = Loopback { totals: table.totals(ObservationPoint::Loopback), flows: on_loopback };
         notes.extend(notes::localhost(&loopback.flows));
+        if replay.is_none() {
+            notes.extend(notes::groups(&flows, &interface));
+        }
         notes.extend(notes::abstract_sockets(&processes, run.exit));
         notes.extend(notes::folded_facts(folded.lost));
         let lookups = match complete {

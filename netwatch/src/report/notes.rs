@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use super::{ExitStatus, Report, ReportFlow};
+use super::{AddressRole, ExitStatus, Interface, Report, ReportFlow};
 use crate::flow::{Direction, Flow, RemainderKind, Remote, TransportAddress};
 use crate::process::{LocalSocket, Processes};
 
@@ -30,6 +30,16 @@ pub(super) fn localhost(loopback: &[ReportFlow]) -> Option<String> {
          that of the host",
         ports.join(",")
     ))
+}
+
+/// The note about packets to groups, which without netwatch would reach the local network.
+pub(super) fn groups(flows: &[ReportFlow], interface: &Interface) -> Option<String> {
+    let sent = flows.iter().map(|known| &known.flow).filter(|flow| flow.counters.egress.packets > 0);
+    let to_group = sent.filter(|flow| interface.role_of(flow.key.remote.addr) == AddressRole::Group);
+    let groups: BTreeSet<TransportAddress> = to_group.map(|flow| flow.key.remote).collect();
+    groups.first()?;
+    let listed = list(groups.iter().map(|end| SocketAddr::from((end.addr, end.port)).to_string()));
+    Some(format!("packets to {listed} did not leave this machine: multicast and broadcast are not forwarded"))
 }
 
 /// The hint for a failed command that connected to abstract socket names which do not exist:

@@ -47,6 +47,9 @@ impl Report {
             flows.into_iter().partition(|known| known.flow.key.point == ObservationPoint::Link);
         let mut notes = facts.notes;
         notes.extend(notes::localhost(&loopback));
+        if facts.replay.is_none() {
+            notes.extend(notes::groups(&flows, &facts.interface));
+        }
         let names = Names::new(NameLimits::default(), Hosts::default());
         let nothing_folded = FoldedFacts::default();
         let folded = naming::Folded { facts: &nothing_folded, ids: &BTreeMap::new() };

@@ -72,6 +72,18 @@ fn an_ipv6_only_host_can_publish_and_give_ipv4_on_request() {
 }
 
 #[test]
+fn multicast_and_broadcast_are_noted() {
+    let net = internet!();
+    let script =
+        "for to in 224.0.0.251:5353 255.255.255.255:9; do echo x | socat -u - UDP4-DATAGRAM:$to,broadcast; done";
+    let run = net.host.watch(&["sh", "-c", script]);
+    let notes = run.assert_ok().report()["notes"].to_string();
+    assert!(notes.contains("packets to 224.0.0.251:5353, 255.255.255.255:9 did not leave this machine"), "{run}");
+    let quiet = net.host.watch(&["curl", "-s", "http://app.example/"]);
+    assert!(!quiet.stderr.contains("multicast"), "{quiet}");
+}
+
+#[test]
 fn the_mtu_is_that_of_the_default_route() {
     for mtu in [1400, 9000] {
         let net = internet!(InternetShape { mtu, ..InternetShape::default() });

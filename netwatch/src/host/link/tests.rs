@@ -1,6 +1,7 @@
 //! Links in namespaces, verified with `ip`, sockets and the interface counters.
 
 use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::*;
