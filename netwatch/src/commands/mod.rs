@@ -25,7 +25,7 @@ use std::path::Path;
 use crate::doctor::DoctorReport;
 use crate::error::Result;
 use crate::exit::Exit;
-use crate::guardian::{continue_guardian, ignore_file_size_signal};
+use crate::guardian::{OpenFileLimit, continue_guardian, ignore_file_size_signal};
 use crate::rights;
 use crate::settings::{Invocation, RunSettings};
 use crate::terminal::{Output, print, print_error};
@@ -77,6 +77,8 @@ fn run(settings: RunSettings) -> Exit {
 /// `netwatch doctor`: prints one line for each requirement of `run`. Exits with [`Exit::Negative`]
 /// if `run` would fail.
 fn doctor() -> Exit {
+    // As a run does. A limit that is too low is a result of a check.
+    let _is_checked = OpenFileLimit::raise();
     let report = DoctorReport::examine();
     // If standard output is closed, the exit code still reports the result.
     let _ = write!(io::stdout().lock(), "{report}");

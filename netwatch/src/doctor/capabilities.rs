@@ -41,6 +41,9 @@ const REQUIRED: [RequiredCapability; 10] = [
 /// Fails with the names of the capabilities that this process lacks.
 pub fn require_capabilities() -> Result<()> {
     match missing()? {
+        names if names.is_empty() && is_in_user_namespace() => {
+            Err(Error::os("set up a run", "", Errno::EPERM).hint(format!("{USER_NAMESPACE}; {USER_NAMESPACE_ADVICE}")))
+        }
         names if names.is_empty() => Ok(()),
         names => {
             Err(Error::os("set up a run", "", Errno::EPERM).hint(format!("needs {}; run with sudo", names.join(", "))))
@@ -48,8 +51,23 @@ pub fn require_capabilities() -> Result<()> {
     }
 }
 
+const USER_NAMESPACE: &str = "netwatch runs in a user namespace, whose capabilities do not permit eBPF programs";
+const USER_NAMESPACE_ADVICE: &str = "run it as root of the machine, or in a container that is not rootless";
+
+/// Whether this is not the user namespace of the machine, which maps every uid to itself.
+fn is_in_user_namespace() -> bool {
+    std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !is_initial(&map))
+}
+
+fn is_initial(uid_map: &str) -> bool {
+    uid_map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
 pub(super) fn effective() -> Check {
     match missing() {
+        Ok(names) if names.is_empty() && is_in_user_namespace() => {
+            Check::fail("capabilities", USER_NAMESPACE, USER_NAMESPACE_ADVICE)
+        }
         Ok(names) => check(&names),
         Err(error) => Check::warn("capabilities", error.to_string(), "mount /proc"),
     }
@@ -84,6 +102,12 @@ fn missing_in(status: &str) -> Option<Vec<&'static str>> {
 mod tests {
     use super::*;
     use crate::doctor::CheckStatus;
+
+    #[test]
+    fn recognizes_a_user_namespace() {
+        assert!(is_initial("         0          0 4294967295\n"));
+        assert!(!is_initial("         0       1000          1\n") && !is_initial(""));
+    }
 
     #[test]
     fn names_missing_capabilities() {

@@ -6,7 +6,8 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{AccessFlags, access};
 
 use super::Check;
-use crate::host::{cgroup, namespace};
+use crate::host::cgroup::{self, OwnCgroup};
+use crate::host::namespace;
 use crate::meter;
 
 /// The oldest kernel that has everything `run` requires: ring buffers and CAP_BPF came with 5.8.
@@ -86,7 +87,10 @@ fn read_kib(path: &str, name: &str) -> Option<u64> {
 pub(super) fn cgroup() -> Check {
     let advice = "run works, but finds processes by their parents, which takes longer when the command exits";
     match cgroup::own() {
-        Ok(path) => match access(&path, AccessFlags::W_OK) {
+        Ok(OwnCgroup { path, in_hierarchy }) => match access(&path, AccessFlags::W_OK) {
+            Ok(()) if in_hierarchy.is_some() => {
+                Check::ok("cgroup", "v2 is not visible here; netwatch mounts it for itself")
+            }
             Ok(()) => Check::ok("cgroup", format!("v2 at {}", path.display())),
             Err(errno) => Check::warn("cgroup", format!("{} is not writable: {errno}", path.display()), advice),
         },

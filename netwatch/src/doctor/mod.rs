@@ -3,6 +3,7 @@
 //! each failed check has advice.
 
 mod capabilities;
+mod limits;
 mod machine;
 mod meter;
 mod network;
@@ -10,6 +11,7 @@ mod network;
 use std::fmt;
 
 pub use capabilities::require_capabilities;
+pub use limits::require_limits;
 
 /// The result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,6 +73,7 @@ impl DoctorReport {
     /// Runs all checks, in about 0.1 s.
     pub fn examine() -> Self {
         let mut checks = vec![machine::kernel(), capabilities::effective()];
+        checks.extend(limits::checks());
         let (classifier, kernel_maps_bytes) = meter::classifier();
         checks.extend(classifier);
         let cgroup = machine::cgroup();
@@ -82,6 +85,7 @@ impl DoctorReport {
             machine::namespaces(),
             machine::run_directory(),
             network::uplink(),
+            network::forwarding(),
             network::resolvers(),
         ]);
         checks.extend(network::firewall());
@@ -138,6 +142,8 @@ warn  uplink: no default route → the command can reach only this host
         for subject in [
             "kernel",
             "capabilities",
+            "open files",
+            "file size",
             "bpf",
             "btf",
             "attach",
@@ -147,6 +153,7 @@ warn  uplink: no default route → the command can reach only this host
             "namespaces",
             "/run",
             "uplink",
+            "forwarding",
             "resolvers",
             "forward policy",
             "memory",

@@ -6,6 +6,7 @@ use std::io;
 use super::Check;
 use crate::dns::resolv_conf::ResolvConf;
 use crate::host::firewall::{self, Finding};
+use crate::host::forwarding::{Families, unwritable_switches};
 use crate::host::namespace;
 use crate::host::netlink::Netlink;
 use crate::host::uplink::{DefaultRoute, Uplink};
@@ -46,6 +47,22 @@ fn check_uplink(uplink: &Uplink) -> Check {
         return Check::warn("uplink", "no default route", "the command can reach only this host and its networks");
     }
     Check::ok("uplink", format!("{}; MTU {}", routes.join(", "), uplink.mtu()))
+}
+
+/// Whether the switches of forwarding are on, or can be turned on.
+pub(super) fn forwarding() -> Check {
+    const SUBJECT: &str = "forwarding";
+    let uplink = Netlink::route().and_then(|mut netlink| Uplink::find(&mut netlink)).unwrap_or_default();
+    let families = Families { ipv4: uplink.v4.is_some() || uplink.v6.is_none(), ipv6: uplink.v6.is_some() };
+    match unwritable_switches(families) {
+        Ok(switches) if switches.is_empty() => Check::ok(SUBJECT, "can be switched on, or is on"),
+        Ok(switches) => Check::fail(
+            SUBJECT,
+            format!("/proc/sys cannot be written, and these are off: {}", switches.join(", ")),
+            "in a container, mount /proc/sys writable (--privileged), or set them from outside (--sysctl)",
+        ),
+        Err(error) => Check::warn(SUBJECT, error.to_string(), "mount /proc"),
+    }
 }
 
 pub(super) fn resolvers() -> Check {

@@ -4,10 +4,6 @@ use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 
 use crate::error::{Error, Result};
 
-/// Open files that a run needs at least: half of the limit for DNS queries in flight, the rest for
-/// netwatch itself.
-const MIN_OPEN_FILES: rlim_t = 128;
-
 /// The limit of open files that netwatch inherited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenFileLimit {
@@ -16,16 +12,10 @@ pub struct OpenFileLimit {
 }
 
 impl OpenFileLimit {
-    /// Raises the soft limit as far as the hard limit permits. Fails if that is not enough for a
-    /// run, before the run changes anything.
+    /// Raises the soft limit as far as the hard limit permits.
     pub fn raise() -> Result<Self> {
         let failed = |errno| Error::os("raise", "the limit of open files", errno);
         let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(failed)?;
-        if hard < MIN_OPEN_FILES {
-            let cause = format!("the hard limit of open files (RLIMIT_NOFILE) is {hard}");
-            let hint = format!("a run needs {MIN_OPEN_FILES}: raise it with `ulimit -Hn` before netwatch starts");
-            return Err(Error::other("start", "the run", cause).hint(hint));
-        }
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_err(failed)?;
         Ok(Self { soft, hard })
     }

@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use serde::{Deserialize, Serialize};
 
+use super::detached_mount::DetachedMount;
 use crate::error::{Error, Result};
 use crate::pidfd;
 use crate::proc::mountinfo::{self, Mount};
@@ -41,8 +43,9 @@ impl Cgroup {
             Ok(parent) => parent,
             Err(reason) => return Ok(CgroupOutcome::Unavailable(reason)),
         };
-        let path = parent.join(format!("netwatch-{id}"));
-        journal.record(&RunCgroup { path: path.clone() })?;
+        let path = parent.path.join(format!("netwatch-{id}"));
+        let in_hierarchy = parent.in_hierarchy.map(|own| own.join(format!("netwatch-{id}")));
+        journal.record(&RunCgroup { path: path.clone(), in_hierarchy })?;
         match fs::create_dir(&path) {
             Ok(()) => {}
             // A read-only cgroup file system in a container, one that allows no more children, or
@@ -88,13 +91,13 @@ impl Cgroup {
 
     /// Kills the processes in it and removes it.
     pub fn remove(self) -> Result<()> {
-        undo(&self.path)
+        remove(&self.path)
     }
 }
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        let _ = undo(&self.path);
+        let _ = remove(&self.path);
     }
 }
 
@@ -103,6 +106,10 @@ impl Drop for Cgroup {
 pub struct RunCgroup {
     /// Absolute path in the cgroup file system.
     pub path: PathBuf,
+    /// Its path below the root of the hierarchy, where `path` is that of a detached mount, which
+    /// only the process that made it and its guardian have.
+    #[serde(default)]
+    pub in_hierarchy: Option<PathBuf>,
 }
 
 impl UndoRecord for RunCgroup {
@@ -111,7 +118,13 @@ impl UndoRecord for RunCgroup {
 
 /// Undoes [`RunCgroup`]: kills its processes, removes it and what was created below. Refuses paths
 /// that are not of a run.
-pub fn undo(path: &Path) -> Result<()> {
+pub fn undo(cgroup: &RunCgroup) -> Result<()> {
+    let Some(in_hierarchy) = &cgroup.in_hierarchy else { return remove(&cgroup.path) };
+    let root = PRIVATE_CGROUP.path().map_err(|error| Error::os("mount", "cgroup v2", error))?;
+    remove(&root.join(in_hierarchy))
+}
+
+fn remove(path: &Path) -> Result<()> {
     let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix("netwatch-"));
     if name.and_then(RunId::parse).is_none() {
         return Err(Error::other("remove cgroup", path.display().to_string(), "not the cgroup of a run"));
@@ -206,27 +219,59 @@ fn remove_tree(path: &Path) -> Result<()> {
     }
 }
 
-/// The directory of the caller's own cgroup, or why there is none.
-pub fn own() -> Result<PathBuf, String> {
+/// The hierarchy where it is mounted nowhere visible, as inside `ip netns exec`.
+static PRIVATE_CGROUP: DetachedMount = DetachedMount::new(c"cgroup2");
+
+/// The caller's own cgroup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnCgroup {
+    /// Its directory.
+    pub path: PathBuf,
+    /// Its path below the root of the hierarchy, if `path` is that of a detached mount.
+    pub in_hierarchy: Option<PathBuf>,
+}
+
+/// The caller's own cgroup, or why there is none. Where cgroup v2 is not visible, it is mounted for
+/// this process and those that it forks.
+pub fn own() -> Result<OwnCgroup, String> {
     let read = |path: &str| fs::read(path).map_err(|error| format!("cannot read {path}: {error}"));
     let (mounts, cgroup) = (read("/proc/self/mountinfo")?, read("/proc/self/cgroup")?);
-    locate(&mountinfo::parse(&mounts), &String::from_utf8_lossy(&cgroup))
+    let cgroup = String::from_utf8_lossy(&cgroup);
+    let hidden = match locate(&mountinfo::parse(&mounts), &cgroup) {
+        Ok(path) if is_cgroup(&path) => return Ok(OwnCgroup { path, in_hierarchy: None }),
+        Ok(path) => format!("another file system is mounted over {}", path.display()),
+        Err(cause) => cause,
+    };
+    let in_hierarchy = path_in_hierarchy(&cgroup)?;
+    let root = PRIVATE_CGROUP.path().map_err(|error| format!("{hidden}, and cannot be mounted: {error}"))?;
+    Ok(OwnCgroup { path: root.join(&in_hierarchy), in_hierarchy: Some(in_hierarchy) })
+}
+
+fn is_cgroup(path: &Path) -> bool {
+    statfs(path).is_ok_and(|found| found.filesystem_type() == CGROUP2_SUPER_MAGIC)
+}
+
+/// Pure: the path of the cgroup of a process below the root of its cgroup namespace, from its
+/// /proc/PID/cgroup.
+fn path_in_hierarchy(cgroup: &str) -> Result<PathBuf, String> {
+    let path = cgroup.lines().find_map(|line| line.strip_prefix("0::/")).ok_or("this kernel has no cgroup v2")?;
+    if path.split('/').any(|part| part == "..") {
+        return Err("netwatch's own cgroup is outside its cgroup namespace".into());
+    }
+    Ok(path.into())
 }
 
 /// Pure: where in the file system the cgroup of a process is, from its mounts and its
 /// /proc/PID/cgroup. In a hybrid hierarchy the v2 mount is not /sys/fs/cgroup; in a container its
 /// root may be somewhere inside the hierarchy.
 fn locate(mounts: &[Mount], cgroup: &str) -> Result<PathBuf, String> {
-    let path = cgroup.lines().find_map(|line| line.strip_prefix("0::")).ok_or("this kernel has no cgroup v2")?;
-    if path.split('/').any(|part| part == "..") {
-        return Err("netwatch's own cgroup is outside its cgroup namespace".into());
-    }
+    let path = Path::new("/").join(path_in_hierarchy(cgroup)?);
     let mut mounts = mounts.iter().filter(|mount| mount.file_system == "cgroup2").peekable();
     if mounts.peek().is_none() {
-        return Err("cgroup v2 is mounted nowhere (mount -t cgroup2 none /sys/fs/cgroup)".into());
+        return Err("cgroup v2 is mounted nowhere".into());
     }
-    let below = mounts.find_map(|mount| Some(mount.point.join(Path::new(path).strip_prefix(&mount.root).ok()?)));
-    below.ok_or_else(|| format!("netwatch's own cgroup {path} is not below any cgroup v2 mount"))
+    let below = mounts.find_map(|mount| Some(mount.point.join(path.strip_prefix(&mount.root).ok()?)));
+    below.ok_or_else(|| format!("netwatch's own cgroup {} is not below any cgroup v2 mount", path.display()))
 }
 
 #[cfg(test)]
@@ -286,7 +331,7 @@ mod tests {
             cgroup.remove().unwrap();
             assert!(!path.exists());
             assert!(children.iter_mut().all(|child| !child.wait().unwrap().success()));
-            undo(&path).unwrap();
+            remove(&path).unwrap();
         });
     }
 
@@ -307,7 +352,7 @@ mod tests {
     #[test]
     fn refuses_to_undo_a_cgroup_that_is_not_of_a_run() {
         for path in ["/sys/fs/cgroup", "/sys/fs/cgroup/netwatch-", "/sys/fs/cgroup/system.slice", "/"] {
-            assert!(undo(Path::new(path)).is_err(), "{path}");
+            assert!(remove(Path::new(path)).is_err(), "{path}");
         }
     }
 }

@@ -13,10 +13,8 @@ mod ready;
 #[cfg(test)]
 mod tests;
 
-use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd};
-use std::path::Path;
 
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
@@ -32,6 +30,7 @@ use super::namespace::Namespace;
 use super::netlink::{Netlink, NetlinkReply, NetlinkRequest, attribute, u32_at, u64_at};
 use super::route::{LINK_LOCAL_GATEWAY, LINK_LOCAL_TARGET, add_address, add_default_route};
 use super::subnet::{Subnet, Subnets};
+use super::sysctl::SysctlSetting;
 use super::uplink::MTU_OF_IPV6;
 use crate::error::{Error, Result};
 
@@ -358,7 +357,7 @@ fn no_answer(name: &str) -> Error {
 /// routes from the target. This also stops router solicitations, for which there is no rtnetlink
 /// attribute. Returns the requests to send before the interface is brought up.
 fn quiet(interface: &str, ipv6: bool) -> Result<Vec<NetlinkRequest>> {
-    match write_sysctl(&format!("/proc/sys/net/ipv6/conf/{interface}/accept_ra"), "0") {
+    match SysctlSetting::new(format!("ipv6/conf/{interface}/accept_ra"), "0").write_own() {
         // A kernel without IPv6 (or an MTU too small for it) sends none of these packets, and
         // refuses the request.
         Err(error) if error.errno() == Some(Errno::ENOENT) && !ipv6 => return Ok(Vec::new()),
@@ -373,13 +372,5 @@ fn quiet(interface: &str, ipv6: bool) -> Result<Vec<NetlinkRequest>> {
 /// For hosts where IPv6 is off by default on new interfaces. `all` stays as it is: the switch of
 /// the interface decides.
 fn enable_ipv6(interface: &str) -> Result<()> {
-    write_sysctl(&format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6"), "0")
-}
-
-fn write_sysctl(path: &str, value: &str) -> Result<()> {
-    std::fs::OpenOptions::new()
-        .write(true)
-        .open(Path::new(path))
-        .and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes()))
-        .map_err(|error| Error::os("write", path, error))
+    SysctlSetting::new(format!("ipv6/conf/{interface}/disable_ipv6"), "0").write_own()
 }

@@ -5,6 +5,7 @@
 
 pub mod cgroup;
 pub mod changes;
+pub mod detached_mount;
 pub mod link;
 pub mod listeners;
 pub mod named;

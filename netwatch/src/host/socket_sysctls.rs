@@ -179,10 +179,7 @@ impl SocketSysctls {
 
 /// A key that the namespace lacks is global, so it needs no copy.
 fn adapt(setting: &SysctlSetting) -> Result<()> {
-    match sysctl::read(&setting.key)? {
-        Some(value) if value != setting.value => setting.write(),
-        _ => Ok(()),
-    }
+    if sysctl::exists(&setting.key) { setting.write_own() } else { Ok(()) }
 }
 
 #[cfg(test)]

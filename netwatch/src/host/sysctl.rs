@@ -3,11 +3,16 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use nix::unistd::{AccessFlags, access};
 
+use super::detached_mount::DetachedMount;
 use crate::error::{Error, Result};
+
+/// In it, as in /proc, the sysctls are those of the thread's own network namespace.
+static PRIVATE_PROC: DetachedMount = DetachedMount::new(c"proc");
 
 /// A value to write. Keys are paths below `/proc/sys/net`, because an interface name may contain a
 /// dot.
@@ -38,9 +43,28 @@ impl SysctlSetting {
         }
     }
 
+    /// Writes it unless it is set, for an interface or a namespace that netwatch has made. A
+    /// read-only /proc/sys protects the host's settings and not these.
+    pub fn write_own(&self) -> Result<()> {
+        if read(&self.key)?.as_ref() == Some(&self.value) {
+            return Ok(());
+        }
+        let written = match self.try_write() {
+            Err(error) if error.raw_os_error() == Some(libc::EROFS) => {
+                PRIVATE_PROC.path().and_then(|proc| self.write_to(&proc.join("sys/net").join(&self.key)))
+            }
+            written => written,
+        };
+        written.map_err(|error| self.explain(error))
+    }
+
     fn try_write(&self) -> io::Result<()> {
+        self.write_to(&path(&self.key))
+    }
+
+    fn write_to(&self, path: &Path) -> io::Result<()> {
         // With the newline, an empty value is written too.
-        OpenOptions::new().write(true).open(path(&self.key))?.write_all(format!("{}\n", self.value).as_bytes())
+        OpenOptions::new().write(true).open(path)?.write_all(format!("{}\n", self.value).as_bytes())
     }
 
     fn explain(&self, error: io::Error) -> Error {
@@ -61,6 +85,11 @@ pub fn read(key: &str) -> Result<Option<String>> {
         Err(error) if is_gone(&error) => Ok(None),
         Err(error) => Err(Error::os("read", path(key).display().to_string(), error)),
     }
+}
+
+/// Whether /proc/sys lets this process change the value.
+pub fn is_writable(key: &str) -> bool {
+    access(&path(key), AccessFlags::W_OK).is_ok()
 }
 
 /// Whether there is such a key.

@@ -20,7 +20,7 @@ pub fn undo_steps() -> UndoRegistry {
     steps.register(|_, OwnDirectory { path }| named::undo_directory(path));
     steps.register(|_, SharedMount { path }| named::undo_mount(path));
     steps.register(|_, NamespaceName { path, file, netns }| named::undo_name(path, *file, *netns));
-    steps.register(|_, RunCgroup { path }| cgroup::undo(path));
+    steps.register(|_, run: &RunCgroup| cgroup::undo(run));
     steps.register_after(delete_link);
     steps.register_elsewhere(forwarding::lives_elsewhere);
     steps.register_after_dead_runs(forwarding::forget_dead_namespaces);

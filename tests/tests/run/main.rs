@@ -9,6 +9,7 @@ mod capture;
 mod check;
 mod clients;
 mod clock;
+mod containers;
 mod counts;
 mod diff;
 mod dns;

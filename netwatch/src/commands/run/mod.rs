@@ -33,6 +33,7 @@ use crate::faults;
 use crate::guardian::{
     Guardian, GuardianClient, InheritedSignals, LaunchSpec, Reply, ignore_file_size_signal, kill_descendants_of,
 };
+use crate::host::cgroup;
 use crate::report::{EndedBy, ExitStatus as RunExit, Report};
 use crate::undo::{Exclusive, Journal, RunDir, UndoCause};
 use metering::Metering;
@@ -106,6 +107,8 @@ fn prepare_and_run(plan: &mut RunPlan, show: Show, inherited: InheritedSignals, 
         open_files: plan.open_files,
         is_foreign: plan.is_foreign,
     };
+    // If the cgroups have to be mounted for the run, the guardian inherits that mount.
+    let _is_known_later = cgroup::own();
     let guardian = Guardian::start(spec).inspect_err(|_| undo(&run_dir))?;
     // The guardian was forked from a process with one thread.
     detach_stderr()?;

@@ -11,7 +11,7 @@ use super::super::filter;
 use super::capture;
 use super::recording::RecordingPlan;
 use crate::dns::resolver::parse_resolver;
-use crate::doctor::require_capabilities;
+use crate::doctor::{require_capabilities, require_limits};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::filter::FilterProgram;
@@ -84,6 +84,7 @@ impl RunPlan {
     /// Checks the settings, finds the command and opens the files.
     pub fn make(settings: RunSettings) -> Result<Self, Refusal> {
         require_capabilities()?;
+        require_limits()?;
         let open_files = OpenFileLimit::raise()?;
         let caller = Identity::of_sudo()?;
         let user = match (&settings.user, &caller) {

@@ -181,6 +181,13 @@ fn take_unused_guards(
     Ok(!unused.is_empty())
 }
 
+/// The switches that a run would have to turn on, and that this process cannot write: in a
+/// container, /proc/sys is often read-only.
+pub fn unwritable_switches(families: Families) -> Result<Vec<String>> {
+    let switches = plan::switches_to_turn_on(families, Ipv6Switch::of_kernel())?;
+    Ok(switches.into_iter().filter(|key| !sysctl::is_writable(key)).collect())
+}
+
 /// Whether the network namespace with this inode is not the caller's and still exists.
 pub fn lives_elsewhere(netns_inode: u64) -> Result<bool> {
     Ok(sysctl::netns_inode()? != netns_inode && register::is_alive(netns_inode))
@@ -195,5 +202,5 @@ pub fn forget_dead_namespaces(held: &Exclusive) -> Result<()> {
 /// the host's defaults that delay or break a point-to-point link. Nothing is put back, because the
 /// interface is removed with the run.
 pub fn prepare_interface(interface: &str, families: Families, route_localnet: bool) -> Result<()> {
-    plan::own_interface(interface, families, route_localnet)?.iter().try_for_each(sysctl::SysctlSetting::write)
+    plan::own_interface(interface, families, route_localnet)?.iter().try_for_each(sysctl::SysctlSetting::write_own)
 }

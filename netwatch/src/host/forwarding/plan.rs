@@ -31,6 +31,24 @@ pub fn join(register: &mut SwitchRegister<'_>, spec: &ForwardingSpec) -> Result<
     Ok(writes)
 }
 
+/// The switches that are off and that a run needs, if no other run has turned any on.
+pub fn switches_to_turn_on(families: Families, ipv6_switch: Ipv6Switch) -> Result<Vec<String>> {
+    let mut wanted = if families.ipv4 { each("ipv4", "forwarding")? } else { Vec::new() };
+    if families.ipv6 && !is_on(ALL_IPV6)? {
+        match ipv6_switch {
+            Ipv6Switch::PerInterface => wanted.extend(each("ipv6", "force_forwarding")?),
+            Ipv6Switch::AllInterfaces => wanted.push(SysctlSetting::new(ALL_IPV6, "1")),
+        }
+    }
+    let mut keys = Vec::new();
+    for setting in wanted {
+        if !is_on(&setting.key)? {
+            keys.push(setting.key);
+        }
+    }
+    Ok(keys)
+}
+
 /// What must not be forwarded for others although the switches now allow it, because of any run.
 pub fn guards(register: &SwitchRegister<'_>) -> Result<Vec<ForwardGuard>> {
     let mut guards = Vec::new();

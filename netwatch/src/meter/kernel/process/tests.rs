@@ -29,7 +29,7 @@ impl Cgroup {
         }
         let name = format!("process-test-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let made = crate::host::cgroup::own().and_then(|parent| {
-            let path = parent.join(name);
+            let path = parent.path.join(name);
             fs::create_dir(&path).map(|()| Self(path)).map_err(|error| error.to_string())
         });
         made.inspect_err(|why| println!("skipped: no cgroup: {why}")).ok()
