@@ -2,7 +2,8 @@
 
 use netwatch_common::parse::LinkType;
 use pcap_parser::{
-    Block, EnhancedPacketBlock, InterfaceDescriptionBlock, OptionCode, PcapBlockOwned, SimplePacketBlock, UnknownBlock,
+    Block, EnhancedPacketBlock, InterfaceDescriptionBlock, OptionCode, PcapBlockOwned, SecretsType, SimplePacketBlock,
+    UnknownBlock,
 };
 
 use super::broken::BrokenCause;
@@ -32,6 +33,9 @@ pub(super) struct Blocks {
     latest_ns: u64,
     /// The sum of the statistics so far.
     dropped: u64,
+    /// Secrets of TLS connections since the last frame.
+    secrets: Vec<u8>,
+    has_frame: bool,
 }
 
 /// How packets of an interface are stored.
@@ -58,6 +62,9 @@ impl Decode for Blocks {
         offset: u64,
     ) -> Result<Option<CapturedFrame<'a>>, BrokenCause> {
         let PcapBlockOwned::NG(block) = block else { return Ok(None) };
+        if std::mem::take(&mut self.has_frame) {
+            self.secrets.clear();
+        }
         match block {
             Block::EnhancedPacket(block) => self.enhanced(block, offset).map(Some),
             Block::SimplePacket(block) => self.simple(block, offset).map(Some),
@@ -71,6 +78,11 @@ impl Decode for Blocks {
                 Ok(None)
             }
             Block::InterfaceDescription(description) => self.describe(description).map(|()| None),
+            Block::DecryptionSecrets(secrets) if secrets.secrets_type == SecretsType::TlsKeyLog => {
+                let length = secrets.data.len().min(secrets.secrets_len as usize);
+                self.secrets.extend_from_slice(&secrets.data[..length]);
+                Ok(None)
+            }
             Block::InterfaceStatistics(statistics) => {
                 let dropped = statistics.options.iter().find(|option| option.code == STATED_DROPS);
                 let dropped = dropped.and_then(|option| option.value.first_chunk().copied());
@@ -168,6 +180,7 @@ impl Blocks {
         if packet.caplen > MAX_FRAME {
             return Err(BrokenCause::Frame(packet.caplen));
         }
+        self.has_frame = true;
         if let Some(time) = packet.time {
             self.latest_ns = interface.resolution.unix_ns(time, interface.offset);
         }
@@ -182,6 +195,7 @@ impl Blocks {
             interface: (self.section, packet.interface),
             flags: None,
             lost_before: 0,
+            secrets: &self.secrets,
             comments: Default::default(),
         })
     }

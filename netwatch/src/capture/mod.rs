@@ -77,6 +77,8 @@ pub struct CapturedFrame<'a> {
     pub flags: Option<u32>,
     /// Frames that were lost between the previous frame and this one (`epb_dropcount`).
     pub lost_before: u64,
+    /// Secrets of TLS connections that the file contains since the previous frame.
+    pub secrets: &'a [u8],
     /// The comments on it.
     pub comments: [Option<&'a str>; MAX_COMMENTS],
 }

@@ -68,6 +68,7 @@ impl Decode for Records {
             interface: (0, 0),
             flags: None,
             lost_before: 0,
+            secrets: &[],
             comments: Default::default(),
         }))
     }

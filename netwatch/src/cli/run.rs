@@ -221,6 +221,19 @@ pub(super) struct RunArgs {
     )]
     packets: Option<LinesArg>,
 
+    /// Write the keys of TLS connections into the file of -w, so that it decrypts
+    ///
+    /// Sets SSLKEYLOGFILE for the command. Every reader of the file can read what these connections
+    /// carried: keep it only as long as you need it.
+    #[arg(
+        long,
+        requires = "file",
+        env = "NETWATCH_KEYLOG",
+        value_parser = FalseyValueParser::new(),
+        help_heading = CAPTURE
+    )]
+    keylog: bool,
+
     #[command(flatten)]
     capture: CaptureArgs,
 
@@ -363,7 +376,7 @@ impl RunArgs {
             sample: self.sample,
             sample_snaplen: self.sample_snaplen,
             events: self.events.map(EventsArg::style),
-            capture: self.capture.settings(self.packets.and_then(|lines| lines.0)),
+            capture: self.capture.settings(self.packets.and_then(|lines| lines.0), self.keylog),
             sample_buffer: self.sample_buffer,
             by: self.by.into(),
             no_cmdline: self.no_cmdline,

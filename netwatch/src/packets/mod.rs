@@ -5,6 +5,7 @@
 mod files;
 mod identity;
 mod judge;
+mod key_log;
 mod line;
 mod only;
 mod output;
@@ -25,6 +26,7 @@ use tokio::sync::oneshot;
 pub use files::Rotation;
 pub use identity::PacketIdentity;
 pub use judge::CaptureFilter;
+pub use key_log::KeyLog;
 pub use line::{DumpColumns, DumpStyle, LineStyle, TimeStyle};
 pub use only::{OnlyCondition, Selection};
 pub use place::CapturePlace;
@@ -57,6 +59,8 @@ pub struct CaptureSpec {
     pub filter: Option<CaptureFilter>,
     /// Writes the packets to files.
     pub writer: Option<CaptureWriter>,
+    /// Secrets of TLS connections, which the files contain.
+    pub keys: Option<KeyLog>,
     /// Prints a line for each packet.
     pub printer: Option<PacketPrinter>,
     /// The packets that are written and printed.

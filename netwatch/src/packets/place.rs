@@ -68,6 +68,11 @@ impl CapturePlace {
         })
     }
 
+    /// Whether the files are pcapng.
+    pub fn is_pcapng(&self) -> bool {
+        self.format == Format::PcapNg
+    }
+
     /// The path of a file, for messages.
     pub(super) fn path_of(&self, name: &str) -> String {
         self.path.with_file_name(name).display().to_string()

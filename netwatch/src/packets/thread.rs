@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::identity::FlowIdentities;
 use super::judge::PacketJudge;
+use super::key_log::KeyLog;
 use super::output::{OutputPacket, PacketOutput};
 use super::writer::CaptureWriter;
 use super::{CaptureCommand, CaptureSpec, CaptureSummary};
@@ -49,6 +50,7 @@ struct RingOutput {
     output: PacketOutput,
     identities: FlowIdentities,
     segmenter: Segmenter,
+    keys: Option<KeyLog>,
     states_names: bool,
     /// Packets that were taken from the ring; super-frames count once.
     captured: u64,
@@ -63,11 +65,12 @@ impl PacketThread {
         wake: Arc<EventFd>,
         ends: oneshot::Sender<()>,
     ) -> Self {
-        let CaptureSpec { ring, filter, writer, printer, only, max_packets, identify, on_error, .. } = spec;
+        let CaptureSpec { ring, filter, writer, keys, printer, only, max_packets, identify, on_error, .. } = spec;
         let output = RingOutput {
             output: PacketOutput::new(writer, printer, only, max_packets),
             identities: FlowIdentities::new(identify),
             segmenter: Segmenter::new(spec.keeps_super_frames),
+            keys,
             states_names: spec.states_names,
             captured: 0,
             is_unbuffered: spec.is_unbuffered,
@@ -181,7 +184,10 @@ impl PacketThread {
         }
         let lost = self.count_unwritten().unwrap_or(0);
         let counted = self.summary().balance();
-        let RingOutput { output, identities, .. } = &mut self.output;
+        let RingOutput { output, identities, keys, .. } = &mut self.output;
+        if let (Some(log), Some(writer)) = (keys, &mut output.writer) {
+            writer.add_secrets(&log.new_secrets());
+        }
         identities.learn(report.into_iter().flat_map(names));
         let comment = report.map(|report| format!("{}\ncapture: {counted}", balance(report))).unwrap_or_default();
         output.finish(lost, identities.names(), &comment)
@@ -194,6 +200,9 @@ impl RingOutput {
     fn take<'a, P: Iterator<Item = RingPacket<'a>>>(&mut self, packets: impl Fn() -> P, lost: u64) -> Result<()> {
         let keys = self.identities.prepare(packets());
         self.captured += keys.len() as u64;
+        if let (Some(log), Some(writer)) = (&mut self.keys, &mut self.output.writer) {
+            writer.add_secrets(&log.secrets_for(packets().zip(keys.iter().copied())));
+        }
         self.write(packets().zip(keys), lost)
     }
 

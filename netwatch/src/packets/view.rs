@@ -87,6 +87,9 @@ impl PacketView {
             self.names.insert(flow.remote.addr, name.as_ref().to_owned());
         }
         let interface = self.interface(frame);
+        if let Some(writer) = &mut self.output.writer {
+            writer.add_secrets(frame.secrets);
+        }
         let ethernet = self.output.printer.is_some().then(|| to_ethernet(&frame.linked())).flatten();
         let record = WritablePacket {
             time_ns: frame.time_ns,

@@ -41,6 +41,8 @@ pub struct CaptureWriter {
     facts: CaptureFacts,
     interfaces: Vec<CapturedInterface>,
     encoder: Encoder,
+    /// Secrets so far, for the head of the next file.
+    secrets: Vec<u8>,
     has_head: bool,
     /// Packets in the current file, and the times of the first and the last one.
     in_file: u64,
@@ -75,6 +77,7 @@ impl CaptureWriter {
             facts: CaptureFacts::default(),
             interfaces: Vec::new(),
             encoder,
+            secrets: Vec::new(),
             has_head: false,
             in_file: 0,
             span_ns: None,
@@ -120,7 +123,21 @@ impl CaptureWriter {
             Encoder::PcapNg(pcapng) => {
                 pcapng.section(&SectionHeader { os, application, comment });
                 self.interfaces.iter().for_each(|interface| pcapng.interface(&describe(interface, os)));
+                if !self.secrets.is_empty() {
+                    pcapng.secrets(&self.secrets);
+                }
             }
+        }
+    }
+
+    /// Adds secrets, which decrypt later packets of this file and of the next ones.
+    pub(super) fn add_secrets(&mut self, key_log: &[u8]) {
+        if key_log.is_empty() {
+            return;
+        }
+        self.secrets.extend_from_slice(key_log);
+        if let (true, Encoder::PcapNg(pcapng)) = (self.has_head, &mut self.encoder) {
+            pcapng.secrets(key_log);
         }
     }
 

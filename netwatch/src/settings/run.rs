@@ -116,6 +116,8 @@ pub struct CaptureOptions {
     pub lines: Option<LineTarget>,
     /// The packets that are written and printed.
     pub only: Selection,
+    /// Write the secrets of TLS connections into the file.
+    pub keylog: bool,
     /// Replace an existing file.
     pub force: bool,
     /// Maximum number of bytes of each packet.

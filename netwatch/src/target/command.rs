@@ -49,6 +49,13 @@ impl Command {
         })
     }
 
+    /// Sets a variable of its environment.
+    pub fn set_variable(&mut self, name: &str, value: &OsStr) {
+        let prefix = [name.as_bytes(), b"="].concat();
+        self.environment.retain(|variable| !variable.to_bytes().starts_with(&prefix));
+        self.environment.push(c_string([&prefix, value.as_bytes()].concat()));
+    }
+
     /// The words as text.
     pub fn shown(&self) -> Vec<String> {
         self.words.iter().map(|word| word.to_string_lossy().into_owned()).collect()
@@ -113,6 +120,16 @@ mod tests {
     fn finds_by_path_and_by_name() {
         assert_eq!(find("sh").expect("sh exists").file.to_bytes(), b"/bin/sh");
         assert_eq!(find("/bin/sh").expect("sh exists").file.to_bytes(), b"/bin/sh");
+    }
+
+    #[test]
+    fn a_variable_is_replaced() {
+        let mut command = find("sh").expect("sh exists");
+        for value in ["1", "2"] {
+            command.set_variable("X", OsStr::new(value));
+        }
+        let values = command.environment.iter().filter(|variable| variable.to_bytes().starts_with(b"X"));
+        assert_eq!(values.map(|value| value.to_bytes()).collect::<Vec<_>>(), [b"X=2"]);
     }
 
     #[test]

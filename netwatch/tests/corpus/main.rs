@@ -5,6 +5,7 @@
 mod exceptions;
 mod expected;
 mod ours;
+mod rewritten;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

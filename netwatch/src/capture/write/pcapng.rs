@@ -9,6 +9,7 @@ const INTERFACE_DESCRIPTION: u32 = 1;
 const NAME_RESOLUTION: u32 = 4;
 const INTERFACE_STATISTICS: u32 = 5;
 const ENHANCED_PACKET: u32 = 6;
+const DECRYPTION_SECRETS: u32 = 10;
 
 /// Options of every block.
 const END_OF_OPTIONS: u16 = 0;
@@ -157,6 +158,19 @@ impl PcapNgWriter {
             block.option(4, &statistics.received.to_le_bytes());
             block.option(5, &statistics.dropped.to_le_bytes());
             block.option(6, &statistics.accepted.to_le_bytes());
+            block.end_of_options();
+        });
+    }
+
+    /// Secrets of TLS connections, in the format of SSLKEYLOGFILE, for the packets after them.
+    pub fn secrets(&mut self, key_log: &[u8]) {
+        /// The format of the secrets: `TLSK`.
+        const TLS_KEY_LOG: u32 = 0x544c_534b;
+        self.block(DECRYPTION_SECRETS, |block| {
+            block.u32(TLS_KEY_LOG);
+            block.u32(key_log.len() as u32);
+            block.bytes(key_log);
+            block.pad();
             block.end_of_options();
         });
     }

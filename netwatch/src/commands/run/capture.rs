@@ -15,11 +15,12 @@ use crate::escape::escape;
 use crate::guardian::{GuardianClient, StartCapture};
 use crate::meter::PacketRing;
 use crate::packets::{
-    CaptureFacts, CaptureFilter, CapturePlace, CaptureSpec, CaptureWriter, LineStyle, PacketPrinter, RunningCapture,
+    CaptureFacts, CaptureFilter, CapturePlace, CaptureSpec, CaptureWriter, KeyLog, LineStyle, PacketPrinter,
+    RunningCapture,
 };
 use crate::settings::{CaptureOptions, FilterOption, LineTarget};
 use crate::target::user::Identity;
-use crate::terminal::print_error;
+use crate::terminal::{print_error, print_message};
 use crate::undo::RunId;
 
 /// The slot of the run's own capture; tails have others.
@@ -34,7 +35,23 @@ pub(super) fn open(settings: &CaptureOptions, owner: &Identity) -> Result<Option
         );
     }
     let place = CapturePlace::open(file, (owner.uid, owner.gid), settings.force)?;
+    if settings.keylog && !place.is_pcapng() {
+        return Err(Error::other("write keys to", file.display().to_string(), "pcap cannot contain them")
+            .hint("write pcapng: give a name that does not end in .pcap"));
+    }
     CaptureWriter::open(place, settings.rotation()).map(Some)
+}
+
+/// Creates the file of `--keylog` and sets SSLKEYLOGFILE for the command.
+pub(super) fn create_key_log(plan: &mut RunPlan, run_dir: &Path) -> Result<()> {
+    if !plan.settings.capture.as_ref().is_some_and(|capture| capture.keylog) {
+        return Ok(());
+    }
+    let (keys, path) = KeyLog::create(run_dir, (plan.user.uid, plan.user.gid))?;
+    plan.command.set_variable("SSLKEYLOGFILE", path.as_os_str());
+    plan.keys = Some(keys);
+    print_message("the file of -w will contain the keys of TLS connections: keep it private, and not for long");
+    Ok(())
 }
 
 /// Opens what lines are printed to, with the rights of the owner of the file.
@@ -85,6 +102,7 @@ pub(super) async fn start(
         ring: PacketRing::open(maps, ring_bytes)?,
         filter: filter.map(|program| CaptureFilter { program, is_in_kernel, snaplen }),
         writer,
+        keys: plan.keys.take(),
         printer: plan.lines.take(),
         only: settings.only,
         states_names: false,

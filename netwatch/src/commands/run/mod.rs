@@ -94,6 +94,7 @@ fn prepare_and_run(plan: &mut RunPlan, show: Show, inherited: InheritedSignals, 
     signals.step("run_dir")?;
     let run_dir = new_run_dir(signals)?;
     let journal = Journal::open(&run_dir).inspect_err(|_| undo(&run_dir))?;
+    capture::create_key_log(plan, run_dir.path()).inspect_err(|_| undo(&run_dir))?;
     signals.step("guardian").inspect_err(|_| undo(&run_dir))?;
     let spec = LaunchSpec {
         command: plan.command.clone(),

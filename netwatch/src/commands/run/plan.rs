@@ -17,7 +17,7 @@ use crate::exit::Exit;
 use crate::filter::FilterProgram;
 use crate::guardian::OpenFileLimit;
 use crate::host::publish::Publish;
-use crate::packets::{CaptureWriter, PacketPrinter};
+use crate::packets::{CaptureWriter, KeyLog, PacketPrinter};
 use crate::report::Report;
 use crate::rights;
 use crate::settings::RunSettings;
@@ -72,6 +72,9 @@ pub struct RunPlan {
     pub(super) capture: Option<CaptureWriter>,
     /// Which packets are captured; taken when the capture starts.
     pub(super) filter: Option<FilterProgram>,
+    /// The secrets of TLS connections; created with the run directory, taken when the capture
+    /// starts.
+    pub(super) keys: Option<KeyLog>,
     /// Prints the lines of `--packets`; taken when the set-up starts.
     pub(super) lines: Option<PacketPrinter>,
     /// Where the run is recorded; taken when the set-up starts.
@@ -119,6 +122,7 @@ impl RunPlan {
             output,
             capture,
             filter,
+            keys: None,
             lines,
             record,
             report,

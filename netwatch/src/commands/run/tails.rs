@@ -153,6 +153,7 @@ impl Tails {
             ring: PacketRing::open(maps, ring_bytes)?,
             filter: filter.map(|program| CaptureFilter { program, is_in_kernel, snaplen }),
             writer: Some(writer),
+            keys: None,
             printer: None,
             only: Selection::default(),
             states_names: true,
