@@ -99,6 +99,16 @@ impl TestHost {
         wait_until(|| self.try_sh(moment).0 || !running.is_running(), || moment.to_owned());
     }
 
+    /// Lets no cgroup be created from now on, so that runs have none. (Hierarchies that are only
+    /// hidden are mounted by netwatch itself.)
+    pub fn forbid_cgroups(&self) {
+        self.sh("for mount in $(findmnt -n -l -t cgroup2 -o TARGET | sort -u); do
+            [ ! -e $mount/cgroup.max.descendants ] || echo 0 > $mount/cgroup.max.descendants
+        done");
+        let run = self.watch(&["true"]);
+        assert!(run.assert_ok().stderr.contains("without a cgroup of its own"), "{run}");
+    }
+
     /// Runs `netwatch ARGUMENTS` to its end.
     pub fn netwatch(&self, arguments: &[&str]) -> FinishedRun {
         self.netwatch_with(StartOptions::default(), arguments)

@@ -9,13 +9,6 @@ const SCATTER: &str = "setsid sh -c 'echo daemon; exec sleep 300' &
     (setsid unshare --net --mount sh -c 'echo isolated; exec sleep 300' || echo isolated) &
     exec sh -c 'echo command; exec sleep 300'";
 
-/// Unmounts every cgroup hierarchy of the host, so that netwatch finds none.
-fn hide_cgroups(net: &TestInternet) {
-    net.host.sh("for mount in $(findmnt -n -l -t cgroup2 -o TARGET | sort -u); do umount -l $mount; done");
-    let run = net.host.watch(&["true"]);
-    assert!(run.assert_ok().stderr.contains("without a cgroup of its own"), "{run}");
-}
-
 fn scatter(net: &TestInternet, flags: &[&str]) -> RunningNetwatch {
     let mut running = net.host.start(flags, &["sh", "-c", SCATTER]);
     ["daemon", "isolated", "command"].iter().for_each(|process| running.wait_for_stdout(process));
@@ -42,7 +35,7 @@ fn the_next_run_or_clean_ends_all_processes_and_undoes_everything() {
     net.host.netwatch(&["run", "-q", "--name", "other", "--", "true"]).assert_ok();
     for has_cgroups in [true, false] {
         if !has_cgroups {
-            hide_cgroups(&net);
+            net.host.forbid_cgroups();
         }
         let before = net.host.state();
         for cleaner in [&["clean"][..], &["run", "-q", "--", "true"]] {
@@ -57,7 +50,7 @@ fn the_next_run_or_clean_ends_all_processes_and_undoes_everything() {
 #[test]
 fn a_process_that_joined_the_namespace_is_left_alone() {
     let net = internet!();
-    hide_cgroups(&net);
+    net.host.forbid_cgroups();
     let running = scatter(&net, &["--name", "teal"]);
     let mut joined = net.host.command("ip").args(["netns", "exec", "teal", "sleep", "300"]).spawn().expect("start ip");
     net.host.wait_for(&format!(
@@ -76,7 +69,7 @@ fn a_process_that_joined_the_namespace_is_left_alone() {
 #[test]
 fn without_cgroups_a_run_works_and_ends_its_daemons() {
     let net = internet!();
-    hide_cgroups(&net);
+    net.host.forbid_cgroups();
     let before = net.host.state();
     net.host.watch(&["sh", "-c", "setsid sleep 300 & exit 4"]).assert_code(4);
     net.host.assert_nothing_left(&before);
@@ -94,7 +87,7 @@ fn a_guardian_killed_alone_ends_the_run_with_an_error_and_nothing_is_left() {
     let net = internet!();
     for has_cgroups in [true, false] {
         if !has_cgroups {
-            hide_cgroups(&net);
+            net.host.forbid_cgroups();
         }
         let before = net.host.state();
         let running = scatter(&net, &[]);

@@ -1,16 +1,11 @@
 //! Every run can be ended, whatever its command does, and with a guardian that is stopped.
 
-use netwatch_tests::{TestInternet, USER, internet, wait_until};
+use netwatch_tests::{USER, internet, wait_until};
 
 use crate::TRAFFIC;
 
 /// Processes of the fork bomb: with more, a busy test machine has no memory for other tests.
 const BOMB_PROCESSES: &str = "700";
-
-/// Unmounts every cgroup hierarchy of the host, so that netwatch finds none.
-fn hide_cgroups(net: &TestInternet) {
-    net.host.sh("for mount in $(findmnt -n -l -t cgroup2 -o TARGET | sort -u); do umount -l $mount; done");
-}
 
 /// Whether a signal to this process waits to be received.
 fn is_pending(pid: i32, signal: i32) -> bool {
@@ -24,7 +19,7 @@ fn a_fork_bomb_that_ignores_sigterm_ends_at_the_second_one() {
     let net = internet!();
     for has_cgroups in [true, false] {
         if !has_cgroups {
-            hide_cgroups(&net);
+            net.host.forbid_cgroups();
         }
         net.host.run(&["-q"], &["true"]).assert_ok();
         let before = net.host.state();

@@ -153,7 +153,7 @@ fn a_socket_passed_by_scm_rights_is_attributed_to_its_user_and_its_creator() {
 #[test]
 fn without_a_cgroup_flows_are_counted_but_not_attributed() {
     let net = internet!();
-    net.host.sh("for mount in $(findmnt -n -l -t cgroup2 -o TARGET | sort -u); do umount -l $mount; done");
+    net.host.forbid_cgroups();
     let run = net.host.watch(&[TRAFFIC, "udp", &format!("{APP_V4}:{ECHO}"), "1", "10"]);
     let document = run.assert_ok().report();
     assert_eq!(report::text(document, "attribution.state"), "off", "{run}");

@@ -59,7 +59,7 @@ fn the_front_of_an_offline_cpu_is_flushed_by_another() {
 fn memory_depends_on_the_fronts_and_not_on_the_possible_cpus() {
     const PER_FRONT: usize = size_of::<Front>() + size_of::<InstalledSlots>();
     /// Arrays are whole pages.
-    const ROUNDING: u64 = 4 * 64 << 10;
+    const ROUNDING: u64 = (4 * 64) << 10;
     let Some(one) = meter_with_fronts(1) else { return };
     let Some(three) = meter_with_fronts(3) else { return };
     let [one, three] = [one, three].map(|meter| meter.memory_bytes().expect("fdinfo"));
