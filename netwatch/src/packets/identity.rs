@@ -149,8 +149,10 @@ impl FlowIdentities {
     }
 
     /// Process and name of a flow.
-    pub(super) fn of(&self, flow: Option<&FlowKey>) -> PacketIdentity {
-        flow.and_then(|flow| self.flows.get(flow)).map(|known| known.identity.clone()).unwrap_or_default()
+    pub(super) fn of(&self, flow: Option<&FlowKey>) -> &PacketIdentity {
+        static UNKNOWN: PacketIdentity =
+            PacketIdentity { pid: None, comm: None, name: None, comment: None, remote: None };
+        flow.and_then(|flow| self.flows.get(flow)).map_or(&UNKNOWN, |known| &known.identity)
     }
 
     /// Remembers names from a report.

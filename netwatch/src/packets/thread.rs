@@ -236,7 +236,7 @@ impl RingOutput {
                     lost_before: 0,
                 };
                 let (direction, flow) = (Some(direction), key.as_ref());
-                let packet = OutputPacket { record, direction, ethernet: None, flow, identity: &identity };
+                let packet = OutputPacket { record, direction, ethernet: None, flow, identity };
                 outcome = output.packet(&packet, std::mem::take(&mut lost), || identities.names());
             });
             outcome?;

@@ -165,3 +165,19 @@ fn printed_packets_are_filtered_too() {
     let text = &run.assert_ok().stderr;
     assert!(text.contains("Flags [S]") && !text.contains("DNS "), "{text}");
 }
+
+#[test]
+fn a_tail_shows_only_matching_packets() {
+    let net = internet!();
+    let gate = net.host.gate();
+    let script = format!("echo ready; until [ -e {} ]; do curl -s -o /dev/null http://app.example/; done", gate.path());
+    let mut run = net.host.start(&["-q"], &["sh", "-c", &script]);
+    run.wait_for_stdout("ready");
+    let tail = net.host.netwatch(&["tail", "-c", "4", "--filter", "udp port 53"]);
+    let lines: Vec<_> = tail.assert_ok().stdout.lines().collect();
+    assert!(lines.len() == 4 && lines.iter().all(|line| line.contains("DNS ")), "{tail}");
+    let wrong = net.host.netwatch(&["tail", "--filter", "udp prt 53"]);
+    assert!(wrong.assert_code(2).stderr.contains("syntax error at column 5"), "{wrong}");
+    gate.open();
+    run.finish().assert_ok();
+}
