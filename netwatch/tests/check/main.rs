@@ -8,6 +8,7 @@ mod runs;
 #[path = "../sample/mod.rs"]
 mod sample;
 mod schemas;
+mod tables;
 #[path = "../policy/tool.rs"]
 #[allow(dead_code, reason = "the tests of firewall rules use all of it")]
 mod tool;

@@ -163,7 +163,7 @@ fn the_nearest_rule_is_the_one_with_the_smallest_difference() {
     assert_eq!(far, Decision::Denied(None), "rules of other remotes are not near");
 }
 
-fn any_access() -> impl Strategy<Value = NetworkAccess> {
+pub fn any_access() -> impl Strategy<Value = NetworkAccess> {
     let name = prop::sample::select(vec!["a.example", "b.a.example", "c.test"]);
     let asked = prop::collection::vec(name.clone(), 0..3);
     (asked, prop::option::of(name.clone()), 78..82_u16, any::<bool>(), prop::option::of(name)).prop_map(
@@ -177,9 +177,9 @@ fn any_access() -> impl Strategy<Value = NetworkAccess> {
     )
 }
 
-fn any_rule() -> impl Strategy<Value = String> {
+pub fn any_rule() -> impl Strategy<Value = String> {
     let name = prop::option::of(prop::sample::select(vec!["a.example", "*.a.example", "*.example", "c.test"]));
-    let address = prop::option::of(prop::sample::select(vec!["203.0.113.0/24", "198.51.100.1"]));
+    let address = prop::option::of(prop::sample::select(vec!["203.0.113.0/24", "203.0.113.8/29", "198.51.100.1"]));
     (name, address, prop::option::of(79..82_u16), any::<bool>()).prop_map(|(name, address, port, is_old)| {
         let name = name.map(|name| format!("name = \"{name}\"\n")).unwrap_or_default();
         let address = address.map(|address| format!("address = \"{address}\"\n")).unwrap_or_default();

@@ -3,6 +3,8 @@
 use netwatch::allow::{AllowedAddress, AllowedProtocol, NameEvidence, NamePattern, PolicyDate, PortRange, parse};
 use netwatch::flow::{Direction, Protocol};
 
+use proptest::prelude::*;
+
 use crate::policy;
 
 #[test]
@@ -41,6 +43,37 @@ fn the_example_of_the_manual_is_a_policy() {
     let example = manual.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
     assert_eq!(policy(example).rules.len(), 4);
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_text_is_read_or_refused_at_one_of_its_lines(
+        text in any::<String>(), words in prop::collection::vec(prop::sample::select(WORDS.to_vec()), 0..12)
+    ) {
+        for text in [text, words.concat()] {
+            if let Err(error) = parse(&text) {
+                prop_assert!((1..=text.lines().count() + 1).contains(&error.line) && error.column > 0, "{error:?}");
+            }
+        }
+    }
+}
+
+const WORDS: [&str; 13] = [
+    "[[allow]]\n",
+    "name = ",
+    "port = ",
+    "until = ",
+    "\"*.ü.example\"\n",
+    "443\n",
+    "[1, \"2-3\"]\n",
+    "2027-01-01\n",
+    "{ a = 1 }\n",
+    "\n",
+    "# ü\n",
+    "direction = \"in\"\n",
+    "why = '''\n'''\n",
+];
 
 /// Text of a policy, line and column of the error, and a part of its cause.
 type Mistake = (&'static str, usize, usize, &'static str);
