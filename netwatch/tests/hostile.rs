@@ -68,6 +68,7 @@ fn outputs_of(report: &Report, series: &Series) -> Vec<(String, String)> {
     let mut all = outputs::reports(report, series);
     all.extend(outputs::rules(&[report]));
     all.extend(outputs::differences(&[&rich::build().0], &[report]));
+    all.extend(outputs::checks(&[report]));
     all.extend(outputs::history(entry));
     all.extend(outputs::exports(report, series));
     all

@@ -79,6 +79,7 @@ fn write_all(path: &Path, recorded: &Recorded) {
     outputs::reports(report, series);
     outputs::rules(&[report, report, report]);
     outputs::differences(&[report], &[report]);
+    outputs::checks(&[report]);
     outputs::exports(report, series);
     let runs = [ExportedRun { report, series }, ExportedRun { report, series }];
     for table in [ExportTable::Flows, ExportTable::Series] {
@@ -176,6 +177,7 @@ fn the_largest_numbers_that_are_read_can_be_added_up() {
         let recorded = record::read_file(path).unwrap();
         write_all(path, &recorded);
         outputs::rules(&vec![&recorded.report; record::MAX_RUNS]);
+        outputs::checks(&vec![&recorded.report; record::MAX_RUNS]);
         let numbers = changes.matches("UPDATE").count();
         let largest = changes.matches(&MOST.to_string()).count();
         assert!(numbers > 100 && largest > 5, "{numbers}, {largest}: {changes}");

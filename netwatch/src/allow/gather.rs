@@ -142,7 +142,8 @@ impl<'a> Gathering<'a> {
     }
 
     fn count(&mut self, access: AccessKey, count: u64) {
-        *self.counts.entry(access).or_default() += count;
+        let sum = self.counts.entry(access).or_default();
+        *sum = sum.saturating_add(count);
     }
 
     /// Connections that failed before a packet was sent. A datagram socket that connects sends
@@ -196,7 +197,7 @@ impl<'a> Gathering<'a> {
                 claimed: None,
                 own_name: None,
                 users: users.map(|process| (*process, true)).collect(),
-                only_failed: lookup.addresses.is_empty() && lookup.failed() + lookup.unanswered() > 0,
+                only_failed: lookup.addresses.is_empty() && (lookup.failed() > 0 || lookup.unanswered() > 0),
                 is_folded: false,
             };
             self.count(access, lookup.queries.max(lookup.responses).max(1));

@@ -36,7 +36,7 @@ pub enum LearnedRemote {
 pub struct RemoteFacts {
     /// The programs that used it.
     pub programs: BTreeSet<String>,
-    /// Names that an address has, but not proven.
+    /// Server names that were sent to an address, and that are not proven.
     pub names: BTreeSet<Name>,
     /// Every attempt failed.
     pub only_failed: bool,
@@ -99,8 +99,8 @@ impl Learning {
             Direction::Ingress => None,
             Direction::Egress => Some(name.unwrap_or(LearnedRemote::Address(peer.allowed()))),
         };
-        let names = access.claimed.iter().chain(&access.asked).filter(|_| !is_named);
-        self.put(service, remote, *port, access, names.map(|known| known.name.clone()).collect());
+        let claimed = access.claimed.iter().filter(|_| !is_named);
+        self.put(service, remote, *port, access, claimed.map(|known| known.name.clone()).collect());
     }
 
     /// The name that allows an access, if one is proven. Of several names of one address, the one

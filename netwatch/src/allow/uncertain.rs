@@ -33,7 +33,7 @@ impl Reliance {
             reliance.unclaimed_names |= by_name && access.claimed.is_none();
             reliance.programs |= by_program;
             if access.is_folded && (by_name || by_program) {
-                reliance.folded += access.count;
+                reliance.folded = reliance.folded.saturating_add(access.count);
             }
         }
         reliance
@@ -43,64 +43,98 @@ impl Reliance {
 /// Sentences without a full stop; empty if nothing that was lost could hide a violation.
 pub(super) fn uncertainties(report: &Report, list: &AllowList, decided: &[(NetworkAccess, Decision)]) -> Vec<String> {
     let reliance = Reliance::of(list, decided);
-    let mut found = Vec::new();
-    let mut add = |applies: bool, text: String| {
-        if applies {
-            found.push(text);
-        }
-    };
-    add(!report.complete, "the run had not ended, or its recording is incomplete".into());
-    if let Some(early) = report.replay.as_ref().and_then(|replay| replay.ended_early.as_ref()) {
-        add(true, format!("the capture was read up to byte {} only ({})", early.offset, early.cause));
-    }
-    let packets = |kind| report.remainders.of(kind).both().packets;
-    let (overflow, malformed) = (packets(RemainderKind::Overflow), packets(RemainderKind::Malformed));
-    add(overflow > 0, format!("the flow table was full for {overflow} packets: their remotes are unknown"));
-    add(malformed > 0, format!("{malformed} packets were malformed: their remotes are unknown"));
-    let is_open = report.balance.state == BalanceState::Open;
-    add(is_open, "the interface counted other packets than netwatch: the balance is open".into());
-    let others = report.endpoints.iter().filter(|known| known.endpoint.key.remote == Remote::Others);
-    add(others.count() > 0, "the endpoint table was full: some remotes are unknown".into());
-    names(report, &reliance, &mut add);
+    let always = remotes(report);
     let lost = &report.processes.lost;
-    let processes = lost.events + lost.unknown + lost.sockets + lost.beyond;
-    add(
-        processes > 0 && reliance.programs,
-        format!("{processes} process events, sockets or processes were lost: programs may be wrong"),
-    );
-    let folded = reliance.folded;
-    add(
-        folded > 0,
-        format!(
-            "{folded} connections were folded into their endpoints: only names and programs of the \
-         endpoints are known"
+    let processes = sum([lost.events, lost.unknown, lost.sockets, lost.beyond]);
+    let others = [
+        counted(
+            reliance.programs,
+            processes,
+            ["process event or socket was", "process events or sockets were"],
+            "lost",
         ),
-    );
-    found
+        counted(
+            true,
+            reliance.folded,
+            ["connection was", "connections were"],
+            "folded: only the names and programs of the endpoint are known",
+        ),
+    ];
+    always.into_iter().chain(names(report, &reliance)).chain(others).flatten().collect()
+}
+
+/// A recording or document may contain any number.
+fn sum<const N: usize>(counts: [u64; N]) -> u64 {
+    counts.into_iter().fold(0, u64::saturating_add)
+}
+
+/// A sentence about a number of things, if there are some and they matter.
+fn counted(matters: bool, count: u64, [one, many]: [&str; 2], what: &str) -> Option<String> {
+    let subject = if count == 1 { one } else { many };
+    (matters && count > 0).then(|| format!("{count} {subject} {what}"))
+}
+
+/// What hides remotes, and with them any violation.
+fn remotes(report: &Report) -> [Option<String>; 6] {
+    let packets = |kind| report.remainders.of(kind).both().packets;
+    let early = report.replay.as_ref().and_then(|replay| replay.ended_early.as_ref());
+    let is_open = report.balance.state == BalanceState::Open;
+    let mut remotes = report.endpoints.iter().map(|known| known.endpoint.key.remote);
+    [
+        (!report.complete).then(|| "the run had not ended, or its recording is incomplete".to_owned()),
+        early.map(|early| format!("the capture was read up to byte {} only ({})", early.offset, early.cause)),
+        counted(
+            true,
+            packets(RemainderKind::Overflow),
+            ["packet", "packets"],
+            "found the flow table full: the remotes are unknown",
+        ),
+        counted(
+            true,
+            packets(RemainderKind::Malformed),
+            ["packet was", "packets were"],
+            "malformed: the remotes are unknown",
+        ),
+        is_open.then(|| "the interface counted other packets than netwatch: the balance is open".to_owned()),
+        remotes
+            .any(|remote| remote == Remote::Others)
+            .then(|| "the endpoint table was full: some remotes are unknown".to_owned()),
+    ]
 }
 
 /// What hides names and lookups.
-fn names(report: &Report, reliance: &Reliance, add: &mut impl FnMut(bool, String)) {
-    let (samples, lost) = (report.lost.samples, &report.naming.lost);
-    let relies = reliance.lookups || reliance.unclaimed_names;
-    add(samples > 0 && relies, format!("{samples} samples were lost: server names and lookups may be missing"));
-    let unread = lost.direction_bytes + lost.waiting_bytes + lost.open_flows + lost.flows + lost.names;
-    add(
-        unread > 0 && reliance.unclaimed_names,
-        format!("server names of up to {unread} connections were not read: they may contradict DNS"),
-    );
-    let broken = lost.http2_broken;
-    add(broken > 0 && reliance.names, format!("{broken} HTTP/2 connections could not be decoded"));
-    let lookups = lost.lookups + lost.records;
-    add(lookups > 0 && reliance.lookups, format!("{lookups} DNS lookups or records were not recorded"));
+fn names(report: &Report, reliance: &Reliance) -> [Option<String>; 5] {
+    let lost = &report.naming.lost;
+    let unread = sum([lost.direction_bytes, lost.waiting_bytes, lost.open_flows, lost.flows, lost.names]);
     let answers_itself = report.loopback.flows.iter().any(|known| {
         let (key, counters) = (&known.flow.key, &known.flow.counters);
         let is_answered = counters.egress.packets > 0 && counters.ingress.packets > 0;
         let is_own = report.interface.host_service_of(&known.flow).is_none();
         is_own && is_answered && [key.local.port, key.remote.port].contains(&port::DNS)
     });
-    add(
-        answers_itself && reliance.names,
-        "the program queried a DNS server of its own on the loopback, which can return any address for a name".into(),
-    );
+    [
+        counted(
+            reliance.lookups || reliance.unclaimed_names,
+            report.lost.samples,
+            ["sample was", "samples were"],
+            "lost: server names and lookups may be missing",
+        ),
+        counted(
+            reliance.unclaimed_names,
+            unread,
+            ["server name was", "server names were"],
+            "possibly not read: they may contradict DNS",
+        ),
+        counted(reliance.names, lost.http2_broken, ["HTTP/2 connection", "HTTP/2 connections"], "could not be decoded"),
+        counted(
+            reliance.lookups,
+            sum([lost.lookups, lost.records]),
+            ["DNS lookup or record was", "DNS lookups or records were"],
+            "beyond the limits",
+        ),
+        (answers_itself && reliance.names).then(|| {
+            "the program queried a DNS server of its own on the loopback, which can return any address for a name"
+                .to_owned()
+        }),
+    ]
 }

@@ -7,7 +7,7 @@ use toml_edit::Value;
 use super::learn::{LearnedRemote, LearnedRule, RemoteFacts};
 use super::rule::{AllowedProtocol, PortRange};
 use super::verdict::checked_run;
-use crate::escape::escape;
+use crate::escape::{escape, needs_escape};
 use crate::flow::Direction;
 use crate::report::Report;
 
@@ -156,8 +156,17 @@ fn remark(facts: &RemoteFacts) -> String {
     comment(&parts.join("; "))
 }
 
+/// A string on one line. Characters that a terminal interprets are written as escapes.
 fn quoted(text: &str) -> String {
-    Value::from(text).to_string()
+    if !text.contains(needs_escape) {
+        return Value::from(text).to_string();
+    }
+    let escaped = text.chars().map(|c| match c {
+        '"' | '\\' => format!("\\{c}"),
+        c if needs_escape(c) => format!("\\U{:08X}", u32::from(c)),
+        c => c.to_string(),
+    });
+    format!("\"{}\"", escaped.collect::<String>())
 }
 
 fn ports(ranges: &[PortRange]) -> String {
@@ -173,5 +182,20 @@ fn protocol_value(protocol: AllowedProtocol) -> String {
     match protocol {
         AllowedProtocol::Ip(protocol) if protocol.name().is_none() => protocol.to_string(),
         protocol => quoted(&protocol.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strings_stay_on_one_line_and_keep_their_value() {
+        for text in ["app.example", "a\"b\\c'", "a\n[[allow]]\nport = 1", "\u{1b}[2J\u{202e}\\\"\u{7f}''\u{feff}"] {
+            let line = format!("a = {}", quoted(text));
+            assert!(!line.contains(needs_escape), "{line}");
+            let document = line.parse::<toml_edit::DocumentMut>().expect("TOML");
+            assert_eq!(document["a"].as_str(), Some(text));
+        }
     }
 }

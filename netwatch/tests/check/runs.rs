@@ -265,18 +265,18 @@ fn a_loss_is_uncertain_only_if_it_could_hide_a_violation() {
     assert_uncertain(&check(&[&run], BY_ADDRESS), &[]);
     run.lost.samples = 0;
     run.naming.lost.open_flows = 3;
-    assert_uncertain(&check(&[&run], BY_NAME), &["server names of up to 3 connections"]);
+    assert_uncertain(&check(&[&run], BY_NAME), &["3 server names were possibly not read"]);
     assert_uncertain(&check(&[&run], BY_ADDRESS), &[]);
     claim(&mut run, "app.example", NameSource::Sni);
     assert_uncertain(&check(&[&run], BY_NAME), &[]);
     run.naming.lost.lookups = 1;
-    assert_uncertain(&check(&[&run], BY_NAME), &["1 DNS lookups or records"]);
+    assert_uncertain(&check(&[&run], BY_NAME), &["1 DNS lookup or record was beyond the limits"]);
 }
 
 #[test]
 fn unknown_remotes_are_always_uncertain() {
     let overflow = of([growth(Traffic::Overflow(6), (5, 300), (0, 0))]);
-    assert_uncertain(&check(&[&overflow], BY_ADDRESS), &["the flow table was full for 5 packets"]);
+    assert_uncertain(&check(&[&overflow], BY_ADDRESS), &["5 packets found the flow table full"]);
     let mut others = named_run();
     others.endpoints[0].endpoint.key.remote = Remote::Others;
     assert_uncertain(&check(&[&others], BY_ADDRESS), &["the endpoint table was full"]);
@@ -290,7 +290,7 @@ fn unknown_remotes_are_always_uncertain() {
 fn lost_process_events_matter_to_rules_of_programs() {
     let mut run = by("curl", false);
     run.processes.lost.events = 2;
-    assert_uncertain(&check(&[&run], "[[allow]]\nprocess = \"curl\"\n"), &["2 process events"]);
+    assert_uncertain(&check(&[&run], "[[allow]]\nprocess = \"curl\"\n"), &["2 process events or sockets were lost"]);
     assert_uncertain(&check(&[&run], BY_ADDRESS), &[]);
 }
 
@@ -298,7 +298,7 @@ fn lost_process_events_matter_to_rules_of_programs() {
 fn folded_connections_are_known_by_their_endpoint_only() {
     let mut run = named_run();
     run.endpoints[0].endpoint.flows += 4;
-    assert_uncertain(&check(&[&run], BY_NAME), &["4 connections were folded"]);
+    assert_uncertain(&check(&[&run], BY_NAME), &["4 connections were folded: "]);
     assert_uncertain(&check(&[&run], BY_ADDRESS), &[]);
     let named =
         SourcedName { name: name("evil.test"), source: NameSource::Sni, question: None, first_seen_ns: START_NS };

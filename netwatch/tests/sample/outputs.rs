@@ -1,9 +1,10 @@
 //! All outputs, each with the name of its format.
 
+use netwatch::allow;
 use netwatch::diff::{self, compare};
 use netwatch::export::{self, ExportTable, ExportedRun};
 use netwatch::format::history::{self, RecordedRun};
-use netwatch::format::{csv, diff as diffs, html, json, markdown, summary};
+use netwatch::format::{check as checks, csv, diff as diffs, html, json, markdown, summary};
 use netwatch::policy;
 use netwatch::report::{Report, Series};
 
@@ -48,6 +49,20 @@ pub fn differences(old: &[&Report], new: &[&Report]) -> NamedOutputs {
         (format!("diff {format:?}"), written(|out| diffs::write(&difference, format, out).expect("into memory")))
     };
     [diffs::DiffFormat::Text, diffs::DiffFormat::Markdown, diffs::DiffFormat::Json].map(written).into()
+}
+
+/// The verdict of a check against a policy of one rule, and what is learned.
+pub fn checks(reports: &[&Report]) -> NamedOutputs {
+    let today = allow::PolicyDate::new(2026, 6, 15);
+    let list = allow::parse("[[allow]]\nname = \"*.example\"\nport = 443\n").expect("a policy");
+    let verdict = allow::check(reports, &list, today);
+    let checked = checks::CheckedPolicy { file: "netwatch.toml", list: &list, verdict: &verdict };
+    let written = |format: checks::CheckFormat| {
+        let text = written(|out| checks::write(&checked, format, out).expect("into memory"));
+        (format!("check {format:?}"), text)
+    };
+    let learned = allow::policy(&allow::learn(reports, &list, today), reports);
+    checks::CheckFormat::ALL.map(written).into_iter().chain([("learn".to_owned(), learned)]).collect()
 }
 
 /// The list of runs, with this one.

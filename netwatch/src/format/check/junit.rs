@@ -11,7 +11,7 @@ use crate::format::rfc3339;
 pub(super) fn text(checked: &CheckedPolicy<'_>) -> String {
     let cases = cases(checked);
     let number = |kind: &str| cases.iter().filter(|case| case.kind == Some(kind)).count();
-    let seconds = checked.verdict.runs.iter().map(|run| run.duration_ns).sum::<u64>() as f64 / 1e9;
+    let seconds = checked.verdict.runs.iter().map(|run| run.duration_ns as f64).sum::<f64>() / 1e9;
     let counts = format!(
         "tests=\"{}\" failures=\"{}\" errors=\"{}\" time=\"{seconds:.3}\"",
         cases.len(),

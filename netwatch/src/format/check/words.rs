@@ -3,6 +3,7 @@
 use super::CheckedPolicy;
 use crate::allow::{CheckedRun, EvidentName, Mismatch, Violation};
 use crate::flow::Direction;
+use crate::format::escape;
 use crate::format::summary::units::plural;
 use crate::format::words::with_plain_spaces;
 use crate::name::NameSource;
@@ -55,9 +56,12 @@ pub(super) fn title(violation: &Violation) -> String {
 
 /// `3 connections, every attempt failed`.
 pub(super) fn count(violation: &Violation) -> String {
-    let noun = if violation.protocol == "dns" { ("query", "queries") } else { ("connection", "connections") };
-    let count = with_plain_spaces(plural(violation.count, noun.0, noun.1));
-    if violation.only_failed { format!("{count}, every attempt failed") } else { count }
+    let (one, many, failed) = match violation.protocol.as_str() {
+        "dns" => ("query", "queries", "without an address in a response"),
+        _ => ("connection", "connections", "every attempt failed"),
+    };
+    let count = with_plain_spaces(plural(violation.count, one, many));
+    if violation.only_failed { format!("{count}, {failed}") } else { count }
 }
 
 /// `curl, git`; empty if no program is known.
@@ -133,6 +137,7 @@ pub(super) fn line(checked: &CheckedPolicy<'_>, violation: &Violation) -> usize 
 }
 
 /// A violation in one sentence without a full stop, with its program, address and nearest rule.
+/// Already escaped, so that it is one line also beside others.
 pub(super) fn sentence(checked: &CheckedPolicy<'_>, violation: &Violation) -> String {
     let programs = programs(violation);
     let by = if programs.is_empty() { String::new() } else { format!(" by {programs}") };
@@ -140,5 +145,5 @@ pub(super) fn sentence(checked: &CheckedPolicy<'_>, violation: &Violation) -> St
     let is_shown = addresses.is_empty() || addresses == violation.remote;
     let at = if is_shown { String::new() } else { format!(" ({addresses})") };
     let nearest = nearest(checked, violation).map(|nearest| format!("; nearest rule {nearest}")).unwrap_or_default();
-    format!("{}{at}{by}: {}{nearest}", title(violation), reason(violation))
+    escape(&format!("{}{at}{by}: {}{nearest}", title(violation), reason(violation))).into_owned()
 }
