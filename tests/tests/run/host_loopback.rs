@@ -37,6 +37,23 @@ impl Drop for HostProgram {
 const GET: &str = "socat -t5 -u TCP4:127.0.0.1:9090,connect-timeout=5 -";
 
 #[test]
+fn a_check_takes_the_service_for_the_host() {
+    let net = internet!();
+    let _service = HostProgram::answer(&net.host, "TCP4-LISTEN:9090,bind=127.0.0.1", 9090);
+    net.host.run(&["--host-loopback=9090"], &["sh", "-c", GET]).assert_ok();
+    let report = net.host.dir().join("report.json").display().to_string();
+    net.host.netwatch(&["report", "--format", "json", "-o", &report]).assert_ok();
+    let policy = net.host.dir().join("netwatch.toml");
+    for run in ["1", report.as_str()] {
+        std::fs::write(&policy, "[[allow]]\naddress = \"0.0.0.0/0\"\n").unwrap();
+        let refused = net.host.netwatch(&["check", run]);
+        assert!(refused.assert_code(1).stdout.contains("VIOLATION  tcp/9090 to the host itself\n"), "{refused}");
+        std::fs::write(&policy, "[[allow]]\naddress = \"host\"\nport = 9090\n").unwrap();
+        net.host.netwatch(&["check", run]).assert_ok();
+    }
+}
+
+#[test]
 fn every_family_and_protocol_reaches_the_service() {
     let net = internet!();
     let _services = [
