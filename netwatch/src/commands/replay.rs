@@ -28,14 +28,14 @@ pub(super) fn replay(settings: &ReplaySettings) -> Result<Exit> {
     let is_active = view.writer.is_some() || view.printer.is_some();
     let ends_with_view = output.is_none() && is_stdout_taken;
     let view = is_active.then(|| PacketView::new(view));
-    let mut observer = ReplayView { progress, view, ends_with_view };
+    let mut observer = ReplayView { progress, view, ends_with_view, lost: 0 };
     let replayed = match replay::replay(&mut capture, &plan, &mut observer) {
         Err(error) if view::is_closed_pipe(&error) => return Ok(Exit::Success),
         replayed => replayed?,
     };
-    let view = observer.view.take();
+    let (view, lost) = (observer.view.take(), observer.lost);
     drop(observer);
-    view.map_or(Ok(()), |view| view.finish(0))?;
+    view.map_or(Ok(()), |view| view.finish(capture.dropped().saturating_sub(lost)))?;
     if !is_stdout_taken {
         print_with(|out| show.write_screen(&replayed.report, output.is_some(), out))?;
     }
@@ -51,6 +51,8 @@ struct ReplayView {
     view: Option<PacketView>,
     /// Only what the view prints or writes is wanted.
     ends_with_view: bool,
+    /// Packets that were lost before one of the frames.
+    lost: u64,
 }
 
 impl ReplayObserver for ReplayView {
@@ -63,6 +65,7 @@ impl ReplayObserver for ReplayView {
     fn frame(&mut self, frame: &CapturedFrame<'_>, known: &FrameFacts<'_>) -> Result<()> {
         let Some(view) = &mut self.view else { return Ok(()) };
         let FrameFacts { direction, flow, .. } = *known;
+        self.lost += frame.lost_before;
         view.frame(ViewedFrame { frame, direction, flow, identity: known.identity(frame.time_ns).into() })?;
         if view.is_full() && self.ends_with_view {
             STOP.store(true, Ordering::Relaxed);

@@ -165,3 +165,53 @@ impl FlowIdentities {
         self.names.iter().map(|(address, name)| (*address, name.as_str()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::wire::Name;
+
+    const MILLISECOND_NS: u64 = 1_000_000;
+
+    /// A TCP segment without flags that the target sent at this time.
+    fn packet(bytes: &[u8], time_ns: u64) -> RingPacket<'_> {
+        let (direction, orig_len) = (Direction::Egress, bytes.len() as u32);
+        RingPacket { time_ns, socket: Some(1), direction, orig_len, gso_size: 0, gso_segs: 0, vlan: None, bytes }
+    }
+
+    fn segment() -> Vec<u8> {
+        let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0, 0x45, 0, 0, 40, 0, 1, 0x40, 0, 64, 6, 0, 0];
+        frame.extend_from_slice(&[198, 51, 100, 2, 198, 51, 100, 1, 0x13, 0x88, 0, 80, 0, 0, 0, 1, 0, 0, 0, 1]);
+        frame.extend_from_slice(&[0x50, 0x10, 1, 0, 0, 0, 0, 0]);
+        frame
+    }
+
+    /// The name is in a later packet than the process.
+    #[test]
+    fn a_name_is_requested_again_after_the_process_is_known() {
+        let requests = Cell::new(0);
+        let identify: Identify = Box::new(move |flows| {
+            requests.set(requests.get() + 1);
+            let process = Some(Process { pid: 7, comm: "curl".into(), ..Process::default() });
+            let name = (requests.get() == 2).then(|| Name::new(b"app.example").expect("a name"));
+            let (reply, answers) = mpsc::channel();
+            reply
+                .send(flows.iter().map(|_| FlowIdentity { process: process.clone(), name: name.clone() }).collect())
+                .ok();
+            answers
+        });
+        let mut identities = FlowIdentities::new(identify);
+        let frame = segment();
+        let mut at = |milliseconds: u64| {
+            let keys = identities.prepare([packet(&frame, milliseconds * MILLISECOND_NS)].into_iter());
+            let identity = identities.of(keys[0].as_ref());
+            (identity.pid, identity.name.as_deref().map(str::to_owned))
+        };
+        assert_eq!(at(1000), (Some(7), None));
+        assert_eq!(at(1005), (Some(7), None), "not requested again at once");
+        assert_eq!(at(1030), (Some(7), Some("app.example".to_owned())));
+    }
+}

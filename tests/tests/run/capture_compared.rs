@@ -73,6 +73,39 @@ fn the_packets_are_those_of_tcpdump() {
     assert_eq!(ours[ours.len() - theirs.len()..], theirs, "in the same order");
 }
 
+/// Super-frames are divided as the kernel divides them: the uplink takes no super-frames here, so
+/// the router sees the packets of a wire. NAT changes addresses, and the way the TTL.
+#[test]
+fn divided_super_frames_are_the_packets_of_the_wire() {
+    let net = internet!();
+    needs!("tcpdump");
+    needs!("tshark");
+    net.host.sh("ip link set dev uplink gso_max_segs 1");
+    let capture = format!("exec tcpdump -i lan -w theirs.pcap -U -B 65536 -s 0 tcp dst port {SINK} 2> tcpdump.log");
+    let mut tcpdump = net.inet.command("sh").args(["-c", &capture]).spawn().expect("start tcpdump");
+    net.inet.wait_for("grep -q 'listening on' tcpdump.log");
+    let script = format!("{TRAFFIC} send {APP_V4}:{SINK} 3000000; {TRAFFIC} send [{APP_V6}]:{SINK} 3000000");
+    let run = net.host.run(&["-q", "-w", "ours.pcapng"], &["sh", "-c", &script]);
+    let totals = &run.assert_ok().report()["totals"]["egress"];
+    assert!(totals["skbs"].as_u64() < totals["packets"].as_u64(), "there were super-frames: {run}");
+    // tcpdump discards what it has not read when it ends.
+    net.inet.wait_for("[ $(tshark -r theirs.pcap -Y tcp.flags.fin==1 2>/dev/null | wc -l) -ge 2 ]");
+    // SAFETY: the call takes no pointer. The child has not been waited for.
+    unsafe { libc::kill(tcpdump.id() as i32, libc::SIGINT) };
+    tcpdump.wait().expect("tcpdump ends");
+    let packets = |host: &netwatch_tests::TestNamespace, file: &str| -> Vec<String> {
+        let fields = "-e tcp.seq_raw -e tcp.ack_raw -e tcp.flags -e tcp.window_size_value -e tcp.options -e tcp.len \
+                      -e tcp.payload -e frame.len -e ip.len -e ipv6.plen";
+        let filter = format!("tcp.dstport == {SINK} and tcp.len > 0");
+        let text = host.sh(&format!("tshark -r {file} -Y '{filter}' -T fields {fields} 2>/dev/null"));
+        text.lines().map(str::to_owned).collect()
+    };
+    let (ours, theirs) = (packets(&net.host, "ours.pcapng"), packets(&net.inet, "theirs.pcap"));
+    assert!(theirs.len() > 4000, "{} packets", theirs.len());
+    let (extra, lacking, example) = missing(&ours, &theirs);
+    assert_eq!((extra, lacking), (0, 0), "{example:?}");
+}
+
 #[test]
 fn capinfos_and_tshark_read_every_kind_of_file() {
     let net = internet!();

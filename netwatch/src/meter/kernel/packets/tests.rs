@@ -105,6 +105,30 @@ fn a_full_ring_loses_packets_and_counts_each() {
     });
 }
 
+/// The captures of a run and of its tails.
+#[test]
+fn captures_of_a_link_are_independent() {
+    for methods in METHODS {
+        with_link(|link| {
+            if methods == METHODS[1] && !super::super::tests::is_linux(6, 6, "tcx") {
+                return;
+            }
+            let _receiver = UdpSocket::bind("198.51.100.1:4000").expect("bound");
+            let (_first, mut whole) = tap(link, &TapConfig::default(), methods);
+            let (second, mut heads) = tap(link, &TapConfig { snaplen: 64, slot: 1, ..TapConfig::default() }, methods);
+            link.up();
+            let lengths = |ring: &mut PacketRing| -> Vec<usize> {
+                datagrams(ring).iter().map(|(_, _, bytes)| bytes.len()).collect()
+            };
+            send(link, 3, |_| 1000);
+            assert_eq!((lengths(&mut whole), lengths(&mut heads)), (vec![1042; 3], vec![64; 3]), "{methods:?}");
+            second.detach().expect("detached");
+            send(link, 2, |_| 1000);
+            assert_eq!((lengths(&mut whole), lengths(&mut heads)), (vec![1042; 2], vec![]), "{methods:?}");
+        });
+    }
+}
+
 #[test]
 fn only_the_directions_asked_for_are_captured_and_nothing_after_the_end() {
     for methods in METHODS {
