@@ -179,7 +179,10 @@ impl SocketSysctls {
 
 /// A key that the namespace lacks is global, so it needs no copy.
 fn adapt(setting: &SysctlSetting) -> Result<()> {
-    if sysctl::exists(&setting.key) { setting.write_own() } else { Ok(()) }
+    match sysctl::read(&setting.key)? {
+        Some(value) if value != setting.value => setting.write_own(),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

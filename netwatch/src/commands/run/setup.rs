@@ -21,6 +21,7 @@ use crate::faults;
 use crate::guardian::{GuardianClient, Prepare, Reply};
 use crate::host::cgroup::{Cgroup, CgroupOutcome};
 use crate::host::link;
+use crate::host::socket_sysctls::SocketSysctls;
 use crate::host::sysctl::netns_cookie;
 use crate::meter::{KernelMeter, KernelMeterConfig, LiveMeter, ProcessTracerConfig, unix_now_ns};
 use crate::name::Hosts;
@@ -50,7 +51,7 @@ pub(super) async fn set_up(
 ) -> Result<Result<Ready, NotStarted>> {
     let config = meter_config(plan);
     let load = move || faults::point("meter").and_then(|()| KernelMeter::load(&config));
-    let loading = PendingWork::start("load", load)?;
+    let (loading, sysctls) = (PendingWork::start("load", load)?, PendingWork::start("sysctls", SocketSysctls::read)?);
     let mut notes = Vec::new();
     let context = SetupContext { id: run_dir.id(), dir: run_dir.path(), journal, signals: signals.held() };
     let cgroup = make_cgroup(&context, &mut notes)?;
@@ -58,7 +59,8 @@ pub(super) async fn set_up(
     let what = ProcessTracerConfig { cmdline: !arguments.no_cmdline, failed_calls: arguments.failed_calls };
     let processes = TracerLoading::start(what, cgroup.as_ref().map(Cgroup::path))?;
     let mut meter = signals.unless_stopped(loading.finish()).await???;
-    let mut network = Network::set_up(plan, &context, &mut notes, &mut meter)?;
+    let sysctls = signals.unless_stopped(sysctls.finish()).await???;
+    let mut network = Network::set_up(plan, &context, &sysctls, &mut notes, &mut meter)?;
     context.signals.step("prepare")?;
     line.prepare(prepare(plan, cgroup.as_ref(), &network), network.namespace.as_fd())?;
     meter.grow_by(line.memory_growth());

@@ -76,11 +76,12 @@ impl SetupContext<'_> {
 }
 
 impl Network {
-    /// Sets everything up, in the order of ARCHITECTURE.md, with the loaded classifier. After a
-    /// failure the journal is undone.
+    /// Sets everything up, in the order of ARCHITECTURE.md, with the loaded classifier and the
+    /// host's sysctls of sockets. After a failure the journal is undone.
     pub(super) fn set_up(
         plan: &RunPlan,
         context: &SetupContext<'_>,
+        sysctls: &SocketSysctls,
         notes: &mut Vec<String>,
         meter: &mut KernelMeter,
     ) -> Result<Self> {
@@ -91,7 +92,7 @@ impl Network {
         if !plan.has_uplink() {
             warn(notes::NO_UPLINK, notes);
         }
-        let (namespace, link) = make_link(&plan, context, notes, meter)?;
+        let (namespace, link) = make_link(&plan, context, sysctls, notes, meter)?;
         drop(held);
         context.signals.step("host_loopback")?;
         let loopback = start_proxy(&plan, &namespace, notes)?;
@@ -202,12 +203,12 @@ impl Network {
 fn make_link(
     plan: &NetworkPlan,
     context: &SetupContext<'_>,
+    sysctls: &SocketSysctls,
     notes: &mut Vec<String>,
     meter: &mut KernelMeter,
 ) -> Result<(Namespace, Link)> {
     context.signals.step("namespace")?;
     let mut namespace = Namespace::create(plan.name.as_deref(), context.journal)?;
-    let sysctls = SocketSysctls::read()?;
     notes.extend(notes::refused_sysctls(&namespace.run_in(|| sysctls.apply())?));
     context.signals.step("link")?;
     let link = Link::create(&plan.link(), &mut namespace, |name, index| {
