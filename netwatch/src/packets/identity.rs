@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use indexmap::IndexMap;
+
 use super::{FlowQuery, Identify};
 use crate::capture::comment::{CommentedProcess, remote_comment};
 use crate::flow::{Direction, FlowKey};
@@ -87,42 +89,56 @@ struct KnownFlow {
 /// Remembers the identities of flows.
 pub(super) struct FlowIdentities {
     identify: Identify,
-    flows: HashMap<FlowKey, KnownFlow, foldhash::fast::RandomState>,
+    flows: IndexMap<FlowKey, KnownFlow, foldhash::fast::RandomState>,
+    /// The place of the flow of the last packet. The next packet often belongs to the same flow.
+    last: usize,
     names: HashMap<IpAddr, String>,
 }
 
 impl FlowIdentities {
     pub(super) fn new(identify: Identify) -> Self {
-        Self { identify, flows: HashMap::default(), names: HashMap::new() }
+        Self { identify, flows: IndexMap::default(), last: 0, names: HashMap::new() }
     }
 
     /// Requests what is not known about the flows of these packets, and waits for the answer for at
-    /// most [`TIMEOUT`]. Returns the flow of each packet.
-    pub(super) fn prepare<'a>(&mut self, packets: impl Iterator<Item = RingPacket<'a>>) -> Vec<Option<FlowKey>> {
+    /// most [`TIMEOUT`]. Returns the place of the flow of each packet, valid until the next call.
+    pub(super) fn prepare<'a>(&mut self, packets: impl Iterator<Item = RingPacket<'a>>) -> Vec<Option<usize>> {
         if self.flows.len() > MAX_FLOWS {
             self.flows.clear();
         }
-        let mut queries: Vec<FlowQuery> = Vec::new();
-        let keys = packets.map(|packet| {
+        let (mut queries, mut wanted): (Vec<FlowQuery>, Vec<usize>) = Default::default();
+        let places = packets.map(|packet| {
             let (key, opens) = packet.flow()?;
-            if self.is_wanted(key, &packet, opens) {
+            let place = self.place(key);
+            if self.is_wanted(place, &packet, opens) {
                 queries.push((key, packet.direction, packet.time_ns));
+                wanted.push(place);
             }
-            Some(key)
+            Some(place)
         });
-        let keys = keys.collect();
+        let places = places.collect();
         if !queries.is_empty() {
-            let wanted: Vec<FlowKey> = queries.iter().map(|(key, ..)| *key).collect();
             let answers = (self.identify)(queries).recv_timeout(TIMEOUT).unwrap_or_default();
-            wanted.into_iter().zip(answers).for_each(|(key, answer)| self.remember(key, answer));
+            wanted.into_iter().zip(answers).for_each(|(place, answer)| self.remember(place, answer));
         }
-        keys
+        places
+    }
+
+    /// The place of a flow, which is added if it is not known.
+    fn place(&mut self, key: FlowKey) -> usize {
+        let is_last = self.flows.get_index(self.last).is_some_and(|(last, _)| *last == key);
+        if !is_last {
+            let entry = self.flows.entry(key);
+            self.last = entry.index();
+            entry.or_default();
+        }
+        self.last
     }
 
     /// Whether the flow of this packet has to be requested. A packet that opens a connection, or
     /// that another socket sent, may belong to another process than the earlier ones.
-    fn is_wanted(&mut self, key: FlowKey, packet: &RingPacket<'_>, opens: bool) -> bool {
-        let known = self.flows.entry(key).or_default();
+    fn is_wanted(&mut self, place: usize, packet: &RingPacket<'_>, opens: bool) -> bool {
+        let known = &mut self.flows[place];
         let is_new_socket = packet.socket.is_some() && known.socket.is_some() && packet.socket != known.socket;
         if is_new_socket || (opens && packet.direction == Direction::Egress) {
             *known = KnownFlow::default();
@@ -138,8 +154,8 @@ impl FlowIdentities {
         true
     }
 
-    fn remember(&mut self, key: FlowKey, answer: FlowIdentity) {
-        let Some(known) = self.flows.get_mut(&key) else { return };
+    fn remember(&mut self, place: usize, answer: FlowIdentity) {
+        let Some((key, known)) = self.flows.get_index_mut(place) else { return };
         if let Some(name) = &answer.name
             && self.names.len() < MAX_NAMES
         {
@@ -148,11 +164,12 @@ impl FlowIdentities {
         known.identity.update(answer);
     }
 
-    /// Process and name of a flow.
-    pub(super) fn of(&self, flow: Option<&FlowKey>) -> &PacketIdentity {
+    /// A flow, and its process and name.
+    pub(super) fn of(&self, place: Option<usize>) -> (Option<&FlowKey>, &PacketIdentity) {
         static UNKNOWN: PacketIdentity =
             PacketIdentity { pid: None, comm: None, name: None, comment: None, remote: None };
-        flow.and_then(|flow| self.flows.get(flow)).map_or(&UNKNOWN, |known| &known.identity)
+        let known = place.and_then(|place| self.flows.get_index(place));
+        known.map_or((None, &UNKNOWN), |(key, known)| (Some(key), &known.identity))
     }
 
     /// Remembers names from a report.
@@ -206,8 +223,8 @@ mod tests {
         let mut identities = FlowIdentities::new(identify);
         let frame = segment();
         let mut at = |milliseconds: u64| {
-            let keys = identities.prepare([packet(&frame, milliseconds * MILLISECOND_NS)].into_iter());
-            let identity = identities.of(keys[0].as_ref());
+            let flows = identities.prepare([packet(&frame, milliseconds * MILLISECOND_NS)].into_iter());
+            let (_, identity) = identities.of(flows[0]);
             (identity.pid, identity.name.as_deref().map(str::to_owned))
         };
         assert_eq!(at(1000), (Some(7), None));

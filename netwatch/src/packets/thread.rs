@@ -17,7 +17,7 @@ use super::writer::CaptureWriter;
 use super::{CaptureCommand, CaptureSpec, CaptureSummary};
 use crate::capture::write::{INBOUND, OUTBOUND, ObservedFrame, Segmenter, WritablePacket};
 use crate::error::{Error, Result};
-use crate::flow::{Amount, BalanceState, Direction, FlowKey, PerDirection};
+use crate::flow::{Amount, BalanceState, Direction, PerDirection};
 use crate::meter::{PacketRing, RingPacket};
 use crate::report::Report;
 
@@ -198,24 +198,26 @@ impl RingOutput {
     /// Writes the packets of a batch, with process and name. `lost` packets were lost before the
     /// first one.
     fn take<'a, P: Iterator<Item = RingPacket<'a>>>(&mut self, packets: impl Fn() -> P, lost: u64) -> Result<()> {
-        let keys = self.identities.prepare(packets());
-        self.captured += keys.len() as u64;
+        let flows = self.identities.prepare(packets());
+        self.captured += flows.len() as u64;
         if let (Some(log), Some(writer)) = (&mut self.keys, &mut self.output.writer) {
-            writer.add_secrets(&log.secrets_for(packets().zip(keys.iter().copied())));
+            let keys = flows.iter().map(|place| self.identities.of(*place).0.copied());
+            writer.add_secrets(&log.secrets_for(packets().zip(keys)));
         }
-        self.write(packets().zip(keys), lost)
+        self.write(packets().zip(flows), lost)
     }
 
-    /// Writes the packets of a batch. `lost` packets were lost before the first one.
+    /// Writes the packets of a batch, each with the place of its flow. `lost` packets were lost
+    /// before the first one.
     fn write<'a>(
         &mut self,
-        packets: impl Iterator<Item = (RingPacket<'a>, Option<FlowKey>)>,
+        packets: impl Iterator<Item = (RingPacket<'a>, Option<usize>)>,
         mut lost: u64,
     ) -> Result<()> {
         let Self { output, identities, segmenter, states_names, .. } = self;
-        for (packet, key) in packets {
+        for (packet, place) in packets {
             let RingPacket { time_ns, orig_len, gso_size, gso_segs, vlan, bytes, direction, .. } = packet;
-            let identity = identities.of(key.as_ref());
+            let (flow, identity) = identities.of(place);
             let remote = identity.remote.as_deref().filter(|_| *states_names);
             let flags = Some(if direction == Direction::Egress { OUTBOUND } else { INBOUND });
             let frame = ObservedFrame { bytes, orig_len, gso_size, gso_segs, vlan };
@@ -235,7 +237,7 @@ impl RingOutput {
                     pid: identity.pid,
                     lost_before: 0,
                 };
-                let (direction, flow) = (Some(direction), key.as_ref());
+                let direction = Some(direction);
                 let packet = OutputPacket { record, direction, ethernet: None, flow, identity };
                 outcome = output.packet(&packet, std::mem::take(&mut lost), || identities.names());
             });
