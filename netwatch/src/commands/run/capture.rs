@@ -72,7 +72,7 @@ pub(super) async fn start(
     id: &RunId,
     network: &Network,
     metering: &Metering,
-    line: &mut GuardianClient,
+    guardian: &mut GuardianClient,
 ) -> Result<Option<RunningCapture>> {
     let Some(settings) = plan.settings.capture.clone() else { return Ok(None) };
     let mut writer = plan.capture.take();
@@ -92,7 +92,7 @@ pub(super) async fn start(
     let ring_bytes = settings.buffer * 1024;
     let filter = plan.filter.take();
     let request = StartCapture { slot: OWN_SLOT, snaplen, ring_bytes, egress, ingress, filter: filter.clone() };
-    let (maps, filter_error) = line.start_capture(request).await?;
+    let (maps, filter_error) = guardian.start_capture(request).await?;
     if let Some(cause) = &filter_error {
         metering.note(format!("the capture is filtered by netwatch and not by the kernel: {cause}"));
     }

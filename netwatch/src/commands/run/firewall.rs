@@ -30,24 +30,24 @@ impl FirewallState {
     }
 
     /// Lets the guardian check the rules.
-    pub(super) fn changed(&mut self, line: &GuardianClient) -> Result<()> {
+    pub(super) fn changed(&mut self, guardian: &GuardianClient) -> Result<()> {
         if self.checking.is_some() {
             self.changed_again = true;
             return Ok(());
         }
         self.checking = Some(Instant::now());
-        line.repair_firewall()
+        guardian.repair_firewall()
     }
 
     /// The guardian has checked the rules. Returns what the report has to note.
     pub(super) fn repaired(
         &mut self,
         repaired: Result<RepairedFirewall>,
-        line: &GuardianClient,
+        guardian: &GuardianClient,
     ) -> Result<Vec<String>> {
         let noticed = self.checking.take().unwrap_or_else(Instant::now);
         if std::mem::take(&mut self.changed_again) {
-            self.changed(line)?;
+            self.changed(guardian)?;
         }
         Ok(self.notes(repaired?, noticed, Instant::now()))
     }

@@ -70,8 +70,8 @@ impl Live {
     }
 
     /// Starts or ends the capture of a tail.
-    pub(super) async fn handle_tail(&mut self, event: TailEvent, line: &mut GuardianClient) -> Result<()> {
-        self.tails.handle(event, &self.metering, line).await
+    pub(super) async fn handle_tail(&mut self, event: TailEvent, guardian: &mut GuardianClient) -> Result<()> {
+        self.tails.handle(event, &self.metering, guardian).await
     }
 
     /// Notes an error that does not end the run.
@@ -88,7 +88,7 @@ impl Live {
         ending: Ending,
         drain_timeout: Duration,
         signals: &SignalStream<'_>,
-        line: &mut GuardianClient,
+        guardian: &mut GuardianClient,
     ) -> Result<Arc<Report>> {
         // The end of the command.
         signals.held().repeats_until();
@@ -96,7 +96,7 @@ impl Live {
         let are_empty = self.empty_sockets(drain_timeout, signals).await;
         self.finish_loopback(drain_timeout, signals).await;
         notes::left_over(ending.left_over).into_iter().for_each(|note| self.metering.note(note));
-        let stopped = self.stop_link(are_empty, line);
+        let stopped = self.stop_link(are_empty, guardian);
         let (duration, counters) = signals.unless_interrupted("make", "the report", stopped).await?;
         self.drain_capture(signals).await;
         self.tails.finish().await;
@@ -111,8 +111,12 @@ impl Live {
     }
 
     /// Sets the link down. Returns the duration of the run, and the final counters of the link.
-    async fn stop_link(&mut self, are_empty: bool, line: &mut GuardianClient) -> (Duration, Option<InterfaceCounters>) {
-        let counters = self.read_final_counters(line).await;
+    async fn stop_link(
+        &mut self,
+        are_empty: bool,
+        guardian: &mut GuardianClient,
+    ) -> (Duration, Option<InterfaceCounters>) {
+        let counters = self.read_final_counters(guardian).await;
         // From here on no packet can move: none is later than the end of the report.
         let duration = Duration::from_nanos(unix_now_ns().saturating_sub(self.started_ns));
         let read = self.read_forwarder().await;
@@ -170,8 +174,8 @@ impl Live {
     }
 
     /// Sets the link down and reads its counters. Failure is noted, and the report has no balance.
-    async fn read_final_counters(&mut self, line: &mut GuardianClient) -> Option<InterfaceCounters> {
-        match line.link_down().await {
+    async fn read_final_counters(&mut self, guardian: &mut GuardianClient) -> Option<InterfaceCounters> {
+        match guardian.link_down().await {
             Ok(counters) => counters.map(from_link),
             Err(error) => {
                 self.metering.note(error.to_string());

@@ -117,11 +117,11 @@ fn prepare_and_run(plan: &mut RunPlan, show: Show, inherited: InheritedSignals, 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Error::os("start", "the event loop", error))?;
     runtime.block_on(async {
-        let mut line = guardian.connect()?;
+        let mut guardian = guardian.connect()?;
         let signals = signals.listen()?;
-        let (outcome, closing) = in_runtime(plan, &run_dir, &journal, &mut line, &signals, show).await;
+        let (outcome, closing) = in_runtime(plan, &run_dir, &journal, &mut guardian, &signals, show).await;
         let (network, metering) = closing.unzip();
-        let ended = tear_down(line, network, &run_dir, &signals).await;
+        let ended = tear_down(guardian, network, &run_dir, &signals).await;
         if let (Err(_), Err(left)) = (&outcome, &ended) {
             print_error(left);
         }
@@ -161,40 +161,40 @@ async fn in_runtime(
     plan: &mut RunPlan,
     run_dir: &RunDir,
     journal: &Journal,
-    line: &mut GuardianClient,
+    guardian: &mut GuardianClient,
     signals: &SignalStream<'_>,
     show: Show,
 ) -> (Result<RunOutcome>, Option<(ClosingNetwork, Metering)>) {
-    let set_up = setup::set_up(plan, run_dir, journal, line, show, signals).await;
+    let set_up = setup::set_up(plan, run_dir, journal, guardian, show, signals).await;
     let mut ready = match set_up {
         Ok(Ok(ready)) => ready,
         Ok(Err(not_started)) => return (Ok(RunOutcome::NotStarted(not_started)), None),
-        Err(error) => return (Err(abandon(line, error, signals).await), None),
+        Err(error) => return (Err(abandon(guardian, error, signals).await), None),
     };
-    let outcome = match watch_command(plan, line, &mut ready, signals).await {
+    let outcome = match watch_command(plan, guardian, &mut ready, signals).await {
         Ok(outcome) => Ok(outcome),
-        Err(error) => Err(abandon(line, error, signals).await),
+        Err(error) => Err(abandon(guardian, error, signals).await),
     };
     (outcome, Some((ready.live.network.close(), ready.live.metering)))
 }
 
 async fn watch_command(
     plan: &RunPlan,
-    line: &mut GuardianClient,
+    guardian: &mut GuardianClient,
     ready: &mut Ready,
     signals: &SignalStream<'_>,
 ) -> Result<RunOutcome> {
     let arguments = &plan.settings;
     ready.live.start();
     faults::point("go")?;
-    line.go()?;
+    guardian.go()?;
     trim::release_code();
     crate::guardian::release_stdio();
     let limits = RunLimits { duration: arguments.duration, linger: arguments.linger };
-    match ControlLoop::new(line, &mut ready.live, limits).run(signals).await? {
+    match ControlLoop::new(guardian, &mut ready.live, limits).run(signals).await? {
         Err(not_started) => Ok(RunOutcome::NotStarted(not_started)),
         Ok(ending) => {
-            let report = ready.live.conclude(ending, arguments.drain_timeout, signals, line).await?;
+            let report = ready.live.conclude(ending, arguments.drain_timeout, signals, guardian).await?;
             Ok(RunOutcome::Ran(Ran { report, ending }))
         }
     }
@@ -202,9 +202,9 @@ async fn watch_command(
 
 /// Kills all processes of a run that failed. Returns the error that made it fail; an error of the
 /// killing itself is not reported. A signal ends the wait after [`KILL_TIMEOUT`].
-async fn abandon(line: &mut GuardianClient, error: Error, signals: &SignalStream<'_>) -> Error {
+async fn abandon(guardian: &mut GuardianClient, error: Error, signals: &SignalStream<'_>) -> Error {
     let killed = async {
-        match kill_all(line).await {
+        match kill_all(guardian).await {
             Ok(()) => Ok(()),
             Err(_) => in_thread("kill", || kill_descendants_of(nix::unistd::getpid(), None)).await,
         }
@@ -221,9 +221,9 @@ async fn abandon(line: &mut GuardianClient, error: Error, signals: &SignalStream
     error
 }
 
-async fn kill_all(line: &mut GuardianClient) -> Result<()> {
-    line.kill()?;
-    line.await_reply(|reply| if matches!(reply, Reply::Killed { .. }) { Ok(()) } else { Err(reply) }).await?;
+async fn kill_all(guardian: &mut GuardianClient) -> Result<()> {
+    guardian.kill()?;
+    guardian.await_reply(|reply| if matches!(reply, Reply::Killed { .. }) { Ok(()) } else { Err(reply) }).await?;
     Ok(())
 }
 

@@ -45,7 +45,7 @@ pub(super) async fn set_up(
     plan: &mut RunPlan,
     run_dir: &RunDir,
     journal: &Journal,
-    line: &mut GuardianClient,
+    guardian: &mut GuardianClient,
     show: Show,
     signals: &SignalStream<'_>,
 ) -> Result<Result<Ready, NotStarted>> {
@@ -62,15 +62,15 @@ pub(super) async fn set_up(
     let sysctls = signals.unless_stopped(sysctls.finish()).await???;
     let mut network = Network::set_up(plan, &context, &sysctls, &mut notes, &mut meter)?;
     context.signals.step("prepare")?;
-    line.prepare(prepare(plan, cgroup.as_ref(), &network), network.namespace.as_fd())?;
-    meter.grow_by(line.memory_growth());
+    guardian.prepare(prepare(plan, cgroup.as_ref(), &network), network.namespace.as_fd())?;
+    meter.grow_by(guardian.memory_growth());
     meter.attach_loopback(network.namespace.as_fd())?;
     let netns = network.namespace.run_in(netns_cookie)??;
     if plan.settings.verbose {
         print_network(&network, &meter);
     }
-    run_dir.write_card(&card(plan, run_dir, &network, line.pid()))?;
-    let pid = match signals.unless_stopped(wait_until_prepared(line)).await?? {
+    run_dir.write_card(&card(plan, run_dir, &network, guardian.pid()))?;
+    let pid = match signals.unless_stopped(wait_until_prepared(guardian)).await?? {
         Ok(pid) => pid,
         Err(why) => return Ok(Err(why)),
     };
@@ -104,7 +104,7 @@ pub(super) async fn set_up(
     if let Err(error) = outcome {
         metering.note(error.to_string());
     }
-    let capture = capture::start(plan, run_dir.id(), &network, &metering, line);
+    let capture = capture::start(plan, run_dir.id(), &network, &metering, guardian);
     let capture = signals.unless_stopped(capture).await??;
     let live = Live {
         firewall: FirewallState::new(network.blocked.clone()),
@@ -199,8 +199,8 @@ fn card(plan: &RunPlan, run_dir: &RunDir, network: &Network, guardian: i32) -> R
     }
 }
 
-async fn wait_until_prepared(line: &mut GuardianClient) -> Result<Result<i32, NotStarted>> {
-    let answer = line
+async fn wait_until_prepared(guardian: &mut GuardianClient) -> Result<Result<i32, NotStarted>> {
+    let answer = guardian
         .await_reply(|reply| match reply {
             Reply::Prepared { pid } => Ok(Ok(pid)),
             Reply::NotStarted { message, code } => Ok(Err(NotStarted { message, code })),

@@ -100,17 +100,17 @@ impl Tails {
         &mut self,
         event: TailEvent,
         metering: &Metering,
-        line: &mut GuardianClient,
+        guardian: &mut GuardianClient,
     ) -> Result<()> {
         match event {
             TailEvent::Left(connection) => match self.running.remove(&connection) {
-                Some(tail) => line.stop_capture(tail.slot.number),
+                Some(tail) => guardian.stop_capture(tail.slot.number),
                 // Its capture could not be started.
                 None => Ok(()),
             },
             TailEvent::Asked(request, stream, slot) => {
                 let number = slot.number;
-                match self.start_tail(&request, &stream, number, metering, line).await {
+                match self.start_tail(&request, &stream, number, metering, guardian).await {
                     Ok(capture) => {
                         let tail = RunningTail { capture: Some(capture), stream, slot };
                         self.running.insert(tail.slot.connection, tail);
@@ -120,7 +120,7 @@ impl Tails {
                         // It may have disconnected already.
                         let _ = protocol::send(&stream, &TailAnswer::Refused(error));
                         let _ = stream.shutdown(Shutdown::Both);
-                        line.stop_capture(number)
+                        guardian.stop_capture(number)
                     }
                 }
             }
@@ -133,7 +133,7 @@ impl Tails {
         stream: &UnixStream,
         slot: u16,
         metering: &Metering,
-        line: &mut GuardianClient,
+        guardian: &mut GuardianClient,
     ) -> Result<RunningCapture> {
         let TailRequest { snaplen, ring_bytes, egress, ingress, super_frames, .. } = *request;
         let TailRequest { filter, expression, .. } = request.clone();
@@ -141,7 +141,7 @@ impl Tails {
             return Err(Error::other("start", "the capture", "the buffer of a tail can have at most 65536 KiB"));
         }
         let start = StartCapture { slot, snaplen, ring_bytes, egress, ingress, filter: filter.clone() };
-        let (maps, filter_error) = line.start_capture(start).await?;
+        let (maps, filter_error) = guardian.start_capture(start).await?;
         let is_in_kernel = filter_error.is_none();
         let failed = |error| Error::os("duplicate", "a file descriptor", error);
         let (own, ends) = (stream.try_clone().map_err(failed)?, stream.try_clone().map_err(failed)?);

@@ -54,7 +54,7 @@ pub(super) struct RunLimits {
 
 /// State of the control loop.
 pub(super) struct ControlLoop<'a> {
-    line: &'a mut GuardianClient,
+    guardian: &'a mut GuardianClient,
     live: &'a mut Live,
     limits: RunLimits,
     exit: Option<RunExit>,
@@ -67,10 +67,10 @@ pub(super) struct ControlLoop<'a> {
 }
 
 impl<'a> ControlLoop<'a> {
-    pub(super) fn new(line: &'a mut GuardianClient, live: &'a mut Live, limits: RunLimits) -> Self {
+    pub(super) fn new(guardian: &'a mut GuardianClient, live: &'a mut Live, limits: RunLimits) -> Self {
         let deadline = Instant::now() + limits.duration.unwrap_or(NO_DEADLINE);
         Self {
-            line,
+            guardian,
             live,
             limits,
             exit: None,
@@ -85,7 +85,7 @@ impl<'a> ControlLoop<'a> {
     pub(super) async fn run(mut self, signals: &SignalStream<'_>) -> Result<Result<Ending, NotStarted>> {
         loop {
             tokio::select! {
-                reply = self.line.reply() => match self.handle_reply(reply?)? {
+                reply = self.guardian.reply() => match self.handle_reply(reply?)? {
                     ReplyOutcome::Continue => {}
                     ReplyOutcome::Ended { killed } => return Ok(Ok(self.ending(killed))),
                     ReplyOutcome::NotStarted(why) => return Ok(Err(why)),
@@ -93,8 +93,8 @@ impl<'a> ControlLoop<'a> {
                 action = signals.next() => self.handle_signal(action?)?,
                 () = sleep_until(self.deadline) => self.handle_timeout()?,
                 event = self.live.network.host_event() => self.handle_host_event(event)?,
-                () = capture::ended(&mut self.live.capture) => self.line.stop_capture(capture::OWN_SLOT)?,
-                event = self.live.tails.event() => self.live.handle_tail(event, self.line).await?,
+                () = capture::ended(&mut self.live.capture) => self.guardian.stop_capture(capture::OWN_SLOT)?,
+                event = self.live.tails.event() => self.live.handle_tail(event, self.guardian).await?,
                 error = self.live.metering.panicked() => return Err(error),
             }
         }
@@ -108,10 +108,10 @@ impl<'a> ControlLoop<'a> {
                 return Err(Error::other("follow", "changes of the host", "the host thread panicked"));
             }
             HostEvent::Failed(error) => Err(error),
-            HostEvent::FirewallChanged => self.live.firewall.changed(self.line),
+            HostEvent::FirewallChanged => self.live.firewall.changed(self.guardian),
             HostEvent::ResolvConfChanged(file) => {
                 self.live.metering.set_resolvers(file.resolvers);
-                self.line.write_resolver(file.text)
+                self.guardian.write_resolver(file.text)
             }
         };
         self.live.note(adapted);
@@ -119,7 +119,7 @@ impl<'a> ControlLoop<'a> {
     }
 
     fn note_firewall(&mut self, repaired: Result<RepairedFirewall>) {
-        match self.live.firewall.repaired(repaired, self.line) {
+        match self.live.firewall.repaired(repaired, self.guardian) {
             Ok(notes) => notes.into_iter().for_each(|note| self.live.metering.note(note)),
             Err(error) => self.live.note(Err(error)),
         }
@@ -179,11 +179,11 @@ impl<'a> ControlLoop<'a> {
     fn kill_rest(&mut self) -> Result<()> {
         self.deadline = Instant::now() + KILL_CHECK_INTERVAL;
         if self.is_killing {
-            self.line.revive();
+            self.guardian.revive();
             return Ok(());
         }
         self.is_killing = true;
-        self.line.kill()
+        self.guardian.kill()
     }
 
     /// After `--duration`, sends TERM. After [`TERM_TIMEOUT`] or `--linger`, kills everything.
@@ -193,7 +193,7 @@ impl<'a> ControlLoop<'a> {
         }
         self.ended_by = EndedBy::Duration;
         self.deadline = Instant::now() + TERM_TIMEOUT;
-        self.line.signal(Signal::SIGTERM)
+        self.guardian.signal(Signal::SIGTERM)
     }
 
     fn handle_signal(&mut self, action: SignalAction) -> Result<()> {
@@ -201,7 +201,7 @@ impl<'a> ControlLoop<'a> {
             // A stop has happened when the signal is received here.
             SignalAction::Nothing | SignalAction::Stop => Ok(()),
             SignalAction::FromTerminal => {
-                self.line.revive();
+                self.guardian.revive();
                 Ok(())
             }
             SignalAction::Interim => {
@@ -209,7 +209,7 @@ impl<'a> ControlLoop<'a> {
                 Ok(())
             }
             SignalAction::Forward(signal) => {
-                self.line.revive();
+                self.guardian.revive();
                 self.forward(signal)
             }
         }
@@ -226,7 +226,7 @@ impl<'a> ControlLoop<'a> {
             return self.kill_rest();
         }
         self.terminated_once |= ends;
-        self.line.signal(signal)
+        self.guardian.signal(signal)
     }
 }
 

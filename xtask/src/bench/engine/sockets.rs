@@ -199,7 +199,7 @@ struct BenchCgroup {
 
 impl BenchCgroup {
     fn new() -> Result<Self> {
-        let parent = netwatch::host::cgroup::own()?;
+        let parent = netwatch::host::cgroup::own()?.path;
         let path = parent.join(format!("netwatch-bench-{}", std::process::id()));
         fs::create_dir(&path).map_err(|error| format!("cannot create {}: {error}", path.display()))?;
         Ok(Self { parent, path })
