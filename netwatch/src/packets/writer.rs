@@ -57,7 +57,7 @@ enum Encoder {
 }
 
 impl CaptureWriter {
-    /// Opens the first file. It is complete when [`CaptureWriter::finish`] was called.
+    /// Opens the first file. It is complete when `finish` was called.
     pub fn open(place: CapturePlace, rotation: Rotation) -> Result<Self> {
         let encoder = match place.format {
             Format::PcapNg => Encoder::PcapNg(PcapNgWriter::default()),
