@@ -25,7 +25,7 @@ pub(super) struct ExportArgs {
 
     /// Runs by number, id or file; captures are replayed [default: the newest run]
     ///
-    /// The column `run` identifies the run of each row.
+    /// The column `run_id` identifies the run of each row.
     #[arg(value_name = "RUN", value_hint = ValueHint::FilePath)]
     runs: Vec<String>,
 }

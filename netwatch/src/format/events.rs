@@ -143,7 +143,9 @@ impl ConnectionEvent<'_> {
                 }
                 if let Some(tcp) = self.flow.tcp {
                     event["retransmitted_packets"] = self.retransmitted().into();
-                    event["handshake_rtt_ns"] = tcp.handshake_rtt_ns.into();
+                    if let Some(rtt) = tcp.handshake_rtt_ns {
+                        event["handshake_rtt_ns"] = rtt.into();
+                    }
                 }
             }
         }

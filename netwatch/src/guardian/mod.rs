@@ -55,8 +55,7 @@ pub struct LaunchSpec {
     pub undo_steps: UndoRegistry,
     /// The limit that netwatch inherited and raised, for the command to inherit.
     pub open_files: OpenFileLimit,
-    /// The session that netwatch runs in is not that of the user: the command must not reach into
-    /// it.
+    /// The command runs as another user than netwatch, and must not reach into its session.
     pub is_foreign: bool,
 }
 

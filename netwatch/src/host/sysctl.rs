@@ -1,7 +1,7 @@
 //! Reading and writing the network sysctls of the thread's own network namespace.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -80,11 +80,20 @@ impl SysctlSetting {
 
 /// `None` if there is no such key, as for an interface that was just removed.
 pub fn read(key: &str) -> Result<Option<String>> {
-    match fs::read_to_string(path(key)) {
+    match read_at_once(&path(key)) {
         Ok(text) => Ok(Some(text.trim_end().to_owned())),
         Err(error) if is_gone(&error) => Ok(None),
         Err(error) => Err(Error::os("read", path(key).display().to_string(), error)),
     }
+}
+
+/// The kernel answers only the first read of some values (`ip_local_reserved_ports`), which
+/// therefore has to have room for all of it: `proc_do_large_bitmap`, kernel/sysctl.c.
+fn read_at_once(path: &Path) -> io::Result<String> {
+    let mut bytes = vec![0; 64 << 10];
+    let length = File::open(path)?.read(&mut bytes)?;
+    bytes.truncate(length);
+    String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 /// Whether /proc/sys lets this process change the value.

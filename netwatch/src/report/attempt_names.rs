@@ -1,39 +1,86 @@
 //! The names that programs looked up before failed attempts.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::Report;
 use crate::flow::{Direction, Remote};
 use crate::process::{Attempt, AttemptTarget};
 
-/// The name of each address that the target resolved or contacted.
+/// The names of the addresses that the target resolved or contacted.
 #[derive(Debug)]
-pub struct AttemptNames<'a>(HashMap<IpAddr, &'a str>);
+pub struct AttemptNames<'a> {
+    /// By the endpoint of the attempt.
+    of_endpoints: HashMap<SocketAddr, &'a str>,
+    /// By address, with the time of the first query, in order of time.
+    of_lookups: HashMap<IpAddr, Vec<(u64, &'a str)>>,
+    /// By address: the name of any endpoint.
+    of_addresses: HashMap<IpAddr, &'a str>,
+}
 
 impl<'a> AttemptNames<'a> {
-    /// The names of this report. The name of an endpoint goes before those of DNS responses.
+    /// The names of this report.
     pub fn of(report: &'a Report) -> Self {
-        let mut names: HashMap<IpAddr, &str> = HashMap::new();
+        let mut names = Self { of_endpoints: HashMap::new(), of_lookups: HashMap::new(), of_addresses: HashMap::new() };
         for lookup in report.naming.lookups.iter().filter(|lookup| lookup.queried_by == Direction::Egress) {
             for address in &lookup.addresses {
-                names.entry(*address).or_insert(lookup.question.name.as_str());
+                let lookups = names.of_lookups.entry(*address).or_default();
+                lookups.push((lookup.first_seen_ns, lookup.question.name.as_str()));
             }
         }
+        names.of_lookups.values_mut().for_each(|lookups| lookups.sort_by_key(|(time_ns, _)| *time_ns));
         for known in report.endpoints.iter().rev() {
-            if let (Remote::Address(address), Some(display)) = (known.endpoint.key.remote, &known.display_name) {
-                names.insert(address, display.name.as_str());
+            let key = &known.endpoint.key;
+            if let (Remote::Address(address), Some(display)) = (key.remote, &known.display_name) {
+                names.of_addresses.insert(address, display.name.as_str());
+                if key.direction == Direction::Egress {
+                    names.of_endpoints.insert((address, key.port).into(), display.name.as_str());
+                }
             }
         }
-        Self(names)
+        names
     }
 
     /// The name that the program looked up; `None` if it used an address, or a local socket.
     pub fn name(&self, attempt: &'a Attempt) -> Option<&'a str> {
         match &attempt.target {
-            AttemptTarget::Address(end) => self.0.get(&end.ip()).copied(),
+            AttemptTarget::Address(end) => self.name_of(*end, attempt.first_ns),
             AttemptTarget::Name(name, _) => Some(name),
             AttemptTarget::LocalSocket(_) => None,
         }
+    }
+
+    /// The name of the endpoint, whose flows have more evidence; else of the latest lookup before
+    /// the attempt; else of the address.
+    fn name_of(&self, end: SocketAddr, time_ns: u64) -> Option<&'a str> {
+        let lookup = || {
+            let lookups = self.of_lookups.get(&end.ip())?;
+            let before = lookups.partition_point(|(first_ns, _)| *first_ns <= time_ns);
+            lookups.get(before.saturating_sub(1)).map(|(_, name)| *name)
+        };
+        let of_endpoint = self.of_endpoints.get(&end).copied();
+        of_endpoint.or_else(lookup).or_else(|| self.of_addresses.get(&end.ip()).copied())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_has_the_name_that_was_asked_for_before_each_attempt() {
+        let end = |port| SocketAddr::from(([203, 0, 113, 20], port));
+        let names = AttemptNames {
+            of_endpoints: HashMap::from([(end(81), "api.example"), (end(82), "new.example")]),
+            of_lookups: HashMap::from([(end(0).ip(), vec![(10, "api.example"), (20, "new.example")])]),
+            of_addresses: HashMap::from([(end(0).ip(), "api.example"), ([192, 0, 2, 1].into(), "other.example")]),
+        };
+        assert_eq!(names.name_of(end(81), 30), Some("api.example"), "by its endpoint");
+        assert_eq!(names.name_of(end(82), 30), Some("new.example"));
+        assert_eq!(names.name_of(end(83), 15), Some("api.example"), "by the lookup before it");
+        assert_eq!(names.name_of(end(83), 25), Some("new.example"));
+        assert_eq!(names.name_of(end(83), 5), Some("api.example"), "the clocks of packets and calls may differ");
+        assert_eq!(names.name_of(([192, 0, 2, 1], 9).into(), 0), Some("other.example"));
+        assert_eq!(names.name_of(([192, 0, 2, 2], 9).into(), 0), None);
     }
 }

@@ -2,11 +2,13 @@
 
 use netwatch_tests::{FinishedRun, USER, internet};
 
-const TUNED: [(&str, &str); 15] = [
+const TUNED: [(&str, &str); 16] = [
     ("net.core.somaxconn", "77"),
     ("net.ipv4.ip_default_ttl", "99"),
     ("net.ipv4.ip_unprivileged_port_start", "80"),
     ("net.ipv4.ip_local_port_range", "100 900"),
+    // Longer than the 32 bytes that the kernel gives to a short read.
+    ("net.ipv4.ip_local_reserved_ports", "20002,20006,20010,20014,20018,20022,20026"),
     ("net.ipv4.ping_group_range", "0 2147483647"),
     ("net.ipv4.tcp_ecn", "1"),
     ("net.ipv4.tcp_fin_timeout", "17"),

@@ -56,7 +56,7 @@ pub struct RunPlan {
     pub user: Identity,
     /// The groups of the user.
     pub groups: Vec<Gid>,
-    /// The user is not the one of the session: see [`crate::target::boundary`].
+    /// The user is not the one of netwatch: see [`crate::target::boundary`].
     pub is_foreign: bool,
     /// The command, with the path of its executable.
     pub command: Command,
@@ -95,7 +95,8 @@ impl RunPlan {
             (None, Some(caller)) => caller.clone(),
             (None, None) => Identity::own()?,
         };
-        let is_foreign = is_foreign(&user, caller.as_ref());
+        // Also for the caller of sudo, who may be in a root shell of sudo.
+        let is_foreign = user.uid != Uid::current();
         let groups = user.groups()?;
         let command = find_command(&settings, &user, caller.as_ref())?;
         let dns = settings.dns.iter().map(|text| parse_resolver(text)).collect::<Result<_>>()?;
@@ -128,12 +129,6 @@ impl RunPlan {
             report,
         })
     }
-}
-
-/// Whether the command gets other rights than the session that netwatch was started in.
-fn is_foreign(user: &Identity, caller: Option<&Identity>) -> bool {
-    let session = caller.map_or(Uid::current(), |caller| caller.uid);
-    user.uid != session && !user.uid.is_root()
 }
 
 /// Searches the PATH that the command itself will have.
