@@ -31,8 +31,8 @@ Examples:
   sudo netwatch tail -w - | tshark -r -      the packets for another program
   sudo netwatch tail -w part.pcapng          the packets from now on in a file
 
-The user who started a run may watch it without sudo, as `netwatch tail ID`. Exit code: 0; 1 if the
-run was killed; 2 if netwatch failed.";
+The user who started a run may watch it without sudo. Exit code: 0; 1 if the run was killed; 2 if
+netwatch failed.";
 
 impl TailArgs {
     pub(super) fn settings(self) -> TailSettings {

@@ -14,14 +14,17 @@ use crate::error::{Error, Result};
 /// The directory of all runs.
 const ROOT: &str = "/run/netwatch";
 
-/// Only root lists the directories, and every user can pass them: the user of a run reaches its
-/// socket for tails. Each file in them has a mode of its own.
+/// Every user lists the runs: `netwatch tail` finds the one to attach to.
+const ROOT_MODE: u32 = 0o755;
+
+/// Only root lists a run's directory, and every user can pass it: the user of the run reaches its
+/// socket for tails. Each file in it has a mode of its own.
 const DIRECTORY_MODE: u32 = 0o711;
 
 /// The directory of all runs' directories, `/run/netwatch`. Created on first use.
 pub fn root() -> Result<PathBuf> {
     let path = PathBuf::from(ROOT);
-    DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(&path).map_err(|error| {
+    DirBuilder::new().recursive(true).mode(ROOT_MODE).create(&path).map_err(|error| {
         Error::os("create", path.display().to_string(), error).hint("needs root and a writable /run")
     })?;
     Ok(path)
@@ -119,7 +122,10 @@ impl RunDir {
             .mode(0o700)
             .create(&path)
             // The umask may be anything, and an older version gave the directory another mode.
-            .and_then(|()| [&root, &path].into_iter().try_for_each(|path| fs::set_permissions(path, passable())))
+            .and_then(|()| {
+                let modes = [(&root, ROOT_MODE), (&path, DIRECTORY_MODE)];
+                modes.into_iter().try_for_each(|(path, mode)| set_mode(path, mode))
+            })
             .map_err(|error| Error::os("create", path.display().to_string(), error))?;
         let lock = Self::lock_new(&path).inspect_err(|_| {
             // If this fails too, the next run removes the directory.
@@ -174,8 +180,7 @@ impl RunDir {
         Path::new(ROOT).join(id.as_str())
     }
 
-    /// The ids of the run directories whose id begins with this text; none if the caller cannot
-    /// list them.
+    /// The ids of the run directories whose id begins with this text.
     pub fn ids_beginning_with(prefix: &str) -> Vec<RunId> {
         let entries = fs::read_dir(ROOT).into_iter().flatten().flatten();
         let ids = entries.filter_map(|entry| RunId::parse(entry.file_name().to_str()?));
@@ -222,8 +227,8 @@ fn write_netns(dir: &Path) -> Result<()> {
     write_private(&path, inode.to_string().as_bytes())
 }
 
-fn passable() -> fs::Permissions {
-    fs::Permissions::from_mode(DIRECTORY_MODE)
+fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
 
 /// Writes a file that only root can read.

@@ -4,7 +4,6 @@ pub mod protocol;
 
 use std::io;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use protocol::{TailAnswer, TailRequest};
@@ -21,10 +20,6 @@ use crate::rights;
 use crate::settings::{FilterOption, TailSettings};
 use crate::terminal::{print_error, print_message};
 use crate::undo::{RunDir, RunId};
-
-/// Where interfaces are listed. The link of a run has its id in its name, which everybody can read;
-/// only root can list the run directories.
-const INTERFACES: &str = "/sys/class/net";
 
 /// Runs until the run ends, the requested number of packets was printed, or a signal arrives.
 pub(super) fn tail(settings: &TailSettings) -> Result<Exit> {
@@ -99,13 +94,9 @@ fn viewed<'a>(frame: &'a CapturedFrame<'a>) -> ViewedFrame<'a> {
 
 /// Connects to the only live run whose id begins with this text.
 fn connect(prefix: &str) -> Result<(RunId, UnixStream)> {
-    let mut ids = RunDir::ids_beginning_with(prefix);
-    ids.extend(ids_of_links(Path::new(INTERFACES)).filter(|id| id.as_str().starts_with(prefix)));
-    ids.sort_by(|a, b| a.as_str().cmp(b.as_str()));
-    ids.dedup();
     let mut refused = false;
     let mut live = Vec::new();
-    for id in ids {
+    for id in RunDir::ids_beginning_with(prefix) {
         match UnixStream::connect(protocol::socket_path(&RunDir::path_of(&id))) {
             Ok(stream) => live.push((id, stream)),
             // Killed runs have a directory too, until they are undone.
@@ -122,9 +113,4 @@ fn connect(prefix: &str) -> Result<(RunId, UnixStream)> {
         false => Error::other("find", "the run", "no run in progress has this id")
             .hint("`sudo netwatch list` lists the runs in progress"),
     })
-}
-
-fn ids_of_links(interfaces: &Path) -> impl Iterator<Item = RunId> {
-    let entries = std::fs::read_dir(interfaces).into_iter().flatten().flatten();
-    entries.filter_map(|entry| RunId::parse(entry.file_name().to_str()?.strip_prefix("nw")?))
 }
