@@ -41,18 +41,22 @@ impl PolicyFile {
         let open = || {
             let path = path.canonicalize()?;
             let directory = path.parent().unwrap_or(Path::new("/")).metadata()?;
-            File::open(&path).map(|file| (file, directory))
+            // Opening a FIFO would wait for a writer.
+            let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(&path)?;
+            Ok((file, directory))
         };
         let (file, directory) = rights::as_user((caller.uid, caller.gid), open).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
+        if !metadata.is_file() {
+            return Err(Error::other("read", shown, "not a regular file"));
+        }
         if Uid::effective().is_root() {
             require_trusted(&caller, &metadata, &directory).map_err(|cause| {
                 Error::other("trust", shown.clone(), cause)
                     .hint("only root and you may write it and its directory: use chmod go-w, or chown")
             })?;
         }
-        let mut text = String::new();
-        file.take(MAX_BYTES).read_to_string(&mut text).map_err(failed)?;
+        let text = read_whole(file, MAX_BYTES).map_err(failed)?;
         let list = allow::parse(&text)
             .map_err(|error| Error::other("read", format!("{shown}:{}:{}", error.line, error.column), error.cause))?;
         Ok(Self { text, list })
@@ -67,6 +71,16 @@ impl PolicyFile {
             .map_err(|error| Error::os("write", path.display().to_string(), error))?;
         file.write_all(text.as_bytes()).map_err(|error| Error::os("write", path.display().to_string(), error))
     }
+}
+
+/// The content of a file. Fails if it is larger: half a policy could lack keys that restrict it.
+fn read_whole(file: File, max_bytes: u64) -> io::Result<String> {
+    let mut text = String::new();
+    let read = file.take(max_bytes.saturating_add(1)).read_to_string(&mut text)?;
+    if u64::try_from(read).is_ok_and(|read| read <= max_bytes) {
+        return Ok(text);
+    }
+    Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {} MiB", max_bytes >> 20)))
 }
 
 /// Fails with the reason why other users than root and the caller can change the file.
@@ -146,5 +160,27 @@ mod tests {
         fs::write(&path, "# comment\n[[allow]]\nnam = \"app.example\"\n").expect("written");
         let error = error(&path);
         assert!(error.contains("netwatch.toml:3:1: unknown key nam, expected one of name, address"), "{error}");
+    }
+
+    #[test]
+    fn a_policy_is_read_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let path = folder.path().join("netwatch.toml");
+        let rules = "[[allow]]\nport = 443\n";
+        let rest = usize::try_from(MAX_BYTES).expect("fits") - rules.len();
+        fs::write(&path, format!("{rules}{}", "#".repeat(rest))).expect("written");
+        assert_eq!(PolicyFile::read(&path).expect("the largest policy").list.rules.len(), 1);
+        fs::write(&path, format!("{rules}{}\naddress = \"host\"\n", "#".repeat(rest))).expect("written");
+        assert!(error(&path).contains("larger than 16 MiB"), "{}", error(&path));
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_no_policy() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let path = folder.path().join("netwatch.toml");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).expect("a FIFO");
+        for path in [path.as_path(), folder.path(), Path::new("/dev/zero")] {
+            assert!(error(path).contains("not a regular file"), "{}", error(path));
+        }
     }
 }
