@@ -91,7 +91,7 @@ impl CaptureFiles {
         let WriteTarget::Place(place) = &self.target else { return Ok(()) };
         self.number += 1;
         let name = place.name(self.rotation.is_on().then_some(self.number));
-        let file = place.create(&name)?;
+        let file = if self.rotation.is_on() { place.create(&name)? } else { place.create_named()? };
         let sink = Sink::new(file, place.compression);
         self.sink = Some(sink.map_err(|error| Error::os("write", place.path_of(&name), error))?);
         self.opened = Instant::now();

@@ -7,8 +7,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::{Mode, fstatat};
+use nix::sys::stat::{FileStat, Mode, fstat, fstatat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, unlinkat};
 
 use crate::error::{Error, Result};
@@ -87,37 +88,67 @@ impl CapturePlace {
         format!("{stem}-{number:05}{suffix}")
     }
 
-    /// Creates the file of the path.
+    /// Creates the file of the path. A pipe or device with this name is opened as it is.
     pub fn create_named(&self) -> Result<File> {
-        self.create(&self.name)
+        match self.stream()? {
+            Some(stream) => Ok(stream),
+            None => self.create(&self.name),
+        }
     }
 
-    /// Creates a file that only its owner can read. A pipe or device is opened as it is.
+    /// Creates a file that only its owner can read. A file that is replaced is removed first: its
+    /// mode, its owner and its links are not those of the new file.
     pub(super) fn create(&self, name: &str) -> Result<File> {
-        let failed = |errno: nix::errno::Errno| {
-            let error = Error::os("write", self.path_of(name), errno);
-            if errno == nix::errno::Errno::EEXIST { error.hint("use --force to replace the file") } else { error }
-        };
         as_user(self.owner, || {
-            let is_stream = fstatat(self.directory.as_fd(), name, AtFlags::empty())
-                .is_ok_and(|about| about.st_mode & libc::S_IFMT != libc::S_IFREG);
-            let new = match (is_stream, self.replaces) {
-                (true, _) => OFlag::empty(),
-                (false, true) => OFlag::O_CREAT | OFlag::O_TRUNC,
-                (false, false) => OFlag::O_CREAT | OFlag::O_EXCL,
-            };
-            let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOCTTY | new;
-            openat(self.directory.as_fd(), name, flags, Mode::S_IRUSR | Mode::S_IWUSR)
+            match self.replaces.then(|| self.unlink(name)) {
+                Some(Err(errno)) if errno != Errno::ENOENT => return Err(errno),
+                _ => {}
+            }
+            self.open_as(name, OFlag::O_CREAT | OFlag::O_EXCL)
         })
-        .map(File::from)
-        .map_err(failed)
+        .map_err(|errno| self.failed(name, errno))
+    }
+
+    /// Opens the path if a pipe or a character device has it. Another user may not receive the
+    /// packets by a pipe with the expected name.
+    fn stream(&self) -> Result<Option<File>> {
+        let name = self.name.as_str();
+        let found = as_user(self.owner, || fstatat(self.directory.as_fd(), name, AtFlags::empty()));
+        let Some(found) = found.ok().filter(is_stream) else { return Ok(None) };
+        let is_trusted = |about: &FileStat| is_stream(about) && [self.owner.0.as_raw(), 0].contains(&about.st_uid);
+        let refused = || Error::other("write", self.path_of(name), "the pipe or device belongs to another user");
+        if !is_trusted(&found) {
+            return Err(refused());
+        }
+        let file = as_user(self.owner, || self.open_as(name, OFlag::empty()));
+        let file = file.map_err(|errno| self.failed(name, errno))?;
+        // The name may be that of another file by now.
+        let opened = fstat(&file).map_err(|errno| self.failed(name, errno))?;
+        if is_trusted(&opened) { Ok(Some(file)) } else { Err(refused()) }
+    }
+
+    fn open_as(&self, name: &str, flags: OFlag) -> nix::Result<File> {
+        let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOCTTY | flags;
+        openat(self.directory.as_fd(), name, flags, Mode::S_IRUSR | Mode::S_IWUSR).map(File::from)
+    }
+
+    fn unlink(&self, name: &str) -> nix::Result<()> {
+        unlinkat(self.directory.as_fd(), name, UnlinkatFlags::NoRemoveDir)
+    }
+
+    fn failed(&self, name: &str, errno: Errno) -> Error {
+        let error = Error::os("write", self.path_of(name), errno);
+        if errno == Errno::EEXIST { error.hint("use --force to replace the file") } else { error }
     }
 
     /// Removes a file that this capture wrote.
     pub(super) fn remove(&self, name: &str) -> Result<()> {
-        as_user(self.owner, || unlinkat(self.directory.as_fd(), name, UnlinkatFlags::NoRemoveDir))
-            .map_err(|errno| Error::os("remove", self.path_of(name), errno))
+        as_user(self.owner, || self.unlink(name)).map_err(|errno| Error::os("remove", self.path_of(name), errno))
     }
+}
+
+fn is_stream(about: &FileStat) -> bool {
+    matches!(about.st_mode & libc::S_IFMT, libc::S_IFIFO | libc::S_IFCHR)
 }
 
 /// Whether the file can be truncated: pipes and devices cannot.
@@ -140,6 +171,10 @@ fn of_name(name: &str) -> (Format, Compression) {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::io::Read;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
     use super::*;
 
     fn place(dir: &Path, name: &str, replaces: bool) -> CapturePlace {
@@ -160,6 +195,42 @@ mod tests {
         let name = |name: &str| place(dir.path(), name, false).name(Some(7));
         assert_eq!(name("a.b.pcapng.zst"), "a.b-00007.pcapng.zst");
         assert_eq!((name("a.cap"), name("a"), name(".a")), ("a-00007.cap".into(), "a-00007".into(), ".a-00007".into()));
+    }
+
+    #[test]
+    fn a_replaced_file_has_its_own_mode_and_the_target_of_a_link_stays() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| dir.path().join(name);
+        std::fs::write(path("open.pcapng"), "older").expect("written");
+        std::fs::set_permissions(path("open.pcapng"), Permissions::from_mode(0o666)).expect("the file is ours");
+        let mut older = File::open(path("open.pcapng")).expect("a file");
+        std::os::unix::fs::symlink(path("open.pcapng"), path("link.pcapng")).expect("a link");
+        for name in ["link.pcapng", "open.pcapng"] {
+            let file = place(dir.path(), name, true).create_named().expect("replaced");
+            assert_eq!(file.metadata().expect("metadata").mode() & 0o7777, 0o600);
+            assert!(path(name).symlink_metadata().expect("metadata").is_file(), "{name}");
+        }
+        let mut text = String::new();
+        older.read_to_string(&mut text).expect("read");
+        assert_eq!(text, "older");
+    }
+
+    #[test]
+    fn only_the_exact_name_may_be_a_pipe_and_only_one_of_the_owner() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let pipe = |name: &str| nix::unistd::mkfifo(&dir.path().join(name), Mode::S_IRWXU).expect("a pipe");
+        pipe("x-00001.pcapng");
+        let numbered = place(dir.path(), "x.pcapng", false).create("x-00001.pcapng").expect_err("it is a pipe");
+        assert_eq!(numbered.errno(), Some(Errno::EEXIST));
+        pipe("x.pcapng");
+        let _reader = nix::fcntl::open(&dir.path().join("x.pcapng"), OFlag::O_RDWR, Mode::empty()).expect("opened");
+        place(dir.path(), "x.pcapng", false).create_named().expect("a stream");
+        if Uid::effective().is_root() {
+            let other = (Some(Uid::from_raw(65534)), None);
+            nix::unistd::chown(&dir.path().join("x.pcapng"), other.0, other.1).expect("root changes owners");
+            let refused = place(dir.path(), "x.pcapng", false).create_named().expect_err("refused").to_string();
+            assert!(refused.contains("another user"), "{refused}");
+        }
     }
 
     #[test]
