@@ -65,7 +65,7 @@ impl ReplayObserver for ReplayView {
     fn frame(&mut self, frame: &CapturedFrame<'_>, known: &FrameFacts<'_>) -> Result<()> {
         let Some(view) = &mut self.view else { return Ok(()) };
         let FrameFacts { direction, flow, .. } = *known;
-        self.lost += frame.lost_before;
+        self.lost = self.lost.saturating_add(frame.lost_before);
         view.frame(ViewedFrame { frame, direction, flow, identity: known.identity(frame.time_ns).into() })?;
         if view.is_full() && self.ends_with_view {
             STOP.store(true, Ordering::Relaxed);

@@ -71,9 +71,9 @@ impl PacketOutput {
         if self.is_full() {
             return Ok(());
         }
-        self.omitted.lost += lost;
+        self.omitted.add(Omitted { lost, filtered: 0 });
         if !self.only.includes(packet.flow, packet.identity) {
-            self.omitted.filtered += 1;
+            self.omitted.add(Omitted { lost: 0, filtered: 1 });
             return Ok(());
         }
         self.written += 1;
@@ -106,7 +106,7 @@ impl PacketOutput {
         comment: &str,
     ) -> Result<()> {
         let mut omitted = std::mem::take(&mut self.omitted);
-        omitted.lost += lost;
+        omitted.add(Omitted { lost, filtered: 0 });
         if let Some(printer) = &mut self.printer {
             printer.lost(omitted.lost)?;
             printer.flush()?;

@@ -34,6 +34,14 @@ pub(super) struct Omitted {
     pub filtered: u64,
 }
 
+impl Omitted {
+    /// Saturates: a capture that is replayed may state any number.
+    pub(super) fn add(&mut self, more: Self) {
+        self.lost = self.lost.saturating_add(more.lost);
+        self.filtered = self.filtered.saturating_add(more.filtered);
+    }
+}
+
 /// Encodes packets and writes them.
 #[derive(Debug)]
 pub struct CaptureWriter {
@@ -162,8 +170,7 @@ impl CaptureWriter {
             self.head();
         }
         self.in_file += 1;
-        self.omitted_in_file.lost += packet.lost_before;
-        self.omitted_in_file.filtered += filtered;
+        self.omitted_in_file.add(Omitted { lost: packet.lost_before, filtered });
         let (first, _) = self.span_ns.unwrap_or((packet.time_ns, 0));
         self.span_ns = Some((first, packet.time_ns));
         match &mut self.encoder {
@@ -182,7 +189,7 @@ impl CaptureWriter {
 
     /// Adds packets that did not match the filter.
     pub(super) fn add_filtered(&mut self, packets: u64) {
-        self.omitted_in_file.filtered += packets;
+        self.omitted_in_file.add(Omitted { lost: 0, filtered: packets });
     }
 
     /// Writes the end of the current file and completes it.
@@ -197,8 +204,8 @@ impl CaptureWriter {
             // The packets are not counted by interface.
             if self.interfaces.len() == 1 {
                 let Omitted { lost, filtered } = omitted;
-                let accepted = written + lost;
-                let received = accepted + filtered;
+                let accepted = written.saturating_add(lost);
+                let received = accepted.saturating_add(filtered);
                 pcapng.statistics(&InterfaceStatistics { span_ns, received, accepted, dropped: lost, comment });
             }
         }
@@ -213,8 +220,7 @@ impl CaptureWriter {
         comment: &str,
         omitted: Omitted,
     ) -> Result<()> {
-        self.omitted_in_file.lost += omitted.lost;
-        self.omitted_in_file.filtered += omitted.filtered;
+        self.omitted_in_file.add(omitted);
         self.end_file(names, comment)
     }
 
@@ -295,6 +301,19 @@ mod tests {
         writer.finish(names(), "", Omitted { lost: 1, filtered: 2 }).expect("finished");
         let (received, lost, accepted) = ((4, 12), (5, 4), (6, 5));
         assert_eq!(statistics(&path), [received, lost, accepted]);
+    }
+
+    #[test]
+    fn the_largest_counts_do_not_overflow() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("x.pcapng");
+        let mut writer = writer(&path);
+        let names = || std::iter::empty::<(IpAddr, &str)>();
+        for _ in 0..2 {
+            writer.packet(&packet(0, u64::MAX), u64::MAX, names).expect("written");
+        }
+        writer.finish(names(), "", Omitted { lost: u64::MAX, filtered: u64::MAX }).expect("finished");
+        assert_eq!(statistics(&path), [(4, u64::MAX), (5, u64::MAX), (6, u64::MAX)]);
     }
 
     #[test]

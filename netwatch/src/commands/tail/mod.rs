@@ -72,9 +72,9 @@ fn set_facts(spec: &mut ViewSpec, os: String, comment: String) {
 fn follow(spec: ViewSpec, id: &RunId, stream: UnixStream) -> Result<CaptureEnd> {
     let mut capture = Capture::live(&format!("run {id}"), stream, &STOP)?;
     let mut view = PacketView::new(spec);
-    let mut lost = 0;
+    let mut lost = 0_u64;
     let end = capture.each(|frame| {
-        lost += frame.lost_before;
+        lost = lost.saturating_add(frame.lost_before);
         view.frame(viewed(frame))?;
         if view.is_full() {
             STOP.store(true, Ordering::Relaxed);
