@@ -121,6 +121,21 @@ fn the_summary_goes_to_standard_output() {
 }
 
 #[test]
+fn the_capture_that_is_read_is_no_output() {
+    let folder = Folder::new();
+    let file = folder.write("dns.pcap", &exchange());
+    let link = folder.0.path().join("link.pcap");
+    std::fs::hard_link(&file, &link).expect("a link");
+    for output in [&file, &link].map(|path| path.to_str().expect("UTF-8")) {
+        for words in [&["--force", "-w", output][..], &["-w", output], &["-o", output]] {
+            let (_, err) = output_of(&netwatch(words, &file), 2);
+            assert!(err.contains("it is the capture that is read"), "{words:?}: {err}");
+            assert!(std::fs::read(&file).is_ok_and(|bytes| bytes == exchange()), "{words:?}");
+        }
+    }
+}
+
+#[test]
 fn json_has_the_file_instead_of_a_run() {
     let folder = Folder::new();
     let json = report(&[], &folder.write("dns.pcap", &exchange()));

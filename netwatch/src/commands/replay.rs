@@ -1,6 +1,8 @@
 //! `netwatch replay`: counts the packets in a capture and reports them.
 
+use std::fs::Metadata;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
@@ -19,6 +21,9 @@ use crate::terminal::{Progress, Show, print_error, print_with};
 pub(super) fn replay(settings: &ReplaySettings) -> Result<Exit> {
     let plan = plan(settings)?;
     let mut capture = Capture::open(&settings.file, &STOP)?;
+    for output in [&settings.output, &settings.view.file].into_iter().flatten() {
+        refuse_input(&settings.file, output)?;
+    }
     let output = open_output(settings.output.as_deref())?;
     let show = Show::on(&io::stdout(), settings.json, settings.quiet, settings.color);
     let is_stdout_taken = settings.view.prints || settings.view.file.as_deref() == Some(Path::new("-"));
@@ -72,6 +77,28 @@ impl ReplayObserver for ReplayView {
         }
         Ok(())
     }
+}
+
+/// An output that is the input would destroy what is being read.
+fn refuse_input(input: &Path, output: &Path) -> Result<()> {
+    let is_same = match (file_of(input, "/dev/stdin"), file_of(output, "/dev/stdout")) {
+        (Some(input), Some(output)) => (input.dev(), input.ino()) == (output.dev(), output.ino()),
+        _ => false,
+    };
+    match is_same {
+        false => Ok(()),
+        true => {
+            let cause = "it is the capture that is read";
+            Err(Error::other("write", output.display().to_string(), cause).hint("choose another file"))
+        }
+    }
+}
+
+/// The regular file of a path; - is that of `standard`.
+fn file_of(path: &Path, standard: &str) -> Option<Metadata> {
+    let path = if path == Path::new("-") { Path::new(standard) } else { path };
+    // A file that cannot be accessed is an error when it is opened.
+    path.metadata().ok().filter(Metadata::is_file)
 }
 
 fn plan(settings: &ReplaySettings) -> Result<ReplayPlan> {
