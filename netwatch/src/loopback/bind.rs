@@ -65,8 +65,11 @@ fn open(service: HostService) -> Result<BoundKind, Errno> {
     let kind = if is_tcp { SockType::Stream } else { SockType::Datagram };
     let family = if service.address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let socket: OwnedFd = socket(family, kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
-    // Of UDP sockets, so that a program that shares a port on the host (mDNS) can share it here.
-    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    // No SO_REUSEADDR for UDP: a program in the namespace could bind the same port beside it, and
+    // receive what is meant for the host's service.
+    if is_tcp {
+        setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    }
     bind(socket.as_raw_fd(), &SockaddrStorage::from(service.address))?;
     if is_tcp {
         listen(&socket, Backlog::MAXCONN)?;

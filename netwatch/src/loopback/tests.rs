@@ -3,8 +3,12 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, setsockopt, socket, sockopt};
 
 use super::{LoopbackCounts, LoopbackSockets, RunningProxy};
 use crate::host::namespace::Namespace;
@@ -66,6 +70,27 @@ fn answer_at_the_end(listener: TcpListener) -> JoinHandle<Vec<u8>> {
         stream.write_all(&read).unwrap();
         read
     })
+}
+
+/// Binds a UDP socket as a program that wants to share the port.
+fn bind_reusing(at: &str) -> nix::Result<()> {
+    let at: SocketAddr = at.parse().unwrap();
+    let family = if at.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let socket = socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    setsockopt(&socket, sockopt::ReuseAddr, &true).unwrap();
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(at))
+}
+
+#[test]
+fn no_program_of_the_namespace_can_bind_a_port_of_the_proxy_beside_it() {
+    in_fresh_namespace(|| {
+        let proxied = Proxied::start();
+        for at in UDP.into_iter().chain(["0.0.0.0:5353", "[::]:5353"]) {
+            let bound = proxied.namespace.run_in(|| bind_reusing(at)).unwrap();
+            assert_eq!(bound, Err(Errno::EADDRINUSE), "{at}");
+        }
+        proxied.finish();
+    });
 }
 
 #[test]
