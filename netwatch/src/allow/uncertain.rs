@@ -3,7 +3,7 @@
 use super::access::{AccessTarget, NetworkAccess};
 use super::decide::Decision;
 use super::rule::AllowList;
-use crate::flow::{BalanceState, RemainderKind, Remote};
+use crate::flow::{BalanceState, Counters, Flow, PerDirection, Protocol, RemainderKind, Remote};
 use crate::report::Report;
 use crate::wire::port;
 
@@ -60,7 +60,13 @@ pub(super) fn uncertainties(report: &Report, list: &AllowList, decided: &[(Netwo
             "folded: only the names and programs of the endpoint are known",
         ),
     ];
-    always.into_iter().chain(names(report, &reliance)).chain(others).flatten().collect()
+    always
+        .into_iter()
+        .chain(names(report, &reliance))
+        .chain(loopback(report, &reliance))
+        .chain(others)
+        .flatten()
+        .collect()
 }
 
 /// A recording or document may contain any number.
@@ -103,15 +109,9 @@ fn remotes(report: &Report) -> [Option<String>; 6] {
 }
 
 /// What hides names and lookups.
-fn names(report: &Report, reliance: &Reliance) -> [Option<String>; 5] {
+fn names(report: &Report, reliance: &Reliance) -> [Option<String>; 4] {
     let lost = &report.naming.lost;
     let unread = sum([lost.direction_bytes, lost.waiting_bytes, lost.open_flows, lost.flows, lost.names]);
-    let answers_itself = report.loopback.flows.iter().any(|known| {
-        let (key, counters) = (&known.flow.key, &known.flow.counters);
-        let is_answered = counters.egress.packets > 0 && counters.ingress.packets > 0;
-        let is_own = report.interface.host_service_of(&known.flow).is_none();
-        is_own && is_answered && [key.local.port, key.remote.port].contains(&port::DNS)
-    });
     [
         counted(
             reliance.lookups || reliance.unclaimed_names,
@@ -132,9 +132,36 @@ fn names(report: &Report, reliance: &Reliance) -> [Option<String>; 5] {
             ["DNS lookup or record was", "DNS lookups or records were"],
             "beyond the limits",
         ),
-        (answers_itself && reliance.names).then(|| {
-            "the program queried a DNS server of its own on the loopback, which can return any address for a name"
+    ]
+}
+
+/// What hides services of the host, and DNS responses of the program itself.
+fn loopback(report: &Report, reliance: &Reliance) -> [Option<String>; 2] {
+    let flows = &report.loopback.flows;
+    let packets = |counters: PerDirection<Counters>| counters.both().packets;
+    let listed = flows.iter().map(|known| packets(known.flow.counters)).fold(0, u64::saturating_add);
+    let unlisted = packets(report.loopback.totals).saturating_sub(listed);
+    let can_answer = flows.iter().any(|known| can_be_own_dns(report, &known.flow));
+    [
+        counted(
+            reliance.names || !report.interface.host_loopback.is_empty(),
+            unlisted,
+            ["packet on the loopback is", "packets on the loopback are"],
+            "in no listed flow: it was folded, or never tracked",
+        ),
+        (can_answer && reliance.names).then(|| {
+            "the program exchanged datagrams or DNS with itself on the loopback, and a DNS server of its own can \
+             return any address for a name"
                 .to_owned()
         }),
     ]
+}
+
+/// Whether the flow can contain DNS responses of the program itself. They are read from datagrams
+/// of any port, and the protocol that a flow was identified as does not exclude them.
+fn can_be_own_dns(report: &Report, flow: &Flow) -> bool {
+    let key = &flow.key;
+    let is_answered = flow.counters.egress.packets > 0 && flow.counters.ingress.packets > 0;
+    let can_be_dns = Protocol(key.protocol) == Protocol::UDP || [key.local.port, key.remote.port].contains(&port::DNS);
+    is_answered && can_be_dns && report.interface.host_service_of(flow).is_none()
 }

@@ -308,11 +308,29 @@ fn folded_connections_are_known_by_their_endpoint_only() {
 
 #[test]
 fn a_dns_server_of_the_program_itself_proves_nothing() {
+    for (protocol, port, can_be_dns) in [(17, 53, true), (17, 5335, true), (6, 53, true), (6, 5335, false)] {
+        let mut run = named_run();
+        let flow = Traffic::Flow(key(protocol, 40_000, address("127.0.0.1"), port));
+        run.loopback = of([on_loopback(growth(flow, (1, 60), (1, 90)))]).loopback;
+        let words: &[&str] = if can_be_dns { &["a DNS server of its own"] } else { &[] };
+        assert_uncertain(&check(&[&run], BY_NAME), words);
+        assert_uncertain(&check(&[&run], BY_ADDRESS), &[]);
+    }
+}
+
+#[test]
+fn folded_flows_of_the_loopback_can_hide_a_service_of_the_host() {
     let mut run = named_run();
-    let own = of([on_loopback(growth(Traffic::Flow(key(17, 40_000, address("127.0.0.1"), 53)), (1, 60), (1, 90)))]);
-    run.loopback = own.loopback;
-    assert_uncertain(&check(&[&run], BY_NAME), &["a DNS server of its own"]);
+    run.loopback =
+        of([on_loopback(tcp(key(6, 43_000, address("127.0.0.1"), 6379), 40_000, (12, 900), (11, 5_100)))]).loopback;
+    assert_uncertain(&check(&[&run], BY_NAME), &[]);
+    run.loopback.flows.clear();
+    run.interface.host_loopback.clear();
+    assert_uncertain(&check(&[&run], BY_NAME), &["23 packets on the loopback"]);
     assert_uncertain(&check(&[&run], BY_ADDRESS), &[]);
+    run.interface.host_loopback = ["tcp 127.0.0.1:6379"].map(|text| text.parse().unwrap()).into();
+    assert_uncertain(&check(&[&run], BY_ADDRESS), &["23 packets on the loopback"]);
+    assert_uncertain(&check(&[&imported(&run)], BY_ADDRESS), &["23 packets on the loopback"]);
 }
 
 #[test]
