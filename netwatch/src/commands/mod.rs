@@ -10,6 +10,7 @@ mod learn;
 mod list;
 mod load;
 mod policy_file;
+mod policy_trust;
 mod ports;
 mod replay;
 mod report;

@@ -1,24 +1,19 @@
 //! The file of an allow-list: who may write it, and what is in it.
 
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use nix::unistd::{Gid, Group, Uid};
+use nix::unistd::Uid;
 
+use super::policy_trust::PathTrace;
 use crate::allow::{self, AllowList};
 use crate::error::{Error, Result};
 use crate::rights;
-use crate::target::user::Identity;
 
 /// The largest policy that is read, in bytes.
 const MAX_BYTES: u64 = 16 << 20;
-/// Permission bits: the group and others may write.
-const GROUP_WRITE: u32 = 0o020;
-const OTHERS_WRITE: u32 = 0o002;
-/// In a directory with this bit, only the owner of a file can replace it.
-const STICKY: u32 = 0o1000;
 
 /// A policy that was read.
 #[derive(Debug)]
@@ -39,21 +34,21 @@ impl PolicyFile {
             if is_missing { error.hint("write one with `netwatch learn > netwatch.toml`") } else { error }
         };
         let open = || {
-            let path = path.canonicalize()?;
-            let directory = path.parent().unwrap_or(Path::new("/")).metadata()?;
-            // Opening a FIFO would wait for a writer.
-            let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(&path)?;
-            Ok((file, directory))
+            let trace = PathTrace::of(path)?;
+            // Opening a FIFO would wait for a writer. Links on the way were followed already.
+            let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_NOFOLLOW;
+            let file = OpenOptions::new().read(true).custom_flags(flags).open(trace.file())?;
+            Ok((file, trace))
         };
-        let (file, directory) = rights::as_user((caller.uid, caller.gid), open).map_err(failed)?;
+        let (file, trace) = rights::as_user((caller.uid, caller.gid), open).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
         if !metadata.is_file() {
             return Err(Error::other("read", shown, "not a regular file"));
         }
         if Uid::effective().is_root() {
-            require_trusted(&caller, &metadata, &directory).map_err(|cause| {
+            trace.require_trusted(&caller).map_err(|cause| {
                 Error::other("trust", shown.clone(), cause)
-                    .hint("only root and you may write it and its directory: use chmod go-w, or chown")
+                    .hint("only root and you may write it and every directory above it: use chmod go-w, or chown")
             })?;
         }
         let text = read_whole(file, MAX_BYTES).map_err(failed)?;
@@ -83,42 +78,10 @@ fn read_whole(file: File, max_bytes: u64) -> io::Result<String> {
     Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {} MiB", max_bytes >> 20)))
 }
 
-/// Fails with the reason why other users than root and the caller can change the file.
-fn require_trusted(caller: &Identity, file: &Metadata, directory: &Metadata) -> Result<(), String> {
-    writers(caller, file).map_err(|who| format!("{who} can write it"))?;
-    if directory.mode() & STICKY != 0 {
-        return Ok(());
-    }
-    writers(caller, directory).map_err(|who| format!("{who} can replace it in its directory"))
-}
-
-/// Fails with the users that can write, if there are others than root and the caller.
-fn writers(caller: &Identity, metadata: &Metadata) -> Result<(), String> {
-    let owner = Uid::from_raw(metadata.uid());
-    if !owner.is_root() && owner != caller.uid {
-        return Err(format!("its owner (uid {owner})"));
-    }
-    if metadata.mode() & OTHERS_WRITE != 0 {
-        return Err("every user".into());
-    }
-    let group = Gid::from_raw(metadata.gid());
-    if metadata.mode() & GROUP_WRITE != 0 && group.as_raw() != 0 && !is_private_group(caller, group) {
-        return Err(format!("its group (gid {group})"));
-    }
-    Ok(())
-}
-
-/// Whether the group belongs to the caller alone: many distributions give each user a group of the
-/// same name, and let files be writable by it.
-fn is_private_group(caller: &Identity, group: Gid) -> bool {
-    let Ok(Some(group)) = Group::from_gid(group) else { return false };
-    group.gid == caller.gid && group.name == caller.name && group.mem.iter().all(|member| *member == caller.name)
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs::{self, Permissions};
-    use std::os::unix::fs::{PermissionsExt, chown};
+    use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
 
     use super::*;
 
@@ -138,19 +101,59 @@ mod tests {
         mode(&path, 0o644);
         assert_eq!(PolicyFile::read(&path).expect("trusted").list.rules.len(), 1);
         mode(&path, 0o646);
-        assert!(error(&path).contains("every user can write it"), "{}", error(&path));
+        assert!(error(&path).contains("every user can change"), "{}", error(&path));
         mode(&path, 0o664);
         PolicyFile::read(&path).expect("the group of root");
         chown(&path, None, Some(65534)).expect("another group");
         assert!(error(&path).contains("its group (gid 65534)"), "{}", error(&path));
         mode(&path, 0o644);
         chown(&path, Some(65534), None).expect("another owner");
-        assert!(error(&path).contains("its owner (uid 65534)"), "{}", error(&path));
+        assert!(error(&path).contains("its owner (uid 65534) can change"), "{}", error(&path));
         chown(&path, Some(0), None).expect("root again");
-        mode(folder.path(), 0o777);
-        assert!(error(&path).contains("replace it in its directory"), "{}", error(&path));
-        mode(folder.path(), 0o1777);
-        PolicyFile::read(&path).expect("in a directory like /tmp only the owner can replace a file");
+    }
+
+    #[test]
+    fn every_directory_and_link_on_the_way_counts() {
+        if !Uid::effective().is_root() {
+            return eprintln!("skipped: needs root to give files away");
+        }
+        let folder = tempfile::tempdir().expect("a directory");
+        let [above, below, links] = ["above", "above/below", "links"].map(|name| folder.path().join(name));
+        [&above, &below, &links].iter().for_each(|directory| fs::create_dir(directory).expect("created"));
+        let (path, link) = (below.join("netwatch.toml"), links.join("link.toml"));
+        fs::write(&path, "[[allow]]\nport = 443\n").expect("written");
+        symlink("../above/below/./netwatch.toml", &link).expect("a link");
+        let mode = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).expect("changed");
+        let own = |path: &Path, uid| lchown(path, Some(uid), None).expect("another owner");
+        let trusted = || assert_eq!(PolicyFile::read(&link).expect("trusted").list.rules.len(), 1);
+        let refused = |who: &str, what: &Path| {
+            let expected = format!("{who} can change {}", what.display());
+            assert!(error(&link).contains(&expected), "{expected}: {}", error(&link));
+        };
+        trusted();
+        for directory in [&above, &below, &links] {
+            mode(directory, 0o777);
+            refused("every user", directory);
+            // As in /tmp, only the owner of a file can replace it, or the owner of the directory.
+            mode(directory, 0o1777);
+            trusted();
+            own(directory, 65534);
+            refused("its owner (uid 65534)", directory);
+            own(directory, 0);
+            mode(directory, 0o755);
+        }
+        own(&link, 65534);
+        refused("its owner (uid 65534)", &link);
+        own(&link, 0);
+        trusted();
+    }
+
+    #[test]
+    fn links_in_a_circle_are_an_error() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let path = folder.path().join("netwatch.toml");
+        symlink(&path, &path).expect("a link");
+        assert!(error(&path).contains("ELOOP"), "{}", error(&path));
     }
 
     #[test]
