@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 pub use files::Rotation;
 pub use identity::PacketIdentity;
@@ -41,7 +42,7 @@ use crate::report::Report;
 use crate::session::FlowIdentity;
 use thread::PacketThread;
 
-/// Time that the capture has to write the end of its file after the run.
+/// Time that the capture has after the run, in total, to write its packets and the end of its file.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A flow of which the process and the name are wanted: its key, and direction and time of a
@@ -88,6 +89,8 @@ pub struct CaptureSummary {
     pub written: u64,
     /// Packets that were taken from the ring. Super-frames count once, as in the other counters.
     pub captured: u64,
+    /// Whether the capture ended at the requested number of packets.
+    pub is_full: bool,
     /// Packets that were read from the ring after the capture had ended.
     pub skipped: u64,
     /// Counters of the programs.
@@ -112,7 +115,11 @@ impl CaptureSummary {
 
     /// What became of the packets that the programs observed.
     pub fn balance(&self) -> String {
-        let Self { captured, skipped, stats, .. } = self;
+        let Self { written, captured, is_full, skipped, stats, .. } = self;
+        if *is_full {
+            // The programs counted on, and the last batch may have had more packets.
+            return format!("it ended after {written} packets (--count), and later ones are not in it");
+        }
         let (seen, filtered, lost) = (stats.observed.both(), stats.filtered.both(), stats.lost().both());
         let skipped = if *skipped > 0 { format!(" + {skipped} after its end") } else { String::new() };
         format!("{seen} packets seen = {captured} captured + {filtered} filtered + {lost} lost{skipped}")
@@ -135,6 +142,8 @@ pub struct RunningCapture {
     /// Receives the end of the capture, before that of the run.
     ended: oneshot::Receiver<()>,
     has_ended: bool,
+    /// What remains of [`FINISH_TIMEOUT`].
+    time_left: Duration,
 }
 
 impl RunningCapture {
@@ -148,7 +157,7 @@ impl RunningCapture {
         let thread = PacketThread::new(spec, receiver, wake.clone(), ends);
         let spawned = std::thread::Builder::new().name("packets".into()).spawn(move || thread.run());
         spawned.map_err(|error| Error::os("start thread", "packets", error))?;
-        Ok(Self { commands, wake, ended, has_ended: false })
+        Ok(Self { commands, wake, ended, has_ended: false, time_left: FINISH_TIMEOUT })
     }
 
     /// Pending until the capture ends before the run: by its number of packets or an error.
@@ -162,23 +171,28 @@ impl RunningCapture {
     }
 
     /// Reads everything that is in the ring. Called when no packet can move any more.
-    pub async fn drain(&self) -> CaptureSummary {
+    /// After an error the file is incomplete, and `finish` would only wait again.
+    pub async fn drain(&mut self) -> Result<CaptureSummary> {
         let (reply, summary) = oneshot::channel();
         self.send(CaptureCommand::Drain(reply));
-        let drained = tokio::time::timeout(FINISH_TIMEOUT, summary).await;
-        // A thread that cannot write returns no summary; `finish` reports it.
-        drained.ok().and_then(Result::ok).unwrap_or_default()
+        self.receive(summary).await
     }
 
     /// Completes the file with what the report contains.
-    pub async fn finish(self, report: Option<Arc<Report>>) -> Result<()> {
+    pub async fn finish(mut self, report: Option<Arc<Report>>) -> Result<()> {
         let (reply, finished) = oneshot::channel();
         self.send(CaptureCommand::Finish(report, reply));
+        self.receive(finished).await?
+    }
+
+    /// Waits for the reply of the thread, which may be writing to a pipe that nobody reads.
+    async fn receive<T>(&mut self, reply: oneshot::Receiver<T>) -> Result<T> {
         let failed = |cause: &str| Error::other("finish", "the capture", cause);
-        match tokio::time::timeout(FINISH_TIMEOUT, finished).await {
-            Ok(finished) => finished.unwrap_or_else(|_| Err(failed("its thread panicked"))),
-            Err(_) => Err(failed("its file was not written within 10 s; it is incomplete")),
-        }
+        let began = Instant::now();
+        let received = tokio::time::timeout(self.time_left, reply).await;
+        self.time_left = self.time_left.saturating_sub(began.elapsed());
+        let late = "its output took no more packets for 10 s after the run; the rest is lost, and not counted";
+        received.map_err(|_| failed(late))?.map_err(|_| failed("its thread panicked"))
     }
 
     fn send(&self, command: CaptureCommand) {
@@ -195,5 +209,33 @@ impl Drop for RunningCapture {
         self.commands = closed;
         // Fails only if the counter is full, and then the thread wakes up anyway.
         let _ = self.wake.write(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_capture_that_is_full_has_no_balance() {
+        let part = CaptureSummary { has_filter: true, written: 3, captured: 36, skipped: 6, ..Default::default() };
+        assert!(part.balance().contains("36 captured"));
+        let full = CaptureSummary { is_full: true, ..part };
+        let note = "the capture has a filter: it ended after 3 packets (--count), and later ones are not in it";
+        assert_eq!(full.notes(), [note]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_output_that_takes_nothing_is_an_error_after_ten_seconds_in_total() {
+        let (commands, orders) = mpsc::channel();
+        let (_ends, ended) = oneshot::channel();
+        let wake = Arc::new(EventFd::new().expect("an event descriptor"));
+        let mut capture = RunningCapture { commands, wake, ended, has_ended: false, time_left: FINISH_TIMEOUT };
+        let began = Instant::now();
+        for error in [capture.drain().await.expect_err("no reply"), capture.finish(None).await.expect_err("no reply")] {
+            assert!(error.to_string().contains("took no more packets for 10 s"), "{error}");
+        }
+        assert_eq!(began.elapsed().as_secs(), FINISH_TIMEOUT.as_secs());
+        drop(orders);
     }
 }

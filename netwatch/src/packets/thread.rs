@@ -160,7 +160,9 @@ impl PacketThread {
     fn count_unwritten(&mut self) -> Result<u64> {
         let stats = self.ring.stats()?;
         let filtered = stats.filtered.both() + self.judge.filtered().both();
-        if let Some(writer) = &mut self.output.output.writer {
+        // Packets after the end are no part of the file.
+        let is_running = self.is_running();
+        if let Some(writer) = self.output.output.writer.as_mut().filter(|_| is_running) {
             writer.add_filtered(filtered - self.filtered);
         }
         self.filtered = filtered;
@@ -173,7 +175,8 @@ impl PacketThread {
         let here = self.judge.filtered();
         stats.filtered = stats.filtered.zip(here, |kernel, here| kernel + here);
         let (captured, written) = (self.output.captured, self.output.output.written());
-        CaptureSummary { has_filter: self.judge.is_on(), written, captured, skipped: self.skipped, stats }
+        let is_full = self.output.output.is_full();
+        CaptureSummary { has_filter: self.judge.is_on(), written, captured, is_full, skipped: self.skipped, stats }
     }
 
     fn finish(&mut self, report: Option<&Report>) -> Result<()> {
@@ -182,7 +185,7 @@ impl PacketThread {
             // An error ended it, which was reported.
             return Ok(());
         }
-        let lost = self.count_unwritten().unwrap_or(0);
+        let lost = if self.is_running() { self.count_unwritten().unwrap_or(0) } else { 0 };
         let counted = self.summary().balance();
         let RingOutput { output, identities, keys, .. } = &mut self.output;
         if let (Some(log), Some(writer)) = (keys, &mut output.writer) {

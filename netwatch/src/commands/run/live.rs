@@ -129,10 +129,10 @@ impl Live {
 
     /// Waits until the capture has written every packet. A signal ends the wait and the capture.
     async fn drain_capture(&mut self, signals: &SignalStream<'_>) {
-        let Some(capture) = &self.capture else { return };
+        let Some(capture) = &mut self.capture else { return };
         match signals.unless_interrupted("finish", "the capture", capture.drain()).await {
-            Ok(summary) => summary.notes().into_iter().for_each(|note| self.metering.note(note)),
-            Err(error) => {
+            Ok(Ok(summary)) => summary.notes().into_iter().for_each(|note| self.metering.note(note)),
+            Err(error) | Ok(Err(error)) => {
                 self.capture = None;
                 print_error(&error);
                 self.metering.note(format!("the capture is incomplete: {error}"));
