@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
-use clap::{Args, ValueEnum, ValueHint, value_parser};
+use clap::{ArgGroup, Args, Command, ValueEnum, ValueHint, value_parser};
 
 use crate::meter::{CAPTURE_RING_BYTES, MAX_CAPLEN};
 use crate::packets::{OnlyCondition, Selection};
@@ -96,6 +96,22 @@ pub(super) struct CaptureArgs {
     capture_buffer: u32,
 }
 
+/// Makes flags that only concern packets an error if nothing prints or writes packets. `outputs` are
+/// the flags that do.
+pub(super) fn require_output(command: Command, outputs: [&'static str; 2], flags: &[&str]) -> Command {
+    let group = ArgGroup::new("packet_output").args(outputs).multiple(true);
+    command.group(group).mut_args(|arg| match flags.contains(&arg.get_id().as_str()) {
+        true => arg.requires("packet_output"),
+        false => arg,
+    })
+}
+
+/// Makes `-W` an error if no new file ever begins.
+pub(super) fn require_rotation(command: Command) -> Command {
+    let group = ArgGroup::new("rotation").args(["file_size", "file_time"]).multiple(true);
+    command.group(group).mut_arg("file_count", |arg| arg.requires("rotation"))
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum DirectionArg {
     /// Packets that the command receives
@@ -141,7 +157,8 @@ pub(super) struct FilterArgs {
     /// Take only packets that match EXPR, in the syntax of tcpdump: "tcp port 80"
     ///
     /// pcap-filter(7) describes the syntax. libpcap compiles the expression, and has to be
-    /// installed. Flows are counted whether their packets match or not.
+    /// installed. A run counts flows whether their packets match or not; a replay counts only
+    /// frames that match.
     #[arg(long, value_name = "EXPR", env = "NETWATCH_FILTER", conflicts_with = "filter_code")]
     filter: Option<String>,
 

@@ -27,6 +27,7 @@ use crate::exit::Exit;
 use crate::format::{escape, summary};
 use crate::settings::{ColorChoice, Invocation};
 use crate::terminal::{print_error, print_message};
+use capture::{require_output, require_rotation};
 
 /// Report exactly what a program talks to.
 ///
@@ -202,7 +203,13 @@ fn hint(words: &[OsString]) -> String {
 /// The definition of the command line. Help texts do not show environment variables:
 /// docs/environment.md lists them.
 fn command() -> clap::Command {
-    Cli::command().mut_subcommands(hide_environment).mut_subcommand("report", rules::hide)
+    let run = ["filter", "filter_code", "only", "snaplen", "count"];
+    Cli::command()
+        .mut_subcommands(hide_environment)
+        .mut_subcommand("report", rules::hide)
+        .mut_subcommand("run", |command| require_output(require_rotation(command), ["file", "packets"], &run))
+        .mut_subcommand("tail", require_rotation)
+        .mut_subcommand("replay", |command| require_output(command, ["write", "packets"], &["only", "count"]))
 }
 
 fn hide_environment(command: clap::Command) -> clap::Command {
@@ -222,6 +229,23 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         command().debug_assert();
+    }
+
+    #[test]
+    fn flags_about_packets_need_an_output() {
+        let is_accepted = |words: &str| command().try_get_matches_from(words.split(' ')).is_ok();
+        for flag in ["--filter tcp", "--filter-code x", "--only name=x", "-s 64", "-c 3"] {
+            assert!(!is_accepted(&format!("netwatch run {flag} -- true")), "{flag}");
+            assert!(is_accepted(&format!("netwatch run {flag} -w x -- true")), "{flag}");
+            assert!(is_accepted(&format!("netwatch run {flag} --packets -- true")), "{flag}");
+        }
+        assert!(!is_accepted("netwatch replay -c 3 x") && is_accepted("netwatch replay -c 3 --packets x"));
+        assert!(is_accepted("netwatch replay --filter tcp x") && is_accepted("netwatch tail --filter tcp -c 3"));
+        for command in ["tail -w x", "run -w x -- true"].map(|words| words.replacen(' ', " -W 3 ", 1)) {
+            assert!(!is_accepted(&format!("netwatch {command}")), "{command}");
+            let rotated = command.replace("-W 3", "-W 3 -C 1M -G 1m");
+            assert!(is_accepted(&format!("netwatch {rotated}")), "{rotated}");
+        }
     }
 
     #[test]

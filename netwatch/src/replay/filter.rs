@@ -48,6 +48,12 @@ impl<'a> FrameFilter<'a> {
 
     /// The note for the report.
     pub(super) fn note(&self) -> Option<String> {
-        self.filter.map(|_| format!("{} did not match the filter and are not in this report", frames_of(self.left_out)))
+        self.filter.map(|_| {
+            format!(
+                "{} did not match the filter and are not in this report; \
+                 failures in it may only follow from that",
+                frames_of(self.left_out)
+            )
+        })
     }
 }
