@@ -96,8 +96,8 @@ pub(super) struct CaptureArgs {
     capture_buffer: u32,
 }
 
-/// Makes flags that only concern packets an error if nothing prints or writes packets. `outputs` are
-/// the flags that do.
+/// Makes flags that only concern packets an error if nothing prints or writes packets. `outputs`
+/// are the flags that do.
 pub(super) fn require_output(command: Command, outputs: [&'static str; 2], flags: &[&str]) -> Command {
     let group = ArgGroup::new("packet_output").args(outputs).multiple(true);
     command.group(group).mut_args(|arg| match flags.contains(&arg.get_id().as_str()) {

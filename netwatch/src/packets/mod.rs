@@ -185,7 +185,7 @@ impl RunningCapture {
         self.receive(finished).await?
     }
 
-    /// Waits for the reply of the thread, which may be writing to a pipe that nobody reads.
+    /// Waits for the reply of the thread, which may be writing to a pipe without a reader.
     async fn receive<T>(&mut self, reply: oneshot::Receiver<T>) -> Result<T> {
         let failed = |cause: &str| Error::other("finish", "the capture", cause);
         let began = Instant::now();
