@@ -2,12 +2,14 @@
 
 use netwatch::allow::PolicyVerdict;
 use netwatch::flow::{Direction, FlowKey, Increment, Protocol, Remote, Traffic};
+use netwatch::format::check::CheckFormat;
 use netwatch::format::json;
 use netwatch::import;
 use netwatch::name::{Hidden, NameSource, SourcedName};
 use netwatch::process::{Attempt, AttemptCause, AttemptTarget, Evidence, FlowUser, Process, ProcessId};
 use netwatch::report::{FlowNaming, Report};
 
+use crate::formats::written;
 use crate::sample::scene::{NamedAddress, add_names, address, came, connections, everything, lookup, name};
 use crate::sample::{START_NS, facts, failed, growth, key, on_loopback, report, table, tcp};
 use crate::{check, subjects};
@@ -71,6 +73,20 @@ fn a_server_name_that_contradicts_dns_is_a_violation() {
     assert!(!check(&[&run], both).fails(), "both are allowed by the rule");
     let apart = "[[allow]]\nname = \"app.example\"\n[[allow]]\nname = \"evil.test\"\n";
     assert_eq!(subjects(&check(&[&run], apart)), ["tcp/443 evil.test"], "DNS gave evil.test no such address");
+}
+
+#[test]
+fn a_second_name_of_an_address_is_not_contradicted() {
+    let rules = "[[allow]]\nname = \"app.example\"\n";
+    let reason = |own: &'static str| {
+        let mut run = connections(&[("203.0.113.10", 443, Some("app.example")), ("203.0.113.11", 443, Some(own))]);
+        claim(&mut run, "api.example", NameSource::Sni);
+        run.naming.lookups.push(lookup(name(own), vec![address("203.0.113.10")]));
+        written(&run, rules, CheckFormat::Text)
+    };
+    let contradicts = "the server name api.example contradicts the DNS response";
+    assert!(reason("other.example").contains(contradicts), "{}", reason("other.example"));
+    assert!(!reason("api.example").contains(contradicts), "{}", reason("api.example"));
 }
 
 #[test]

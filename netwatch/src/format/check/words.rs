@@ -97,7 +97,11 @@ fn source(source: NameSource) -> &'static str {
 pub(super) fn reason(violation: &Violation) -> String {
     let mismatches = violation.nearest.as_ref().map_or(&[][..], |nearest| &nearest.mismatches);
     match &violation.claimed {
-        Some(claimed) if mismatches.contains(&Mismatch::Contradicted) => {
+        // Two names can share an address: a name that DNS gave it too is not contradicted.
+        Some(claimed)
+            if mismatches.contains(&Mismatch::Contradicted)
+                && !violation.asked.iter().any(|asked| asked.name == claimed.name) =>
+        {
             format!("the server name {} contradicts the DNS response", claimed.name)
         }
         Some(claimed) if violation.asked.is_empty() => format!("no DNS response gave {} this address", claimed.name),
