@@ -15,7 +15,7 @@ use crate::exit::Exit;
 use crate::format::check::{CheckFormat, CheckedPolicy, write};
 use crate::rights;
 use crate::settings::CheckSettings;
-use crate::terminal::{print_error, print_text};
+use crate::terminal::{print_error, print_message, print_text};
 
 /// Exits with [`Exit::Negative`] if the check fails, otherwise as the command did, if there is one.
 pub(super) fn check(settings: &CheckSettings) -> Result<Exit> {
@@ -33,6 +33,9 @@ pub(super) fn check(settings: &CheckSettings) -> Result<Exit> {
     write_result(output, &text(&checked, settings.format)?)?;
     if let Err(error) = report_to_github(&checked, settings.format) {
         print_error(&error);
+    }
+    if source.exit != Exit::Success {
+        print_message(&format!("the command failed with code {}", source.exit.code()));
     }
     Ok(if verdict.fails() { Exit::Negative } else { source.exit })
 }
