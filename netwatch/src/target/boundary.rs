@@ -1,7 +1,7 @@
 //! The boundary between a session and a command of another user in it: `netwatch run -u USER` in a
 //! root shell, or under sudo, which may have been called in a root shell too. The command shares
-//! the terminal and inherits descriptors, and must gain no rights by them. A command of netwatch's
-//! own user has both as without netwatch.
+//! the terminal and inherits descriptors, and must gain no rights by them. If it runs as the same
+//! user as netwatch, it has both as without netwatch.
 
 use std::fs;
 use std::os::fd::RawFd;
