@@ -82,14 +82,15 @@ impl Live {
     }
 
     /// Concludes the run: waits until the sockets are empty, sets the link down, and reads all
-    /// counters when no packet can move any more.
+    /// counters when no packet can move any more. A signal ends that, with a message and without a
+    /// report.
     pub(super) async fn conclude(
         &mut self,
         ending: Ending,
         drain_timeout: Duration,
         signals: &SignalStream<'_>,
         guardian: &mut GuardianClient,
-    ) -> Result<Arc<Report>> {
+    ) -> Result<Option<Arc<Report>>> {
         // The end of the command.
         signals.held().repeats_until();
         self.network.release_mounts();
@@ -97,17 +98,17 @@ impl Live {
         self.finish_loopback(drain_timeout, signals).await;
         notes::left_over(ending.left_over).into_iter().for_each(|note| self.metering.note(note));
         let stopped = self.stop_link(are_empty, guardian);
-        let (duration, counters) = signals.unless_interrupted("make", "the report", stopped).await?;
+        let Some((duration, counters)) = unless_ended(signals, stopped).await else { return Ok(None) };
         self.drain_capture(signals).await;
         self.tails.finish().await;
         let Ending { exit, ended_by, .. } = ending;
         let conclusion = Conclusion { duration, exit, ended_by, counters };
         let report = self.metering.conclude(conclusion);
-        let report = signals.unless_interrupted("make", "the report", report).await??;
+        let Some(report) = unless_ended(signals, report).await.transpose()? else { return Ok(None) };
         let report = if self.resolve { self.resolved(report, signals).await? } else { report };
         self.metering.finish_consumers();
         self.finish_capture(report.clone(), signals).await;
-        Ok(report)
+        Ok(Some(report))
     }
 
     /// Sets the link down. Returns the duration of the run, and the final counters of the link.
@@ -227,4 +228,10 @@ pub(super) fn from_link(counters: link::HostEndCounters) -> InterfaceCounters {
         rx: LinkCounters { packets: counters.rx_packets, bytes: counters.rx_bytes, dropped: counters.rx_dropped },
         tx: LinkCounters { packets: counters.tx_packets, bytes: counters.tx_bytes, dropped: counters.tx_dropped },
     }
+}
+
+/// Waits for a part of the report. If a signal ends the wait, says so; the exit code stays that of
+/// the command.
+async fn unless_ended<T>(signals: &SignalStream<'_>, work: impl Future<Output = T>) -> Option<T> {
+    signals.unless_interrupted("make", "the report", work).await.inspect_err(print_error).ok()
 }

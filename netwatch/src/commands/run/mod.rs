@@ -57,7 +57,8 @@ enum RunOutcome {
 
 /// A finished run.
 struct Ran {
-    report: Arc<Report>,
+    /// `None` if a signal ended the making of it.
+    report: Option<Arc<Report>>,
     ending: Ending,
 }
 
@@ -235,7 +236,8 @@ fn conclude(
     signals: &HeldSignals,
 ) -> Result<Exit> {
     match outcome {
-        RunOutcome::Ran(Ran { report, ending }) => {
+        RunOutcome::Ran(Ran { report: None, ending }) => Ok(exit_of(ending)),
+        RunOutcome::Ran(Ran { report: Some(report), ending }) => {
             show.print_final(report.clone(), plan.settings.output.is_some());
             if let Some(output) = output {
                 write_output(output, show, report.clone(), signals)?;
