@@ -46,7 +46,7 @@ Examples:
   sudo netwatch run -- curl -sS https://app.example/     what does this download talk to?
   sudo netwatch run -- bash                              meter a shell until it exits
   sudo netwatch run -j -o net.json -- cargo test         the report as JSON, for CI
-  sudo netwatch run --publish 8080:80 -- nginx           a server that accepts outside connections
+  sudo netwatch run -u root --publish 8080:80 -- nginx   a server that accepts outside connections
   netwatch replay trace.pcapng                           the same report for a capture
   sudo netwatch tail                                     the packets of a run in progress, live
   netwatch report --open                                 the newest run in your browser

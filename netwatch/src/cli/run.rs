@@ -313,7 +313,7 @@ const AFTER_LONG: &str = "\
 Examples:
   sudo netwatch run -- curl -sS https://app.example/     a download
   sudo netwatch run -j -o net.json -- cargo test         the report as JSON in a file
-  sudo netwatch run --publish 8080:80 -- nginx           a server that accepts outside connections
+  sudo netwatch run -u root --publish 8080:80 -- nginx   a server that accepts outside connections
   sudo netwatch run --by process -- make                 traffic by process
   sudo netwatch run -w trace.pcapng -- wget -q URL       its packets, for Wireshark
 
