@@ -150,7 +150,7 @@ fn a_wrong_policy_is_reported_before_the_command_runs() {
     write_policy(&net, APP_ONLY);
     let path = net.host.dir().join("netwatch.toml");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).expect("change the mode");
-    run(&["trust netwatch.toml", "every user can write it", "chmod go-w"]);
+    run(&["trust netwatch.toml", "every user can change", "chmod go-w"]);
 }
 
 #[test]
