@@ -66,9 +66,10 @@ pub(super) fn tick_ns() -> u64 {
     clock_getres(ClockId::CLOCK_MONOTONIC_COARSE).map_or(0, |step| step.tv_nsec() as u64)
 }
 
-/// Time of the kernel in ns, modulo 2⁶⁴, at which its tick count would have been 0. Valid until the
-/// machine is suspended: the count does not advance meanwhile. `jiffies` reads the count. The
-/// coarse clock has the time of the same tick; the loop repeats if a tick occurs in between.
+/// Time of the kernel in ns, modulo 2⁶⁴, at which its tick count would have been 0. It is valid
+/// until the machine is suspended, because the count does not advance meanwhile. `jiffies` reads
+/// the count. The coarse clock has the time of the same tick; the loop repeats if a tick occurs in
+/// between.
 pub(super) fn tick_base_ns<E>(mut jiffies: impl FnMut() -> Result<u64, E>) -> Result<u64, E> {
     let to_kernel = ahead_of_monotonic_ns() - namespace_offset_ns();
     loop {
@@ -80,8 +81,8 @@ pub(super) fn tick_base_ns<E>(mut jiffies: impl FnMut() -> Result<u64, E>) -> Re
     }
 }
 
-/// By how many ns the clock `to` is ahead of the clock `from`, modulo 2⁶⁴: of three measurements,
-/// the one with the shortest time between its readings.
+/// By how many ns the clock `to` is ahead of the clock `from`, modulo 2⁶⁴. It is measured three
+/// times; the measurement with the shortest time between its readings is used.
 fn distance(from: ClockId, to: ClockId, mut read: impl FnMut(ClockId) -> u64) -> u64 {
     let measured = (0..3).map(|_| {
         let before = read(from);

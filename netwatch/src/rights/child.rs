@@ -94,21 +94,31 @@ mod tests {
         Ok(lines.map(|line| line.split_whitespace().last().unwrap_or_default().to_owned()).collect())
     }
 
-    /// A child has a copy of every descriptor of the process, which would keep the sockets and BPF
-    /// links of other tests open. So the tests below have a process without others.
-    #[test]
-    fn children_work_with_the_rights_of_a_user() {
-        let mut tests = std::process::Command::new(std::env::current_exe().expect("a program"));
-        let output = tests.args(["rights::child::tests::", "--ignored", "--test-threads=1"]).output().expect("it runs");
+    /// Set in the process of a single test.
+    const IS_ALONE: &str = "NETWATCH_TEST_IS_ALONE";
+
+    /// Starts the test of this name in a process of its own, and returns false there only. A child
+    /// has a copy of every descriptor of the process that forks it, and would keep the sockets and
+    /// BPF links of other tests open.
+    fn is_run_alone(test: &str) -> bool {
+        if std::env::var_os(IS_ALONE).is_some() {
+            return false;
+        }
+        let mut alone = std::process::Command::new(std::env::current_exe().expect("a program"));
+        alone.args([&format!("rights::child::tests::{test}"), "--exact"]).env(IS_ALONE, "1");
+        let output = alone.output().expect("it runs");
         let text = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success() && text.contains("2 passed"), "{text}");
+        assert!(output.status.success() && text.contains("1 passed"), "{text}");
+        true
     }
 
     #[test]
-    #[ignore = "forks: children_work_with_the_rights_of_a_user runs it"]
     fn a_child_has_the_rights_of_the_user_and_the_parent_keeps_its_own() {
         if !Uid::effective().is_root() {
             return println!("skipped: needs root to change the user");
+        }
+        if is_run_alone("a_child_has_the_rights_of_the_user_and_the_parent_keeps_its_own") {
+            return;
         }
         let before = rights().expect("readable");
         for (uid, expected) in [("65534", "65534"), ("0", "0")] {
@@ -121,8 +131,10 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "forks: as above"]
     fn the_end_of_a_child_is_an_error_of_the_work() {
+        if is_run_alone("the_end_of_a_child_is_an_error_of_the_work") {
+            return;
+        }
         let user = Identity::own().expect("a user");
         let run = |work: fn() -> Result<u32>| {
             // SAFETY: as above.

@@ -230,8 +230,8 @@ pub(super) fn from_link(counters: link::HostEndCounters) -> InterfaceCounters {
     }
 }
 
-/// Waits for a part of the report. If a signal ends the wait, says so; the exit code stays that of
-/// the command.
+/// Waits for a part of the report. If a signal ends the wait, this prints a message and returns
+/// `None`: the report is missing, and the exit code is still that of the command.
 async fn unless_ended<T>(signals: &SignalStream<'_>, work: impl Future<Output = T>) -> Option<T> {
     signals.unless_interrupted("make", "the report", work).await.inspect_err(print_error).ok()
 }
