@@ -45,11 +45,10 @@ fn rules(key: &Key, item: &Item, text: &str) -> Result<Vec<super::rule::AllowRul
     let Some(tables) = item.as_array_of_tables() else {
         return Err(("write each rule as a table [[allow]]".into(), key.span()));
     };
-    let rule = |table: &Table| {
-        let line = table.span().map_or(0, |span| position(text, span.start).0);
-        parse_rule::rule(table, line)
-    };
-    tables.iter().map(rule).collect()
+    // Counted once: a policy may have many thousand rules.
+    let ends: Vec<usize> = text.match_indices('\n').map(|(end, _)| end).collect();
+    let line = |table: &Table| table.span().map_or(0, |span| ends.partition_point(|end| *end < span.start) + 1);
+    tables.iter().map(|table| parse_rule::rule(table, line(table))).collect()
 }
 
 /// Keys and values of a table.

@@ -10,7 +10,7 @@ use super::decide::{Decision, Mismatch, NearestRule};
 use super::gather::accesses;
 use super::learn::{LearnedRule, rules_for};
 use super::pattern::NamePattern;
-use super::rule::AllowList;
+use super::rule::{AllowList, AllowRule};
 use super::uncertain::uncertainties;
 use super::write;
 use crate::flow::Direction;
@@ -122,8 +122,8 @@ pub fn check(reports: &[&Report], list: &AllowList, today: PolicyDate) -> Policy
     }
     let rules = list.rules.iter().enumerate();
     verdict.expired = rules.clone().filter(|(_, rule)| rule.has_expired(today)).map(|(index, _)| index).collect();
-    let is_unused = |index: &usize| !checking.used.contains(index) && !verdict.expired.contains(index);
-    verdict.unused = rules.map(|(index, _)| index).filter(is_unused).collect();
+    let is_unused = |(index, rule): &(usize, &AllowRule)| !checking.used.contains(index) && !rule.has_expired(today);
+    verdict.unused = rules.filter(is_unused).map(|(index, _)| index).collect();
     verdict.violations = checking.violations();
     verdict
 }

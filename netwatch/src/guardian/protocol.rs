@@ -181,7 +181,7 @@ pub enum Reply {
     LinkDown(Result<Option<HostEndCounters>>),
     /// The host's firewall lets the target's packets pass again, as far as netwatch can open it.
     FirewallRepaired(Result<RepairedFirewall>),
-    /// The segment or front was created; the packet carries its descriptor.
+    /// The segment was created; the packet carries its descriptor.
     MemoryCreated(Result<()>),
     /// The capture is attached; the packet carries the descriptors of its ring and its counters.
     /// The text is why the kernel does not apply the filter.
