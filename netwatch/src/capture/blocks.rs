@@ -33,6 +33,7 @@ pub(super) struct Blocks {
     latest_ns: u64,
     /// The sum of the statistics so far.
     dropped: u64,
+    has_statistics: bool,
     /// Secrets of TLS connections since the last frame.
     secrets: Vec<u8>,
     has_frame: bool,
@@ -72,9 +73,9 @@ impl Decode for Blocks {
                 self.obsolete(block, offset).map(Some)
             }
             Block::SectionHeader(header) => {
-                let Self { section, latest_ns, dropped, .. } = *self;
+                let Self { section, latest_ns, dropped, has_statistics, .. } = *self;
                 let (big_endian, section) = (header.big_endian(), section + 1);
-                *self = Self { big_endian, section, latest_ns, dropped, ..Self::default() };
+                *self = Self { big_endian, section, latest_ns, dropped, has_statistics, ..Self::default() };
                 Ok(None)
             }
             Block::InterfaceDescription(description) => self.describe(description).map(|()| None),
@@ -88,6 +89,7 @@ impl Decode for Blocks {
                 let dropped = dropped.and_then(|option| option.value.first_chunk().copied());
                 let dropped = dropped.map_or(0, |bytes| long_number(bytes, self.big_endian));
                 self.dropped = self.dropped.saturating_add(dropped);
+                self.has_statistics = true;
                 Ok(None)
             }
             _ => Ok(None),
@@ -118,6 +120,10 @@ impl Decode for Blocks {
 }
 
 impl Blocks {
+    pub(super) fn has_statistics(&self) -> bool {
+        self.has_statistics
+    }
+
     pub(super) fn dropped(&self) -> u64 {
         self.dropped
     }

@@ -140,6 +140,7 @@ pub struct Capture {
     reader: FileReader,
     /// Frames that the file states as lost, in what was read so far.
     dropped: u64,
+    has_statistics: bool,
 }
 
 /// How far a capture could be read.
@@ -203,7 +204,9 @@ impl Capture {
         };
         match reader {
             // A failed read after the header is reported when the bytes before it have been parsed.
-            Ok(reader) => Ok(Self { name: name.to_owned(), size, failure, stop, reader, dropped: 0 }),
+            Ok(reader) => {
+                Ok(Self { name: name.to_owned(), size, failure, stop, reader, dropped: 0, has_statistics: false })
+            }
             Err(cause) => Err(match failure.take() {
                 Some(error) => Error::os("read", name, error),
                 None => broken::not_a_capture(name, head, &cause),
@@ -235,6 +238,11 @@ impl Capture {
         self.dropped
     }
 
+    /// Whether [`Self::each`] read statistics of an interface, with which netwatch ends a capture.
+    pub fn has_statistics(&self) -> bool {
+        self.has_statistics
+    }
+
     /// Calls `visit` with every frame until the file ends, cannot be read further, or reading is
     /// stopped. Returns the first error of `visit`.
     pub fn each(&mut self, visit: impl FnMut(&CapturedFrame<'_>) -> Result<()>) -> Result<CaptureEnd> {
@@ -244,6 +252,7 @@ impl Capture {
                 let mut blocks = Blocks::default();
                 let outcome = each(reader.as_mut(), &mut blocks, self.stop, visit);
                 self.dropped = blocks.dropped();
+                self.has_statistics = blocks.has_statistics();
                 outcome
             }
         };

@@ -38,7 +38,13 @@ pub(super) fn tail(settings: &TailSettings) -> Result<Exit> {
         Err(error) if view::is_closed_pipe(&error) => return Ok(Exit::Success),
         end => end?,
     };
+    let (end, is_complete) = end;
     match end {
+        CaptureEnd::Whole if !is_complete => {
+            let cause = "the run was killed, or this tail did not read its last packets in time";
+            print_error(&Error::other("read", format!("run {id}"), cause).hint("the last packets are missing"));
+            return Ok(Exit::Negative);
+        }
         CaptureEnd::Whole => print_message(&format!("run {id} has ended")),
         CaptureEnd::Stopped { .. } => {}
         CaptureEnd::Broken(broken) => {
@@ -69,7 +75,8 @@ fn set_facts(spec: &mut ViewSpec, os: String, comment: String) {
     }
 }
 
-fn follow(spec: ViewSpec, id: &RunId, stream: UnixStream) -> Result<CaptureEnd> {
+/// The end, and whether the run sent all packets: then the last block is that of the statistics.
+fn follow(spec: ViewSpec, id: &RunId, stream: UnixStream) -> Result<(CaptureEnd, bool)> {
     let mut capture = Capture::live(&format!("run {id}"), stream, &STOP)?;
     let mut view = PacketView::new(spec);
     let mut lost = 0_u64;
@@ -82,7 +89,7 @@ fn follow(spec: ViewSpec, id: &RunId, stream: UnixStream) -> Result<CaptureEnd> 
         Ok(())
     })?;
     view.finish(capture.dropped().saturating_sub(lost))?;
-    Ok(end)
+    Ok((end, capture.has_statistics()))
 }
 
 /// Process and name are in the comments of the frame.
