@@ -4,12 +4,12 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::process::{Command, Stdio};
 
 use netwatch_tests::{Terminal, binary, command, wait_until};
 
-/// How long netwatch reads the long capture. Far more than the half second after which progress is
-/// shown, so that a machine that becomes faster after the measurement is slow enough.
+/// CPU time that netwatch needs for the long capture, so that it reads at least that long, however
+/// busy the machine is. Far more than the half second after which progress is shown.
 const LONG_READ_SECONDS: f64 = 2.5;
 
 /// A capture with this number of empty frames: a header, and a hole in the file.
@@ -29,11 +29,21 @@ fn capture(folder: &Path, frames: u64) -> PathBuf {
 fn long_capture(folder: &Path) -> String {
     const FRAMES: u64 = 500_000;
     let short = capture(folder, FRAMES);
-    let started = Instant::now();
-    let output = command(binary()).arg("report").arg(&short).output().unwrap();
-    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
-    let frames = FRAMES as f64 * LONG_READ_SECONDS / started.elapsed().as_secs_f64();
+    let frames = FRAMES as f64 * LONG_READ_SECONDS / seconds_of_cpu(command(binary()).arg("report").arg(&short));
     capture(folder, frames as u64).display().to_string()
+}
+
+/// The CPU time of a command that succeeds.
+fn seconds_of_cpu(command: &mut Command) -> f64 {
+    let child = command.stdout(Stdio::null()).spawn().unwrap();
+    let (mut status, mut usage) = (0, std::mem::MaybeUninit::<libc::rusage>::zeroed());
+    // SAFETY: both point to live memory of the right type; the child was not waited for.
+    let waited = unsafe { libc::wait4(child.id() as i32, &raw mut status, 0, usage.as_mut_ptr()) };
+    assert_eq!((waited, status), (child.id() as i32, 0), "the process and its wait status");
+    // SAFETY: zeroed memory is a valid rusage, and wait4 filled it.
+    let usage = unsafe { usage.assume_init() };
+    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+    seconds(usage.ru_utime) + seconds(usage.ru_stime)
 }
 
 /// Runs `sh -c SCRIPT NETWATCH CAPTURE` on a terminal. Returns the exit code and everything shown.

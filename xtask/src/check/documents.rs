@@ -106,14 +106,26 @@ fn differences(text: &str, krate: &Crate) -> Vec<String> {
 fn cells(krate: &Crate, module: &Module) -> [String; 2] {
     let above = krate.modules.iter().take_while(|other| other.name != module.name);
     let uses_all = module.uses.len() > 20 && above.into_iter().all(|other| module.uses.contains(&other.name));
-    let uses: Vec<String> = module.uses.iter().map(|used| format!("`{used}`")).collect();
-    let uses = if uses_all { "every module above".to_owned() } else { uses.join(", ") };
+    let uses = if uses_all { "every module above".to_owned() } else { used_modules(module.uses) };
     let purity = match module.purity {
         Purity::Pure => "pure",
         Purity::Unsafe => "pure, unsafe",
         Purity::Effectful => "",
     };
     [purity.to_owned(), uses]
+}
+
+/// `a`, `b` (`part`, `part`), …
+fn used_modules(uses: &[&str]) -> String {
+    let groups = uses.chunk_by(|one, next| one.split("::").next() == next.split("::").next());
+    let group = |group: &[&str]| match group[0].split_once("::") {
+        None => format!("`{}`", group[0]),
+        Some((module, _)) => {
+            let parts: Vec<String> = group.iter().map(|used| format!("`{}`", &used[module.len() + 2..])).collect();
+            format!("`{module}` ({})", parts.join(", "))
+        }
+    };
+    groups.map(group).collect::<Vec<String>>().join(", ")
 }
 
 /// The rows of the first table below the heading that names this folder: module → purity, uses.

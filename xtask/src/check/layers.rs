@@ -43,6 +43,7 @@ const NOT_IN_KERNEL: [&str; 3] = ["std", "libc", "nix"];
 /// One use of a module by another one.
 struct Use {
     user: String,
+    /// From the root of the crate: the module and what is used of it.
     used: String,
     /// `path:line`.
     at: String,
@@ -102,7 +103,7 @@ fn check_table(krate: &Crate) -> Vec<String> {
     let mut wrong = Vec::new();
     for (position, module) in krate.modules.iter().enumerate() {
         for used in module.uses.iter().filter(|used| **used != SHARED) {
-            let lower = krate.modules[..position].iter().find(|lower| lower.name == *used);
+            let lower = krate.modules[..position].iter().find(|lower| lower.name == top_level(used));
             let why = match lower {
                 None => "is not listed above it",
                 Some(lower) if module.purity != Purity::Effectful && lower.purity == Purity::Effectful => "is not pure",
@@ -139,6 +140,11 @@ fn forbidden_path(krate: &Crate, module: &str, source: &SourceFile, named: &Name
     Some(format!("{}:{}: `{path}`: {reason}", source.path, named.line))
 }
 
+/// The module that a path from the root of the crate begins with.
+fn top_level(path: &str) -> &str {
+    path.split("::").next().unwrap_or(path)
+}
+
 /// Whether `path` is `item` or something in it.
 fn begins(path: &str, item: &str) -> bool {
     path.strip_prefix(item).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
@@ -155,8 +161,8 @@ fn use_of(
     let used = if krate.name == "netwatch" && begins(&named.path, SHARED) {
         SHARED
     } else {
-        let from_root = from_root(krate, &source.path, &named.path)?;
-        from_root.split("::").next().filter(|used| present.contains(used) && *used != module)?
+        let used = from_root(krate, &source.path, &named.path)?;
+        Some(used).filter(|used| present.contains(top_level(used)) && top_level(used) != module)?
     };
     let at = format!("{}:{}", source.path, named.line);
     Some(Use { user: module.to_owned(), used: used.to_owned(), at })
@@ -179,26 +185,42 @@ fn from_root<'a>(krate: &Crate, file: &str, path: &'a str) -> Option<&'a str> {
 
 /// Uses that the table does not permit, known violations that are gone, and cycles in what is left.
 fn check_uses(krate: &Crate, uses: &[Use], known: &[(&str, &str)]) -> Vec<String> {
-    let permitted = |user: &str, used: &str| entry(krate, user).is_none_or(|module| module.uses.contains(&used));
+    let permitted = |user: &str, used: &str| {
+        entry(krate, user).is_none_or(|module| module.uses.iter().any(|item| begins(used, item)))
+    };
     let mut wrong = Vec::new();
     let mut graph: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     let mut seen = BTreeSet::new();
     for Use { user, used, at } in uses {
-        let edge = (user.as_str(), used.as_str());
-        if !seen.insert(edge) || known.contains(&edge) {
+        let edge = (user.as_str(), top_level(used));
+        let is_new = seen.insert((user.as_str(), used.as_str()));
+        if !is_new || known.contains(&edge) {
             continue;
         }
-        graph.entry(user).or_default().insert(used);
+        graph.entry(user).or_default().insert(edge.1);
         if !permitted(user, used) {
             wrong.push(format!("{at}: {user} may not use {used}"));
         }
     }
-    let gone = known.iter().filter(|edge| !seen.contains(*edge) || permitted(edge.0, edge.1));
+    wrong.extend(check_unused(krate, &seen));
+    let is_seen = |edge: &(&str, &str)| seen.iter().any(|(user, used)| (*user, top_level(used)) == *edge);
+    let gone = known.iter().filter(|edge| !is_seen(edge) || permitted(edge.0, edge.1));
     wrong.extend(gone.map(|(user, used)| {
         format!("xtask/src/check/modules.rs: {user} → {used} is no violation any more: remove it")
     }));
     wrong.extend(cycles(&graph).iter().map(|cycle| format!("{}: a cycle: {}", krate.folder, cycle.join(" → "))));
     wrong
+}
+
+/// Parts of modules (`host::link`) that are listed and not used. They are listed so that a module
+/// reaches no more of another one than it needs.
+fn check_unused(krate: &Crate, seen: &BTreeSet<(&str, &str)>) -> Vec<String> {
+    let listed = krate.modules.iter().flat_map(|module| module.uses.iter().map(move |used| (module.name, *used)));
+    listed
+        .filter(|(_, part)| part.contains("::"))
+        .filter(|(name, part)| !seen.iter().any(|(user, used)| user == name && begins(used, part)))
+        .map(|(name, part)| format!("xtask/src/check/modules.rs: {name} does not use {part}: remove it"))
+        .collect()
 }
 
 #[cfg(test)]
@@ -259,6 +281,27 @@ mod tests {
     fn finds_cycles_between_modules() {
         let wrong = check_files(&[("cli/run.rs", "use crate::meter;"), ("meter/load.rs", "use crate::cli;")], &[]);
         assert!(wrong.iter().any(|line| line.ends_with("a cycle: cli → meter → cli")), "{wrong:?}");
+    }
+
+    #[test]
+    fn a_part_of_a_module_permits_that_part_and_has_to_be_used() {
+        let modules = |uses| -> &'static [Module] {
+            vec![
+                Module { name: "host", purity: Purity::Effectful, uses: &[] },
+                Module { name: "guardian", purity: Purity::Effectful, uses },
+            ]
+            .leak()
+        };
+        let wrong = |uses, code| {
+            let krate = Crate { name: "netwatch", folder: "netwatch/src", modules: modules(uses) };
+            let files = [("netwatch/src/host/mod.rs", ""), ("netwatch/src/guardian/mod.rs", code)];
+            let sources = files.map(|(path, code)| SourceFile::parse(path, code).expect("code"));
+            check_crate(&krate, &sources, &[])
+        };
+        assert_eq!(wrong(&["host::link"], "use crate::host::link::{self, Counters};"), [""; 0]);
+        assert_eq!(wrong(&["host"], "use crate::host::nat;"), [""; 0]);
+        assert_eq!(wrong(&["host::link"], "use crate::host::{link, nat};").len(), 1);
+        assert_eq!(wrong(&["host::link", "host::nat"], "use crate::host::link;").len(), 1);
     }
 
     #[test]

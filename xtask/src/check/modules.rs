@@ -17,7 +17,8 @@ pub struct Module {
     pub name: &'static str,
     /// What it may contain.
     pub purity: Purity,
-    /// The other modules of the crate, and crates of the workspace, that it may use.
+    /// The other modules of the crate, parts of them (`host::link`), and crates of the workspace,
+    /// that it may use.
     pub uses: &'static [&'static str],
 }
 
@@ -84,7 +85,30 @@ const NETWATCH: &[Module] = &[
     effectful("loopback", &["error", "flow", "host", "report"]),
     effectful(
         "guardian",
-        &["error", "exit", "faults", "filter", "flow", "host", "meter", "pidfd", "proc", "readiness", "target", "undo"],
+        &[
+            "error",
+            "exit",
+            "faults",
+            "filter::FilterProgram",
+            "flow::PerDirection",
+            "host::cgroup",
+            "host::firewall",
+            "host::link",
+            "meter::KernelMeterConfig",
+            "meter::MemorySource",
+            "meter::PacketTap",
+            "meter::TapConfig",
+            "meter::segments",
+            "pidfd",
+            "proc",
+            "readiness",
+            "target::boundary",
+            "target::command",
+            "target::environment",
+            "target::mounts",
+            "target::user",
+            "undo",
+        ],
     ),
     effectful("rights", &["error", "target"]),
     effectful("record", &["error", "flow", "format", "name", "process", "report", "rights", "target", "wire"]),
