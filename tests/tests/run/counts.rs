@@ -113,16 +113,39 @@ fn the_first_packet_is_not_missed_in_twenty_short_runs() {
     }
 }
 
+/// Six HTTP requests, each in a connection of its own from port 40000. The server closes first, so
+/// that no socket of this side is in TIME_WAIT; a socket in LAST_ACK still holds the port, until the
+/// acknowledgement of its FIN arrives.
+const CONNECTIONS_FROM_ONE_PORT: &str = r#"
+import errno, socket, sys, time
+
+def connect():
+    while True:
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        connection.bind(("", 40000))
+        try:
+            connection.connect((sys.argv[1], 80))
+            return connection
+        except OSError as failure:
+            if failure.errno != errno.EADDRNOTAVAIL:
+                raise
+            connection.close()
+            time.sleep(0.005)
+
+for number in range(6):
+    connection = connect()
+    connection.sendall(b"GET / HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n")
+    while connection.recv(65536):
+        pass
+    connection.close()
+"#;
+
 /// The server closes first and is in TIME-WAIT when the next SYN arrives from the same port.
 #[test]
 fn each_connection_from_one_port_is_a_flow() {
-    needs!("curl");
     let net = internet!();
-    let script = format!(
-        "for number in 1 2 3 4 5 6; do \
-         curl -s -o /dev/null -H 'Connection: close' --local-port 40000 http://{APP_V4}/ || exit 1; done"
-    );
-    let run = net.host.watch(&["sh", "-c", &script]);
+    let run = net.host.watch(&["/usr/bin/python3", "-c", CONNECTIONS_FROM_ONE_PORT, &APP_V4.to_string()]);
     let document = run.assert_ok().report();
     let flows = report::flows(document, "tcp", APP_V4, 80);
     let mut epochs: Vec<u64> = flows.iter().map(|flow| flow["epoch"].as_u64().unwrap_or(0)).collect();
