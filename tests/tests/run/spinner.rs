@@ -34,6 +34,7 @@ fn long_capture(folder: &Path) -> String {
 }
 
 /// The CPU time of a command that succeeds.
+#[expect(clippy::zombie_processes, reason = "wait4 waits for it, and returns its CPU time")]
 fn seconds_of_cpu(command: &mut Command) -> f64 {
     let child = command.stdout(Stdio::null()).spawn().unwrap();
     let (mut status, mut usage) = (0, std::mem::MaybeUninit::<libc::rusage>::zeroed());

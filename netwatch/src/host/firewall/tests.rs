@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::host::nat::{LinkAddresses, Nat, NatSpec};
-use crate::host::nft::testbed::{Echo, Internet, TestNamespace, ask, is_unanswered};
+use crate::host::nft::testbed::{Echo, Internet, TestNamespace, ask, is_unanswered, until};
 use crate::host::nft::{BaseChain, ChainKind, Rule};
 use crate::undo::{Exclusive, RunDir};
 
@@ -266,6 +266,7 @@ fn reports_an_owned_table_with_the_command_that_opens_it() {
         assert_eq!(blocked.open, "firewall-cmd --zone=trusted --add-interface=nw+");
         assert!(blocked.cause.contains(" and no other program can change it"), "{blocked:?}");
         drop(table);
+        until(|| inspect().unwrap().is_empty());
         let _table = owned_table(true);
         assert_eq!(inspect().unwrap(), [], "the user has opened it");
     });

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
 
@@ -70,6 +70,12 @@ impl TestNamespace {
     /// discovery uses it.
     pub fn until_answer(&self, address: &str) {
         self.sh(&format!("for i in $(seq 1200); do ping -n -c1 -W0.05 {address} && exit; done; exit 1"));
+    }
+
+    /// Waits until no table is left, 60 s at most. A table goes with the last descriptor of its
+    /// socket, and a process that another test just forked has one until its execve.
+    pub fn until_no_table(&self) {
+        self.sh("for i in $(seq 1200); do [ -z \"$(nft list ruleset)\" ] && exit; sleep 0.05; done; exit 1");
     }
 
     /// Whether a shell script succeeds, and what it prints.
@@ -150,6 +156,15 @@ impl Internet {
 
 /// Bounds the wait for an answer that is expected.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Waits until a condition holds, at most [`WAIT_TIMEOUT`].
+pub fn until(holds: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < WAIT_TIMEOUT, "the condition does not hold");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
 
 /// How long no answer may arrive to a question that has to be dropped. Nothing to wait for follows
 /// a dropped packet, and the rules that drop it drop a marker after it too. A busy machine can
