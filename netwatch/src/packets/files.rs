@@ -82,6 +82,7 @@ impl CaptureFiles {
 
     /// Completes the current file.
     pub(super) fn close(&mut self) -> Result<()> {
+        self.check_name()?;
         let path = self.path();
         self.sink.take().map_or(Ok(()), |sink| sink.finish().map_err(|error| Error::os("write", path, error)))
     }
@@ -111,7 +112,15 @@ impl CaptureFiles {
 
     /// Makes everything that was written readable for others.
     pub(super) fn flush(&mut self) -> Result<()> {
-        self.apply(Sink::flush)
+        self.apply(Sink::flush)?;
+        self.check_name()
+    }
+
+    /// A file without a name is gone when it is closed.
+    fn check_name(&self) -> Result<()> {
+        let is_deleted =
+            matches!(self.target, WriteTarget::Place(_)) && self.sink.as_ref().is_some_and(Sink::is_deleted);
+        if is_deleted { Err(Error::other("write", self.path(), "the file was deleted")) } else { Ok(()) }
     }
 
     fn apply(&mut self, action: impl FnOnce(&mut Sink) -> std::io::Result<()>) -> Result<()> {

@@ -77,7 +77,7 @@ pub struct CaptureSpec {
     /// Requests processes and names.
     pub identify: Identify,
     /// Receives the error that ends the capture.
-    pub on_error: Box<dyn Fn(Error) + Send>,
+    pub on_error: Box<dyn Fn(EndedOutput, Error) + Send>,
 }
 
 /// The result of a capture.
@@ -124,6 +124,15 @@ impl CaptureSummary {
         let skipped = if *skipped > 0 { format!(" + {skipped} after its end") } else { String::new() };
         format!("{seen} packets seen = {captured} captured + {filtered} filtered + {lost} lost{skipped}")
     }
+}
+
+/// What ended by an error, while the run continues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndedOutput {
+    /// Lines and file, or the only one of them.
+    Capture,
+    /// The lines; the file continues.
+    Lines,
 }
 
 /// An order to the thread.

@@ -8,7 +8,7 @@ use super::only::Selection;
 use super::printer::PacketPrinter;
 use super::writer::{CaptureWriter, Omitted};
 use crate::capture::write::WritablePacket;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::flow::{Direction, FlowKey};
 
 /// A packet to print and to write.
@@ -34,6 +34,8 @@ pub(super) struct PacketOutput {
     max_packets: u64,
     /// Since the last packet that was selected.
     omitted: Omitted,
+    /// Why no more lines are printed, until it is taken.
+    lines_error: Option<Error>,
 }
 
 impl PacketOutput {
@@ -44,7 +46,7 @@ impl PacketOutput {
         max_packets: Option<u64>,
     ) -> Self {
         let max_packets = max_packets.unwrap_or(u64::MAX);
-        Self { writer, printer, only, written: 0, max_packets, omitted: Omitted::default() }
+        Self { writer, printer, only, written: 0, max_packets, omitted: Omitted::default(), lines_error: None }
     }
 
     /// Number of packets that were printed or written.
@@ -78,9 +80,7 @@ impl PacketOutput {
         }
         self.written += 1;
         let Omitted { lost, filtered } = std::mem::take(&mut self.omitted);
-        if let Some(printer) = &mut self.printer {
-            print(printer, packet, lost)?;
-        }
+        self.print(|printer| print(printer, packet, lost))?;
         match &mut self.writer {
             Some(writer) => writer.packet(&WritablePacket { lost_before: lost, ..packet.record }, filtered, names),
             None => Ok(()),
@@ -89,7 +89,25 @@ impl PacketOutput {
 
     /// Makes lines visible.
     pub(super) fn flush_lines(&mut self) -> Result<()> {
-        self.printer.as_mut().map_or(Ok(()), PacketPrinter::flush)
+        self.print(PacketPrinter::flush)
+    }
+
+    /// Why the lines ended before the file, once.
+    pub(super) fn take_lines_error(&mut self) -> Option<Error> {
+        self.lines_error.take()
+    }
+
+    /// Prints. Lines that cannot be printed end the lines, and not the file beside them.
+    fn print(&mut self, action: impl FnOnce(&mut PacketPrinter) -> Result<()>) -> Result<()> {
+        let Some(printer) = &mut self.printer else { return Ok(()) };
+        match action(printer) {
+            Err(error) if self.writer.is_some() => {
+                self.printer = None;
+                self.lines_error = Some(error);
+                Ok(())
+            }
+            done => done,
+        }
     }
 
     /// Makes lines and records visible.
@@ -107,10 +125,7 @@ impl PacketOutput {
     ) -> Result<()> {
         let mut omitted = std::mem::take(&mut self.omitted);
         omitted.add(Omitted { lost, filtered: 0 });
-        if let Some(printer) = &mut self.printer {
-            printer.lost(omitted.lost)?;
-            printer.flush()?;
-        }
+        self.print(|printer| printer.lost(omitted.lost).and_then(|()| printer.flush()))?;
         let Some(writer) = &mut self.writer else { return Ok(()) };
         let finished = writer.finish(names, comment, omitted);
         finished.map_err(|error| error.hint(format!("{} is incomplete", writer.path())))

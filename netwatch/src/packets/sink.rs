@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 
 use flate2::write::GzEncoder;
 
@@ -66,6 +67,16 @@ impl Sink {
             SinkFile::Gzip(file) => file.flush(),
             SinkFile::Zstd(file) => file.flush(),
         }
+    }
+
+    /// Whether no name leads to the file any more.
+    pub(super) fn is_deleted(&self) -> bool {
+        let file = match &self.file {
+            SinkFile::Plain(file) => file,
+            SinkFile::Gzip(file) => file.get_ref(),
+            SinkFile::Zstd(file) => file.get_ref(),
+        };
+        file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.nlink() == 0)
     }
 
     /// Completes the file.

@@ -14,7 +14,7 @@ use super::judge::PacketJudge;
 use super::key_log::KeyLog;
 use super::output::{OutputPacket, PacketOutput};
 use super::writer::CaptureWriter;
-use super::{CaptureCommand, CaptureSpec, CaptureSummary};
+use super::{CaptureCommand, CaptureSpec, CaptureSummary, EndedOutput};
 use crate::capture::write::{INBOUND, OUTBOUND, ObservedFrame, Segmenter, WritablePacket};
 use crate::error::{Error, Result};
 use crate::flow::{Amount, BalanceState, Direction, PerDirection};
@@ -35,7 +35,7 @@ pub(super) struct PacketThread {
     wake: Arc<EventFd>,
     /// Dropped when the capture ends.
     ends: Option<oneshot::Sender<()>>,
-    on_error: Box<dyn Fn(Error) + Send>,
+    on_error: Box<dyn Fn(EndedOutput, Error) + Send>,
     judge: PacketJudge,
     /// Losses that the last packet states.
     lost: u64,
@@ -116,7 +116,15 @@ impl PacketThread {
         if let Err(error) = done
             && self.ends.take().is_some()
         {
-            (self.on_error)(error);
+            (self.on_error)(EndedOutput::Capture, error);
+        }
+        self.report_lines();
+    }
+
+    /// Reports an end of the lines alone.
+    fn report_lines(&mut self) {
+        if let Some(error) = self.output.output.take_lines_error() {
+            (self.on_error)(EndedOutput::Lines, error);
         }
     }
 
@@ -193,7 +201,9 @@ impl PacketThread {
         }
         identities.learn(report.into_iter().flat_map(names));
         let comment = report.map(|report| format!("{}\ncapture: {counted}", balance(report))).unwrap_or_default();
-        output.finish(lost, identities.names(), &comment)
+        let finished = output.finish(lost, identities.names(), &comment);
+        self.report_lines();
+        finished
     }
 }
 

@@ -120,6 +120,28 @@ fn a_full_disk_ends_the_capture_and_not_the_run() {
 }
 
 #[test]
+fn a_file_that_was_deleted_is_reported() {
+    let net = internet!();
+    let script = "rm x.pcapng; curl -s http://app.example/ -o /dev/null; echo done";
+    let run = net.host.netwatch(&["run", "-w", "x.pcapng", "--", "sh", "-c", script]);
+    assert_eq!(run.assert_ok().stdout, "done\n");
+    assert!(run.stderr.contains("x.pcapng: the file was deleted"), "{run}");
+}
+
+#[test]
+fn lines_that_cannot_be_printed_do_not_end_the_file() {
+    let net = internet!();
+    let script = "curl -s http://app.example/ -o /dev/null; echo done";
+    let arguments = ["run", "-j", "-o", "run.json", "-w", "x.pcapng", "--packets=/dev/full", "--", "sh", "-c", script];
+    let run = net.host.netwatch(&arguments);
+    assert_eq!(run.assert_ok().stdout, "done\n");
+    assert!(run.stderr.contains("the lines of packets are incomplete"), "{run}");
+    net.host.netwatch(&["replay", "-j", "-o", "replay.json", "x.pcapng"]).assert_ok();
+    let (run, replay) = (json(&net.host, "run.json"), json(&net.host, "replay.json"));
+    assert_eq!(run["totals"]["ingress"], replay["totals"]["ingress"]);
+}
+
+#[test]
 fn the_number_of_packets_ends_the_capture_and_not_the_run() {
     let net = internet!();
     let script = "curl -s http://app.example/big -o /dev/null; echo done";

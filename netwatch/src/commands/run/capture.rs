@@ -15,8 +15,8 @@ use crate::escape::escape;
 use crate::guardian::{GuardianClient, StartCapture};
 use crate::meter::PacketRing;
 use crate::packets::{
-    CaptureFacts, CaptureFilter, CapturePlace, CaptureSpec, CaptureWriter, KeyLog, LineStyle, PacketPrinter,
-    RunningCapture,
+    CaptureFacts, CaptureFilter, CapturePlace, CaptureSpec, CaptureWriter, EndedOutput, KeyLog, LineStyle,
+    PacketPrinter, RunningCapture,
 };
 use crate::settings::{CaptureOptions, FilterOption, LineTarget};
 use crate::target::user::Identity;
@@ -110,9 +110,13 @@ pub(super) async fn start(
         keeps_super_frames: settings.super_frames,
         is_unbuffered: settings.unbuffered,
         identify: metering.identities(),
-        on_error: Box::new(move |error| {
-            note(format!("the capture is incomplete: {error}"));
-            print_error(&error.hint("the capture has ended; the run continues"));
+        on_error: Box::new(move |ended, error| {
+            let (incomplete, hint) = match ended {
+                EndedOutput::Capture => ("the capture is", "the capture has ended; the run continues"),
+                EndedOutput::Lines => ("the lines of packets are", "the file and the run continue"),
+            };
+            note(format!("{incomplete} incomplete: {error}"));
+            print_error(&error.hint(hint));
         }),
     };
     RunningCapture::start(spec).map(Some)

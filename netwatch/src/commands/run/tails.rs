@@ -162,7 +162,7 @@ impl Tails {
             is_unbuffered: true,
             identify: metering.identities(),
             // Mostly EPIPE. The server notices the end of the connection.
-            on_error: Box::new(move |_| _ = ends.shutdown(Shutdown::Both)),
+            on_error: Box::new(move |_, _| _ = ends.shutdown(Shutdown::Both)),
         })
     }
 

@@ -73,12 +73,14 @@ fn verified(report: &Report, width: usize) -> Vec<Line> {
     let (lost_style, lost) = facts::lost(report);
     let is_lossless = lost_style == Style::Plain;
     match report.balance.state {
-        BalanceState::Closed if is_lossless && report.balance.dropped == 0 => {
-            return fact("verified", Style::Good, "every packet counted, nothing lost", width);
-        }
-        BalanceState::Closed if report.balance.dropped == 0 => {
-            let mut lines = fact("verified", Style::Good, "every packet counted", width);
-            lines.extend(fact("lost", lost_style, &facts::only_lost(&lost), width));
+        BalanceState::Closed => {
+            let complete = if is_lossless { ", nothing lost" } else { "" };
+            let dropped = facts::dropped(&report.balance).map(|dropped| format!("; {dropped}")).unwrap_or_default();
+            let text = format!("every packet counted{complete}{dropped}");
+            let mut lines = fact("verified", Style::Good, &text, width);
+            if !is_lossless {
+                lines.extend(fact("lost", lost_style, &facts::only_lost(&lost), width));
+            }
             return lines;
         }
         BalanceState::Live => return fact("verified", Style::Plain, "pending (run in progress)", width),

@@ -123,16 +123,21 @@ fn against_file(balance: &Balance, file: &FileBalance) -> (Style, String) {
     )
 }
 
-/// The kernel keeps no bytes of packets that veth dropped, so only netwatch has them.
 fn closed(balance: &Balance) -> String {
     let counted = both(balance.counted);
-    if balance.dropped == 0 {
-        return format!("difference 0 to the interface counters:\n{counted}");
+    match dropped(balance) {
+        None => format!("difference 0 to the interface counters:\n{counted}"),
+        Some(dropped) => format!("difference 0; {dropped}:\n{counted}"),
     }
+}
+
+/// Packets to the target that the interface dropped after they were counted, such as those that the
+/// kernel sends while the link goes down. The kernel keeps no bytes of them, so only netwatch has
+/// them.
+pub(super) fn dropped(balance: &Balance) -> Option<String> {
     let bytes = balance.difference.map_or(0, |by| by.ingress.bytes.unsigned_abs());
-    let dropped = plural(balance.dropped, "skb", "skbs");
-    let bytes = plural(bytes, "byte", "bytes");
-    format!("difference 0; the interface dropped {dropped} ({bytes}) on receive:\n{counted}")
+    let (skbs, bytes) = (plural(balance.dropped, "skb", "skbs"), plural(bytes, "byte", "bytes"));
+    (balance.dropped > 0).then(|| format!("the interface dropped {skbs} ({bytes}) on receive"))
 }
 
 fn open(balance: &Balance, interface: PerDirection<Amount>) -> String {
