@@ -23,6 +23,7 @@ pub mod guardian;
 pub mod host;
 pub mod import;
 pub mod loopback;
+mod manual;
 pub mod meter;
 pub mod name;
 pub mod packets;

@@ -21,6 +21,7 @@
 
 pub mod addresses;
 mod advertise;
+mod frames;
 mod host;
 mod inherited;
 mod internet;
@@ -35,6 +36,7 @@ mod terminal;
 mod traffic_servers;
 mod wait;
 
+pub use frames::{FrameCount, FrameCounter, FrameCounts};
 pub use host::{MOMENTS, TestHost, USER, USER_ID};
 pub use inherited::command;
 pub use internet::{HostIpv6, InternetShape, TestInternet};

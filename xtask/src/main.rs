@@ -1,5 +1,6 @@
 //! Development tasks of netwatch, as `cargo xtask TASK`. Each task has a file or folder.
 
+mod accuracy;
 mod bench;
 mod build;
 mod check;
@@ -54,6 +55,11 @@ enum Task {
     TestVm(test_vm::TestVmArguments),
     /// Measure set-up time, memory and throughput of a run, or the engine
     Bench(bench::BenchArguments),
+    /// Compare what netwatch counts with an independent count, and print a table
+    Accuracy {
+        /// Only scenarios whose name contains this
+        filter: Option<String>,
+    },
     /// Set up, build, and demonstrate netwatch in a simulated internet
     Demo,
 }
@@ -69,6 +75,7 @@ fn main() -> ExitCode {
         Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::TestVm(arguments) => test_vm::run(&arguments),
         Task::Bench(arguments) => bench::run(arguments),
+        Task::Accuracy { filter } => accuracy::run(filter.as_deref()),
         Task::Demo => demo::run(),
     };
     match done {

@@ -8,6 +8,7 @@ mod display;
 mod export;
 mod history;
 mod learn;
+mod manual;
 mod ports;
 mod replay;
 mod report;
@@ -35,7 +36,7 @@ use capture::{require_output, require_rotation};
 /// the kernel. Other traffic on the machine is ignored, and the totals are reconciled with the
 /// interface to the last byte.
 #[derive(Debug, Parser)]
-#[command(name = "netwatch", version, max_term_width = 100, after_help = EXAMPLES)]
+#[command(name = "netwatch", version, max_term_width = 100, after_help = EXAMPLES, disable_help_subcommand = true)]
 struct Cli {
     #[command(subcommand)]
     command: CommandArgs,
@@ -53,11 +54,12 @@ Examples:
   netwatch history                                       the recorded runs
   netwatch export -o flows.parquet                       the flows of the newest run, for DuckDB
   netwatch ports                                         what to open in a firewall for it
-  sudo netwatch check -- npm ci                          does it reach only what netwatch.toml allows?
+  sudo netwatch check -- npm ci                          does it reach only what is allowed?
   netwatch diff 2 1                                      what changed since the run before?
   sudo netwatch doctor                                   can this machine run netwatch?
 
-See `netwatch help run`, README.md and docs/ for more.";
+Topics of `netwatch help`: environment, exit-codes, files, formats, policy, summary, json,
+recording, capture, events, limits. `netwatch help run` describes every flag of run.";
 
 #[derive(Debug, Subcommand)]
 enum CommandArgs {
@@ -96,6 +98,19 @@ enum CommandArgs {
         /// Shell to complete in
         shell: Shell,
     },
+    /// Print a man page, or the list of man pages
+    #[command(after_help = manual::AFTER)]
+    Man {
+        /// Subcommand, topic or page: `run`, `files`, `netwatch-run.1`
+        page: Option<String>,
+    },
+    /// Show the help of a subcommand, or a topic of the manual
+    #[command(after_help = manual::topics())]
+    Help {
+        /// Subcommand or topic [default: netwatch itself]
+        #[arg(value_name = "TOPIC")]
+        words: Vec<String>,
+    },
     /// List the set-up steps that a test build can make fail
     #[cfg(feature = "faults")]
     #[command(name = "__faults", hide = true)]
@@ -118,7 +133,9 @@ impl CommandArgs {
             Self::History(arguments) => Invocation::History(arguments.settings()),
             Self::Export(arguments) => Invocation::Export(arguments.settings()?),
             Self::Clean => Invocation::Clean,
-            Self::Completions { shell } => Invocation::Completions(completions(shell)),
+            Self::Completions { shell } => Invocation::Print(completions(shell)),
+            Self::Man { page } => Invocation::Print(manual::page(page.as_deref())?.into_bytes()),
+            Self::Help { words } => Invocation::Print(manual::help(&words)?.into_bytes()),
             #[cfg(feature = "faults")]
             Self::Faults => Invocation::Faults,
         })

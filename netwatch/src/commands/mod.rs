@@ -59,7 +59,7 @@ fn execute_other(invocation: Invocation) -> Result<Exit> {
         Invocation::List { json } => list::list(json),
         Invocation::History(settings) => history::history(&settings),
         Invocation::Export(settings) => export::export(&settings),
-        Invocation::Completions(script) => print(script).map(|()| Exit::Success),
+        Invocation::Print(text) => print(text).map(|()| Exit::Success),
         #[cfg(feature = "faults")]
         Invocation::Faults => Ok(crate::faults::list()),
     }

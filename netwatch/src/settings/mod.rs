@@ -48,8 +48,8 @@ pub enum Invocation {
     Export(ExportSettings),
     /// Remove what killed runs left on the host.
     Clean,
-    /// Print this completion script.
-    Completions(Vec<u8>),
+    /// Print this text: help, a man page, a completion script.
+    Print(Vec<u8>),
     /// Print the set-up steps that a test build can make fail.
     #[cfg(feature = "faults")]
     Faults,

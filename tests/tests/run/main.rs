@@ -8,6 +8,7 @@ mod boundary;
 mod capture;
 mod capture_compared;
 mod check;
+mod ci;
 mod clients;
 mod clock;
 mod containers;

@@ -60,6 +60,7 @@ const NETWATCH: &[Module] = &[
     pure("escape", &[]),
     pure("flow", &[SHARED]),
     pure("filter", &[SHARED]),
+    pure("manual", &[]),
     pure("wire", &[]),
     pure("name", &["flow", "wire", SHARED]),
     pure("process", &["flow"]),
@@ -152,6 +153,7 @@ const NETWATCH: &[Module] = &[
             "host",
             "import",
             "loopback",
+            "manual",
             "meter",
             "name",
             "packets",
@@ -175,7 +177,7 @@ const NETWATCH: &[Module] = &[
     ),
     effectful(
         "cli",
-        &["diff", "error", "exit", "export", "format", "meter", "packets", "policy", "settings", "terminal"],
+        &["diff", "error", "exit", "export", "format", "manual", "meter", "packets", "policy", "settings", "terminal"],
     ),
 ];
 

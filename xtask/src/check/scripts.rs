@@ -8,11 +8,15 @@ use crate::Result;
 use crate::command::root;
 
 /// Files that are in no folder of sources.
-const SINGLE_FILES: [&str; 9] = [
+const SINGLE_FILES: [&str; 13] = [
     ".ci/run",
+    ".github/action/check.sh",
+    ".github/action/install.sh",
     ".github/workflows/ci.yml",
     "Cargo.toml",
+    "action.yml",
     "deny.toml",
+    "docs/gitlab.yml",
     "netwatch-common/Cargo.toml",
     "netwatch-ebpf/Cargo.toml",
     "netwatch/Cargo.toml",

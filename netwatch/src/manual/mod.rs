@@ -1,0 +1,101 @@
+//! The topics of the manual: pages of docs/ that are embedded in the program, for a terminal
+//! (`netwatch help TOPIC`) and as man pages. The pages about subcommands are made from the command
+//! line (`cli`).
+
+mod layout;
+mod markdown;
+mod roff;
+mod text;
+
+/// A page about a subject that concerns several subcommands.
+#[derive(Debug)]
+pub(crate) struct Topic {
+    /// As `netwatch help` takes it.
+    pub name: &'static str,
+    /// One line, without a full stop.
+    pub about: &'static str,
+    /// Markdown. The files in `netwatch/topics` are links to docs/: the crate contains them.
+    page: &'static str,
+}
+
+/// The section of the man pages about topics.
+const SECTION: u8 = 7;
+
+macro_rules! topics {
+    ($($name:literal: $about:literal,)*) => {
+        &[$(Topic { name: $name, about: $about, page: include_str!(concat!("../../topics/", $name)) },)*]
+    };
+}
+
+/// Every topic.
+pub(crate) const TOPICS: &[Topic] = topics! {
+    "environment": "Environment variables, and what the command inherits",
+    "exit-codes": "Exit codes and signals",
+    "files": "Files and directories that netwatch reads and writes",
+    "formats": "Output formats of every subcommand",
+    "policy": "The file netwatch.toml: what a program may reach",
+    "summary": "The text after a run, line by line",
+    "json": "The JSON report, key by key",
+    "recording": "Recorded runs: the store, the SQLite schema, export",
+    "capture": "The packets of a run in a file",
+    "events": "Connections as they open and end, as text or JSON lines",
+    "limits": "What netwatch cannot see, and what it changes",
+};
+
+impl Topic {
+    /// The topic of this name.
+    pub(crate) fn find(name: &str) -> Option<&'static Self> {
+        TOPICS.iter().find(|topic| topic.name == name)
+    }
+
+    /// The page for a terminal of this width.
+    pub(crate) fn text(&self, width: usize, color: bool) -> String {
+        text::render(self.page, width, color)
+    }
+
+    /// The name of its man page: `netwatch-files(7)`.
+    pub(crate) fn man_name(&self) -> String {
+        format!("netwatch-{}({SECTION})", self.name)
+    }
+
+    /// The man page in roff.
+    pub(crate) fn man_page(&self) -> String {
+        let others = TOPICS.iter().filter(|topic| topic.name != self.name).map(Self::man_name);
+        let see_also: Vec<String> = std::iter::once("netwatch(1)".to_owned()).chain(others).collect();
+        let (name, version) = (format!("netwatch-{}", self.name), concat!("netwatch ", env!("CARGO_PKG_VERSION")));
+        let (section, about) = (SECTION, self.about);
+        roff::render(self.page, &roff::ManPage { name: &name, section, about, version, see_also: &see_also })
+    }
+}
+
+/// The section of a man page about a subcommand that names the topics.
+pub(crate) fn see_also() -> String {
+    roff::see_also(&TOPICS.iter().map(Topic::man_name).collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_topic_is_a_page_that_fits_the_terminal() {
+        for topic in TOPICS {
+            let text = topic.text(80, false);
+            assert!(text.lines().count() > 10, "{}", topic.name);
+            // Code keeps its lines.
+            let long: Vec<&str> =
+                text.lines().filter(|line| line.chars().count() > 80 && !line.starts_with("    ")).collect();
+            assert!(long.is_empty(), "{}: {long:?}", topic.name);
+            assert!(!text.contains("](") && !text.contains('`'), "{} has Markdown left", topic.name);
+        }
+    }
+
+    #[test]
+    fn every_man_page_names_itself_and_the_others() {
+        for topic in TOPICS {
+            let page = topic.man_page();
+            assert!(page.starts_with(&format!(".TH NETWATCH\\-{}", topic.name.to_uppercase().replace('-', "\\-"))));
+            assert_eq!(page.matches(".BR netwatch").count(), TOPICS.len());
+        }
+    }
+}
