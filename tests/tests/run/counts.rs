@@ -114,8 +114,8 @@ fn the_first_packet_is_not_missed_in_twenty_short_runs() {
 }
 
 /// Six HTTP requests, each in a connection of its own from port 40000. The server closes first, so
-/// that no socket of this side is in TIME_WAIT; a socket in LAST_ACK still holds the port, until the
-/// acknowledgement of its FIN arrives.
+/// that no socket of this side is in TIME_WAIT; a socket in LAST_ACK still holds the port, until
+/// the acknowledgement of its FIN arrives.
 const CONNECTIONS_FROM_ONE_PORT: &str = r#"
 import errno, socket, sys, time
 
