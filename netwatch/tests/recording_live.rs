@@ -185,7 +185,9 @@ fn an_incomplete_recording_claims_nothing_about_the_end_of_the_run() {
     for text in [
         text_of(&|out| netwatch::format::summary::write(&read.report, &summary, out)),
         text_of(&|out| netwatch::format::markdown::write(&read.report, out)),
-        text_of(&|out| netwatch::format::html::write(&read.report, &read.series, out)),
+        text_of(&|out| {
+            netwatch::format::html::write(&netwatch::format::html::Page::new(&read.report, &read.series), out)
+        }),
     ] {
         let text = text.replace('\u{a0}', " ").replace("&#39;", "'");
         assert!(text.contains("incomplete: data ends at 12.0 s"), "{text}");

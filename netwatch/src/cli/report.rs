@@ -58,6 +58,14 @@ pub(super) struct ReportArgs {
     #[arg(value_name = "RUN", value_hint = ValueHint::FilePath)]
     runs: Vec<String>,
 
+    /// html: compare with an earlier run, by number, id or file
+    #[arg(long, value_name = "RUN", value_hint = ValueHint::FilePath)]
+    baseline: Option<String>,
+
+    /// html: show the verdict of this policy, as `netwatch check` does
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    policy: Option<PathBuf>,
+
     #[command(flatten)]
     rules: RulesArgs,
 }
@@ -102,6 +110,8 @@ Examples:
   netwatch report                                        the summary of the newest run
   netwatch report --open                                 an HTML page in your browser
   netwatch report -o run.html 7                          run 7 as one self-contained file
+  netwatch report -o run.html --baseline 2 1             the same, compared with the run before
+  netwatch report --open --policy netwatch.toml          with the verdict of a policy
   netwatch report --format markdown 7 >> README.md       its network requirements
   netwatch report -o flows.csv trace.pcapng              the flows in a capture, for a spreadsheet
 
@@ -122,6 +132,8 @@ impl ReportArgs {
             color: self.color.into(),
             quiet: self.quiet,
             runs: self.runs,
+            policy: self.policy,
+            baseline: self.baseline,
             rules: self.rules.options(format.rules(), format.name())?,
         }
         .validate()
@@ -167,5 +179,14 @@ mod tests {
         let error = settings(&["--format", "html", "1", "2"]).expect_err("a page describes one run").to_string();
         assert!(error.contains("html") && error.contains("ndjson"), "{error}");
         assert!(settings(&["--format", "csv", "1", "2"]).is_ok());
+    }
+
+    #[test]
+    fn only_a_page_has_a_verdict_and_a_comparison() {
+        for flag in ["--policy", "--baseline"] {
+            assert!(settings(&["-o", "a.html", flag, "x"]).is_ok());
+            let error = settings(&["-o", "a.json", flag, "x"]).expect_err("not in JSON").to_string();
+            assert!(error.contains(flag) && error.contains("--format html"), "{error}");
+        }
     }
 }

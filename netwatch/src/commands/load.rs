@@ -26,6 +26,14 @@ pub(super) struct LoadedRun {
 }
 
 impl LoadedRun {
+    /// How the run is named on a command line: its id, or the capture's file name.
+    pub(super) fn selector(&self) -> String {
+        match &self.report.replay {
+            Some(replay) => replay.file.clone(),
+            None => self.report.run.id.clone(),
+        }
+    }
+
     /// The run's id, or the capture's file name without folders and extension.
     pub(super) fn name(&self) -> String {
         match &self.report.replay {

@@ -16,6 +16,7 @@ mod k8s;
 mod markdown;
 mod need;
 mod nft;
+mod page;
 mod peers;
 mod purpose;
 mod require;
@@ -31,6 +32,7 @@ use std::net::IpAddr;
 
 pub use generalize::{Generalize, generalize};
 pub use need::{Need, Pattern, Service};
+pub use page::page_ports;
 pub use require::{Requirements, SourceRun};
 
 use crate::report::Report;
@@ -135,21 +137,24 @@ pub struct RuleOptions {
 
 /// Writes the requirements of these runs in one format.
 pub fn write(format: RuleFormat, reports: &[&Report], options: &RuleOptions, out: &mut dyn Write) -> io::Result<()> {
-    let requirements = Requirements::of(reports, options);
-    let text = match format {
-        RuleFormat::Nft => nft::text(&requirements, options),
-        RuleFormat::Iptables => iptables::text(&requirements, options),
-        RuleFormat::Ufw => ufw::text(&requirements, options),
-        RuleFormat::Firewalld => firewalld::text(&requirements, options),
-        RuleFormat::K8s => k8s::text(&requirements, options),
-        RuleFormat::Cilium => cilium::text(&requirements, options),
-        RuleFormat::AwsSg => aws::text(&requirements, options),
-        RuleFormat::Systemd => systemd::text(&requirements, options),
-        RuleFormat::Table => table::text(&requirements, options),
-        RuleFormat::Markdown => markdown::text(&requirements, options),
-        RuleFormat::Csv => csv::text(&requirements, options),
-        RuleFormat::Json => json::text(&requirements, options),
-    };
-    out.write_all(text.as_bytes())?;
+    out.write_all(text(format, &Requirements::of(reports, options), options).as_bytes())?;
     out.flush()
+}
+
+/// The requirements in one format.
+fn text(format: RuleFormat, requirements: &Requirements, options: &RuleOptions) -> String {
+    match format {
+        RuleFormat::Nft => nft::text(requirements, options),
+        RuleFormat::Iptables => iptables::text(requirements, options),
+        RuleFormat::Ufw => ufw::text(requirements, options),
+        RuleFormat::Firewalld => firewalld::text(requirements, options),
+        RuleFormat::K8s => k8s::text(requirements, options),
+        RuleFormat::Cilium => cilium::text(requirements, options),
+        RuleFormat::AwsSg => aws::text(requirements, options),
+        RuleFormat::Systemd => systemd::text(requirements, options),
+        RuleFormat::Table => table::text(requirements, options),
+        RuleFormat::Markdown => markdown::text(requirements, options),
+        RuleFormat::Csv => csv::text(requirements, options),
+        RuleFormat::Json => json::text(requirements, options),
+    }
 }

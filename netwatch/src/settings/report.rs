@@ -31,11 +31,24 @@ pub struct ReportSettings {
     pub runs: Vec<String>,
     /// What the firewall formats write.
     pub rules: policy::RuleOptions,
+    /// A policy whose verdict the page shows.
+    pub policy: Option<PathBuf>,
+    /// An earlier run that the page compares with, by number, id or file.
+    pub baseline: Option<String>,
 }
 
 impl ReportSettings {
-    /// Fails if the format cannot hold several runs and several are named.
+    /// Fails if the format cannot hold several runs and several are named, or if only a page has
+    /// what is requested.
     pub fn validate(self) -> Result<Self> {
+        let flags = [("--policy", self.policy.is_some()), ("--baseline", self.baseline.is_some())];
+        if self.format != ReportFormat::Html
+            && let Some((flag, _)) = flags.into_iter().find(|(_, is_given)| *is_given)
+        {
+            let cause = format!("the flag does not apply to format {}", self.format.name());
+            let hint = "use it with --format html; `netwatch check` and `netwatch diff` write text";
+            return Err(Error::other("use", flag, cause).hint(hint));
+        }
         if self.runs.len() > 1 && !self.format.holds_several() {
             let cause = format!("a report in format {} describes one run", self.format.name());
             return Err(Error::other("write", "several runs", cause).hint("name one run, or use --format ndjson"));

@@ -32,7 +32,8 @@ pub struct Screen {
     pub dark: bool,
 }
 
-pub const DESKTOP: Screen = Screen { width: 1360, height: 900, dark: false };
+pub const DESKTOP: Screen = Screen { width: 1400, height: 900, dark: false };
+pub const TABLET: Screen = Screen { width: 768, height: 1024, dark: false };
 pub const PHONE: Screen = Screen { width: 390, height: 844, dark: false };
 
 impl Browser {
@@ -50,6 +51,9 @@ impl Browser {
             .args([
                 "--disable-dev-shm-usage",
                 "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-quic",
+                "--disable-sync",
                 "--no-first-run",
                 "--disable-extensions",
             ])
@@ -85,6 +89,7 @@ impl Browser {
         self.events.clear();
         let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": *width < 500 });
         self.call("Emulation.setDeviceMetricsOverride", metrics);
+        self.call("Emulation.setScrollbarsHidden", json!({ "hidden": true }));
         let theme = if *dark { "dark" } else { "light" };
         self.call(
             "Emulation.setEmulatedMedia",
@@ -106,6 +111,13 @@ impl Browser {
         let answer = self.call("Runtime.evaluate", arguments);
         assert!(answer.get("exceptionDetails").is_none(), "{expression}\n{}", answer["exceptionDetails"]);
         answer["result"]["value"].clone()
+    }
+
+    /// From now on, pages may use the clipboard, which needs the focus of the user.
+    pub fn with_clipboard(&mut self) {
+        let permissions = json!({ "permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"] });
+        self.call("Browser.grantPermissions", permissions);
+        self.call("Emulation.setFocusEmulationEnabled", json!({ "enabled": true }));
     }
 
     /// From now on, pages are opened without JavaScript.
@@ -148,9 +160,14 @@ impl Browser {
         self.settle();
     }
 
-    /// The whole page as a picture.
+    /// The page as a picture: the whole of it, up to a length.
     pub fn screenshot(&mut self, path: &Path) {
-        let answer = self.call("Page.captureScreenshot", json!({ "format": "png", "captureBeyondViewport": true }));
+        const MAX_LENGTH: f64 = 14_000.0;
+        let size = self.call("Page.getLayoutMetrics", json!({}))["cssContentSize"].clone();
+        let height = size["height"].as_f64().unwrap().min(MAX_LENGTH);
+        let clip = json!({ "x": 0, "y": 0, "width": size["width"], "height": height, "scale": 1 });
+        let arguments = json!({ "format": "png", "captureBeyondViewport": true, "clip": clip });
+        let answer = self.call("Page.captureScreenshot", arguments);
         let picture = data_encoding::BASE64.decode(answer["data"].as_str().unwrap().as_bytes()).unwrap();
         std::fs::write(path, picture).unwrap();
     }

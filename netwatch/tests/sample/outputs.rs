@@ -29,7 +29,13 @@ pub fn reports(report: &Report, series: &Series) -> NamedOutputs {
     all.push(("ndjson".into(), written(|out| json::lines::write(report, series, out).unwrap())));
     all.push(("csv".into(), written(|out| csv::write(report, out).unwrap())));
     all.push(("markdown".into(), written(|out| markdown::write(report, out).unwrap())));
-    all.push(("html".into(), written(|out| html::write(report, series, out).unwrap())));
+    let ports = policy::page_ports(report, report.run.id.clone(), &policy::RuleOptions::default());
+    all.push((
+        "html".into(),
+        written(|out| {
+            html::write(&html::Page { ports: Some(&ports), ..html::Page::new(report, series) }, out).unwrap()
+        }),
+    ));
     all
 }
 

@@ -1,6 +1,8 @@
 //! A made-up run of which everything is known: names, processes, attempts, a series. And the same
 //! with text that contains code.
 
+use std::net::IpAddr;
+
 use netwatch::flow::{Direction, IcmpError, PerDirection, Protocol, QuotedError, Traffic};
 use netwatch::name::{Hidden, NameSource, SourcedName};
 use netwatch::process::{
@@ -222,9 +224,18 @@ pub fn with_text(bytes: &[u8]) -> (Report, Series) {
 
 /// A crawler: so many flows, to as many endpoints, over a minute.
 pub fn crawl(flows: u32) -> (Report, Series) {
+    load(flows, flows)
+}
+
+/// A soak: so many flows, to a few endpoints, over a minute.
+pub fn soak(flows: u32) -> (Report, Series) {
+    load(flows, 24)
+}
+
+fn load(flows: u32, endpoints: u32) -> (Report, Series) {
     let mut table = netwatch::flow::FlowTable::default();
     for at in 0..flows {
-        let [_, a, b, c] = at.to_be_bytes();
+        let [_, a, b, c] = (at % endpoints).to_be_bytes();
         let remote = [203, 64 + a, b, c].into();
         let size = u64::from(at.wrapping_mul(2_654_435_761) >> 12) + 1_000;
         let port = 1024 + (at % 60_000) as u16;
@@ -245,13 +256,19 @@ pub fn crawl(flows: u32) -> (Report, Series) {
     facts.run.duration_ns = 61 * SECOND;
     facts.processes = processes();
     let mut report = super::report(facts, &table);
+    // Three addresses have one name.
+    let name = |address: IpAddr| {
+        let IpAddr::V4(address) = address else { panic!("an IPv4 address") };
+        format!("host-{}.example", (address.to_bits() - u32::from_be_bytes([203, 64, 0, 0])) / 3)
+    };
     for (at, known) in report.flows.iter_mut().enumerate() {
-        known.naming = Some(Box::new(naming(&format!("host-{}.example", at / 3))));
+        known.naming = Some(Box::new(naming(&name(known.flow.key.remote.addr))));
         known.users =
             vec![FlowUser { process: ProcessId((at % 4) as u32), evidence: Evidence::Socket, is_maker: false }];
     }
     for (at, known) in report.endpoints.iter_mut().enumerate() {
-        known.display_name = naming(&format!("host-{}.example", at / 3)).display_name;
+        let netwatch::flow::Remote::Address(address) = known.endpoint.key.remote else { panic!("an address") };
+        known.display_name = naming(&name(address)).display_name;
         known.processes = vec![ProcessId((at % 4) as u32)];
     }
     report.naming.unnamed = FlowShare::default();

@@ -1,10 +1,13 @@
 //! `netwatch report`: generates a report from recorded runs or captures.
 
 mod browser;
+mod page;
 mod render;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+
+use page::PageContext;
 
 use super::load::{LoadedRun, load_runs};
 use super::{open_output, write_result};
@@ -18,11 +21,12 @@ pub(super) fn report(settings: &ReportSettings) -> Result<Exit> {
     let spinner = Spinner::new("reading", settings.quiet);
     // The runs are loaded before the file is created, so that a failure leaves no empty file.
     let runs = load_runs(&settings.runs, &spinner)?;
+    let context = PageContext::load(settings, &spinner)?;
     spinner.set_message("writing");
     let default = || settings.open.then(|| default_path(&runs, settings.format));
     let path = settings.output.clone().or_else(default);
     let output = open_output(path.as_deref())?;
-    let text = render::render(settings.format, &runs, &summary_options(settings), &settings.rules)?;
+    let text = render::render(settings, &runs, &summary_options(settings), &context)?;
     drop(spinner);
     write_result(output, &text)?;
     if let Some(path) = path.filter(|_| settings.open) {

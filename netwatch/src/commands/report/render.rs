@@ -2,26 +2,29 @@
 
 use std::io;
 
+use super::page::PageContext;
 use crate::commands::load::LoadedRun;
 use crate::error::{Error, Result};
-use crate::format::{csv, html, json, markdown, summary};
+use crate::format::{csv, json, markdown, summary};
 use crate::policy;
 use crate::report::Report;
-use crate::settings::ReportFormat;
+use crate::settings::{ReportFormat, ReportSettings};
 
-/// The whole report. `options` are for text, `rules` for firewall rules.
+/// The whole report. `options` are for text, `context` is for a page.
 pub(super) fn render(
-    format: ReportFormat,
+    settings: &ReportSettings,
     runs: &[LoadedRun],
     options: &summary::SummaryOptions,
-    rules: &policy::RuleOptions,
+    context: &PageContext,
 ) -> Result<Vec<u8>> {
     let mut text = Vec::new();
+    let (format, rules) = (settings.format, &settings.rules);
     let written = match format {
         ReportFormat::Rules(format) => {
             let reports: Vec<&Report> = runs.iter().map(|run| &run.report).collect();
             policy::write(format, &reports, rules, &mut text)
         }
+        ReportFormat::Html => runs.iter().try_for_each(|run| context.write(run, rules, &mut text)),
         _ => write_each(format, runs, options, &mut text),
     };
     written.map_err(|error| Error::os("write", format.name(), error))?;
@@ -47,9 +50,8 @@ fn write_each(
             ReportFormat::Ndjson => json::lines::write(report, series, out)?,
             ReportFormat::Csv => csv::write(report, out)?,
             ReportFormat::Markdown => markdown::write(report, out)?,
-            ReportFormat::Html => html::write(report, series, out)?,
-            // Firewall rules are one document for all runs.
-            ReportFormat::Rules(_) => return Err(io::ErrorKind::Unsupported.into()),
+            // Firewall rules are one document for all runs, and a page needs more than a run.
+            ReportFormat::Html | ReportFormat::Rules(_) => return Err(io::ErrorKind::Unsupported.into()),
         }
     }
     Ok(())

@@ -6,7 +6,7 @@ mod junit;
 mod markdown;
 mod sarif;
 mod text;
-mod words;
+pub(in crate::format) mod words;
 
 use std::io::{self, Write};
 
@@ -61,7 +61,7 @@ pub struct CheckedPolicy<'a> {
 
 impl CheckedPolicy<'_> {
     /// Rules by their index, without indexes of other lists.
-    fn rules<'s>(&'s self, indexes: &'s [usize]) -> impl Iterator<Item = &'s AllowRule> {
+    pub(in crate::format) fn rules<'s>(&'s self, indexes: &'s [usize]) -> impl Iterator<Item = &'s AllowRule> {
         indexes.iter().filter_map(|index| self.list.rules.get(*index))
     }
 }

@@ -14,7 +14,7 @@ pub(super) fn number(count: usize, one: &str, many: &str) -> String {
 }
 
 /// `passed`, or what failed: `2 violations, 1 uncertainty`.
-pub(super) fn verdict(checked: &CheckedPolicy<'_>) -> String {
+pub(in crate::format) fn verdict(checked: &CheckedPolicy<'_>) -> String {
     let (violations, uncertain) = (checked.verdict.violations.len(), checked.verdict.uncertain.len());
     let mut parts = Vec::new();
     if violations > 0 {
@@ -28,7 +28,7 @@ pub(super) fn verdict(checked: &CheckedPolicy<'_>) -> String {
 }
 
 /// `12 kinds of connections and 3 lookups checked against 4 rules`.
-pub(super) fn extent(checked: &CheckedPolicy<'_>) -> String {
+pub(in crate::format) fn extent(checked: &CheckedPolicy<'_>) -> String {
     format!(
         "{} and {} checked against {}",
         number(checked.verdict.checked, "kind of connection", "kinds of connections"),
@@ -46,7 +46,7 @@ pub(super) fn run(run: &CheckedRun) -> String {
 }
 
 /// `tcp/443 to app.example`, `tcp/8080 from 198.51.100.7`, `lookup of app.example`.
-pub(super) fn title(violation: &Violation) -> String {
+pub(in crate::format) fn title(violation: &Violation) -> String {
     match (violation.direction, violation.protocol.as_str()) {
         (_, "dns") => format!("lookup of {}", violation.remote),
         (Direction::Egress, _) => format!("{} to {}", violation.service, violation.remote),
@@ -55,7 +55,7 @@ pub(super) fn title(violation: &Violation) -> String {
 }
 
 /// `3 connections, every attempt failed`.
-pub(super) fn count(violation: &Violation) -> String {
+pub(in crate::format) fn count(violation: &Violation) -> String {
     let (one, many, failed) = match violation.protocol.as_str() {
         "dns" => ("query", "queries", "without an address in a response"),
         _ => ("connection", "connections", "every attempt failed"),
@@ -65,12 +65,12 @@ pub(super) fn count(violation: &Violation) -> String {
 }
 
 /// `curl, git`; empty if no program is known.
-pub(super) fn programs(violation: &Violation) -> String {
+pub(in crate::format) fn programs(violation: &Violation) -> String {
     violation.programs.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
 }
 
 /// The addresses, at most so many.
-pub(super) fn addresses(violation: &Violation, limit: usize) -> String {
+pub(in crate::format) fn addresses(violation: &Violation, limit: usize) -> String {
     let listed: Vec<String> = violation.addresses.iter().take(limit).map(ToString::to_string).collect();
     let more = violation.addresses.len().saturating_sub(limit);
     if more > 0 { format!("{} and {more} more", listed.join(", ")) } else { listed.join(", ") }
@@ -94,7 +94,7 @@ fn source(source: NameSource) -> &'static str {
 }
 
 /// Why it is a violation, without a full stop.
-pub(super) fn reason(violation: &Violation) -> String {
+pub(in crate::format) fn reason(violation: &Violation) -> String {
     let mismatches = violation.nearest.as_ref().map_or(&[][..], |nearest| &nearest.mismatches);
     match &violation.claimed {
         // Two names can share an address: a name that DNS gave it too is not contradicted.
@@ -110,7 +110,7 @@ pub(super) fn reason(violation: &Violation) -> String {
 }
 
 /// `netwatch.toml:12 (tcp/443 *.example.org): the port differs`.
-pub(super) fn nearest(checked: &CheckedPolicy<'_>, violation: &Violation) -> Option<String> {
+pub(in crate::format) fn nearest(checked: &CheckedPolicy<'_>, violation: &Violation) -> Option<String> {
     let nearest = violation.nearest.as_ref()?;
     let rule = checked.list.rules.get(nearest.rule)?;
     let differences: Vec<String> = nearest.mismatches.iter().map(|mismatch| difference(mismatch, violation)).collect();

@@ -1,7 +1,7 @@
 //! A comparison as Markdown: a table of changes.
 
-use super::{notes, number, side, threshold, verdict, word};
-use crate::diff::{Change, ChangeKind, Comparison, Measure, ValueRange};
+use super::{notes, side, threshold, values, verdict};
+use crate::diff::{Change, Comparison};
 use crate::format::escape;
 use crate::format::markdown::cell;
 
@@ -27,20 +27,12 @@ fn code(text: &str) -> String {
 }
 
 fn row(change: &Change) -> String {
-    let side = |pick: fn(&Measure) -> Option<ValueRange>| {
-        let number = |measure: &Measure| {
-            let range = pick(measure)?;
-            let matters = change.kind != ChangeKind::Changed || measure.is_changed;
-            matters.then(|| format!("{} {}", word(measure, change.subject.kind()), number(measure, range)))
-        };
-        change.measures.iter().filter_map(number).collect::<Vec<_>>().join(", ")
-    };
     format!(
         "| {} | {} | {} | {} | {} |\n",
         change.kind.name(),
         change.subject.kind().name(),
         cell(&change.subject.to_string()),
-        side(|measure| measure.old),
-        side(|measure| measure.new),
+        values(change, |measure| measure.old),
+        values(change, |measure| measure.new),
     )
 }

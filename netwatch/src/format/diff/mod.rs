@@ -8,7 +8,7 @@ use std::io::{self, Write};
 
 use super::summary::text::command;
 use super::summary::units::{bytes, count};
-use crate::diff::{ChangeKind, ComparedRun, Comparison, Measure, SubjectKind, ValueRange};
+use crate::diff::{Change, ChangeKind, ComparedRun, Comparison, Measure, SubjectKind, ValueRange};
 
 pub use json::SCHEMA;
 
@@ -35,7 +35,7 @@ pub fn write(difference: &Comparison, format: DiffFormat, out: &mut dyn Write) -
 }
 
 /// `run 3f2a (curl -sS https://app.example/)`.
-fn side(side: &ComparedRun) -> String {
+pub(in crate::format) fn side(side: &ComparedRun) -> String {
     match side.command.is_empty() {
         true => format!("capture {}", super::escape(&side.from)),
         false => format!("run {} ({})", super::escape(&side.from), command(&side.command)),
@@ -60,8 +60,19 @@ fn word(measure: &Measure, kind: SubjectKind) -> &'static str {
     }
 }
 
+/// The values of a subject on one side: `sent 12.3 kB, connections 3`. Of a changed subject, those
+/// that changed.
+pub(in crate::format) fn values(change: &Change, pick: fn(&Measure) -> Option<ValueRange>) -> String {
+    let value = |measure: &Measure| {
+        let range = pick(measure)?;
+        let matters = change.kind != ChangeKind::Changed || measure.is_changed;
+        matters.then(|| format!("{} {}", word(measure, change.subject.kind()), number(measure, range)))
+    };
+    change.measures.iter().filter_map(value).collect::<Vec<_>>().join(", ")
+}
+
 /// `nothing differs: 3 endpoints, …` or `2 appeared, 1 vanished`.
-fn verdict(difference: &Comparison) -> String {
+pub(in crate::format) fn verdict(difference: &Comparison) -> String {
     let number = |how: ChangeKind| difference.changes.iter().filter(|change| change.kind == how).count();
     let parts: Vec<String> = ChangeKind::ALL
         .into_iter()
@@ -92,7 +103,7 @@ fn noun(kind: SubjectKind, many: usize) -> &'static str {
 }
 
 /// Gaps of the runs, and what was not compared, a sentence each.
-fn notes(difference: &Comparison) -> Vec<String> {
+pub(in crate::format) fn notes(difference: &Comparison) -> Vec<String> {
     let of = |name: &'static str, sides: &[ComparedRun]| -> Vec<String> {
         let gaps =
             |side: &ComparedRun| side.gaps.iter().map(|gap| format!("{name} {}: {gap}", side.from)).collect::<Vec<_>>();
@@ -104,7 +115,7 @@ fn notes(difference: &Comparison) -> Vec<String> {
 }
 
 /// The threshold in words.
-fn threshold(difference: &Comparison) -> String {
+pub(in crate::format) fn threshold(difference: &Comparison) -> String {
     let options = &difference.options;
     format!(
         "numbers differ when they are more than {} times apart, and by at least {} or {} in count",

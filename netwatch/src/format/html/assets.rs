@@ -10,15 +10,29 @@ pub(super) const SCRIPT: &str = concat!(
     include_str!("assets/units.js"),
     include_str!("assets/dom.js"),
     include_str!("assets/range.js"),
+    include_str!("assets/columns.js"),
     include_str!("assets/table.js"),
     include_str!("assets/plots.js"),
-    include_str!("assets/lanes.js"),
-    include_str!("assets/timeline.js"),
+    include_str!("assets/waterfall.js"),
+    include_str!("assets/percentiles.js"),
+    include_str!("assets/tabs.js"),
     include_str!("assets/main.js"),
     "})();\n"
 );
 
-pub(super) const STYLE: &str = concat!(include_str!("vendor/uPlot.min.css"), "\n", include_str!("assets/report.css"));
+/// Narrow tables become lists of cards; a table of many columns does so earlier.
+pub(super) const STYLE: &str = concat!(
+    include_str!("vendor/uPlot.min.css"),
+    "\n",
+    include_str!("assets/report.css"),
+    include_str!("assets/table.css"),
+    "@container table (max-width: 560px) {\n",
+    include_str!("assets/cards.css"),
+    "}\n@container wide (max-width: 960px) {\n",
+    include_str!("assets/cards.css"),
+    "}\n",
+    include_str!("assets/print.css"),
+);
 
 /// Content Security Policy Level 3: default-src 'none' blocks all network access, the hashes allow
 /// our script and style.

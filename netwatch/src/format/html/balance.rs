@@ -8,6 +8,9 @@ use crate::format::summary::units::{count, signed};
 use crate::format::words;
 use crate::report::Report;
 
+/// The titles of the columns of numbers.
+const NUMBERS: [&str; 4] = ["Sent, skbs", "Sent, bytes", "Received, skbs", "Received, bytes"];
+
 /// The result of the balance.
 pub(super) fn verdict(report: &Report) -> String {
     let balance = &report.balance;
@@ -23,10 +26,11 @@ pub(super) fn verdict(report: &Report) -> String {
 /// The parts of the balance.
 pub(super) fn table(report: &Report) -> String {
     let balance = &report.balance;
-    let mut html = String::from(
-        "<div class=\"scroll\" role=\"region\" aria-label=\"Balance\" tabindex=\"0\"><table><caption>Balance: buffers and bytes, as the interface counts them</caption><thead><tr>\
-         <th scope=\"col\">Part</th><th scope=\"col\" class=\"number\">Sent, skbs</th><th scope=\"col\" class=\"number\">Sent, bytes</th>\
-         <th scope=\"col\" class=\"number\">Received, skbs</th><th scope=\"col\" class=\"number\">Received, bytes</th></tr></thead><tbody>\n",
+    let heads =
+        NUMBERS.map(|name| format!("<th role=\"columnheader\" scope=\"col\" class=\"number\">{name}</th>")).concat();
+    let mut html = format!(
+        "<div class=\"table\"><table role=\"table\"><caption>Balance: buffers and bytes, as the interface counts them</caption>\
+         <thead role=\"rowgroup\"><tr role=\"row\"><th role=\"columnheader\" scope=\"col\">Part</th>{heads}</tr></thead><tbody role=\"rowgroup\">\n"
     );
     html += &row("Flows", balance.flows);
     for (kind, amounts) in &balance.remainders {
@@ -39,7 +43,9 @@ pub(super) fn table(report: &Report) -> String {
     if balance.dropped > 0 {
         let _ = writeln!(
             html,
-            "<tr><th scope=\"row\">Dropped by the interface</th><td></td><td></td><td class=\"number\">{}</td><td></td></tr>",
+            "<tr role=\"row\"><th role=\"rowheader\" scope=\"row\">Dropped by the interface</th><td role=\"cell\" class=\"none\"></td>\
+             <td role=\"cell\" class=\"none\"></td><td role=\"cell\" data-label=\"{}\" class=\"number\">{}</td><td role=\"cell\" class=\"none\"></td></tr>",
+            NUMBERS[2],
             count(balance.dropped)
         );
     }
@@ -84,8 +90,11 @@ fn differences(name: &str, PerDirection { egress, ingress }: PerDirection<Differ
 }
 
 fn cells(name: &str, numbers: [String; 4]) -> String {
-    let numbers = numbers.map(|number| format!("<td class=\"number\">{number}</td>")).concat();
-    format!("<tr><th scope=\"row\">{name}</th>{numbers}</tr>\n")
+    let cell = |(label, number): (&str, String)| {
+        format!("<td role=\"cell\" data-label=\"{label}\" class=\"number\">{number}</td>")
+    };
+    let numbers: String = NUMBERS.into_iter().zip(numbers).map(cell).collect();
+    format!("<tr role=\"row\"><th role=\"rowheader\" scope=\"row\">{name}</th>{numbers}</tr>\n")
 }
 
 /// Lost observations by kind.
@@ -99,12 +108,14 @@ pub(super) fn losses(report: &Report) -> String {
     };
     let verdict = words::losses_known(report, lost);
     let mut html = format!("<p class=\"verdict {class}\"><span aria-hidden=\"true\">{sign}</span> {verdict}</p>\n");
-    html += "<div class=\"scroll\" role=\"region\" aria-label=\"Lost\" tabindex=\"0\"><table><caption>Lost observations by kind</caption><thead><tr><th scope=\"col\">Observation</th><th scope=\"col\" class=\"number\">Lost</th><th scope=\"col\">Meaning</th></tr></thead><tbody>\n";
+    html += "<div class=\"table\"><table role=\"table\"><caption>Lost observations by kind</caption><thead role=\"rowgroup\"><tr role=\"row\"><th role=\"columnheader\" scope=\"col\">Observation</th>\
+             <th role=\"columnheader\" scope=\"col\" class=\"number\">Lost</th><th role=\"columnheader\" scope=\"col\">Meaning</th></tr></thead><tbody role=\"rowgroup\">\n";
     for loss in losses {
         let class = if loss.number > 0 { " class=\"warn\"" } else { "" };
         let _ = writeln!(
             html,
-            "<tr{class}><th scope=\"row\">{}</th><td class=\"number\">{}</td><td>{}</td></tr>",
+            "<tr role=\"row\"{class}><th role=\"rowheader\" scope=\"row\">{}</th><td role=\"cell\" data-label=\"Lost\" class=\"number\">{}</td>\
+             <td role=\"cell\" data-label=\"Meaning\" class=\"prose\">{}</td></tr>",
             text(loss.name),
             count(loss.number),
             text(loss.meaning)

@@ -26,6 +26,18 @@ pub(in crate::format) fn text(plain: &str) -> Cow<'_, str> {
     Cow::Owned(safe)
 }
 
+/// Like [`text`], but keeps line ends and tabs: for preformatted text that is copied. HTML has no
+/// carriage returns (HTML, 13.2.3.5).
+pub(super) fn verbatim(plain: &str) -> String {
+    let is_kept = ['\n', '\t'];
+    let plain = plain.replace("\r\n", "\n");
+    let pieces = plain.split_inclusive(is_kept).map(|piece| {
+        let line = piece.trim_end_matches(is_kept);
+        text(line).into_owned() + &piece[line.len()..]
+    });
+    pieces.collect()
+}
+
 /// Escapes JSON for a script element: its value stays the same, and no string in it is markup
 /// (HTML, 4.12.1.3) or a line end of JavaScript.
 pub(super) fn island(json: &str) -> String {
@@ -51,6 +63,11 @@ mod tests {
         assert_eq!(text("a<b>&\"'"), "a&lt;b&gt;&amp;&quot;&#39;");
         assert_eq!(text("a\u{202e}b\0"), r"a\u{202e}b\u{0}");
         assert!(matches!(text("app.example"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn preformatted_text_keeps_its_lines() {
+        assert_eq!(verbatim("a\r\n\n\t<b>\u{1b}\n"), "a\n\n\t&lt;b&gt;\\u{1b}\n");
     }
 
     #[test]

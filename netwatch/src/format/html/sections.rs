@@ -3,17 +3,43 @@
 use std::fmt::Write;
 use std::net::IpAddr;
 
+use super::balance;
 use super::markup::text;
-use crate::flow::Counters;
-use crate::format::summary::text::command;
+use crate::flow::{BalanceState, Counters};
+use crate::format::summary::text::{command, cut};
 use crate::format::summary::units::{bytes, count, duration, plural};
 use crate::format::{rfc3339, words};
 use crate::process::Attribution;
 use crate::report::Report;
 
+/// Characters of a fact.
+const MAX_FACT: usize = 4_000;
+
 /// A section; `id` is its link target.
 pub(super) fn section(id: &str, title: &str, content: &str) -> String {
     format!("<section id=\"{id}\" aria-labelledby=\"{id}-h\"><h2 id=\"{id}-h\">{title}</h2>\n{content}</section>\n")
+}
+
+/// A part that is collapsed.
+pub(super) fn collapsed(title: &str, content: &str) -> String {
+    format!("<details><summary>{title}</summary>\n{content}</details>\n")
+}
+
+/// The range of time that charts and connections show, hidden without JavaScript.
+pub(super) fn range() -> &'static str {
+    "<div class=\"toolbar range with-script\" role=\"group\" aria-label=\"Time range\" hidden>\
+     <output id=\"range\" class=\"code\"></output>\
+     <button type=\"button\" data-range=\"earlier\" aria-label=\"Earlier\">←</button><button type=\"button\" data-range=\"later\" aria-label=\"Later\">→</button>\
+     <button type=\"button\" data-range=\"in\" aria-label=\"Zoom in\">+</button><button type=\"button\" data-range=\"out\" aria-label=\"Zoom out\">−</button>\
+     <button type=\"button\" data-range=\"whole\">Whole run</button>\
+     <span class=\"hint\">or drag over a chart</span></div>\n"
+}
+
+/// The connections, each with its bar in time.
+pub(super) fn connections(report: &Report, flows: &str) -> String {
+    let legend = "<p class=\"legend with-script\" hidden><span class=\"key wait\">TCP handshake</span><span class=\"key out\">opened by the program</span>\
+        <span class=\"key in\">opened by a remote</span><span class=\"key failed\">failed</span></p>\n";
+    folded(report) + legend + flows
 }
 
 /// The charts over time, hidden without JavaScript.
@@ -26,24 +52,21 @@ pub(super) fn over_time(has_series: bool, steps: &str) -> String {
             .concat(),
         false => String::new(),
     };
-    let behind = match has_series {
-        true => format!("<details><summary>As a table</summary>{steps}</details>\n"),
-        false => steps.to_owned(),
-    };
+    let table = if has_series { collapsed("As a table", steps) } else { steps.to_owned() };
     format!(
-        "<p class=\"needs-script\">The charts over time need JavaScript.</p>\n\
-         <div class=\"with-script\" hidden>\
-         <div class=\"toolbar\" role=\"group\" aria-label=\"Time range\">\
-         <output id=\"range\" class=\"code\"></output>\
-         <button type=\"button\" data-range=\"earlier\" aria-label=\"Earlier\">←</button><button type=\"button\" data-range=\"later\" aria-label=\"Later\">→</button>\
-         <button type=\"button\" data-range=\"in\" aria-label=\"Zoom in\">+</button><button type=\"button\" data-range=\"out\" aria-label=\"Zoom out\">−</button>\
-         <button type=\"button\" data-range=\"whole\">Whole run</button>\
-         <span class=\"hint\">or drag over a chart; double-click to reset</span></div>\n\
-         {plots}\
-         <div class=\"toolbar\"><h3 id=\"timeline-h\">Connections</h3>\
-         <label for=\"group\">in rows by</label><select id=\"group\"><option value=\"endpoint\">endpoint</option><option value=\"program\">program</option><option value=\"service\">service</option></select>\
-         <span class=\"legend\"><span class=\"key out\">opened by the program</span><span class=\"key in\">opened by a remote</span><span class=\"key failed\">failed</span></span></div>\n\
-         <div id=\"timeline\"></div><p class=\"hint\">A bar is a flow, from its first packet to its last; see the table of <a href=\"#all-flows\">flows</a>. Click the name of a row to list only its flows.</p></div>\n{behind}"
+        "<p class=\"needs-script\">The charts over time need JavaScript.</p>\n{}<div class=\"with-script\" hidden>{plots}</div>\n{table}",
+        range()
+    )
+}
+
+/// Percentiles over time, and the distributions.
+pub(super) fn latency(distributions: &str) -> String {
+    format!(
+        "<div class=\"with-script\" hidden><div class=\"toolbar\"><label for=\"measure\">Percentiles over time of the</label>\
+         <select id=\"measure\"><option value=\"Handshake\">TCP handshake</option><option value=\"Round trip\">round trip</option></select></div>\n\
+         <figure class=\"plot\" id=\"plot-latency\"><figcaption>Percentiles over time</figcaption></figure>\
+         <p class=\"nothing\" id=\"no-latency\" hidden>No measurements in this range of time.</p></div>\n\
+         <div class=\"pair\">{distributions}</div>\n"
     )
 }
 
@@ -51,6 +74,16 @@ pub(super) fn over_time(has_series: bool, steps: &str) -> String {
 pub(super) fn names(report: &Report) -> String {
     let naming = &report.naming;
     let mut html = String::new();
+    if naming.flows.flows > 0 {
+        let named = naming.flows.flows.saturating_sub(naming.unnamed.flows);
+        let _ = writeln!(
+            html,
+            "<p class=\"means after\">{} of {} have a name{}.</p>",
+            count(named),
+            text(&words::with_plain_spaces(plural(naming.flows.flows, "flow", "flows"))),
+            words::not_counting_folded(report)
+        );
+    }
     let unused: Vec<String> = naming.unused.iter().map(ToString::to_string).collect();
     let without_lookup: Vec<String> = naming.contacted_without_lookup.iter().map(IpAddr::to_string).collect();
     html += &list("Resolved and not used", &unused);
@@ -75,11 +108,12 @@ fn list(title: &str, items: &[String]) -> String {
     let mut html =
         format!("<h3>{title} <span class=\"count\">{}</span></h3><ul class=\"names\">", count(items.len() as u64));
     for item in items.iter().take(MAX_SHOWN) {
-        let _ = write!(html, "<li>{}</li>", text(item));
+        let _ = write!(html, "<li>{}</li>", text(&cut(item, MAX_FACT)));
     }
     html += "</ul>\n";
     if items.len() > MAX_SHOWN {
-        let rest: String = items.iter().skip(MAX_SHOWN).map(|item| format!("<li>{}</li>", text(item))).collect();
+        let rest: String =
+            items.iter().skip(MAX_SHOWN).map(|item| format!("<li>{}</li>", text(&cut(item, MAX_FACT)))).collect();
         let _ = writeln!(
             html,
             "<details><summary>{} more</summary><ul class=\"names\">{rest}</ul></details>",
@@ -89,8 +123,18 @@ fn list(title: &str, items: &[String]) -> String {
     html
 }
 
+/// How the run was measured: collapsed, unless the counts differ.
+pub(super) fn diagnostics(report: &Report) -> String {
+    let open = if report.balance.state == BalanceState::Open { " open" } else { "" };
+    let parts = [balance::verdict(report), balance::table(report), balance::losses(report), environment(report)];
+    format!(
+        "<details class=\"folded\"{open}><summary>Balance, losses and environment</summary>\n{}</details>\n",
+        parts.concat()
+    )
+}
+
 /// The environment of the measurement.
-pub(super) fn environment(report: &Report) -> String {
+fn environment(report: &Report) -> String {
     let mut facts: Vec<(&str, String)> = Vec::new();
     match &report.replay {
         Some(replay) => {
@@ -112,9 +156,11 @@ pub(super) fn environment(report: &Report) -> String {
     let items: String = facts
         .iter()
         .filter(|(_, value)| !value.is_empty())
-        .map(|(name, value)| format!("<div><dt>{name}</dt><dd class=\"code\">{}</dd></div>", text(value)))
+        .map(|(name, value)| {
+            format!("<div><dt>{name}</dt><dd class=\"code\">{}</dd></div>", text(&cut(value, MAX_FACT)))
+        })
         .collect();
-    format!("<dl class=\"facts\">{items}</dl>\n")
+    format!("<h3>Environment</h3>\n<dl class=\"facts\">{items}</dl>\n")
 }
 
 fn run(report: &Report, facts: &mut Vec<(&str, String)>) {
@@ -166,5 +212,6 @@ pub(super) fn localhost(report: &Report, flows: &str) -> String {
         plural(packets, "packet", "packets"),
         bytes(wire_bytes)
     );
-    format!("<h3>Loopback</h3><p class=\"means\">{}</p>{flows}", text(&words::with_plain_spaces(remark)))
+    let content = format!("<p class=\"means\">{}</p>{flows}", text(&words::with_plain_spaces(remark)));
+    collapsed("Loopback", &content)
 }

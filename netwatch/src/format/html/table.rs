@@ -8,12 +8,17 @@ use serde::{Serialize, Serializer};
 
 use super::markup::text;
 use crate::format::escape;
+use crate::format::summary::text::cut;
 use crate::format::summary::units::{bytes, count, duration};
 
 /// Rows in the HTML, for readers without JavaScript.
 const STATIC_ROWS: usize = 100;
 /// Maximum indentation of a tree, levels; deeper rows get the same.
 const MAX_DEPTH: usize = 12;
+/// Characters of a text in a cell: names from packets can have 64 KiB.
+const MAX_TEXT: usize = 1_000;
+/// Tables with at least so many columns are lists of cards also on a tablet.
+const WIDE: usize = 5;
 
 /// How the cells of a column are displayed and sorted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -21,6 +26,12 @@ const MAX_DEPTH: usize = 12;
 pub(super) enum ColumnKind {
     /// Words.
     Text,
+    /// A short word of a fixed list.
+    Word,
+    /// Sentences, which get more space.
+    Prose,
+    /// Words about a failure.
+    Bad,
     /// Addresses and the like.
     Code,
     /// Words, indented by the depth of the row.
@@ -44,11 +55,19 @@ pub(super) struct HtmlColumn {
     pub kind: ColumnKind,
     #[serde(skip_serializing_if = "str::is_empty")]
     pub help: &'static str,
+    /// Displayed only in the details of a row.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_detail: bool,
 }
 
 /// Creates a column.
 pub(super) fn column(title: &'static str, kind: ColumnKind, help: &'static str) -> HtmlColumn {
-    HtmlColumn { title, kind, help }
+    HtmlColumn { title, kind, help, is_detail: false }
+}
+
+/// Creates a column of the details of a row.
+pub(super) fn detail(title: &'static str, kind: ColumnKind, help: &'static str) -> HtmlColumn {
+    HtmlColumn { is_detail: true, ..column(title, kind, help) }
 }
 
 /// One value.
@@ -65,7 +84,7 @@ impl HtmlCell {
     pub fn text(text: impl AsRef<str>) -> Self {
         match text.as_ref() {
             "" => Self::Nothing,
-            text => Self::Text(escape(text).into_owned()),
+            text => Self::Text(escape(&cut(text, MAX_TEXT)).into_owned()),
         }
     }
 
@@ -94,27 +113,43 @@ pub(super) struct HtmlTable {
     pub whole: u64,
     /// Text in place of a table without rows.
     pub empty: &'static str,
+    /// Rows of a second table, each a part of a row of this one.
+    pub parts: Option<Box<TableParts>>,
+}
+
+/// The parts of the rows of a table, shown in the details of a row.
+#[derive(Debug, Serialize)]
+pub(super) struct TableParts {
+    pub table: HtmlTable,
+    /// For each row of `table`, the index of the row that it is a part of.
+    pub of: Vec<usize>,
 }
 
 impl HtmlTable {
     /// The element that the script takes over, with the first rows for readers without JavaScript.
     pub fn html(&self) -> String {
         let Self { id, caption, empty, .. } = self;
+        let wide = if self.shown_columns().count() >= WIDE { " wide" } else { "" };
         if self.rows.is_empty() {
             return format!("<p class=\"nothing\">{}</p>\n", text(empty));
         }
         let mut html = format!(
-            "<div class=\"table\" id=\"{id}\"><div class=\"scroll\" role=\"region\" aria-label=\"{caption}\" tabindex=\"0\"><table><caption>{caption}</caption><thead><tr>"
+            "<div class=\"table{wide}\" id=\"{id}\"><table role=\"table\"><caption>{caption}</caption><thead role=\"rowgroup\"><tr role=\"row\">"
         );
-        for HtmlColumn { title, kind, help } in &self.columns {
+        for (_, HtmlColumn { title, kind, help, .. }) in self.shown_columns() {
             let title_of = if help.is_empty() { String::new() } else { format!(" title=\"{}\"", text(help)) };
-            let _ = write!(html, "<th scope=\"col\"{}{title_of}>{}</th>", class(*kind, None), text(title));
+            let _ = write!(
+                html,
+                "<th role=\"columnheader\" scope=\"col\"{}{title_of}>{}</th>",
+                class(*kind, None),
+                text(title)
+            );
         }
-        html += "</tr></thead><tbody>\n";
+        html += "</tr></thead><tbody role=\"rowgroup\">\n";
         for row in self.rows.iter().take(STATIC_ROWS).enumerate() {
             self.write_row(row, &mut html);
         }
-        html += "</tbody></table></div>";
+        html += "</tbody></table>";
         let more = self.rows.len().saturating_sub(STATIC_ROWS);
         if more > 0 {
             let _ = write!(
@@ -127,13 +162,22 @@ impl HtmlTable {
     }
 
     fn write_row(&self, (at, row): (usize, &Vec<HtmlCell>), html: &mut String) {
-        *html += "<tr>";
-        for (column, (HtmlColumn { kind, .. }, cell)) in self.columns.iter().zip(row).enumerate() {
+        *html += "<tr role=\"row\">";
+        for (column, HtmlColumn { title, kind, .. }) in self.shown_columns() {
+            let cell = row.get(column).unwrap_or(&HtmlCell::Nothing);
             let class = class(*kind, self.depths.get(at).copied());
-            let (open, close) = if column == 0 { ("th scope=\"row\"", "th") } else { ("td", "td") };
-            let _ = write!(html, "<{open}{class}>{}</{close}>", self.shown(*kind, cell));
+            let content = self.shown(*kind, cell);
+            let _ = match column {
+                0 => write!(html, "<th role=\"rowheader\" scope=\"row\"{class}>{content}</th>"),
+                _ => write!(html, "<td role=\"cell\" data-label=\"{}\"{class}>{content}</td>", text(title)),
+            };
         }
         *html += "</tr>\n";
+    }
+
+    /// The columns that are not details, with their indexes.
+    fn shown_columns(&self) -> impl Iterator<Item = (usize, &HtmlColumn)> {
+        self.columns.iter().enumerate().filter(|(_, column)| !column.is_detail)
     }
 
     fn shown(&self, kind: ColumnKind, cell: &HtmlCell) -> String {
@@ -173,6 +217,9 @@ pub(super) fn bar(percent: &str) -> String {
 fn class(kind: ColumnKind, depth: Option<usize>) -> String {
     match (kind, depth) {
         (ColumnKind::Text, _) => String::new(),
+        (ColumnKind::Word, _) => " class=\"word\"".to_owned(),
+        (ColumnKind::Prose, _) => " class=\"prose\"".to_owned(),
+        (ColumnKind::Bad, _) => " class=\"bad\"".to_owned(),
         (ColumnKind::Code, _) => " class=\"code\"".to_owned(),
         (ColumnKind::Tree, Some(depth)) => format!(" class=\"tree d{}\"", depth.min(MAX_DEPTH)),
         (ColumnKind::Tree, None) => " class=\"tree\"".to_owned(),
@@ -194,10 +241,13 @@ impl Serialize for HtmlTable {
             #[serde(skip_serializing_if = "<[_]>::is_empty")]
             depths: &'a [usize],
             whole: u64,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            parts: Option<&'a TableParts>,
         }
         let values = (0..self.columns.len()).map(|column| ColumnValues { rows: &self.rows, column }).collect();
         let (length, depths) = (self.rows.len(), self.depths.as_slice());
-        TableData { columns: &self.columns, length, values, depths, whole: self.whole }.serialize(serializer)
+        let parts = self.parts.as_deref();
+        TableData { columns: &self.columns, length, values, depths, whole: self.whole, parts }.serialize(serializer)
     }
 }
 
@@ -275,9 +325,23 @@ mod tests {
     #[test]
     fn the_html_is_readable_without_javascript() {
         let html = table().html();
-        assert!(html.contains("<th scope=\"row\">a&lt;b</th>") && html.contains("<span>75.0%</span>"), "{html}");
-        assert!(html.contains("<th scope=\"row\">–</th>"), "{html}");
+        assert!(
+            html.contains("<th role=\"rowheader\" scope=\"row\">a&lt;b</th>") && html.contains("<span>75.0%</span>"),
+            "{html}"
+        );
+        assert!(html.contains("<th role=\"rowheader\" scope=\"row\">–</th>"), "{html}");
         let many = HtmlTable { rows: vec![vec![HtmlCell::Number(1)]; 150], ..table() };
         assert!(many.html().contains("and 50 more"));
+    }
+
+    #[test]
+    fn details_are_data_only_and_long_texts_are_cut() {
+        let columns = vec![column("Name", ColumnKind::Text, ""), detail("Path", ColumnKind::Code, "")];
+        let rows = vec![vec![HtmlCell::text("a"), HtmlCell::text("x".repeat(65_536))]];
+        let table = HtmlTable { columns, rows, ..table() };
+        assert!(!table.html().contains("Path") && !table.html().contains("xxx"));
+        let json = serde_json::to_value(&table).unwrap();
+        assert_eq!(json["columns"][1]["is_detail"], true);
+        assert_eq!(json["values"][1]["texts"][0].as_str().unwrap().chars().count(), MAX_TEXT);
     }
 }

@@ -6,13 +6,13 @@ use std::net::IpAddr;
 
 pub(super) use processes::{local_sockets, tree};
 
-use super::table::{ColumnKind, HtmlCell, HtmlTable, column};
+use super::table::{ColumnKind, HtmlCell, HtmlTable, column, detail};
 use crate::flow::{Direction, FailedAttempts, Protocol};
 use crate::format::summary::units::count;
 use crate::format::words;
 use crate::name::Lookup;
 use crate::process::ProcessId;
-use crate::report::{AttemptNames, Report, ReportEndpoint, ReportFlow, Series};
+use crate::report::{Report, ReportFlow, Series};
 
 /// Addresses or names listed in a cell; further ones are counted.
 const MAX_LISTED: usize = 6;
@@ -22,83 +22,19 @@ pub(super) fn start_ns(report: &Report) -> u64 {
     report.replay.as_ref().map_or(report.run.started_ns, |replay| replay.started_ns)
 }
 
-/// All endpoints.
-pub(super) fn endpoints(report: &Report) -> HtmlTable {
-    let whole = report.totals.both().wire_bytes;
-    HtmlTable {
-        id: "endpoints",
-        caption: "Endpoints",
-        columns: vec![
-            column("Remote", ColumnKind::Text, "name, or address without one"),
-            column("Address", ColumnKind::Code, ""),
-            column("Service", ColumnKind::Code, "protocol and port of the service"),
-            column("Programs", ColumnKind::Text, ""),
-            column("Share", ColumnKind::Share, "of all bytes, both directions"),
-            column("Sent", ColumnKind::Bytes, "as a wire would carry it"),
-            column("Received", ColumnKind::Bytes, "as a wire would carry it"),
-            column("Connections", ColumnKind::Count, "TCP: handshakes begun; others: flows"),
-            column("Failed", ColumnKind::Count, "failed attempts"),
-            column("Protocol", ColumnKind::Text, "in brackets: guessed from the port"),
-            column("Handshake", ColumnKind::Duration, "median time of the TCP handshakes"),
-            column("Packets", ColumnKind::Count, "both directions"),
-            column("Direction", ColumnKind::Text, "out: opened by the program; in: opened by a remote"),
-            column("Name source", ColumnKind::Text, "evidence of the name"),
-            column("Other names", ColumnKind::Text, "of the address and of its flows"),
-        ],
-        rows: report.endpoints.iter().map(|known| endpoint(report, known)).collect(),
-        whole,
-        empty: "No traffic.",
-        ..HtmlTable::default()
-    }
-}
-
-fn endpoint(report: &Report, known: &ReportEndpoint) -> Vec<HtmlCell> {
-    let endpoint = &known.endpoint;
-    let both = endpoint.counters.both();
-    let resolvers: Vec<String> =
-        report.forwarded_to(endpoint).iter().map(|resolver| resolver.ip().to_string()).collect();
-    let name = match (&known.display_name, resolvers.is_empty()) {
-        (Some(display), _) => HtmlCell::text(display.name.as_str()),
-        (None, true) => HtmlCell::text(words::address(&endpoint.key.remote)),
-        (None, false) => HtmlCell::text(format!("resolver of the host: {}", resolvers.join(", "))),
-    };
-    vec![
-        name,
-        HtmlCell::text(words::address(&endpoint.key.remote)),
-        HtmlCell::text(words::service(&endpoint.key)),
-        HtmlCell::text(programs(report, known.processes.iter())),
-        HtmlCell::Number(both.wire_bytes),
-        HtmlCell::Number(endpoint.counters.egress.wire_bytes),
-        HtmlCell::Number(endpoint.counters.ingress.wire_bytes),
-        HtmlCell::Number(endpoint.connections),
-        HtmlCell::unless_zero(endpoint.failed.attempts()),
-        HtmlCell::text(known.application.as_ref().map(application).unwrap_or_default()),
-        HtmlCell::number(endpoint.handshake_rtt_ns),
-        HtmlCell::Number(both.packets),
-        HtmlCell::text(endpoint.key.direction.of_flow()),
-        HtmlCell::text(known.display_name.as_ref().map_or("", |display| display.source.name())),
-        HtmlCell::text(listed(known.other_names().map(|name| name.as_str()))),
-    ]
-}
-
-fn application(application: &crate::report::ApplicationProtocol) -> String {
+/// The name of an application protocol, in brackets if only the port suggests it.
+pub(super) fn application(application: &crate::report::ApplicationProtocol) -> String {
     if application.is_proven() { application.name.to_string() } else { format!("({})", application.name) }
 }
 
-/// Names of programs without repetitions.
-fn programs<'a>(report: &Report, ids: impl Iterator<Item = &'a ProcessId>) -> String {
-    let mut names: Vec<&str> = Vec::new();
-    for process in ids.filter_map(|id| report.processes.get(*id)) {
-        if !names.contains(&process.comm.as_str()) {
-            names.push(&process.comm);
-        }
-    }
-    names.join(", ")
+/// The programs of these processes, without wrappers.
+pub(super) fn programs(report: &Report, ids: &[ProcessId]) -> String {
+    report.programs_of(ids).into_iter().collect::<Vec<_>>().join(", ")
 }
 
 /// Every flow of the link.
 pub(super) fn flows(report: &Report) -> HtmlTable {
-    HtmlTable { id: "flows", caption: "Flows", ..table_of(report, &report.flows) }
+    HtmlTable { id: "flows", caption: "Connections", ..table_of(report, &report.flows) }
 }
 
 /// Every flow of the loopback.
@@ -111,25 +47,25 @@ fn table_of(report: &Report, flows: &[ReportFlow]) -> HtmlTable {
     HtmlTable {
         columns: vec![
             column("Remote", ColumnKind::Text, "name, or address without one"),
-            column("Address", ColumnKind::Code, ""),
             column("Service", ColumnKind::Code, "protocol and port of the service"),
             column("Program", ColumnKind::Text, "of the processes that used it, the one with the best evidence"),
-            column("Start", ColumnKind::At, "first packet, since the start of the run"),
-            column("Duration", ColumnKind::Duration, "from the first packet to the last"),
             column("Sent", ColumnKind::Bytes, "as a wire would carry it"),
             column("Received", ColumnKind::Bytes, "as a wire would carry it"),
-            column("Failed", ColumnKind::Text, ""),
-            column("Protocol", ColumnKind::Text, "identified by content"),
-            column("Packets", ColumnKind::Count, "both directions"),
-            column("Handshake", ColumnKind::Duration, "time of the TCP handshake"),
-            column("Round trip", ColumnKind::Duration, "mean, from data to its acknowledgement"),
-            column(
+            column("Failed", ColumnKind::Bad, ""),
+            column("Start", ColumnKind::At, "first packet, since the start of the run"),
+            column("Duration", ColumnKind::Duration, "from the first packet to the last"),
+            detail("Address", ColumnKind::Code, ""),
+            detail("Protocol", ColumnKind::Text, "identified by content"),
+            detail("Packets", ColumnKind::Count, "both directions"),
+            detail("Handshake", ColumnKind::Duration, "time of the TCP handshake"),
+            detail("Round trip", ColumnKind::Duration, "mean, from data to its acknowledgement"),
+            detail(
                 "Retransmitted",
                 ColumnKind::Count,
                 "TCP packets below the highest sequence number, both directions",
             ),
-            column("Direction", ColumnKind::Text, "out: opened by the program; in: opened by a remote"),
-            column("Local port", ColumnKind::Code, ""),
+            detail("Direction", ColumnKind::Text, "out: opened by the program; in: opened by a remote"),
+            detail("Local port", ColumnKind::Code, ""),
         ],
         rows: flows.iter().map(|known| flow(report, known, start_ns)).collect(),
         empty: "No flows.",
@@ -151,14 +87,14 @@ fn flow(report: &Report, known: &ReportFlow, start_ns: u64) -> Vec<HtmlCell> {
     };
     vec![
         HtmlCell::text(remote),
-        HtmlCell::text(&address),
         HtmlCell::text(words::service(&endpoint)),
-        HtmlCell::text(programs(report, known.users.first().map(|user| &user.process).into_iter())),
-        HtmlCell::Number(flow.first_seen_ns.saturating_sub(start_ns)),
-        HtmlCell::Number(flow.last_seen_ns.saturating_sub(flow.first_seen_ns)),
+        HtmlCell::text(program(report, known)),
         HtmlCell::Number(flow.counters.egress.wire_bytes),
         HtmlCell::Number(flow.counters.ingress.wire_bytes),
         HtmlCell::text(failed(&flow.failed())),
+        HtmlCell::Number(flow.first_seen_ns.saturating_sub(start_ns)),
+        HtmlCell::Number(flow.last_seen_ns.saturating_sub(flow.first_seen_ns)),
+        HtmlCell::text(&address),
         HtmlCell::text(
             known.naming.as_ref().and_then(|naming| naming.application.as_ref()).map(application).unwrap_or_default(),
         ),
@@ -171,11 +107,17 @@ fn flow(report: &Report, known: &ReportFlow, start_ns: u64) -> Vec<HtmlCell> {
     ]
 }
 
+/// The program of the process with the best evidence.
+fn program<'a>(report: &'a Report, known: &ReportFlow) -> &'a str {
+    let process = known.users.first().and_then(|user| report.processes.get(user.process));
+    process.map_or("", |process| process.program())
+}
+
 fn failed(failed: &FailedAttempts) -> String {
     let kinds = [
         (failed.refused, "refused"),
-        (failed.unanswered, "unanswered"),
-        (failed.reset, "reset during the handshake"),
+        (failed.unanswered, "timeout"),
+        (failed.reset, "reset"),
         (failed.unreachable, "unreachable"),
     ];
     let texts = kinds.iter().filter(|(number, _)| *number > 0).map(|(number, how)| match number {
@@ -194,16 +136,16 @@ pub(super) fn lookups(report: &Report) -> HtmlTable {
         vec![
             HtmlCell::text(lookup.question.name.as_str()),
             HtmlCell::text(lookup.question.kind.to_string()),
+            HtmlCell::text(outcomes.join(", ")),
+            HtmlCell::text(addresses(&lookup.addresses)),
+            HtmlCell::Number(lookup.queries),
+            HtmlCell::unless_zero(lookup.unanswered()),
+            HtmlCell::number(lookup.response_times.mean_ns()),
+            HtmlCell::Number(lookup.first_seen_ns.saturating_sub(start_ns)),
             HtmlCell::text(match lookup.queried_by {
                 Direction::Egress => lookup.application.name().to_owned(),
                 Direction::Ingress => format!("{}, queried by others", lookup.application.name()),
             }),
-            HtmlCell::Number(lookup.first_seen_ns.saturating_sub(start_ns)),
-            HtmlCell::Number(lookup.queries),
-            HtmlCell::text(outcomes.join(", ")),
-            HtmlCell::unless_zero(lookup.unanswered()),
-            HtmlCell::number(lookup.response_times.mean_ns()),
-            HtmlCell::text(addresses(&lookup.addresses)),
             HtmlCell::text(lookup.aliases.iter().map(|alias| alias.as_str()).collect::<Vec<_>>().join(" → ")),
         ]
     };
@@ -213,14 +155,14 @@ pub(super) fn lookups(report: &Report) -> HtmlTable {
         columns: vec![
             column("Name", ColumnKind::Text, ""),
             column("Type", ColumnKind::Text, ""),
-            column("Protocol", ColumnKind::Text, ""),
-            column("First", ColumnKind::At, "first query, since the start of the run"),
-            column("Queries", ColumnKind::Count, ""),
             column("Responses", ColumnKind::Text, "by response code"),
+            column("Addresses", ColumnKind::Code, ""),
+            column("Queries", ColumnKind::Count, ""),
             column("Unanswered", ColumnKind::Count, "queries"),
             column("Response time", ColumnKind::Duration, "mean"),
-            column("Addresses", ColumnKind::Code, ""),
-            column("Aliases", ColumnKind::Text, "CNAME and HTTPS targets"),
+            detail("First", ColumnKind::At, "first query, since the start of the run"),
+            detail("Protocol", ColumnKind::Text, ""),
+            detail("Aliases", ColumnKind::Text, "CNAME and HTTPS targets"),
         ],
         rows: report.naming.lookups.iter().map(row).collect(),
         empty: "No DNS query was seen.",
@@ -238,43 +180,11 @@ fn addresses(addresses: &[IpAddr]) -> String {
 }
 
 /// The first few, and how many more there are.
-fn listed<'a>(all: impl Iterator<Item = &'a str>) -> String {
+pub(super) fn listed<'a>(all: impl Iterator<Item = &'a str>) -> String {
     let all: Vec<&str> = all.collect();
     let (shown, rest) = all.split_at(all.len().min(MAX_LISTED));
     let more = if rest.is_empty() { String::new() } else { format!(", +{}", rest.len()) };
     shown.join(", ") + &more
-}
-
-/// Failed attempts.
-pub(super) fn attempts(report: &Report) -> HtmlTable {
-    let start_ns = start_ns(report);
-    let names = AttemptNames::of(report);
-    let rows = report.attempts.iter().map(|attempt| {
-        let process = attempt.process.and_then(|id| report.processes.get(id));
-        vec![
-            HtmlCell::text(words::target(&names, attempt)),
-            HtmlCell::text(words::cause(attempt)),
-            HtmlCell::Number(attempt.count),
-            HtmlCell::text(process.map(words::process).unwrap_or_default()),
-            HtmlCell::Number(attempt.first_ns.saturating_sub(start_ns)),
-            HtmlCell::Number(attempt.last_ns.saturating_sub(start_ns)),
-        ]
-    });
-    HtmlTable {
-        id: "attempts",
-        caption: "Failed attempts",
-        columns: vec![
-            column("Target", ColumnKind::Code, ""),
-            column("Cause", ColumnKind::Text, ""),
-            column("Attempts", ColumnKind::Count, ""),
-            column("Process", ColumnKind::Text, ""),
-            column("First", ColumnKind::At, "since the start of the run"),
-            column("Last", ColumnKind::At, "since the start of the run"),
-        ],
-        rows: rows.collect(),
-        empty: "No failed attempts.",
-        ..HtmlTable::default()
-    }
 }
 
 /// Traffic over time: the data of the charts.

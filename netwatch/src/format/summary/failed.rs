@@ -39,11 +39,12 @@ pub(super) fn lines(report: &Report, width: usize) -> Vec<Line> {
 }
 
 /// Number of failed attempts, without those on local sockets.
-pub(super) fn number(report: &Report) -> u64 {
+pub(in crate::format) fn number(report: &Report) -> u64 {
     report.attempts.iter().filter(|attempt| is_remote(attempt)).map(|attempt| attempt.count).sum()
 }
 
-fn is_remote(attempt: &Attempt) -> bool {
+/// Whether it was to reach something outside of the machine's local sockets.
+pub(in crate::format) fn is_remote(attempt: &Attempt) -> bool {
     !matches!(attempt.target, AttemptTarget::LocalSocket(_))
 }
 
@@ -87,7 +88,7 @@ fn row(report: &Report, names: &AttemptNames<'_>, attempt: &Attempt) -> [String;
 
 /// `refused`, `timeout`, `NXDOMAIN`: short, and without what differs between repetitions. With
 /// `--verbose` the list below has the details.
-fn cause(attempt: &Attempt) -> String {
+pub(in crate::format) fn cause(attempt: &Attempt) -> String {
     match &attempt.cause {
         AttemptCause::Unanswered => "timeout".to_owned(),
         AttemptCause::Dns(code) if code == "unanswered" => "timeout".to_owned(),

@@ -51,7 +51,7 @@ pub(super) fn lines(report: &Report, max: usize, width: usize) -> Vec<Line> {
 }
 
 /// Number of remotes with a port or protocol, which `lines` adds up.
-pub(super) fn connections(report: &Report) -> u64 {
+pub(in crate::format) fn connections(report: &Report) -> u64 {
     report.endpoints.iter().map(|known| known.endpoint.connections).sum()
 }
 
@@ -77,7 +77,7 @@ fn hosts(report: &Report) -> Vec<HostRow> {
 }
 
 /// The handshake times of the flows of each endpoint.
-fn handshakes(report: &Report) -> HashMap<EndpointKey, Vec<u64>> {
+pub(in crate::format) fn handshakes(report: &Report) -> HashMap<EndpointKey, Vec<u64>> {
     let mut times: HashMap<EndpointKey, Vec<u64>> = HashMap::new();
     for known in &report.flows {
         if let Some(rtt) = known.flow.tcp.and_then(|tcp| tcp.handshake_rtt_ns) {
@@ -114,7 +114,7 @@ fn row(host: &HostRow) -> GridRow {
 }
 
 /// The median; of an even number of values, the lower one in the middle, so that it was measured.
-fn median(mut values: Vec<u64>) -> Option<u64> {
+pub(in crate::format) fn median(mut values: Vec<u64>) -> Option<u64> {
     let middle = values.len().checked_sub(1)? / 2;
     Some(*values.select_nth_unstable(middle).1)
 }

@@ -6,39 +6,55 @@ units.isShort = data.length_ns < 1e9;
 const tables = {};
 const dataOf = (id) => data.tables.find((named) => named.id === id);
 
+// The bars of the connections follow the range of time.
+function tableOf(id, table, caption) {
+  if (id !== "flows") return new DataTable(document.getElementById(id), table, caption);
+  const columns = new Columns(table);
+  findFlowColumns(columns);
+  return new DataTable(document.getElementById(id), table, caption, new Waterfall(columns, range));
+}
+
 for (const { id, caption, table } of data.tables) {
-  const root = document.getElementById(id);
-  if (root) tables[id] = new DataTable(root, table, caption);
+  if (document.getElementById(id)) tables[id] = tableOf(id, table, caption);
 }
 
 document.querySelectorAll(".needs-script").forEach((note) => { note.hidden = true; });
 document.querySelectorAll(".with-script").forEach((part) => { part.hidden = false; });
+document.querySelectorAll(".tabs").forEach((root) => new Tabs(root));
 
 const drawn = [];
 const intervals = dataOf("intervals")?.table;
-if (intervals?.length > 0) {
-  const plots = new Plots(intervals, range);
-  drawn.push(plots);
-}
+if (intervals?.length > 0) drawn.push(new Plots(intervals, range));
 
 if (tables.flows) {
-  const flows = tables.flows;
-  findFlowColumns(flows.data.columns);
-  const choose = (row) => {
-    const chosen = new Set(row.flows);
-    flows.filter("row", (flow) => chosen.has(flow), row.name);
-    document.getElementById("all-flows").scrollIntoView({ behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
-    flows.search.focus({ preventScroll: true });
-  };
-  const timeline = new Timeline(document.getElementById("timeline"), flows, range, choose);
-  document.getElementById("group").addEventListener("change", (event) => timeline.group(event.target.value));
-  drawn.push(timeline);
+  const { flows } = tables;
+  drawn.push(new LatencyPlot(flows.columns, range));
   flows.onDrop = (name) => { if (name === "range") range.whole(); };
   range.onChange(eachFrame(() => {
     const { from, to } = range;
     const isIn = (flow) => flows.value(FLOW.start, flow) <= to && flows.value(FLOW.start, flow) + flows.value(FLOW.duration, flow) >= from;
     flows.filter("range", range.isWhole ? null : isIn, `${units.at(from)} to ${units.at(to)}`);
   }));
+  const show = (test, name) => {
+    flows.filter("row", test, name);
+    document.getElementById("connections").scrollIntoView({ behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
+    flows.search.focus({ preventScroll: true });
+  };
+  const of = (column, flow) => flows.value(FLOW[column], flow);
+  // A host is a name, or addresses without one.
+  const { "hosts-table": hosts, "services-table": services } = tables;
+  if (hosts) hosts.onShow = (row) => {
+    const name = hosts.value(0, row);
+    const addresses = new Set(hosts.parts.of(row).map((part) => hosts.parts.columns.value(0, part)));
+    const isOf = (flow) => of("remote", flow) === name || (addresses.has(of("address", flow)) && of("remote", flow) === of("address", flow));
+    show((flow) => of("direction", flow) === "out" && isOf(flow), name);
+  };
+  if (services) services.onShow = (row) => {
+    const name = services.value(0, row);
+    show((flow) => of("direction", flow) === "in" && of("service", flow) === name, name);
+  };
+} else {
+  document.getElementById("latency").querySelector(".with-script").hidden = true;
 }
 
 // The range of time.
@@ -48,6 +64,8 @@ range.onChange(showRange);
 showRange();
 const moves = { earlier: () => range.move(-0.25), later: () => range.move(0.25), in: () => range.zoom(0.5), out: () => range.zoom(2), whole: () => range.whole() };
 document.querySelectorAll("[data-range]").forEach((button) => button.addEventListener("click", () => moves[button.dataset.range]()));
+
+addEventListener("keydown", (event) => { if (event.key === "Escape" && !range.isWhole) range.whole(); });
 
 // The theme of the system, until the button is used. Storage may be denied to a page from a file.
 const memory = {
@@ -81,3 +99,11 @@ const watcher = new IntersectionObserver((entries) => {
   }
 }, { rootMargin: "-20% 0px -70% 0px" });
 links.forEach((_, id) => { const section = document.getElementById(id); if (section) watcher.observe(section); });
+
+// A link to the diagnostics opens them.
+function openTarget() {
+  const folded = location.hash === "#diagnostics" && document.querySelector("#diagnostics details.folded");
+  if (folded) folded.open = true;
+}
+addEventListener("hashchange", openTarget);
+openTarget();

@@ -38,6 +38,33 @@ function edges(intervals) {
   return times.concat(end);
 }
 
+function axisStyle() {
+  return { stroke: color("muted"), font: "12px system-ui, sans-serif", grid: { stroke: color("line"), width: 1 }, ticks: { show: false } };
+}
+
+// The axis of time of a chart that shows a range.
+function timeAxis(range) {
+  const marks = (plot) => timeMarks(range.from, range.to, Math.max(2, plot.width / 110));
+  return {
+    ...axisStyle(), size: 26, gap: 6, space: 90, splits: (plot) => marks(plot).marks,
+    values: (plot, splits) => splits.map((split) => timeLabel(split, marks(plot).step)),
+  };
+}
+
+// On paper, what fits on it: the window's width is not the paper's.
+function chartSize(figure, isPrinting) {
+  return isPrinting ? { width: PAPER_WIDTH, height: 120 } : { width: Math.max(200, figure.clientWidth), height: 170 };
+}
+
+// A range that was dragged over a chart.
+function selectRange(plot, range) {
+  const { left, width } = plot.select;
+  if (width < 4) return;
+  const [from, to] = [plot.posToVal(left, "x"), plot.posToVal(left + width, "x")];
+  plot.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
+  range.set(from, to);
+}
+
 class Plots {
   constructor(intervals, range) {
     this.range = range;
@@ -45,18 +72,12 @@ class Plots {
     this.drawn = [];
     this.build();
     range.onChange(() => this.follow());
-    addEventListener("resize", eachFrame(() => this.drawn.forEach((plot) => plot.setSize(this.size(plot.root.parentElement)))));
+    addEventListener("resize", eachFrame(() => this.drawn.forEach((plot) => plot.setSize(chartSize(plot.root.parentElement)))));
   }
 
-  // On paper, what fits on it: the window's width is not the paper's.
   print(isPrinting) {
     this.isPrinting = isPrinting;
     this.build();
-  }
-
-  size(figure) {
-    if (this.isPrinting) return { width: PAPER_WIDTH, height: 120 };
-    return { width: Math.max(200, figure.clientWidth), height: 150 };
   }
 
   // Anew, since colors are of the theme.
@@ -78,14 +99,12 @@ class Plots {
   }
 
   options(figure, unit, lines) {
-    const axis = { stroke: color("muted"), font: "12px system-ui, sans-serif", grid: { stroke: color("line"), width: 1 }, ticks: { show: false } };
-    const marks = (plot, _axis, from, to) => timeMarks(from, to, Math.max(2, plot.width / 110));
     return {
-      ...this.size(figure),
+      ...chartSize(figure, this.isPrinting),
       scales: { x: { time: false, range: () => [this.range.from, this.range.to] }, y: { range: (_plot, _least, most) => [0, (most || 1) * 1.08] } },
       axes: [
-        { ...axis, size: 26, gap: 6, space: 90, splits: (...asked) => marks(...asked).marks, values: (plot, splits) => splits.map((split) => timeLabel(split, marks(plot, 0, this.range.from, this.range.to).step)) },
-        { ...axis, size: 74, space: 32, incrs: INCREMENTS, values: (_plot, splits) => splits.map((split) => unit(split).replace(/\.0+(?=\D|$)/, "").replace(/(\.\d)0(?=\D|$)/, "$1")) },
+        timeAxis(this.range),
+        { ...axisStyle(), size: 74, space: 32, incrs: INCREMENTS, values: (_plot, splits) => splits.map((split) => unit(split).replace(/\.0+(?=\D|$)/, "").replace(/(\.\d)0(?=\D|$)/, "$1")) },
       ],
       series: [
         { label: "Time", value: (_plot, at) => (at == null ? "–" : units.at(at)) },
@@ -96,16 +115,8 @@ class Plots {
       ],
       legend: { live: true },
       cursor: { sync: { key: "netwatch" }, drag: { setScale: false, x: true, y: false }, bind: { dblclick: () => () => { this.range.whole(); return null; } } },
-      hooks: { setSelect: [(plot) => this.selected(plot)] },
+      hooks: { setSelect: [(plot) => selectRange(plot, this.range)] },
     };
-  }
-
-  selected(plot) {
-    const { left, width } = plot.select;
-    if (width < 4) return;
-    const [from, to] = [plot.posToVal(left, "x"), plot.posToVal(left + width, "x")];
-    plot.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
-    this.range.set(from, to);
   }
 
   follow() { this.drawn.forEach((plot) => plot.setScale("x", { min: this.range.from, max: this.range.to })); }

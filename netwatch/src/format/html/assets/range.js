@@ -35,14 +35,4 @@ class Range {
     const by = (this.to - this.from) * part;
     this.set(this.from + by, this.to + by);
   }
-
-  handleKey(key) {
-    const keys = {
-      ArrowLeft: () => this.move(-0.25), ArrowRight: () => this.move(0.25),
-      "+": () => this.zoom(0.5), "=": () => this.zoom(0.5), "-": () => this.zoom(2),
-      Escape: () => this.whole(), Home: () => this.whole(),
-    };
-    keys[key]?.();
-    return key in keys;
-  }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::start_ns;
-use crate::format::html::table::{ColumnKind, HtmlCell, HtmlTable, column};
+use crate::format::html::table::{ColumnKind, HtmlCell, HtmlTable, column, detail};
 use crate::format::summary::text::command;
 use crate::format::words;
 use crate::process::{Attribution, LocalSocket, Process, ProcessId};
@@ -37,9 +37,9 @@ pub(in crate::format::html) fn tree(report: &Report) -> HtmlTable {
             column("Program", ColumnKind::Tree, ""),
             column("PID", ColumnKind::Code, "on the host"),
             column("Command", ColumnKind::Code, ""),
-            column("Executable", ColumnKind::Code, ""),
-            column("User", ColumnKind::Code, "its uid"),
-            column("Start", ColumnKind::At, "since the start of the run"),
+            detail("Executable", ColumnKind::Code, ""),
+            detail("User", ColumnKind::Code, "its uid"),
+            detail("Start", ColumnKind::At, "since the start of the run"),
             column(
                 "Flows",
                 ColumnKind::Count,

@@ -1,0 +1,120 @@
+//! Failed attempts, each with its cause and what to do about it.
+
+use std::collections::BTreeMap;
+
+use super::remedy::remedy;
+use super::table::{ColumnKind, HtmlCell, HtmlTable, column, detail};
+use super::tables::{listed, start_ns};
+use crate::format::summary::failed::{cause, is_remote};
+use crate::format::words;
+use crate::process::{Attempt, AttemptTarget};
+use crate::report::{AttemptNames, Report};
+
+/// Attempts with the same target, service, cause and program.
+struct FailureGroup<'a> {
+    target: String,
+    service: String,
+    cause: String,
+    program: String,
+    attempts: Vec<&'a Attempt>,
+}
+
+/// In the order of their first attempt.
+fn groups(report: &Report) -> Vec<FailureGroup<'_>> {
+    let names = AttemptNames::of(report);
+    let mut groups: Vec<FailureGroup<'_>> = Vec::new();
+    let mut places: BTreeMap<[String; 4], usize> = BTreeMap::new();
+    for attempt in report.attempts.iter().filter(|attempt| is_remote(attempt)) {
+        let program = attempt.process.and_then(|id| report.processes.get(id)).map(|process| process.program());
+        let [target, service] = [target(&names, attempt), service(attempt)];
+        let (cause, program) = (cause(attempt), program.unwrap_or_default().to_owned());
+        let key = [target.clone(), service.clone(), cause.clone(), program.clone()];
+        let place = *places.entry(key).or_insert_with(|| {
+            groups.push(FailureGroup { target, service, cause, program, attempts: Vec::new() });
+            groups.len() - 1
+        });
+        groups[place].attempts.push(attempt);
+    }
+    groups
+}
+
+/// The name that the program looked up, otherwise the address.
+fn target(names: &AttemptNames<'_>, attempt: &Attempt) -> String {
+    match (&attempt.target, names.name(attempt)) {
+        (AttemptTarget::Address(_), Some(name)) => name.to_owned(),
+        (AttemptTarget::Address(end), None) => end.ip().to_string(),
+        (AttemptTarget::Name(name, _), _) => name.clone(),
+        (AttemptTarget::LocalSocket(path), _) => path.clone(),
+    }
+}
+
+fn service(attempt: &Attempt) -> String {
+    match (&attempt.target, attempt.protocol) {
+        (AttemptTarget::Name(..), _) => "DNS".to_owned(),
+        (AttemptTarget::Address(end), Some(protocol)) if end.port() > 0 => format!("{protocol}/{}", end.port()),
+        (_, Some(protocol)) => protocol.to_string(),
+        (AttemptTarget::Address(end), None) => format!("port {}", end.port()),
+        (AttemptTarget::LocalSocket(_), None) => String::new(),
+    }
+}
+
+/// `app.example tcp/443: refused`, one for each row of the table.
+pub(super) fn targets(report: &Report) -> Vec<String> {
+    groups(report).iter().map(|group| format!("{} {}: {}", group.target, group.service, group.cause)).collect()
+}
+
+/// Whether anything failed.
+pub(super) fn has_any(report: &Report) -> bool {
+    report.attempts.iter().any(is_remote)
+}
+
+/// The failures.
+pub(super) fn table(report: &Report) -> HtmlTable {
+    HtmlTable {
+        id: "failures-table",
+        caption: "Failures",
+        columns: vec![
+            column("Target", ColumnKind::Text, "the name that the program looked up, or the address"),
+            column("Port", ColumnKind::Code, "protocol and port"),
+            column("Cause", ColumnKind::Bad, ""),
+            column("What to do", ColumnKind::Prose, ""),
+            column("Attempts", ColumnKind::Count, ""),
+            column("Program", ColumnKind::Text, ""),
+            column("First", ColumnKind::At, "since the start of the run"),
+            detail("Last", ColumnKind::At, "since the start of the run"),
+            detail("Addresses", ColumnKind::Code, ""),
+            detail("Details", ColumnKind::Text, ""),
+        ],
+        rows: groups(report).iter().map(|group| row(report, group)).collect(),
+        empty: "Nothing failed.",
+        ..HtmlTable::default()
+    }
+}
+
+fn row(report: &Report, group: &FailureGroup<'_>) -> Vec<HtmlCell> {
+    let start_ns = start_ns(report);
+    let FailureGroup { target, service, cause, program, attempts } = group;
+    let addresses: Vec<String> = attempts
+        .iter()
+        .filter_map(|attempt| match &attempt.target {
+            AttemptTarget::Address(end) => Some(end.to_string()),
+            AttemptTarget::Name(..) | AttemptTarget::LocalSocket(_) => None,
+        })
+        .collect();
+    let mut causes: Vec<String> = attempts.iter().map(|attempt| words::cause(attempt)).collect();
+    causes.dedup();
+    let first = attempts.iter().map(|attempt| attempt.first_ns).min().unwrap_or_default();
+    let last = attempts.iter().map(|attempt| attempt.last_ns).max().unwrap_or_default();
+    vec![
+        HtmlCell::text(target),
+        HtmlCell::text(service),
+        HtmlCell::text(cause),
+        HtmlCell::text(attempts.first().map(|attempt| remedy(report, attempt)).unwrap_or_default()),
+        HtmlCell::Number(attempts.iter().map(|attempt| attempt.count).sum()),
+        HtmlCell::text(program),
+        HtmlCell::Number(first.saturating_sub(start_ns)),
+        HtmlCell::Number(last.saturating_sub(start_ns)),
+        HtmlCell::text(listed(addresses.iter().map(String::as_str))),
+        HtmlCell::text(listed(causes.iter().map(String::as_str))),
+    ]
+}
