@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use netwatch_common::address::Address;
 use netwatch_common::flow::{self as abi, FlowValue, kind, observation_point};
 use netwatch_common::parse::protocol;
+use netwatch_common::table::FlowEntry;
 
 use super::clock::Clock;
 use crate::flow::{
@@ -23,6 +24,13 @@ pub(super) struct Growth<'a> {
     pub(super) now: &'a FlowValue,
     /// Why the entry has left the table; `None` while it is in it.
     pub(super) ended: Option<EndReason>,
+}
+
+impl<'a> Growth<'a> {
+    /// The growth of an entry that stays in the table.
+    pub(super) fn of(entry: &'a FlowEntry, before: &'a FlowValue) -> Self {
+        Self { key: &entry.key, before, now: &entry.value, ended: None }
+    }
 }
 
 /// Converts growth to an increment. `None` if nothing grew and the entry is still in the table.

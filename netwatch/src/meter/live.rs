@@ -58,6 +58,7 @@ impl LiveMeter {
 impl Meter for LiveMeter {
     /// Polls process events first, so that the sockets of packets are known.
     fn poll(&mut self, sink: &mut dyn FnMut(Observed<'_>)) -> Result<()> {
+        self.classifier.begin_poll();
         if let Some(processes) = &mut self.processes {
             let system = &mut self.system;
             system.names = None;

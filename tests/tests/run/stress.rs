@@ -111,9 +111,10 @@ fn a_hundred_thousand_connections() {
     );
     // After two thirds every local port was used: no new flows come. What may grow then is the
     // table of sockets that were closed a moment ago, which doubles when more of them come in a
-    // second than before.
+    // second than before, and, on a busy machine, what waits to be processed.
     let (before, after) = sizes.split_at(sizes.len() / 3 * 2);
     let [most, last] = [before, after].map(|sizes| sizes.iter().max().copied().expect("more than one round"));
-    assert!(last < 200 * 1024 && last <= most + most / 2, "{sizes:?} KiB resident: {run}");
+    let waiting = 32 * 1024;
+    assert!(last < 200 * 1024 && last <= most + most / 2 + waiting, "{sizes:?} KiB resident: {run}");
     println!("{connections} connections, {most} KiB resident, {last} KiB in the last third");
 }

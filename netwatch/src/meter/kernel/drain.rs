@@ -2,17 +2,20 @@
 //! the kernel only grow.
 
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use netwatch_common::flow::FlowValue;
 use netwatch_common::remainder::{self, Remainder};
 
-use super::flows::FlowEntries;
-use super::fronts::Fronts;
 use super::memory::Region;
+use super::table::SharedTable;
 use crate::error::Result;
 use crate::flow::Increment;
 use crate::meter::abi::{self, Growth};
-use crate::meter::clock::{self, Clock};
+use crate::meter::clock::Clock;
+
+/// A part of a drain ends after this time, with the work of the ledger, however large the table is.
+const MAX_PART: Duration = Duration::from_millis(4);
 
 /// Progress of a drain. A large table is read in parts, so that the rings are polled in between.
 #[derive(Debug, Default, Clone, Copy)]
@@ -34,73 +37,89 @@ enum DrainStep {
     /// Merge the fronts into the table.
     #[default]
     MergeFronts,
-    /// Read the entries from this number on.
+    /// Read the entries from this number on, and retire finished flows.
     Entries(u32),
     /// Read the remainders.
     Remainders,
-    /// All growth was handed over; retire finished flows among the entries from this number on.
-    Retire(u32),
+    /// Nothing is left to do.
+    Done,
 }
 
 /// All counters, and what of them was handed over.
 #[derive(Debug)]
 pub(super) struct Drain {
-    pub fronts: Fronts,
-    pub flows: FlowEntries,
+    table: SharedTable,
     remainders: Region<Remainder>,
     /// What was handed over of each remainder.
     before: Vec<Remainder>,
+    /// Increments that were read at a time.
+    increments: Vec<Increment>,
 }
 
 impl Drain {
-    pub(super) fn new(fronts: Fronts, flows: FlowEntries, remainders: &OwnedFd) -> Result<Self> {
+    pub(super) fn new(table: SharedTable, remainders: &OwnedFd) -> Result<Self> {
         let count = remainder::COUNT as usize;
         let remainders = Region::map(remainders, "REMAINDERS", count)?;
-        Ok(Self { fronts, flows, remainders, before: vec![FlowValue::EMPTY; count] })
+        Ok(Self { table, remainders, before: vec![FlowValue::EMPTY; count], increments: Vec::new() })
     }
 
-    /// Hands over a part of the growth and finally retires finished flows. Returns false when
-    /// nothing is left to do. If merging the fronts fails, the next part continues with the
-    /// entries.
+    /// Hands over a part of the growth and retires finished flows. Returns false when nothing is
+    /// left to do. If merging the fronts fails, the next part continues with the entries.
     pub(super) fn part(
         &mut self,
         progress: &mut DrainProgress,
         clock: Clock,
         sink: &mut impl FnMut(Increment),
     ) -> Result<bool> {
-        let mut grown = |growth: &Growth<'_>| {
-            if let Some(increment) = abi::increment(growth, clock) {
-                sink(increment);
-            }
-        };
         match progress.step {
             DrainStep::MergeFronts => {
                 progress.step = DrainStep::Entries(0);
-                self.fronts.merge()?;
+                self.table.lock().fronts.merge()?;
             }
             DrainStep::Entries(from) => {
-                progress.step =
-                    self.flows.read_part(from, &mut grown)?.map_or(DrainStep::Remainders, DrainStep::Entries)
+                let next = self.read_entries(from, progress.is_last, clock, sink)?;
+                progress.step = next.map_or(DrainStep::Remainders, DrainStep::Entries);
             }
             DrainStep::Remainders => {
-                self.read_remainders(&mut grown);
-                progress.step = DrainStep::Retire(0);
+                self.read_remainders(clock, sink);
+                progress.step = DrainStep::Done;
             }
-            DrainStep::Retire(_) if progress.is_last => return Ok(false),
-            DrainStep::Retire(from) => {
-                let next = self.flows.retire(from, &self.fronts, clock::kernel_ns(), &mut grown)?;
-                progress.step = DrainStep::Retire(next.unwrap_or(from));
-                return Ok(next.is_some());
-            }
+            DrainStep::Done => return Ok(false),
         }
         Ok(true)
     }
 
-    fn read_remainders(&mut self, grown: &mut impl FnMut(&Growth<'_>)) {
+    /// Reads entries from this number on until the part has to end. The table is not locked while
+    /// the session processes an increment. Returns where to continue.
+    fn read_entries(
+        &mut self,
+        from: u32,
+        is_last: bool,
+        clock: Clock,
+        sink: &mut impl FnMut(Increment),
+    ) -> Result<Option<u32>> {
+        let (started, mut next) = (Instant::now(), Some(from));
+        while let Some(from) = next {
+            let mut table = self.table.lock();
+            let super::table::KernelTable { fronts, flows } = &mut *table;
+            let read = flows.read(from, is_last, fronts, clock, &mut self.increments);
+            let must_end = flows.needs_poll();
+            drop(table);
+            self.increments.drain(..).for_each(&mut *sink);
+            next = read?;
+            if must_end || started.elapsed() >= MAX_PART {
+                break;
+            }
+        }
+        Ok(next)
+    }
+
+    fn read_remainders(&mut self, clock: Clock, sink: &mut impl FnMut(Increment)) {
         for (slot, before) in (0..remainder::COUNT).zip(&mut self.before) {
             let now = self.remainders.read(slot as usize);
             if *before != now && now.first_seen_ns != 0 {
-                grown(&Growth { key: &remainder::key(slot), before, now: &now, ended: None });
+                let growth = Growth { key: &remainder::key(slot), before, now: &now, ended: None };
+                abi::increment(&growth, clock).into_iter().for_each(&mut *sink);
                 *before = now;
             }
         }
@@ -109,15 +128,14 @@ impl Drain {
     /// Passes all counters to `show`, without effect on the next drain.
     #[cfg(test)]
     pub(super) fn snapshot(&mut self, show: &mut impl FnMut(&Growth<'_>)) {
-        let handed_over = (self.before.clone(), self.flows.take_handed_over());
-        self.before.fill(FlowValue::EMPTY);
-        self.fronts.flush().expect("flushed");
-        let mut next = Some(0);
-        while let Some(from) = next {
-            next = self.flows.read_part(from, show).expect("readable");
+        let mut table = self.table.lock();
+        table.fronts.flush().expect("flushed");
+        table.flows.snapshot(show);
+        for slot in 0..remainder::COUNT {
+            let now = self.remainders.read(slot as usize);
+            if now.first_seen_ns != 0 {
+                show(&Growth { key: &remainder::key(slot), before: &FlowValue::EMPTY, now: &now, ended: None });
+            }
         }
-        self.read_remainders(show);
-        self.before = handed_over.0;
-        self.flows.restore_handed_over(handed_over.1);
     }
 }

@@ -13,24 +13,27 @@ use netwatch_common::table::{self, Bucket, Control, FlowEntry};
 use super::fronts::Fronts;
 use super::growth::MemorySource;
 use super::memory::{self, Region};
-use super::retire::{self, Pressure};
+use super::retire::{self, Fill};
 use super::segments::Segments;
-use crate::error::Result;
-use crate::flow::EndReason;
-use crate::meter::abi::Growth;
+use crate::error::{Error, Result};
+use crate::flow::{EndReason, Increment};
+use crate::meter::abi::{self, Growth};
+use crate::meter::clock::{self, Clock};
 
-/// A part of a drain ends after this time, with the work of the ledger, however large the table is.
-const MAX_PART: Duration = Duration::from_millis(4);
-/// Number of entries between two checks of the clock.
-const ENTRIES_PER_CLOCK_CHECK: u32 = 128;
-/// Maximum number of entries read in one part of a drain.
-const MAX_ENTRIES_PER_PART: u32 = 8192;
+/// Number of entries that are read at a time.
+const MAX_READ_AT_ONCE: u32 = 128;
 /// Maximum number of flows that are taken out of the table at a time, because it flushes the front
 /// of every CPU.
 const MAX_RETIRED_AT_ONCE: usize = 4096;
-/// Maximum number of entries examined for retirement in one part of a drain. Those that stay cost
-/// little more than the access to memory.
-const MAX_EXAMINED_PER_PART: usize = 32_768;
+/// Maximum number of entries that a [relief](FlowEntries::relieve) examines at a time.
+const MAX_EXAMINED_AT_ONCE: u32 = 32_768;
+/// Pause between two reliefs, each of which examines the whole table.
+const RELIEF_INTERVAL: Duration = Duration::from_millis(100);
+/// Maximum number of retired flows that wait to be handed over: 20 MiB. Beyond it, flows stay in
+/// the table.
+const MAX_WAITING: usize = 1 << 16;
+/// Memory for so many retired flows is kept. More is only needed when user space is late.
+const MAX_KEPT_WAITING: usize = 1 << 14;
 
 /// The table.
 #[derive(Debug)]
@@ -40,29 +43,58 @@ pub(super) struct FlowEntries {
     buckets: Buckets,
     /// What was handed over of each entry.
     before: Vec<FlowValue>,
-    /// Flows that no program refers to any more, and why they ended. The rest of a part that ended
-    /// by its time.
-    unlinked: VecDeque<(u32, EndReason)>,
-    /// Entries in use at the last drain.
+    /// FinishedEntry flows of the current drain that are still in the table.
+    finished: Vec<FinishedEntry>,
+    /// The last increments of retired flows, to be handed over before the entries are read on:
+    /// another flow may have one of their keys.
+    waiting: VecDeque<Increment>,
+    /// Number of those in `waiting` that may be handed over: all records about them were polled.
+    polled: usize,
+    /// The last call of [`Self::read`] handed over nothing, because a poll has to come before.
+    needs_poll: bool,
+    /// The kernel's time at the last poll. Flows that closed later are not finished.
+    polled_ns: Option<u64>,
+    /// Entries that were in use at the last drain.
     live: u32,
+    relief: Relief,
+    /// Why room could not be made, to be reported by the next poll.
+    failure: Option<Error>,
     idle_timeout_ns: u64,
     #[cfg(test)]
     retire_all: bool,
+}
+
+/// A finished flow: the number of its entry, and why it ended.
+type FinishedEntry = (u32, EndReason);
+
+/// Progress of the reliefs.
+#[derive(Debug, Default)]
+struct Relief {
+    /// The next entry to examine.
+    next: u32,
+    /// When the next examination of the whole table may begin.
+    not_before: Option<Instant>,
 }
 
 impl FlowEntries {
     pub(super) fn new(segments: Segments, free: &OwnedFd, buckets: &OwnedFd, idle_timeout_ns: u64) -> Result<Self> {
         let max_entries = segments.max_entries();
         let free = Region::map(free, "FREE", free_ring_len(max_entries) as usize)?;
-        let buckets = buckets.try_clone().map_err(|cause| crate::error::Error::os("open", "BPF map", cause))?;
+        let buckets = buckets.try_clone().map_err(|cause| Error::os("open", "BPF map", cause))?;
         let buckets = Buckets { map: buckets, count: table::bucket_count(max_entries), region: None };
         Ok(Self {
             segments,
             free,
             buckets,
             before: Vec::new(),
-            unlinked: VecDeque::new(),
+            finished: Vec::new(),
+            waiting: VecDeque::new(),
+            polled: 0,
+            needs_poll: false,
+            polled_ns: None,
             live: 0,
+            relief: Relief::default(),
+            failure: None,
             idle_timeout_ns,
             #[cfg(test)]
             retire_all: false,
@@ -79,97 +111,183 @@ impl FlowEntries {
         self.segments.grow_ahead()
     }
 
+    /// Notes that the table could not grow or be relieved.
+    pub(super) fn note_failure(&mut self, error: Error) {
+        self.failure.get_or_insert(error);
+    }
+
+    /// Returns the failure that was noted.
+    pub(super) fn take_failure(&mut self) -> Result<()> {
+        self.failure.take().map_or(Ok(()), Err)
+    }
+
     /// State of the free entries, shared with the classifier.
     pub(super) fn control(&self) -> *mut Control {
         self.segments.control()
     }
 
-    /// Hands over the growth of every entry that changed, in one part of the table that starts at
-    /// entry `from`. Returns the start of the next part, if there is one.
-    pub(super) fn read_part(&mut self, from: u32, sink: &mut impl FnMut(&Growth<'_>)) -> Result<Option<u32>> {
+    /// Notes that all records up to now are being polled. From now on, flows that finished before
+    /// may be handed over with their ends: their sockets and samples are known then.
+    pub(super) fn note_poll(&mut self) {
+        self.polled = self.waiting.len();
+        self.polled_ns = Some(clock::kernel_ns());
+        self.needs_poll = false;
+    }
+
+    /// Hands over increments of some entries: those that wait, or else those from entry `from` on
+    /// that grew. Unless this is the last drain, finished flows are retired, and handed over once,
+    /// with their ends. Returns where to continue; `None` at the end of the table.
+    pub(super) fn read(
+        &mut self,
+        from: u32,
+        is_last: bool,
+        fronts: &Fronts,
+        clock: Clock,
+        out: &mut Vec<Increment>,
+    ) -> Result<Option<u32>> {
+        if !self.waiting.is_empty() {
+            self.take_waiting(is_last, out);
+            return Ok(Some(from));
+        }
         let used = self.segments.used();
+        if from >= used {
+            return Ok(None);
+        }
         if from == 0 {
             self.live = 0;
+            self.finished.clear();
         }
-        let end = used.min(from.saturating_add(MAX_ENTRIES_PER_PART));
-        // In parts too, because new memory is cleared.
+        let end = used.min(from + MAX_READ_AT_ONCE);
+        // A part at a time, because new memory is cleared.
         if self.before.len() < end as usize {
             self.before.resize(end as usize, FlowValue::EMPTY);
         }
-        let started = Instant::now();
+        let rule = self.rule(is_last);
         for number in from..end {
-            if must_end(started, number - from) {
-                return Ok(Some(number));
-            }
-            let (region, within) = self.segments.entry(number)?;
-            // The entry is free, or its first packet is being counted. Checked first: after a burst
-            // most entries are free.
-            // SAFETY: an entry in a region that we own.
-            if unsafe { memory::load(&raw mut (*region.element(within)).value.first_seen_ns) } == 0 {
-                continue;
-            }
-            // The key was written before that time.
-            let entry: FlowEntry = region.read(within);
+            let Some(entry) = self.entry(number)? else { continue };
             self.live += 1;
+            let reason = rule.end_reason(&entry.value);
+            if let Some(reason) = reason {
+                self.finished.push((number, reason));
+            }
+            // A flow that ends is handed over when it has left the table, unless the entry of the
+            // next connection may be handed over before.
             let before = &mut self.before[number as usize];
-            if *before != entry.value {
-                sink(&Growth { key: &entry.key, before, now: &entry.value, ended: None });
+            if (reason.is_none() || entry.value.superseded != 0) && *before != entry.value {
+                out.extend(abi::increment(&Growth::of(&entry, before), clock));
                 *before = entry.value;
             }
         }
-        Ok((end < used).then_some(end))
+        if end == used || self.finished.len() + MAX_READ_AT_ONCE as usize > MAX_RETIRED_AT_ONCE {
+            let finished = std::mem::take(&mut self.finished);
+            self.retire(&finished, fronts, clock)?;
+            self.polled = self.waiting.len();
+        }
+        Ok(Some(end))
     }
 
-    /// Retires finished flows without losing a packet, in one part of the table that starts at
-    /// entry `from`. Returns the start of the next part, if there is one. `now_ns` is the kernel's
-    /// time.
-    pub(super) fn retire(
-        &mut self,
-        from: u32,
-        fronts: &Fronts,
-        now_ns: u64,
-        sink: &mut impl FnMut(&Growth<'_>),
-    ) -> Result<Option<u32>> {
-        if !self.unlinked.is_empty() {
-            self.release_unlinked(sink)?;
-            return Ok(Some(from));
+    /// Hands over some of the increments that wait. Those of flows that a relief retired since the
+    /// last poll need another poll before, unless there is none.
+    fn take_waiting(&mut self, is_last: bool, out: &mut Vec<Increment>) {
+        let is_late = self.polled == 0 && std::mem::replace(&mut self.needs_poll, true);
+        if is_last || is_late {
+            self.polled = self.waiting.len();
         }
-        let pressure = Pressure::of(self.live, self.segments.max_entries());
+        let count = self.polled.min(MAX_READ_AT_ONCE as usize);
+        out.extend(self.waiting.drain(..count));
+        self.polled -= count;
+        self.needs_poll = count == 0;
+        if self.waiting.is_empty() {
+            self.waiting.shrink_to(MAX_KEPT_WAITING);
+        }
+    }
+
+    /// Whether nothing more can be handed over before the next poll.
+    pub(super) fn needs_poll(&self) -> bool {
+        self.needs_poll
+    }
+
+    /// Retires finished flows while the table is more than half full, whether or not the session
+    /// has time to drain it. Does a part of that work.
+    pub(super) fn relieve(&mut self, fronts: &Fronts, clock: Clock) -> Result<()> {
+        let is_paused = self.relief.not_before.is_some_and(|then| Instant::now() < then);
+        let room = MAX_WAITING.saturating_sub(self.waiting.len());
+        if is_paused || room < MAX_RETIRED_AT_ONCE || self.fill() == Fill::Low {
+            return Ok(());
+        }
+        // Also after an error.
+        self.relief.not_before = Some(Instant::now() + RELIEF_INTERVAL);
+        fronts.merge()?;
+        let (used, from) = (self.segments.used(), self.relief.next);
+        let (rule, mut finished) = (self.rule(false), Vec::new());
+        let mut next = from;
+        while next < used && next - from < MAX_EXAMINED_AT_ONCE && finished.len() < MAX_RETIRED_AT_ONCE {
+            let reason = self.entry(next)?.and_then(|entry| rule.end_reason(&entry.value));
+            finished.extend(reason.map(|reason| (next, reason)));
+            next += 1;
+        }
+        let is_end = next >= used;
+        self.relief.next = if is_end { 0 } else { next };
+        self.retire(&finished, fronts, clock)?;
+        if !is_end {
+            self.relief.not_before = None;
+        }
+        Ok(())
+    }
+
+    /// When a flow is finished.
+    fn rule(&self, is_last: bool) -> RetireRule {
+        if is_last {
+            return RetireRule::Never;
+        }
         #[cfg(test)]
-        let now_ns = if self.retire_all { u64::MAX } else { now_ns };
-        let end = self.before.len().min((from as usize).saturating_add(MAX_EXAMINED_PER_PART));
-        let finished: Vec<(u32, EndReason)> = (from..)
-            .zip(self.before.get(from as usize..end).unwrap_or_default())
-            .filter(|(_, value)| value.first_seen_ns != 0)
-            .filter_map(|(number, value)| {
-                Some((number, retire::end_reason(value, now_ns, self.idle_timeout_ns, pressure)?))
-            })
-            .take(MAX_RETIRED_AT_ONCE)
-            .collect();
-        let next = match finished.last() {
-            Some((last, _)) if finished.len() == MAX_RETIRED_AT_ONCE => last + 1,
-            _ => end as u32,
-        };
+        if self.retire_all {
+            return RetireRule::All;
+        }
+        let now_ns = clock::kernel_ns();
+        RetireRule::At(retire::RetireMoment {
+            now_ns,
+            polled_ns: self.polled_ns.unwrap_or(now_ns),
+            idle_timeout_ns: self.idle_timeout_ns,
+            fill: self.fill(),
+        })
+    }
+
+    /// How full the table is.
+    fn fill(&self) -> Fill {
+        Fill::of(self.in_use(), self.segments.max_entries())
+    }
+
+    /// Number of entries in use.
+    pub(super) fn in_use(&self) -> u32 {
+        let control = self.segments.control();
+        // SAFETY: in a mapped region.
+        let [head, tail] =
+            unsafe { [memory::load(&raw mut (*control).free_head), memory::load(&raw mut (*control).free_tail)] };
+        let free = u32::try_from(tail.saturating_sub(head)).unwrap_or(u32::MAX);
+        self.segments.used().saturating_sub(free)
+    }
+
+    /// The entry with this number; `None` if it is free, or its first packet is being counted.
+    fn entry(&mut self, number: u32) -> Result<Option<FlowEntry>> {
+        let (region, within) = self.segments.entry(number)?;
+        // Checked first: after a burst most entries are free.
+        // SAFETY: an entry in a region that we own.
+        if unsafe { memory::load(&raw mut (*region.element(within)).value.first_seen_ns) } == 0 {
+            return Ok(None);
+        }
+        // The key was written before that time.
+        Ok(Some(region.read(within)))
+    }
+
+    /// Takes flows out of the table without losing a packet.
+    fn retire(&mut self, finished: &[FinishedEntry], fronts: &Fronts, clock: Clock) -> Result<()> {
         if finished.is_empty() {
-            return Ok(((next as usize) < self.before.len()).then_some(next));
+            return Ok(());
         }
         finished.iter().try_for_each(|&(number, _)| self.unlink(number))?;
         fronts.flush()?;
-        self.unlinked.extend(finished);
-        Ok(Some(next))
-    }
-
-    /// Releases entries that were unlinked before the last flush, until the part has to end.
-    fn release_unlinked(&mut self, sink: &mut impl FnMut(&Growth<'_>)) -> Result<()> {
-        let (started, mut released) = (Instant::now(), 0);
-        while let Some((number, reason)) = self.unlinked.pop_front() {
-            self.release(number, reason, sink)?;
-            released += 1;
-            if must_end(started, released) {
-                break;
-            }
-        }
-        Ok(())
+        finished.iter().try_for_each(|&(number, reason)| self.release(number, reason, clock))
     }
 
     /// Removes the entry's tag: from now on packets only find the entry through a front.
@@ -185,15 +303,16 @@ impl FlowEntries {
         self.buckets.remove(hash::hash(hash::words(&key)), number)
     }
 
-    /// Reads an entry that no program refers to any more for the last time, hands it over with the
-    /// reason why it ended, and frees it.
-    fn release(&mut self, number: u32, reason: EndReason, sink: &mut impl FnMut(&Growth<'_>)) -> Result<()> {
+    /// Reads an entry that no program refers to any more for the last time, and frees it. The
+    /// increment, with the reason why the flow ended, waits to be handed over.
+    fn release(&mut self, number: u32, reason: EndReason, clock: Clock) -> Result<()> {
         let (region, within) = self.segments.entry(number)?;
         let entry: FlowEntry = region.read(within);
         region.clear(within);
-        let value = FlowValue { retiring: 0, superseded: 0, ..entry.value };
-        let before = std::mem::take(&mut self.before[number as usize]);
-        sink(&Growth { key: &entry.key, before: &before, now: &value, ended: Some(reason) });
+        let now = FlowValue { retiring: 0, superseded: 0, ..entry.value };
+        let before = self.before.get_mut(number as usize).map(std::mem::take).unwrap_or_default();
+        let growth = Growth { key: &entry.key, before: &before, now: &now, ended: Some(reason) };
+        self.waiting.extend(abi::increment(&growth, clock));
         self.free_number(number);
         Ok(())
     }
@@ -234,22 +353,39 @@ impl FlowEntries {
         self.retire_all = all;
     }
 
-    /// Makes the next drain hand over everything again.
+    /// Passes all entries to `show`, without effect on the next drain.
     #[cfg(test)]
-    pub(super) fn take_handed_over(&mut self) -> Vec<FlowValue> {
-        std::mem::take(&mut self.before)
-    }
-
-    /// Undoes [`Self::take_handed_over`].
-    #[cfg(test)]
-    pub(super) fn restore_handed_over(&mut self, before: Vec<FlowValue>) {
-        self.before = before;
+    pub(super) fn snapshot(&mut self, show: &mut impl FnMut(&Growth<'_>)) {
+        for number in 0..self.segments.used() {
+            if let Some(entry) = self.entry(number).expect("readable") {
+                show(&Growth::of(&entry, &FlowValue::EMPTY));
+            }
+        }
     }
 }
 
-/// Whether a part that began at `started` has to end after `entries` entries.
-fn must_end(started: Instant, entries: u32) -> bool {
-    entries != 0 && entries.is_multiple_of(ENTRIES_PER_CLOCK_CHECK) && started.elapsed() >= MAX_PART
+/// When a flow is finished.
+enum RetireRule {
+    /// Depends on the time.
+    At(retire::RetireMoment),
+    /// Never: the meter is about to stop.
+    Never,
+    #[cfg(test)]
+    All,
+}
+
+impl RetireRule {
+    fn end_reason(&self, value: &FlowValue) -> Option<EndReason> {
+        match self {
+            Self::At(moment) => moment.end_reason(value),
+            Self::Never => None,
+            #[cfg(test)]
+            Self::All => {
+                retire::RetireMoment { now_ns: u64::MAX, polled_ns: u64::MAX, idle_timeout_ns: 0, fill: Fill::Low }
+                    .end_reason(value)
+            }
+        }
+    }
 }
 
 /// Size of the FREE ring: room for every number, so that the ring is never full.

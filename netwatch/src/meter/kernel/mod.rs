@@ -19,6 +19,7 @@ mod ring;
 mod rings;
 pub mod segments;
 pub mod sys;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -28,8 +29,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use netwatch_common::config::{Config, defaults};
-use netwatch_common::table::Control;
-use netwatch_common::{stage, stat, table};
+use netwatch_common::table::{Control, bucket_count};
+use netwatch_common::{stage, stat};
 
 pub use attach::AttachMethod;
 pub use drain::DrainProgress;
@@ -42,7 +43,7 @@ pub use packets::{
     TapConfig, flow_of_frame,
 };
 pub use process::{ProcessTracer, ProcessTracerConfig, event_of};
-pub use reader::RingReader;
+pub use reader::{RingReader, set_thread_priority};
 
 use crate::error::{Error, Result};
 use crate::flow::{DEFAULT_IDLE_TIMEOUT, Increment, ObservationLosses, nanoseconds};
@@ -56,6 +57,7 @@ use fronts::Fronts;
 use object::{Globals, Loaded};
 use rings::{Logger, Rings};
 use segments::Segments;
+use table::SharedTable;
 
 /// Settings of the classifier, decided before it is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,7 +119,7 @@ impl KernelMeterConfig {
             sample_interval,
             snaplen,
             front: self.front.into(),
-            bucket_mask: table::bucket_count(self.max_flows) - 1,
+            bucket_mask: bucket_count(self.max_flows) - 1,
             free_mask: flows::free_ring_len(self.max_flows) - 1,
             fronts,
             ..Config::DEFAULT
@@ -134,7 +136,7 @@ impl KernelMeterConfig {
 
     fn map_sizes(&self, cpus: u32, fronts: u32) -> [(&'static str, u32); 8] {
         [
-            ("BUCKETS", table::bucket_count(self.max_flows)),
+            ("BUCKETS", bucket_count(self.max_flows)),
             ("SEGMENTS", segments::count(self.max_flows)),
             ("FREE", flows::free_ring_len(self.max_flows)),
             ("HEADS", cpus),
@@ -153,6 +155,7 @@ pub struct KernelMeter {
     attachments: Vec<Attachment>,
     methods: &'static [AttachMethod],
     rings: Rings,
+    table: SharedTable,
     drain: Drain,
     clock: Clock,
     /// By how much the kernel's clock was ahead of the one that stops while the machine is
@@ -188,11 +191,13 @@ impl KernelMeter {
         set_tick(&loaded, segments.control(), &fronts)?;
         let flows =
             FlowEntries::new(segments, loaded.map("FREE"), loaded.map("BUCKETS"), nanoseconds(config.idle_timeout))?;
+        let table = SharedTable::new(fronts, flows);
         Ok(Self {
             attachments: Vec::new(),
             methods: config.methods,
             rings: Rings::new(loaded.map("SAMPLES"), loaded.map("EVENTS"), config.ring_sizes())?,
-            drain: Drain::new(fronts, flows, loaded.map("REMAINDERS"))?,
+            drain: Drain::new(table.clone(), loaded.map("REMAINDERS"))?,
+            table,
             clock: Clock::of_process(),
             ahead_ns,
             logger: config.log.then(|| Logger::new(&loaded)).transpose()?,
@@ -225,7 +230,7 @@ impl KernelMeter {
 
     /// Lets another source create the segments by which the flow table grows.
     pub fn grow_by(&mut self, source: Arc<dyn MemorySource>) {
-        self.drain.flows.grow_by(source);
+        self.table.lock().flows.grow_by(source);
     }
 
     /// All programs of the classifier by name, for benchmarks.
@@ -255,10 +260,17 @@ impl KernelMeter {
     }
 
     /// Starts a thread that moves records out of the rings of both until [`Self::poll`] and
-    /// [`ProcessTracer::poll`] hand them over.
+    /// [`ProcessTracer::poll`] hand them over, and that keeps room in the flow table.
     pub fn start_reader(&self, processes: Option<&ProcessTracer>) -> Result<RingReader> {
         let all = processes.map(ProcessTracer::ring).into_iter().chain(self.rings.shared());
-        RingReader::start(all.collect())
+        let (table, clock) = (self.table.clone(), self.clock);
+        RingReader::start(all.collect(), move || table.keep_room(clock))
+    }
+
+    /// To be called before the rings of this and of the process tracer are polled. A flow is only
+    /// handed over with its end after the records that preceded the end.
+    pub fn begin_poll(&mut self) {
+        self.table.lock().flows.note_poll();
     }
 
     /// Hands over the records of the rings, events before samples, and grows the flow table ahead
@@ -270,7 +282,8 @@ impl KernelMeter {
         if let Some(logger) = &mut self.logger {
             logger.flush();
         }
-        self.drain.flows.grow_ahead()
+        self.table.keep_room(self.clock);
+        self.table.lock().flows.take_failure()
     }
 
     /// Passes the tick to the classifier again after the machine was suspended: the kernel's clock
@@ -282,7 +295,9 @@ impl KernelMeter {
         if ahead_ns.abs_diff(self.ahead_ns) < MIN_SUSPENSION_NS {
             return Ok(());
         }
-        set_tick(&self.loaded, self.drain.flows.control(), &self.drain.fronts)?;
+        let table = self.table.lock();
+        set_tick(&self.loaded, table.flows.control(), &table.fronts)?;
+        drop(table);
         self.ahead_ns = ahead_ns;
         Ok(())
     }
@@ -315,13 +330,13 @@ impl KernelMeter {
     /// flow table.
     pub fn memory_bytes(&self) -> Result<u64> {
         let maps: u64 = self.loaded.maps().map(memory_of).sum::<Result<_>>()?;
-        Ok(maps + self.drain.flows.memory_bytes())
+        Ok(maps + self.table.lock().flows.memory_bytes())
     }
 
     /// As [`Self::memory_bytes`], with a full flow table.
     pub fn full_memory_bytes(&self, config: &KernelMeterConfig) -> Result<u64> {
         let full = u64::from(segments::count(config.max_flows)) * segments::SEGMENT_BYTES;
-        Ok(self.memory_bytes()? - self.drain.flows.memory_bytes() + full)
+        Ok(self.memory_bytes()? - self.table.lock().flows.memory_bytes() + full)
     }
 
     /// Instructions that the verifier processed, over all programs: the cost of a load, which the

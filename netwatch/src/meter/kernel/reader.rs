@@ -1,5 +1,5 @@
-//! A thread that moves records out of the rings, so that a burst does not fill them while the
-//! metering thread is busy or waits. It does nothing else.
+//! A thread that moves records out of the rings and keeps room in the flow table, so that a burst
+//! fills neither while the metering thread is busy or waits.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -26,13 +26,14 @@ pub struct RingReader {
 }
 
 impl RingReader {
-    /// Starts to move the records of these rings.
-    pub(super) fn start(rings: Vec<SharedRing>) -> Result<Self> {
+    /// Starts to move the records of these rings. `keep_room` is called after each move: records
+    /// arrive when flows do.
+    pub(super) fn start(rings: Vec<SharedRing>, keep_room: impl Fn() + Send + 'static) -> Result<Self> {
         let failed = |cause: std::io::Error| Error::os("start thread", "rings", cause);
         let stop = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC).map_err(|errno| failed(errno.into()))?);
         let stopped = Arc::clone(&stop);
         let thread = std::thread::Builder::new().name("rings".into());
-        let thread = thread.spawn(move || move_until(&stopped, &rings)).map_err(failed)?;
+        let thread = thread.spawn(move || move_until(&stopped, &rings, &keep_room)).map_err(failed)?;
         Ok(Self { stop, thread: Some(thread) })
     }
 }
@@ -48,10 +49,8 @@ impl Drop for RingReader {
     }
 }
 
-fn move_until(stop: &EventFd, rings: &[SharedRing]) {
-    // SAFETY: the call takes no pointer; 0 is the calling thread. Not permitted everywhere, and
-    // then the thread only waits longer.
-    let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+fn move_until(stop: &EventFd, rings: &[SharedRing], keep_room: &impl Fn()) {
+    set_thread_priority(NICE);
     let descriptors: Vec<_> = rings.iter().map(SharedRing::descriptor).collect();
     // SAFETY: `rings` keeps the descriptors open.
     let descriptors = descriptors.into_iter().map(|one| unsafe { BorrowedFd::borrow_raw(one) });
@@ -62,6 +61,7 @@ fn move_until(stop: &EventFd, rings: &[SharedRing]) {
         let _ = poll(&mut all, PollTimeout::NONE);
         loop {
             let moved: usize = rings.iter().map(SharedRing::move_records).sum();
+            keep_room();
             if waits_until_stopped(stop) {
                 return;
             }
@@ -70,6 +70,13 @@ fn move_until(stop: &EventFd, rings: &[SharedRing]) {
             }
         }
     }
+}
+
+/// Sets the nice value of the calling thread, which the threads that it starts take over. A
+/// priority above the default is not permitted everywhere; then the thread only waits longer.
+pub fn set_thread_priority(nice: i32) {
+    // SAFETY: the call takes no pointer; 0 is the calling thread.
+    let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
 }
 
 /// Waits for the interval. Returns true, before that, if the thread is to end.

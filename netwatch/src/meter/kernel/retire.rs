@@ -7,9 +7,13 @@ use netwatch_common::flow::FlowValue;
 use crate::flow::EndReason;
 
 const SECOND: u64 = 1_000_000_000;
-/// Time after the last packet of a closed flow: by then, late copies of the last packets have
-/// arrived.
-const CLOSED_TIMEOUT_NS: u64 = 2 * SECOND;
+/// Limits of the time after the last packet of a closed flow: by then, late copies of the last
+/// packets have arrived, and the answers to them. The lower one is longer than the first repetition
+/// of a FIN takes (200 ms on Linux).
+const MIN_CLOSED_TIMEOUT_NS: u64 = SECOND / 4;
+const MAX_CLOSED_TIMEOUT_NS: u64 = 2 * SECOND;
+/// That time, in round trips of the handshake.
+const CLOSED_TIMEOUT_ROUND_TRIPS: u64 = 8;
 /// Idle timeout of TCP flows. They continue when the next packet arrives, so this only bounds the
 /// time for which they have an entry.
 const TCP_IDLE_TIMEOUT_NS: u64 = 300 * SECOND;
@@ -18,37 +22,66 @@ const IDLE_TIMEOUT_UNDER_PRESSURE_NS: u64 = 10 * SECOND;
 
 /// How full the table is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pressure {
-    /// At most three quarters of the entries are in use.
+pub(super) enum Fill {
+    /// At most half of the entries are in use.
     Low,
+    /// More than half of the entries are in use.
+    Medium,
     /// More than three quarters of the entries are in use.
     High,
 }
 
-impl Pressure {
-    pub(super) fn of(live: u32, max_entries: u32) -> Self {
-        if u64::from(live) * 4 > u64::from(max_entries) * 3 { Self::High } else { Self::Low }
+impl Fill {
+    pub(super) fn of(in_use: u32, max_entries: u32) -> Self {
+        let [in_use, whole] = [in_use, max_entries].map(u64::from);
+        match in_use * 4 {
+            of_four if of_four > 3 * whole => Self::High,
+            of_four if of_four > 2 * whole => Self::Medium,
+            _ => Self::Low,
+        }
     }
 }
 
-/// Why a flow is retired at `now_ns` of the kernel's clock; `None` if it stays.
-/// `idle_timeout_ns` is that of other protocols than TCP.
-pub(super) fn end_reason(
-    value: &FlowValue,
-    now_ns: u64,
-    idle_timeout_ns: u64,
-    pressure: Pressure,
-) -> Option<EndReason> {
-    let idle_ns = now_ns.saturating_sub(value.last_seen_ns.max(value.first_seen_ns));
-    let is_tcp = value.halves.iter().any(|half| half.flags != 0);
-    if value.superseded != 0 {
-        Some(EndReason::EndOfFlow)
-    } else if value.is_closed() {
-        (idle_ns >= CLOSED_TIMEOUT_NS).then_some(EndReason::EndOfFlow)
-    } else if idle_ns >= if is_tcp { TCP_IDLE_TIMEOUT_NS } else { idle_timeout_ns } {
-        Some(EndReason::IdleTimeout)
-    } else {
-        (pressure == Pressure::High && idle_ns >= IDLE_TIMEOUT_UNDER_PRESSURE_NS).then_some(EndReason::LackOfResources)
+/// What decides whether a flow is finished, beside its entry. Times are those of the kernel's
+/// clock.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RetireMoment {
+    pub now_ns: u64,
+    /// The last poll: records about packets until then were handed over.
+    pub polled_ns: u64,
+    /// Idle timeout of other protocols than TCP.
+    pub idle_timeout_ns: u64,
+    pub fill: Fill,
+}
+
+impl RetireMoment {
+    /// Why a flow is retired; `None` if it stays.
+    pub(super) fn end_reason(&self, value: &FlowValue) -> Option<EndReason> {
+        let last_ns = value.last_seen_ns.max(value.first_seen_ns);
+        let idle_ns = self.now_ns.saturating_sub(last_ns);
+        let is_tcp = value.halves.iter().any(|half| half.flags != 0);
+        if value.superseded != 0 {
+            Some(EndReason::EndOfFlow)
+        } else if value.is_closed() {
+            let polled_ns = self.polled_ns.min(self.now_ns).saturating_sub(last_ns);
+            (polled_ns >= self.closed_timeout_ns(value)).then_some(EndReason::EndOfFlow)
+        } else if idle_ns >= if is_tcp { TCP_IDLE_TIMEOUT_NS } else { self.idle_timeout_ns } {
+            Some(EndReason::IdleTimeout)
+        } else {
+            let is_due = self.fill == Fill::High && idle_ns >= IDLE_TIMEOUT_UNDER_PRESSURE_NS;
+            is_due.then_some(EndReason::LackOfResources)
+        }
+    }
+
+    /// The time for which a closed flow stays after its last packet.
+    fn closed_timeout_ns(&self, value: &FlowValue) -> u64 {
+        match value.handshake.rtt_ns {
+            _ if self.fill == Fill::High => MIN_CLOSED_TIMEOUT_NS,
+            0 => MAX_CLOSED_TIMEOUT_NS,
+            rtt_ns => {
+                rtt_ns.saturating_mul(CLOSED_TIMEOUT_ROUND_TRIPS).clamp(MIN_CLOSED_TIMEOUT_NS, MAX_CLOSED_TIMEOUT_NS)
+            }
+        }
     }
 }
 
@@ -64,39 +97,64 @@ mod tests {
         value
     }
 
+    fn at(seconds: u64, fill: Fill) -> RetireMoment {
+        let now_ns = (10 + seconds) * SECOND;
+        RetireMoment { now_ns, polled_ns: now_ns, idle_timeout_ns: 60 * SECOND, fill }
+    }
+
     #[test]
     fn closed_flows_are_retired_soon_and_open_ones_when_idle() {
-        let at = |seconds: u64| (10 + seconds) * SECOND;
-        for (flags, seconds, pressure, reason) in [
-            ([FIN, FIN], 1, Pressure::High, None),
-            ([FIN, FIN], 2, Pressure::Low, Some(EndReason::EndOfFlow)),
-            ([RST, 0], 2, Pressure::Low, Some(EndReason::EndOfFlow)),
-            ([FIN, 0], 299, Pressure::Low, None),
-            ([ACK, 0], 300, Pressure::Low, Some(EndReason::IdleTimeout)),
-            ([0, 0], 59, Pressure::Low, None),
-            ([0, 0], 60, Pressure::Low, Some(EndReason::IdleTimeout)),
-            ([0, 0], 60, Pressure::High, Some(EndReason::IdleTimeout)),
-            ([0, 0], 10, Pressure::High, Some(EndReason::LackOfResources)),
-            ([0, 0], 9, Pressure::High, None),
+        for (flags, seconds, fill, reason) in [
+            ([FIN, FIN], 1, Fill::Medium, None),
+            ([FIN, FIN], 1, Fill::High, Some(EndReason::EndOfFlow)),
+            ([FIN, FIN], 0, Fill::High, None),
+            ([FIN, FIN], 2, Fill::Low, Some(EndReason::EndOfFlow)),
+            ([RST, 0], 2, Fill::Low, Some(EndReason::EndOfFlow)),
+            ([FIN, 0], 299, Fill::Low, None),
+            ([ACK, 0], 300, Fill::Low, Some(EndReason::IdleTimeout)),
+            ([0, 0], 59, Fill::Low, None),
+            ([0, 0], 60, Fill::Low, Some(EndReason::IdleTimeout)),
+            ([0, 0], 60, Fill::High, Some(EndReason::IdleTimeout)),
+            ([0, 0], 10, Fill::High, Some(EndReason::LackOfResources)),
+            ([0, 0], 10, Fill::Medium, None),
+            ([0, 0], 9, Fill::High, None),
         ] {
-            assert_eq!(
-                end_reason(&flow(flags), at(seconds), 60 * SECOND, pressure),
-                reason,
-                "{flags:?} after {seconds} s, {pressure:?}"
-            );
+            assert_eq!(at(seconds, fill).end_reason(&flow(flags)), reason, "{flags:?} after {seconds} s, {fill:?}");
         }
+    }
+
+    #[test]
+    fn a_closed_flow_stays_for_some_round_trips_after_its_last_packet() {
+        const MS: u64 = 1_000_000;
+        let closed = |rtt_ns: u64, after_ms: u64| {
+            let mut value = flow([FIN, FIN]);
+            value.handshake.rtt_ns = rtt_ns;
+            let now_ns = 10 * SECOND + after_ms * MS;
+            RetireMoment { now_ns, polled_ns: now_ns, ..at(0, Fill::Low) }.end_reason(&value).is_some()
+        };
+        assert_eq!([closed(50_000, 249), closed(50_000, 250)], [false, true], "the lower limit");
+        assert_eq!([closed(100 * MS, 799), closed(100 * MS, 800)], [false, true]);
+        assert_eq!([closed(SECOND, 1999), closed(SECOND, 2000)], [false, true], "the upper limit");
+        assert_eq!([closed(0, 1999), closed(0, 2000)], [false, true], "not measured");
+    }
+
+    #[test]
+    fn a_closed_flow_stays_until_its_records_were_polled() {
+        let moment = RetireMoment { polled_ns: 11 * SECOND, ..at(60, Fill::Low) };
+        assert_eq!(moment.end_reason(&flow([FIN, FIN])), None);
+        let moment = RetireMoment { polled_ns: 12 * SECOND, ..moment };
+        assert_eq!(moment.end_reason(&flow([FIN, FIN])), Some(EndReason::EndOfFlow));
     }
 
     #[test]
     fn an_entry_is_retired_at_once_when_the_next_connection_has_one() {
         let value = FlowValue { superseded: 1, ..flow([ACK, ACK]) };
-        let reason = end_reason(&value, 10 * SECOND, u64::MAX, Pressure::Low);
-        assert_eq!(reason, Some(EndReason::EndOfFlow));
+        assert_eq!(at(0, Fill::Low).end_reason(&value), Some(EndReason::EndOfFlow));
     }
 
     #[test]
-    fn pressure_begins_at_three_quarters() {
-        assert_eq!(Pressure::of(96, 128), Pressure::Low);
-        assert_eq!(Pressure::of(97, 128), Pressure::High);
+    fn the_fill_level_changes_at_a_half_and_at_three_quarters() {
+        let levels = [64, 65, 96, 97, 128].map(|in_use| Fill::of(in_use, 128));
+        assert_eq!(levels, [Fill::Low, Fill::Medium, Fill::Medium, Fill::High, Fill::High]);
     }
 }

@@ -11,13 +11,16 @@ use crate::commands::run::trim;
 use crate::commands::snapshot::Snapshot;
 use crate::consumer::{FINISH_TIMEOUT, Feed, StreamEnd};
 use crate::error::{Error, Result};
-use crate::meter::{DrainProgress, LiveMeter, Meter, unix_now_ns};
+use crate::meter::{DrainProgress, LiveMeter, Meter, set_thread_priority, unix_now_ns};
 use crate::packets::FlowQuery;
 use crate::report::Report;
 use crate::session::{FlowIdentity, GrowthTiming, IsolatedScope, OutletId, Session};
 
 /// Time between drains. The table of the kernel must not become full in between.
 const DRAIN_INTERVAL: Duration = Duration::from_secs(1);
+/// Priority of the metering thread. All its work is caused by packets of the target: if it waited
+/// for a CPU as long as the target does, more records would arrive than are kept.
+const NICE: i32 = -5;
 /// Maximum number of events in a batch. Creating so many records takes about 15 ms.
 const MAX_BATCH_EVENTS: usize = 32_768;
 /// Additional time between two deliveries of flows that grew, for each of these flows. It keeps the
@@ -88,6 +91,7 @@ impl MeteringThread {
 
     /// Runs until the run is concluded or the control loop ends.
     pub(super) fn run(mut self, commands: &Receiver<MeteringCommand>) -> Vec<Finishing> {
+        set_thread_priority(NICE);
         let mut next_poll = Instant::now();
         loop {
             let timeout = match self.requests.is_empty() {
@@ -153,7 +157,11 @@ impl MeteringThread {
         start: Box<dyn FnOnce(Sender<MeteringCommand>) -> Result<Feed> + Send>,
         is_required: IsRequired,
     ) {
-        match start(self.commands.clone()) {
+        // The thread of the consumer takes over the priority of this one.
+        set_thread_priority(0);
+        let started = start(self.commands.clone());
+        set_thread_priority(NICE);
+        match started {
             Ok(feed) => {
                 let outlet = self.session.attach(feed.wants());
                 let next_growth = Instant::now();

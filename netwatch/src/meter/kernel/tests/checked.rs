@@ -97,7 +97,11 @@ impl CheckedMeter {
         parts
     }
 
-    fn drain_part(&mut self, progress: &mut DrainProgress, sink: &mut impl FnMut(Increment)) -> Result<bool> {
+    pub(super) fn drain_part(
+        &mut self,
+        progress: &mut DrainProgress,
+        sink: &mut impl FnMut(Increment),
+    ) -> Result<bool> {
         let Self { meter, drained, without_entry, .. } = self;
         meter.drain_part(progress, &mut |increment| {
             add_increment(drained, &increment);

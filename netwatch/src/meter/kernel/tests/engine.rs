@@ -13,7 +13,7 @@ use super::frames::{ipv4, reversed, tcp_numbered, udp};
 use super::reference::ReferenceMeter;
 use super::{KernelMeterConfig, assert_same, drained, meter_with, run, stay_on_one_cpu, tables};
 use crate::flow::{EndReason, Increment, Traffic};
-use crate::meter::{Notification, SampleReason};
+use crate::meter::{DrainProgress, Notification, SampleReason};
 
 const ACK: u8 = 0x10;
 const RST: u8 = 0x04;
@@ -80,7 +80,7 @@ pub(super) fn count_while_draining(mut meter: CheckedMeter) {
             done.store(true, Ordering::Release);
         });
         while !done.load(Ordering::Acquire) {
-            meter.drain.flows.retire_all(drains.is_multiple_of(16));
+            meter.table.lock().flows.retire_all(drains.is_multiple_of(16));
             meter.poll(&mut drop).expect("no error of a growth");
             sums.drain(&mut meter);
             drains += 1;
@@ -108,7 +108,7 @@ fn retired_entries_are_handed_over_with_their_end_reason() {
     repeat(&entry, &ipv4(6, &tcp_numbered(RST, 1, 1, 0)), 1);
     let first = reasons(&drained(&mut meter));
     assert_eq!(first, [(6, 1, None), (17, 3, None)], "both are open");
-    meter.drain.flows.retire_all(true);
+    meter.table.lock().flows.retire_all(true);
     let last = reasons(&drained(&mut meter));
     assert_eq!(last, [(6, 0, Some(EndReason::EndOfFlow)), (17, 0, Some(EndReason::IdleTimeout))]);
     assert_eq!(drained(&mut meter), [], "both are retired");
@@ -124,7 +124,7 @@ fn flows_are_read_and_retired_in_parts() {
     (0..FLOWS).for_each(|number| repeat(&entry, &datagram(number), 1));
     let (mut sums, mut ended, mut parts) = (PacketSums::default(), 0, [0, 0]);
     for (retire_all, parts) in [false, true].into_iter().zip(&mut parts) {
-        meter.drain.flows.retire_all(retire_all);
+        meter.table.lock().flows.retire_all(retire_all);
         *parts = meter.drain_counting_parts(&mut |one: Increment| {
             ended += u32::from(one.ended.is_some());
             *sums.0.entry(one.traffic).or_default() += one.counters.egress.packets;
@@ -134,6 +134,55 @@ fn flows_are_read_and_retired_in_parts() {
     // How many parts end by their time depends on the machine.
     assert!(parts.iter().all(|parts| *parts >= 2), "{parts:?} parts for {FLOWS} flows that stay and that retire");
     assert_eq!(drained(&mut meter), [], "all are retired");
+}
+
+/// More flows than the table has entries pass through it without a drain.
+#[test]
+fn finished_flows_leave_a_table_that_is_filling_up_before_they_are_drained() {
+    const MAX_FLOWS: u32 = 1024;
+    const AT_ONCE: u32 = 600;
+    const FLOWS: u32 = 5 * AT_ONCE;
+    let Some(mut meter) = meter_with(&KernelMeterConfig { max_flows: MAX_FLOWS, ..PLAIN() }) else { return };
+    meter.table.lock().flows.retire_all(true);
+    let entry = meter.feed_point("link_egress");
+    for first in (0..FLOWS).step_by(AT_ONCE as usize) {
+        (first..first + AT_ONCE).for_each(|number| repeat(&entry, &datagram(number), 2));
+        while meter.table.lock().flows.in_use() >= MAX_FLOWS / 2 {
+            meter.table.keep_room(meter.clock);
+        }
+    }
+    let mut flows = HashMap::<_, Vec<_>>::new();
+    for one in drained(&mut meter) {
+        flows.entry(one.traffic).or_default().push((one.counters.egress.packets, one.ended));
+    }
+    assert_eq!(flows.len(), FLOWS as usize);
+    assert!(flows.values().all(|handed_over| *handed_over == [(2, Some(EndReason::IdleTimeout))]), "each once");
+    let lost = meter.lost().expect("readable");
+    assert_eq!(lost.table_full + lost.insert_failed, 0, "{lost:?}");
+}
+
+/// The end of a flow precedes the flow that follows it on its key, also if both came between two
+/// drains, and follows a poll.
+#[test]
+fn flows_that_left_a_full_table_are_handed_over_before_those_in_it() {
+    let Some(mut meter) = meter_with(&KernelMeterConfig { max_flows: 64, ..PLAIN() }) else { return };
+    let entry = meter.feed_point("link_egress");
+    meter.begin_poll();
+    (0..40).for_each(|number| repeat(&entry, &datagram(number), 1));
+    meter.table.lock().flows.retire_all(true);
+    meter.table.keep_room(meter.clock);
+    meter.table.lock().flows.retire_all(false);
+    repeat(&entry, &datagram(0), 5);
+    let mut progress = DrainProgress::default();
+    for _merging_the_fronts_and_before_the_poll in 0..2 {
+        assert!(meter.drain_part(&mut progress, &mut |early| panic!("{early:?}")).expect("drained"));
+    }
+    meter.begin_poll();
+    let mut counts = Vec::new();
+    let is_flow_0 = |one: &Increment| matches!(one.traffic, Traffic::Flow(key) if key.local.port == 1024);
+    let mut add = |one: Increment| counts.extend(is_flow_0(&one).then_some((one.counters.egress.packets, one.ended)));
+    while meter.drain_part(&mut progress, &mut add).expect("drained") {}
+    assert_eq!(counts, [(1, Some(EndReason::IdleTimeout)), (5, None)]);
 }
 
 /// Protocol, packets sent, and end reason, sorted.
@@ -186,7 +235,7 @@ fn the_table_grows_ahead_of_need_and_reports_when_it_is_full() {
 /// Lets the table grow ahead of need, and waits until it has grown.
 fn grow(meter: &mut CheckedMeter) {
     meter.poll(&mut drop).expect("no error of a growth");
-    while meter.drain.flows.is_growing() {
+    while meter.table.lock().flows.is_growing() {
         std::thread::sleep(Duration::from_millis(1));
         meter.poll(&mut drop).expect("no error of a growth");
     }

@@ -217,9 +217,9 @@ fn an_earlier_connection_ends_when_the_next_one_begins() {
     let mut ended: Vec<_> = drained(&mut meter).iter().map(|one| (one.epoch, one.ended)).collect();
     ended.sort_unstable();
     assert_eq!(ended, [(0, None), (0, Some(EndReason::EndOfFlow)), (1, None)]);
-    assert_eq!(meter.drain.flows.live(), 2, "entries before the drain retired one");
+    assert_eq!(meter.table.lock().flows.live(), 2, "entries before the drain retired one");
     assert_eq!(drained(&mut meter), []);
-    assert_eq!(meter.drain.flows.live(), 1);
+    assert_eq!(meter.table.lock().flows.live(), 1);
 }
 
 /// Pins the thread to the `index`th CPU that it may use, or to the last one.
@@ -264,9 +264,9 @@ fn a_slot_of_an_earlier_connection_counts_no_packet_of_the_next_one() {
         ended.sort_unstable_by_key(|one| one.epoch);
         let packets: Vec<u64> = ended.iter().map(|one| one.counters.both().packets).collect();
         assert_eq!(packets, [5 + 8, 2 + 7], "round {round}");
-        meter.drain.flows.retire_all(true);
+        meter.table.lock().flows.retire_all(true);
         drained(&mut meter);
-        meter.drain.flows.retire_all(false);
+        meter.table.lock().flows.retire_all(false);
         isn = next + 10_000;
     }
 }

@@ -36,7 +36,7 @@ fn a_cpu_without_a_front_counts_in_the_table() {
     let entry = meter.feed_point("link_egress");
     for _ in 0..3 {
         entry.run(&datagram(1), &[], 10).expect("runs");
-        assert!(meter.drain.fronts.in_use().iter().all(|groups| *groups == 0), "no front has the flow");
+        assert!(meter.table.lock().fronts.in_use().iter().all(|groups| *groups == 0), "no front has the flow");
         assert_eq!(packets(&mut meter), 10);
     }
 }
@@ -51,7 +51,7 @@ fn no_packet_is_lost_on_cpus_with_and_without_a_front() {
 #[test]
 fn the_front_of_an_offline_cpu_is_flushed_by_another() {
     let Some(mut meter) = meter_with_fronts(POSSIBLE.min(16)) else { return };
-    assert_eq!(meter.drain.fronts.in_use(), [0; 16]);
+    assert_eq!(meter.table.lock().fronts.in_use(), [0; 16]);
     assert_eq!(packets(&mut meter), 0);
 }
 

@@ -89,7 +89,7 @@ fn compare(meter: &mut CheckedMeter, host: &mut ReferenceMeter, recent: &mut Rec
     }
     assert_same(kernel, own, what);
     // Retires all flows on both sides. Remainders stay.
-    meter.drain.flows.retire_all(true);
+    meter.table.lock().flows.retire_all(true);
     meter.drain(&mut drop).expect("drained");
     meter.poll(&mut drop).expect("room");
     host.retire_all();

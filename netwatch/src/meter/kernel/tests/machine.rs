@@ -69,7 +69,7 @@ fn fronts_follow_the_cpus_that_are_online() {
     let cpus = Cpus::of_this_machine().expect("readable");
     assert!(cpus.count() as usize > CPU && cpus.online() == [0, 1], "{} possible, {:?}", cpus.count(), cpus.online());
     let expected = if PLAIN().front { CPU } else { 1 };
-    assert_eq!(meter.drain.fronts.in_use().len(), expected);
+    assert_eq!(meter.table.lock().fronts.in_use().len(), expected);
     let entry = meter.feed_point("link_egress");
     let online = OnlineCpu::new();
     on_the_cpu(|| repeat(&entry, &datagram(0), 20));
@@ -114,7 +114,7 @@ fn count_while_a_cpu_comes_and_goes(mut meter: CheckedMeter) {
                 packets += drained_packets(&mut meter);
             }
             drop(online);
-            meter.drain.flows.retire_all(round % 3 == 0);
+            meter.table.lock().flows.retire_all(round % 3 == 0);
             packets += drained_packets(&mut meter);
         }
         done.store(true, Ordering::Release);

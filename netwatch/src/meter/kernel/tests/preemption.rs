@@ -135,7 +135,8 @@ fn a_flush_waits_for_a_packet_that_was_preempted() {
     actives.set(1);
     run(&meter, "link_egress", &ipv4(UDP, &udp(53, 10)), &Meta::default()).expect("runs");
     assert!(actives.all_are(1), "the mark of the other packet is still set");
-    let fronts = &meter.drain.fronts;
+    let table = meter.table.lock();
+    let fronts = &table.fronts;
     std::thread::scope(|scope| {
         let flush = scope.spawn(|| fronts.flush());
         // After these, it tries with pauses.
