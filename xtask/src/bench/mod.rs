@@ -44,6 +44,8 @@ enum Suite {
     Capture(capture::CaptureArguments),
     /// The cost of a name: one ClientHello, one DNS response
     Names,
+    /// The cost of a new connection in user space: CPU time, memory
+    Session,
 }
 
 #[derive(Args)]
@@ -66,17 +68,20 @@ pub fn run(arguments: BenchArguments) -> Result {
         Some(Suite::Engine { flags }) => engine(&flags),
         Some(Suite::Services(arguments)) => services::run(arguments),
         Some(Suite::Capture(arguments)) => capture::run(arguments),
-        Some(Suite::Names) => names(),
+        Some(Suite::Names) => of_library("names"),
+        Some(Suite::Session) => of_library("session"),
         Some(Suite::All) => measure_run(arguments.run.count)
             .and_then(|()| engine(&[]))
-            .and_then(|()| names())
+            .and_then(|()| of_library("names"))
+            .and_then(|()| of_library("session"))
             .and_then(|()| services::run(services::ServicesArguments::all()))
             .and_then(|()| capture::run(capture::CaptureArguments::all())),
     }
 }
 
-fn names() -> Result {
-    command::run(cargo().args(["bench", "--package", "netwatch", "--bench", "names"]))
+/// Runs a bench of the library, which needs no kernel.
+fn of_library(name: &str) -> Result {
+    command::run(cargo().args(["bench", "--package", "netwatch", "--bench", name]))
 }
 
 /// Builds the bench of the engine and runs it. It is not part of xtask itself, which would contain
