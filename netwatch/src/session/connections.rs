@@ -2,10 +2,13 @@
 //! may deliver several connections at once: names are divided by the times at which the connections
 //! began.
 
-use std::collections::{HashMap, VecDeque};
+use smallvec::SmallVec;
 
 use crate::flow::FlowKey;
 use crate::report::FlowNaming;
+
+/// Looked up several times for every connection.
+type ByFlow<V> = std::collections::HashMap<FlowKey, V, foldhash::fast::RandomState>;
 
 /// Maximum number of five-tuples. Beyond it, names of a connection may be those of the one before.
 const MAX_KEYS: usize = 65_536;
@@ -17,9 +20,9 @@ const MAX_PER_KEY: usize = 1024;
 #[derive(Debug, Default)]
 pub(super) struct ConnectionNames {
     /// When connections began of which no sample was observed yet, the earliest first.
-    begun: HashMap<FlowKey, VecDeque<u64>>,
+    begun: ByFlow<SmallVec<[u64; 1]>>,
     /// Names of earlier connections, and when the next one began, the earliest first.
-    named: HashMap<FlowKey, VecDeque<DividedNames>>,
+    named: ByFlow<Vec<DividedNames>>,
 }
 
 /// When the next connection began, and the names until then.
@@ -40,7 +43,7 @@ impl ConnectionNames {
     pub(super) fn begin(&mut self, flow: FlowKey, time_ns: u64) {
         if self.begun.len() < MAX_KEYS || self.begun.contains_key(&flow) {
             let begun = self.begun.entry(flow).or_default();
-            begun.push_back(time_ns);
+            begun.push(time_ns);
             begun.truncate(MAX_PER_KEY);
         }
     }
@@ -61,7 +64,7 @@ impl ConnectionNames {
     pub(super) fn store(&mut self, flow: FlowKey, until_ns: u64, naming: Option<Box<FlowNaming>>) {
         if self.named.len() < MAX_KEYS || self.named.contains_key(&flow) {
             let named = self.named.entry(flow).or_default();
-            named.push_back((until_ns, naming));
+            named.push((until_ns, naming));
             named.truncate(MAX_PER_KEY);
         }
     }
@@ -79,7 +82,7 @@ impl ConnectionNames {
     /// Forgets the connection that began at `began_ns`.
     pub(super) fn forget(&mut self, flow: &FlowKey, began_ns: u64) {
         if let Some(named) = self.named.get_mut(flow) {
-            named.iter().position(|(until, _)| *until > began_ns).and_then(|own| named.remove(own));
+            named.iter().position(|(until, _)| *until > began_ns).map(|own| named.remove(own));
             if named.is_empty() {
                 self.named.remove(flow);
             }

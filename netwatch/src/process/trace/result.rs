@@ -4,8 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+use smallvec::SmallVec;
+
 use super::failures::{AttemptTimes, FailureKey};
 use super::socket::{KnownSocket, TimeSpan};
+use super::sockets::FoundSockets;
 use super::{LocalSocketUse, Trace};
 use crate::flow::{Direction, FlowKey, ObservationPoint, Protocol};
 use crate::process::{
@@ -50,7 +53,7 @@ pub struct TraceResult {
 
 /// The users of a flow, by their numbers: each with the evidence, and whether it created the
 /// socket.
-type NumberedUsers = Vec<(ProcessNumber, Evidence, bool)>;
+type NumberedUsers = SmallVec<[(ProcessNumber, Evidence, bool); 2]>;
 
 impl Trace {
     /// Attributes these flows and collects what the processes did. `command` is the process ID of
@@ -100,7 +103,7 @@ impl Trace {
     /// the command, as for [`Trace::result`].
     ///
     /// Costs a few hash lookups, regardless of the number of sockets.
-    pub fn users_of(&self, command: Option<u32>, flow: &FlowToAttribute) -> Vec<(ProcessNumber, Evidence, bool)> {
+    pub fn users_of(&self, command: Option<u32>, flow: &FlowToAttribute) -> NumberedUsers {
         self.users_of_flow(flow, || self.root(command))
     }
 
@@ -117,13 +120,13 @@ impl Trace {
         // the flow when it was closed.
         let closed = [Some((local, remote)), is_local.then_some((remote, local))].into_iter().flatten();
         let closed = closed.flat_map(|(local, remote)| self.sockets.closed_between(protocol, local, remote, span));
-        let by_tuple = users(&closed.collect::<Vec<_>>(), Evidence::Tuple);
+        let by_tuple = users(&closed.collect::<FoundSockets<'_>>(), Evidence::Tuple);
         if !by_tuple.is_empty() {
             return by_tuple;
         }
         let ends = [Some(local), is_local.then_some(remote)];
         let bound = ends.into_iter().flatten().flat_map(|end| self.sockets.bound_to(protocol, end, span));
-        let by_tuple = users(&bound.collect::<Vec<_>>(), Evidence::Tuple);
+        let by_tuple = users(&bound.collect::<FoundSockets<'_>>(), Evidence::Tuple);
         // The kernel answers what a remote sends to a port that no socket is bound to.
         if !by_tuple.is_empty() || flow.opened_by == Direction::Ingress {
             return by_tuple;
@@ -242,7 +245,7 @@ fn unexplained(flows: &[(FlowKey, NumberedUsers)]) -> BTreeSet<SocketAddr> {
 /// All users of these sockets. For each socket, the processes that did not create it come first,
 /// because they sent last.
 fn users(sockets: &[&KnownSocket], evidence: Evidence) -> NumberedUsers {
-    let mut found: NumberedUsers = Vec::new();
+    let mut found = NumberedUsers::new();
     for socket in sockets {
         let others = socket.users.iter().rev().filter(|user| Some(**user) != socket.maker).map(|user| (*user, false));
         for (number, is_maker) in others.chain(socket.maker.map(|maker| (maker, true))) {

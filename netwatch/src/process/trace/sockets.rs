@@ -14,6 +14,9 @@ use crate::process::{ClosedSocket, ProcessNumber, SocketOperation, SocketUse};
 /// Cookies of sockets: usually one.
 type Cookies = SmallVec<[u64; 1]>;
 
+/// The sockets of a flow: on the loopback, usually one of each end.
+pub(super) type FoundSockets<'a> = SmallVec<[&'a KnownSocket; 2]>;
+
 /// Between the last packet of a connection and the close of its socket, if it is not the close of
 /// the next connection on the same ports.
 const CLOSE_DELAY_NS: u64 = 1_000_000_000;
@@ -218,13 +221,13 @@ impl Sockets {
 
     /// The sockets that the packets of a flow came from or went to, those of the side that opened
     /// it first.
-    pub(super) fn of_flow(&self, flow: &FlowKey) -> Vec<&KnownSocket> {
+    pub(super) fn of_flow(&self, flow: &FlowKey) -> FoundSockets<'_> {
         let FlowKey { local, remote, .. } = *flow;
         let turned = FlowKey { local: remote, remote: local, ..*flow };
         // On the loopback the record does not contain which end opened it.
         let keys = [Some(flow), (flow.point == ObservationPoint::Loopback).then_some(&turned)];
         let cookies = keys.into_iter().flatten().filter_map(|key| self.of_flows.get(key)).flatten();
-        let mut distinct: Vec<u64> = Vec::new();
+        let mut distinct: SmallVec<[u64; 2]> = SmallVec::new();
         cookies.for_each(|cookie| {
             if !distinct.contains(cookie) {
                 distinct.push(*cookie);
@@ -235,7 +238,7 @@ impl Sockets {
 
     /// The sockets that were bound to the port of one end of a flow during its time; for protocols
     /// without ports, those of the protocol.
-    pub(super) fn bound_to(&self, protocol: u8, end: TransportAddress, span: TimeSpan) -> Vec<&KnownSocket> {
+    pub(super) fn bound_to(&self, protocol: u8, end: TransportAddress, span: TimeSpan) -> FoundSockets<'_> {
         let cookies = self.bound.get(&(protocol, end.port)).into_iter().flatten();
         cookies.filter_map(|cookie| self.known.get(cookie)).filter(|known| known.is_of(span)).collect()
     }
@@ -252,7 +255,7 @@ impl Sockets {
         local: TransportAddress,
         remote: TransportAddress,
         span: TimeSpan,
-    ) -> Vec<&KnownSocket> {
+    ) -> FoundSockets<'_> {
         let cookies = self.closed.get(&(protocol, local, remote)).into_iter().flatten();
         let known = cookies.filter_map(|cookie| self.known.get(cookie));
         // A socket that is reported closed twice may have had other ends the first time.

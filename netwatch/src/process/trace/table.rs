@@ -144,13 +144,14 @@ impl ProcessTable {
 
     /// The process of an event. A process or program that no event reported is read from /proc.
     pub(super) fn current(&mut self, event: &ProcessEvent, system: &mut dyn SystemView) -> Option<ProcessNumber> {
-        let known = self.current.get(&event.pid).copied();
-        let known = known.filter(|number| self.entries[number].is_process(event.start_ns));
-        let same = known.filter(|number| self.entries[number].program == event.program);
-        if let Some(entry) = same.and_then(|number| self.entries.get_mut(&number)) {
+        let number = self.current.get(&event.pid).copied();
+        let entry = number.and_then(|number| self.entries.get_mut(&number));
+        let entry = entry.filter(|entry| entry.is_process(event.start_ns));
+        let known = number.filter(|_| entry.is_some());
+        if let Some(entry) = entry.filter(|entry| entry.program == event.program) {
             // It may have changed its user ID since it began.
             entry.uid = event.uid;
-            return same;
+            return number;
         }
         let is_it =
             |found: &LiveProcess| event.start_ns == 0 || found.origin.start_ns.abs_diff(event.start_ns) <= TICK_NS;

@@ -150,7 +150,7 @@ fn attributes_one_flow_by_numbers_that_stay_the_same_in_every_report() {
     }
     let numbers = |scene: &Scene, key| -> Vec<(u32, Evidence, bool)> {
         let all_along = FlowToAttribute { key, opened_by: OUT, first_ns: 0, last_ns: u64::MAX / 2 };
-        scene.trace.users_of(Some(COMMAND), &all_along)
+        scene.trace.users_of(Some(COMMAND), &all_along).to_vec()
     };
     let key = flow(6, 40000, 80);
     assert_eq!(numbers(&scene, key), [(0, Evidence::Netns, false)], "no other evidence: the command");
