@@ -43,7 +43,7 @@ pub(super) struct FlowEntries {
     buckets: Buckets,
     /// What was handed over of each entry.
     before: Vec<FlowValue>,
-    /// FinishedEntry flows of the current drain that are still in the table.
+    /// Finished flows of the current drain that are still in the table.
     finished: Vec<FinishedEntry>,
     /// The last increments of retired flows, to be handed over before the entries are read on:
     /// another flow may have one of their keys.
