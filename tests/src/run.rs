@@ -130,6 +130,11 @@ impl RunningNetwatch {
         crate::eventually(find).unwrap_or_else(|error| panic!("{error} of {}: {}", self.command_line, self.stderr()))
     }
 
+    /// Pid of its guardian, if netwatch has started it and neither has ended.
+    pub fn try_guardian(&self) -> Option<i32> {
+        guardian_of(self.pid())
+    }
+
     /// Sends SIGKILL to netwatch and its guardian at once. Both are stopped first, so that neither
     /// notices the end of the other.
     #[track_caller]

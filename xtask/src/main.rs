@@ -9,6 +9,7 @@ mod demo;
 mod dependencies;
 mod fuzz;
 mod setup;
+mod storm;
 mod test;
 mod test_vm;
 
@@ -51,6 +52,8 @@ enum Task {
     },
     /// Compare the classifier with its host build, and filters with libpcap, at random
     Fuzz(fuzz::FuzzArguments),
+    /// Kill runs and fail their system calls at random moments, while a neighbor probes the host
+    Storm(storm::StormArguments),
     /// Boot other kernels in emulation and test the classifier on them
     TestVm(test_vm::TestVmArguments),
     /// Measure set-up time, memory and throughput of a run, or the engine
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
         Task::Dependencies => dependencies::run(),
         Task::Test { filter } => test::run(filter.as_deref()),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
+        Task::Storm(arguments) => storm::run(&arguments),
         Task::TestVm(arguments) => test_vm::run(&arguments),
         Task::Bench(arguments) => bench::run(arguments),
         Task::Accuracy { filter } => accuracy::run(filter.as_deref()),

@@ -53,6 +53,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("python3-venv", "/usr/share/doc/python3-venv"),
     ("socat", "socat"),
     ("netcat-openbsd", "nc"),
+    ("strace", "strace"),
     // Tools of firewalls, to check the rules that netwatch writes for them. ufw is off until it is
     // enabled. firewalld itself would start, so only its parser is installed.
     ("ufw", "ufw"),

@@ -5,15 +5,18 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
+use super::holder::{self, ContinuedHolder};
 use crate::error::{Error, Result};
 
-/// Pause between two attempts to take the lock.
-const RETRY_INTERVAL: Duration = Duration::from_micros(500);
+/// Pauses between attempts to take the lock: the first, and the longest.
+const RETRY_INTERVALS: [Duration; 2] = [Duration::from_micros(500), Duration::from_millis(4)];
+/// Time between two checks whether the process that holds the lock is stopped.
+const HOLDER_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Number of locks that this process holds: of several threads, one does and the others wait.
 static HELD: AtomicUsize = AtomicUsize::new(0);
@@ -46,9 +49,7 @@ impl Exclusive {
     /// Waits for the lock. Usually a few milliseconds, but seconds while another process undoes
     /// many runs, so that a thread that serves anything must not call this.
     pub fn take() -> Result<Self> {
-        let (path, file) = open()?;
-        let _flock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| Error::os("lock", path, errno))?;
-        Ok(Self { _flock, _counted: Counted::new() })
+        Self::take_while(|| Ok(()))
     }
 
     /// Whether this process holds it: then it must not be stopped, because all other runs would
@@ -58,7 +59,7 @@ impl Exclusive {
     }
 
     /// Takes the lock unless another run holds it.
-    pub fn try_take() -> Result<Option<Self>> {
+    fn try_take() -> Result<Option<Self>> {
         let (path, file) = open()?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(_flock) => Ok(Some(Self { _flock, _counted: Counted::new() })),
@@ -67,15 +68,40 @@ impl Exclusive {
         }
     }
 
-    /// Waits for the lock until `check` fails. For threads with blocked signals, which cannot
-    /// interrupt [`Self::take`].
+    /// Waits for the lock until `check` fails. A process that was stopped while it held the lock is
+    /// continued until it has released it: its signals are not those of other runs.
     pub fn take_while(check: impl Fn() -> Result<()>) -> Result<Self> {
+        let mut wait = LockWait::new();
         loop {
             if let Some(held) = Self::try_take()? {
+                wait.continued.iter().for_each(ContinuedHolder::stop_again);
                 return Ok(held);
             }
             check()?;
-            thread::sleep(RETRY_INTERVAL);
+            wait.pause();
+        }
+    }
+}
+
+/// A wait for the lock.
+struct LockWait {
+    interval: Duration,
+    last_check: Instant,
+    continued: Vec<ContinuedHolder>,
+}
+
+impl LockWait {
+    fn new() -> Self {
+        Self { interval: RETRY_INTERVALS[0], last_check: Instant::now(), continued: Vec::new() }
+    }
+
+    fn pause(&mut self) {
+        thread::sleep(self.interval);
+        self.interval = (self.interval * 2).min(RETRY_INTERVALS[1]);
+        if self.last_check.elapsed() >= HOLDER_CHECK_INTERVAL {
+            // A failure to find the holder only makes the wait longer.
+            self.continued.extend(open().ok().and_then(|(_, lock)| holder::continue_stopped(&lock)));
+            self.last_check = Instant::now();
         }
     }
 }

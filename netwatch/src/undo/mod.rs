@@ -3,6 +3,7 @@
 //! Not the changes themselves: the modules that make them define their records and register how
 //! each is undone, so this module imports none of them.
 
+mod holder;
 mod journal;
 mod lock;
 mod registry;

@@ -8,6 +8,8 @@
 //! traffic connect ADDRESS MILLIS     connects with a timeout; prints connected, refused or timeout
 //! traffic serve ADDRESS              accepts a TCP connection, prints its client, echoes
 //! traffic serve-udp ADDRESS          the same for one datagram
+//! traffic queries SERVER NAME FILE   DNS queries one by one until the file exists; prints their number
+//!                                    and the median, 99th percentile and maximum of their latency
 //! traffic daemon MILLIS COMMAND…     starts an orphaned daemon that waits and runs COMMAND
 //! traffic type                       puts a character into the terminal; prints the errno
 //! traffic bomb COUNT                 a fork bomb of COUNT processes, which ignores SIGTERM
@@ -16,9 +18,10 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -33,6 +36,7 @@ fn main() -> io::Result<()> {
         ["connect", to, millis] => connect(address(to), number(millis) as u64),
         ["serve", at] => serve(address(at)),
         ["serve-udp", at] => serve_udp(address(at)),
+        ["queries", server, name, end] => queries(server, name, Path::new(end)),
         ["daemon", millis, command @ ..] => daemon(number(millis) as u64, command),
         ["type"] => type_character(),
         ["bomb", count] => bomb(number(count) as u64),
@@ -52,6 +56,41 @@ fn udp(to: SocketAddr, count: usize, size: usize) -> io::Result<()> {
         assert_eq!(length, size, "an echo comes back whole");
     }
     Ok(())
+}
+
+/// `server` is an address, or `resolv.conf` for the first one in there.
+fn queries(server: &str, name: &str, end: &Path) -> io::Result<()> {
+    let resolv_conf = std::fs::read_to_string("/etc/resolv.conf")?;
+    let listed = resolv_conf.lines().find_map(|line| line.strip_prefix("nameserver "));
+    let server = if server == "resolv.conf" { listed.unwrap_or_default() } else { server };
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    socket.connect((server, 53))?;
+    socket.set_read_timeout(Some(TIMEOUT))?;
+    let query = query(name);
+    let mut latencies = Vec::new();
+    println!("begun");
+    while !end.exists() {
+        let sent = Instant::now();
+        socket.send(&query)?;
+        socket.recv(&mut [0; 512])?;
+        latencies.push(sent.elapsed().as_micros());
+        thread::sleep(Duration::from_millis(2));
+    }
+    latencies.sort_unstable();
+    let part = |hundredths: usize| latencies[(latencies.len() * hundredths / 100).min(latencies.len() - 1)];
+    println!("queries {} {} {} {}", latencies.len(), part(50), part(99), part(100));
+    Ok(())
+}
+
+/// For the IPv4 addresses of a name, with recursion desired.
+fn query(name: &str) -> Vec<u8> {
+    let mut query = vec![0x4e, 0x57, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in name.split('.') {
+        query.push(label.len() as u8);
+        query.extend(label.bytes());
+    }
+    query.extend([0, 0, 1, 0, 1]);
+    query
 }
 
 fn send(to: SocketAddr, bytes: usize) -> io::Result<()> {

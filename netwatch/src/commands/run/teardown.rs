@@ -4,8 +4,6 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use tokio::time::sleep;
-
 use super::network::ClosingNetwork;
 use super::signals::SignalStream;
 use super::thread::in_thread;
@@ -18,8 +16,6 @@ use crate::undo::{Exclusive, RunDir, UndoCause};
 /// A signal ends the wait for the undo only after this time. Usually the undo takes a few
 /// milliseconds; it takes longer when another run holds the lock.
 const INTERRUPT_DELAY: Duration = Duration::from_millis(250);
-/// Pause between two attempts to take the lock.
-const LOCK_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Undoes the run and waits for the guardian to exit. A signal ends the wait; then the guardian
 /// undoes the run in the background.
@@ -56,14 +52,9 @@ pub(super) async fn tear_down(
 }
 
 async fn undo_without_guardian(run_dir: &RunDir) -> Result<()> {
-    let held = loop {
-        match Exclusive::try_take()? {
-            Some(held) => break held,
-            None => sleep(LOCK_INTERVAL).await,
-        }
-    };
     let path = run_dir.path().to_owned();
-    in_thread("undo", move || undo_steps().undo_run(&path, UndoCause::Ended, &held)).await.flatten()
+    let undo = move || undo_steps().undo_run(&path, UndoCause::Ended, &Exclusive::take()?);
+    in_thread("undo", undo).await.flatten()
 }
 
 /// The guardian receives the nftables table, because forwarding must be switched back before the

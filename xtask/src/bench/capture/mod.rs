@@ -45,7 +45,7 @@ type Rounds = [Vec<MeasuredCapture>; CaptureSubject::ALL.len()];
 pub fn run(arguments: CaptureArguments) -> Result {
     setup::install(&PACKAGES)?;
     let netwatch = arguments.binary.map_or_else(build::netwatch, Ok)?;
-    let load = build::load()?;
+    let load = build::test_program("load")?;
     // SAFETY: this process has no other thread yet.
     unsafe { std::env::set_var("NETWATCH_BIN", netwatch) };
     let scene = CaptureScene::start();

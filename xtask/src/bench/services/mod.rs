@@ -53,7 +53,7 @@ impl ServicesArguments {
 pub fn run(arguments: ServicesArguments) -> Result {
     setup::install(&PACKAGES)?;
     let netwatch = arguments.binary.map_or_else(build::netwatch, Ok)?;
-    let load = build::load()?;
+    let load = build::test_program("load")?;
     // SAFETY: this process has no other thread yet.
     unsafe { std::env::set_var("NETWATCH_BIN", netwatch) };
     let scene = ServicesScene::start(load);
