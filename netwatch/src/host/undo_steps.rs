@@ -13,6 +13,7 @@ use crate::undo::{UndoCause, UndoContext, UndoRegistry};
 pub fn undo_steps() -> UndoRegistry {
     let mut steps = UndoRegistry::default();
     steps.register_batch(|_, rules| firewall::undo(rules));
+    steps.register(|context, rules| firewall::undo_legacy(&context.run.interface(), rules));
     steps.register(|context, ForwardingInUse { netns_cookie }| {
         forwarding::release(context.run, *netns_cookie, context.held).map(drop)
     });

@@ -114,12 +114,20 @@ fn a_dropping_table_with_an_owner_is_reported_before_the_command_starts() {
 }
 
 #[test]
-fn dropping_tables_of_iptables_legacy_are_reported() {
+fn a_table_of_iptables_legacy_that_cannot_be_changed_is_reported() {
     let net = internet!();
     needs!("iptables-legacy");
     if !net.host.try_sh("iptables-legacy -P FORWARD DROP").0 {
         return netwatch_tests::skip("this kernel has no iptables-legacy");
     }
+    // Another program is changing it.
+    let mut holder = net.host.command("flock").args(["/run/xtables.lock", "sleep", "300"]).spawn().unwrap();
+    net.host.wait_for("! flock -n /run/xtables.lock true");
     let run = net.host.run(&[], &["sh", "-c", "echo started >&2"]);
-    assert_noted_before_the_command(&run, &["FORWARD", "iptables-legacy -t filter -I FORWARD -i nw+ -j ACCEPT"]);
+    assert_noted_before_the_command(
+        &run,
+        &["/run/xtables.lock", "iptables-legacy -t filter -I FORWARD -i nw+ -j ACCEPT"],
+    );
+    let _ = holder.kill();
+    let _ = holder.wait();
 }

@@ -37,25 +37,57 @@ fn a_reloaded_firewall_is_repaired_and_noted() {
     net.host.assert_nothing_left(&before);
 }
 
+/// As [`DROPS`], in the tables of iptables-legacy.
+const LEGACY_DROPS: &str = "for t in iptables-legacy ip6tables-legacy; do $t-restore <<'END'
+*filter
+:INPUT DROP [0:0]
+:FORWARD DROP [0:0]
+:OUTPUT ACCEPT [0:0]
+-A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+COMMIT
+END
+done
+ip6tables-legacy -A INPUT -i uplink -p ipv6-icmp -j ACCEPT";
+
 #[test]
-fn a_policy_of_iptables_legacy_is_noted_while_it_drops() {
+fn reloaded_tables_of_iptables_legacy_are_repaired_and_noted() {
     needs!("iptables-legacy");
     let net = internet!();
-    // Also loads the table, without a rule that drops.
-    net.host.sh("iptables-legacy -P FORWARD ACCEPT");
-    let gates = [net.host.gate(), net.host.gate()];
-    let script = format!("echo ready; {}; echo open; {}", gates[0].wait(), gates[1].wait());
+    if !net.host.try_sh(LEGACY_DROPS).0 {
+        return netwatch_tests::skip("this kernel has no iptables-legacy");
+    }
+    let rules = || net.host.sh("iptables-legacy -S; ip6tables-legacy -S");
+    let (before, state) = (rules(), net.host.state());
+    let gate = net.host.gate();
+    let fetch = "curl -sS -m 20 http://app.example/";
+    let script = format!("{fetch}; echo ready; {}; {fetch}", gate.wait());
     let mut running = net.host.start(&[], &["sh", "-c", &script]);
     running.wait_for_stdout("ready");
-    let id = net.host.sh("basename $(dirname /run/netwatch/*/card.json)");
-    let report = || net.host.netwatch(&["report", "--format", "json", id.trim()]).stdout;
-    let noted = |text: &str| wait_until(|| report().contains(text), || format!("{text:?} in {}", report()));
-    net.host.sh("iptables-legacy -P FORWARD DROP");
-    noted("iptables-legacy -t filter FORWARD");
-    net.host.sh("iptables-legacy -P FORWARD ACCEPT");
-    noted("ended after");
-    gates.iter().for_each(|gate| gate.open());
+    net.host.sh(LEGACY_DROPS);
+    let is_repaired = || rules().matches(" -i nw").count() >= 4;
+    wait_until(is_repaired, || format!("rules of netwatch in {}", rules()));
+    gate.open();
     let run = running.finish();
-    let notes = run.assert_ok().report()["notes"].to_string();
-    assert!(notes.contains("since ") && notes.contains("ended after"), "{run}");
+    assert_eq!(run.assert_ok().stdout, "hello\nready\nhello\n", "{run}");
+    let notes = run.report()["notes"].to_string();
+    assert!(notes.contains("iptables-legacy -t filter FORWARD") && notes.contains("until netwatch put"), "{run}");
+    assert_eq!(rules(), before);
+    net.host.assert_nothing_left(&state);
+}
+
+#[test]
+fn rules_of_iptables_legacy_are_removed_after_netwatch_and_its_guardian_were_killed() {
+    needs!("iptables-legacy");
+    let net = internet!();
+    if !net.host.try_sh(LEGACY_DROPS).0 {
+        return netwatch_tests::skip("this kernel has no iptables-legacy");
+    }
+    let rules = || net.host.sh("iptables-legacy -S; ip6tables-legacy -S");
+    let before = rules();
+    let mut running = net.host.start(&[], &["sh", "-c", "echo ready; exec sleep 300"]);
+    running.wait_for_stdout("ready");
+    assert_ne!(rules(), before);
+    running.kill_with_guardian();
+    net.host.netwatch(&["clean"]).assert_ok();
+    assert_eq!(rules(), before);
 }

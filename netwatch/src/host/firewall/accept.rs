@@ -102,7 +102,7 @@ impl RuleStyle {
 
 /// `struct xt_conntrack_mtinfo3` that matches on the state only: `--ctstate
 /// RELATED,ESTABLISHED[,DNAT]`.
-fn conntrack_info(translated: bool) -> Vec<u8> {
+pub(super) fn conntrack_info(translated: bool) -> Vec<u8> {
     const SIZE: usize = 164;
     const MATCH_FLAGS: usize = 146;
     const STATE_MASK: usize = 150;
@@ -121,7 +121,7 @@ fn conntrack_info(translated: bool) -> Vec<u8> {
 
 /// `struct xt_udp` or `struct xt_tcp`: source ports from, to; destination ports from, to; and no
 /// flags.
-fn port_info(name: &str, port: u16) -> Vec<u8> {
+pub(super) fn port_info(name: &str, port: u16) -> Vec<u8> {
     let ports = [0, u16::MAX, port, port];
     let mut info: Vec<u8> = ports.iter().flat_map(|port| port.to_ne_bytes()).collect();
     info.resize(if name == "tcp" { 12 } else { 10 }, 0);

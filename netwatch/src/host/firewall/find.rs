@@ -7,6 +7,9 @@ use super::BlockedChain;
 use crate::error::Result;
 use crate::host::nft::{ChainInfo, Nft, NftFamily, NftHook, RuleInfo, RuleTerm, Verdict};
 
+/// How the names of the tables of runs begin.
+const OWN_TABLES: &str = "netwatch-";
+
 /// A base chain of another program that drops packets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForeignChain {
@@ -19,6 +22,33 @@ pub struct ForeignChain {
 pub struct FoundChains {
     pub open: Vec<ForeignChain>,
     pub blocked: Vec<BlockedChain>,
+}
+
+/// A chain of another program that sees packets which the host sends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutputChain {
+    /// As its own tool shows it: `ip filter OUTPUT`.
+    pub name: String,
+    /// Whether some of them can be dropped in it.
+    pub may_drop: bool,
+}
+
+/// The chains at the output hook, and those at the postrouting hook that can drop packets.
+pub fn output(nft: &Nft) -> Result<Vec<OutputChain>> {
+    let mut found = Vec::new();
+    for chain in nft.chains()? {
+        let Some(base) = chain.base.filter(|_| !chain.table.starts_with(OWN_TABLES)) else { continue };
+        let is_output = base.hook == Some(NftHook::Output);
+        if !is_output && base.hook != Some(NftHook::Postrouting) {
+            continue;
+        }
+        // No rule for an interface matters here.
+        let may_drop = base.drops || reach(&nft.rules(chain.table(), None)?, &chain.name, "").drops;
+        if is_output || may_drop {
+            found.push(OutputChain { name: chain.to_string(), may_drop });
+        }
+    }
+    Ok(found)
 }
 
 /// Inspects the chains at the forward and input hooks. A single netlink request if there are none.
@@ -58,7 +88,7 @@ pub fn foreign(nft: &Nft, interface: &str) -> Result<FoundChains> {
 
 fn candidate(chain: ChainInfo) -> Option<ForeignChain> {
     let hook = chain.base?.hook.filter(|hook| [NftHook::Forward, NftHook::Input].contains(hook))?;
-    (!chain.table.starts_with("netwatch-")).then_some(ForeignChain { chain, hook })
+    (!chain.table.starts_with(OWN_TABLES)).then_some(ForeignChain { chain, hook })
 }
 
 /// The rules that a packet can reach from a chain.
@@ -114,7 +144,7 @@ mod tests {
     use super::*;
 
     fn rule(chain: &str, terms: &[RuleTerm]) -> RuleInfo {
-        RuleInfo { chain: chain.into(), handle: 1, comment: None, terms: terms.to_vec() }
+        RuleInfo { chain: chain.into(), handle: 1, comment: None, packets: None, terms: terms.to_vec() }
     }
 
     fn jump(to: &str) -> RuleTerm {

@@ -15,6 +15,8 @@ use std::fmt;
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
+pub use self::find::OutputChain;
+pub use self::legacy::{LegacyRules, undo as undo_legacy};
 pub use self::watch::{FirewallWatch, has_legacy_tables};
 
 use self::accept::RuleStyle;
@@ -22,7 +24,6 @@ use self::find::ForeignChain;
 use super::nft::{Batch, Nft, NftFamily, NftHook, NftTable};
 use crate::error::{Error, Result};
 use crate::undo::{Journal, RunId, UndoRecord};
-use crate::wire::port;
 
 /// What must be accepted.
 #[derive(Debug, Clone)]
@@ -94,7 +95,7 @@ pub enum Finding {
 pub fn open(spec: &OpenSpec<'_>, journal: &Journal) -> Result<Vec<BlockedChain>> {
     let nft = Nft::open()?;
     let found = find::foreign(&nft, spec.interface)?;
-    let mut blocked = legacy::blocked(spec.interface, spec.dns_port)?;
+    let mut blocked = legacy::open(spec, journal)?.blocked;
     blocked.extend(found.blocked);
     blocked.extend(open_chains(&nft, spec, &found.open, journal)?);
     Ok(blocked)
@@ -122,11 +123,13 @@ pub fn repair(spec: &OpenSpec<'_>, journal: &Journal) -> Result<RepairedFirewall
             missing.push(foreign);
         }
     }
-    let mut blocked = legacy::blocked(spec.interface, spec.dns_port)?;
+    let legacy = legacy::open(spec, journal)?;
+    let mut blocked = legacy.blocked;
     blocked.extend(found.blocked);
     let refused = open_chains(&nft, spec, &missing, journal)?;
     let opened = missing.iter().map(|foreign| foreign.chain.to_string());
-    let opened = opened.filter(|chain| refused.iter().all(|blocked| blocked.chain != *chain)).collect();
+    let opened = opened.filter(|chain| refused.iter().all(|blocked| blocked.chain != *chain));
+    let opened = legacy.opened.into_iter().chain(opened).collect();
     let blocked = blocked.iter().chain(&refused).map(BlockedChain::to_string).collect();
     Ok(RepairedFirewall { opened, blocked })
 }
@@ -159,8 +162,16 @@ pub fn inspect() -> Result<Vec<Finding>> {
     let found = find::foreign(&Nft::open()?, interface)?;
     let opens =
         found.open.iter().map(|foreign| Finding::Opens { chain: foreign.chain.to_string(), hook: foreign.hook });
-    let blocked = legacy::blocked(interface, port::DNS)?.into_iter().chain(found.blocked);
-    Ok(opens.chain(blocked.map(Finding::Blocked)).collect())
+    let legacy = legacy::found(interface)?.into_iter().map(|(chain, hook)| Finding::Opens { chain, hook });
+    Ok(legacy.chain(opens).chain(found.blocked.into_iter().map(Finding::Blocked)).collect())
+}
+
+/// The chains of other programs that see packets which the host sends. A single netlink request if
+/// there are none.
+pub fn output_chains() -> Result<Vec<OutputChain>> {
+    let mut chains = find::output(&Nft::open()?)?;
+    chains.extend(legacy::output()?);
+    Ok(chains)
 }
 
 /// Rules in a chain of another program, found again by their comment.

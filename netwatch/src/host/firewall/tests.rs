@@ -272,8 +272,108 @@ fn reports_an_owned_table_with_the_command_that_opens_it() {
     });
 }
 
+/// What [`IPTABLES`] has, in the tables of iptables-legacy, with a jump behind the place of the new
+/// rules.
+const LEGACY: &str = "for t in iptables-legacy ip6tables-legacy; do
+    $t -N side; $t -A side -s 192.0.2.7 -j RETURN 2>/dev/null || $t -A side -s 2001:db8:7::7 -j RETURN
+    $t -A FORWARD -j side; $t -P FORWARD DROP; $t -P INPUT DROP
+    $t -A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT; $t -A INPUT -i lo -j ACCEPT
+done
+ip6tables-legacy -A INPUT -i eth0 -p ipv6-icmp -j ACCEPT";
+
+fn legacy_rules(run: &Run) -> String {
+    run.internet.host.sh("iptables-legacy -S; ip6tables-legacy -S")
+}
+
+impl Run {
+    fn undo_legacy(&self) {
+        let lines = Journal::read(self.dir.as_ref().unwrap().path()).unwrap();
+        let records: Vec<LegacyRules> = lines.iter().filter_map(|line| line.read().unwrap()).collect();
+        assert!(!records.is_empty());
+        let interface = self.internet.interface();
+        self.internet.host.run(move || records.iter().for_each(|record| undo_legacy(&interface, record).unwrap()));
+    }
+}
+
 #[test]
-fn legacy_tables_are_named_with_the_command_that_works() {
+fn tables_of_iptables_legacy_are_opened_repaired_and_restored() {
+    let Some(run) = Run::new(LEGACY) else { return };
+    let before = legacy_rules(&run);
+    run.assert_reached(false);
+    assert_eq!(run.open(), []);
+    run.assert_reached(true);
+    let opened = legacy_rules(&run);
+    let interface = run.internet.interface();
+    for rule in [
+        format!("-A FORWARD -o {interface} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"),
+        format!("-A FORWARD -i {interface} -j ACCEPT\n-A FORWARD -j side"),
+        format!("-A INPUT -i {interface} -p udp -m udp --dport 53 -j ACCEPT"),
+        format!("-A INPUT -i {interface} -p tcp -m tcp --dport 53 -j ACCEPT"),
+        format!("-A INPUT -i {interface} -p ipv6-icmp -j ACCEPT"),
+    ] {
+        assert!(opened.contains(&rule), "{rule} is missing in\n{opened}");
+    }
+    assert_eq!(run.repair(), RepairedFirewall::default());
+    assert_eq!(legacy_rules(&run), opened, "no rule twice");
+    // Another program replaces the table, as iptables-restore does.
+    run.internet.host.sh("iptables-legacy-save | grep -v ' nw' | iptables-legacy-restore");
+    assert_eq!(
+        run.repair().opened,
+        ["iptables-legacy -t filter FORWARD", "iptables-legacy -t filter INPUT"],
+        "{}",
+        legacy_rules(&run)
+    );
+    assert_eq!(legacy_rules(&run), opened);
+    // What others add at the top does not hide ours from the undo.
+    run.internet.host.sh("iptables-legacy -I FORWARD -i eth7 -j DROP; iptables-legacy -t nat -L");
+    run.undo_legacy();
+    assert_eq!(legacy_rules(&run).replace("-A FORWARD -i eth7 -j DROP\n", ""), before);
+    run.undo_legacy();
+    run.internet.host.sh("iptables-legacy -D FORWARD -i eth7 -j DROP");
+    run.assert_reached(false);
+}
+
+#[test]
+fn counters_of_iptables_legacy_are_kept() {
+    let Some(run) = Run::new(LEGACY) else { return };
+    let counts = || {
+        let script = "for t in iptables-legacy ip6tables-legacy; do $t -L FORWARD -v -n -x; $t -L side -v -n -x; done";
+        let all = run.internet.host.sh(script);
+        let interface = run.internet.interface();
+        all.lines().filter(|line| !line.contains(&interface)).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert!(is_unanswered(&run.internet.target, SERVERS[0]));
+    let before = counts();
+    assert!(before.iter().any(|line| line.contains("side") && !line.trim_start().starts_with("0 ")), "{before:?}");
+    run.open();
+    assert_eq!(counts(), before);
+    run.undo_legacy();
+    assert_eq!(counts(), before);
+}
+
+#[test]
+fn runs_share_a_table_of_iptables_legacy() {
+    let Some(run) = Run::new(LEGACY) else { return };
+    let before = legacy_rules(&run);
+    let id = RunId::parse("00000001").unwrap();
+    let journal = Journal::open(run.dir.as_ref().unwrap()).unwrap();
+    run.internet.host.run(move || assert_eq!(open(&spec(&id), &journal).unwrap(), []));
+    run.open();
+    let both = legacy_rules(&run);
+    assert!(both.contains("-i nw00000001 ") && both.contains(&run.internet.interface()), "{both}");
+    run.undo_legacy();
+    assert!(legacy_rules(&run).contains("-i nw00000001 "));
+    for is_ipv6 in [false, true] {
+        for table in ["filter", "nat"] {
+            let record = LegacyRules::of_table(is_ipv6, table);
+            run.internet.host.run(move || undo_legacy("nw00000001", &record).unwrap());
+        }
+    }
+    assert_eq!(legacy_rules(&run), before);
+}
+
+#[test]
+fn doctor_finds_the_tables_of_iptables_legacy_that_drop() {
     let Some(host) = TestNamespace::new() else { return };
     host.sh("iptables-legacy -L; ip6tables-legacy -L; iptables-legacy -t nat -L");
     host.run(|| assert_eq!(inspect().unwrap(), []));
@@ -282,18 +382,15 @@ fn legacy_tables_are_named_with_the_command_that_works() {
         ip6tables-legacy -A INPUT -j side; iptables-legacy -A INPUT -i lo -j ACCEPT; iptables-legacy -A INPUT -j ACCEPT
         iptables-legacy -A INPUT -j DROP",
     );
-    let found = host.run(|| inspect().unwrap());
-    let chains: Vec<(String, String)> = found
-        .into_iter()
-        .map(|finding| match finding {
-            Finding::Blocked(blocked) => (blocked.chain, blocked.open),
-            Finding::Opens { .. } => panic!("{finding:?}"),
-        })
-        .collect();
-    let names: Vec<&str> = chains.iter().map(|(chain, _)| chain.as_str()).collect();
-    assert_eq!(names, ["iptables-legacy -t filter FORWARD", "ip6tables-legacy -t filter INPUT"]);
-    chains.iter().for_each(|(_, open)| drop(host.sh(open)));
-    host.run(|| assert_eq!(inspect().unwrap(), []));
+    let opens = |chain: &str, hook| Finding::Opens { chain: chain.into(), hook };
+    let expected = [
+        opens("iptables-legacy -t filter FORWARD", NftHook::Forward),
+        opens("ip6tables-legacy -t filter INPUT", NftHook::Input),
+    ];
+    assert_eq!(host.run(|| inspect().unwrap()), expected);
+    host.sh("iptables-legacy -I FORWARD -i nw+ -j ACCEPT; iptables-legacy -I FORWARD -o nw+ -j ACCEPT
+        ip6tables-legacy -I INPUT -i nw+ -j ACCEPT");
+    host.run(|| assert_eq!(inspect().unwrap(), [], "the user has opened them"));
 }
 
 #[test]

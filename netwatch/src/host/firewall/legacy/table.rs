@@ -1,58 +1,67 @@
-//! Reads the tables of iptables-legacy, which exist beside nf_tables, to find out whether they
-//! would drop the target's packets. Changes nothing there, because these tables can only be
-//! replaced as a whole, with the rules of all programs in them.
+//! One table of iptables-legacy: reads it, and finds out whether it would drop the target's packets.
 //!
 //! `linux/netfilter_ipv4/ip_tables.h`: a table is one block of entries, chains are offsets in it.
 
 use std::collections::HashSet;
 use std::fs;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 
-use super::BlockedChain;
 use crate::error::{Error, Result};
 use crate::host::netlink::u32_at;
 use crate::host::nft::NftHook;
 
 /// Offsets in an entry of one address family.
-struct LegacyLayout {
-    program: &'static str,
+#[derive(Debug)]
+pub(super) struct LegacyLayout {
+    pub program: &'static str,
     names: &'static str,
     family: AddressFamily,
-    level: i32,
+    pub level: i32,
+    pub is_ipv6: bool,
     /// Incoming interface; the outgoing one and the two masks follow, 16 bytes each.
-    interfaces: usize,
+    pub interfaces: usize,
+    /// The protocol, two bytes.
+    pub protocol: usize,
+    /// Flags of IPv6, of which one means that the protocol is compared.
+    pub flags: usize,
     /// End of the part that is compared with the packet.
     conditions: usize,
-    target_offset: usize,
-    size: usize,
+    pub target_offset: usize,
+    pub size: usize,
 }
 
-const IPV4: LegacyLayout = LegacyLayout {
+pub(super) const IPV4: LegacyLayout = LegacyLayout {
     program: "iptables-legacy",
     names: "/proc/thread-self/net/ip_tables_names",
     family: AddressFamily::Inet,
     level: libc::IPPROTO_IP,
+    is_ipv6: false,
     interfaces: 16,
+    protocol: 80,
+    flags: 82,
     conditions: 84,
     target_offset: 88,
     size: 112,
 };
 
-const IPV6: LegacyLayout = LegacyLayout {
+pub(super) const IPV6: LegacyLayout = LegacyLayout {
     program: "ip6tables-legacy",
     names: "/proc/thread-self/net/ip6_tables_names",
     family: AddressFamily::Inet6,
     level: libc::IPPROTO_IPV6,
+    is_ipv6: true,
     interfaces: 64,
+    protocol: 128,
+    flags: 131,
     conditions: 136,
     target_offset: 140,
     size: 168,
 };
 
-const NAME_SIZE: usize = 32;
+pub(super) const NAME_SIZE: usize = 32;
 /// `struct ipt_getinfo`: name, valid hooks, five entry points, five policies, number of entries,
 /// size.
 const INFO_SIZE: usize = NAME_SIZE + 4 * 13;
@@ -61,51 +70,34 @@ const ENTRIES_HEADER: usize = NAME_SIZE + 8;
 const GET_INFO: i32 = 64;
 const GET_ENTRIES: i32 = 65;
 
-/// The chains that drop packets and have no rule for the run's interface.
-pub fn blocked(interface: &str, dns_port: u16) -> Result<Vec<BlockedChain>> {
-    let mut blocked = Vec::new();
-    for layout in [IPV4, IPV6] {
+impl LegacyLayout {
+    /// The tables that exist.
+    pub(super) fn tables(&self) -> Vec<String> {
         // No file: this kernel has no such tables. Reading a table that is not in the list would
         // load its module.
-        let names = fs::read_to_string(layout.names).unwrap_or_default();
-        for name in names.lines() {
-            let table = LegacyTable::read(&layout, name)?;
-            let hooks = [NftHook::Forward, NftHook::Input].into_iter().filter(|hook| table.drops(*hook, interface));
-            blocked.extend(hooks.map(|hook| layout.describe(name, hook, dns_port)));
-        }
-    }
-    Ok(blocked)
-}
-
-impl LegacyLayout {
-    fn describe(&self, table: &str, hook: NftHook, dns_port: u16) -> BlockedChain {
-        let (chain, rules) = match hook {
-            NftHook::Input => (
-                "INPUT",
-                vec![format!("-i nw+ -p udp --dport {dns_port}"), format!("-i nw+ -p tcp --dport {dns_port}")],
-            ),
-            _ => ("FORWARD", vec!["-i nw+".into(), "-o nw+ -m conntrack --ctstate RELATED,ESTABLISHED,DNAT".into()]),
-        };
-        let command = |rule: &String| format!("{} -t {table} -I {chain} {rule} -j ACCEPT", self.program);
-        BlockedChain {
-            chain: format!("{} -t {table} {chain}", self.program),
-            hook,
-            cause: "netwatch does not change iptables-legacy tables".into(),
-            open: rules.iter().map(command).collect::<Vec<_>>().join(" && "),
-        }
+        fs::read_to_string(self.names).unwrap_or_default().lines().map(str::to_owned).collect()
     }
 }
 
-struct LegacyTable<'a> {
-    layout: &'a LegacyLayout,
-    valid_hooks: u32,
-    starts: [u32; 5],
-    policies: [u32; 5],
-    entries: Vec<u8>,
+/// A table as the kernel returned it.
+#[derive(Debug)]
+pub(super) struct LegacyTable<'a> {
+    pub layout: &'a LegacyLayout,
+    pub name: String,
+    /// By which it was read.
+    pub socket: OwnedFd,
+    pub valid_hooks: u32,
+    /// Offset of the first entry of each hook.
+    pub starts: [u32; 5],
+    /// Offset of the policy of each hook.
+    pub policies: [u32; 5],
+    /// Number of entries.
+    pub count: u32,
+    pub entries: Vec<u8>,
 }
 
 impl<'a> LegacyTable<'a> {
-    fn read(layout: &'a LegacyLayout, name: &str) -> Result<Self> {
+    pub(super) fn read(layout: &'a LegacyLayout, name: &str) -> Result<Self> {
         let fail = |error: io::Error| Error::os("read", format!("{} table {name}", layout.program), error);
         let socket = socket(layout.family, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Raw)
             .map_err(|errno| fail(errno.into()))?;
@@ -120,12 +112,14 @@ impl<'a> LegacyTable<'a> {
         get(GET_ENTRIES, &mut entries)?;
         entries.drain(..ENTRIES_HEADER);
         let five = |first: usize| std::array::from_fn(|index| word(first + index));
-        Ok(Self { layout, valid_hooks: word(0), starts: five(1), policies: five(6), entries })
+        let (starts, policies, count) = (five(1), five(6), word(11));
+        let (name, valid_hooks) = (name.to_owned(), word(0));
+        Ok(Self { layout, name, socket, valid_hooks, starts, policies, count, entries })
     }
 
     /// Whether packets at this hook can be dropped before a rule for the run's interface accepts
     /// them.
-    fn drops(&self, hook: NftHook, interface: &str) -> bool {
+    pub(super) fn drops(&self, hook: NftHook, interface: &str) -> bool {
         let index = hook as usize;
         if self.valid_hooks & (1 << index) == 0 {
             return false;
@@ -148,6 +142,14 @@ impl<'a> LegacyTable<'a> {
             offset += entry.length;
         }
         false
+    }
+
+    /// Whether there are rules at this hook, or a policy that drops.
+    pub(super) fn has_rules(&self, hook: NftHook) -> bool {
+        let index = hook as usize;
+        let policy = self.entry(self.policies[index] as usize).map(|entry| entry.verdict());
+        self.valid_hooks & (1 << index) != 0
+            && (self.starts[index] != self.policies[index] || policy.is_some_and(|verdict| verdict != ACCEPT))
     }
 
     fn may_drop(&self, entry: &LegacyEntry<'_>, verdict: i32, seen: &mut HashSet<usize>) -> bool {
@@ -175,6 +177,16 @@ impl<'a> LegacyTable<'a> {
         false
     }
 
+    /// All entries, in order.
+    pub(super) fn all(&self) -> impl Iterator<Item = LegacyEntry<'_>> {
+        let mut offset = 0;
+        std::iter::from_fn(move || {
+            let entry = self.entry(offset)?;
+            offset += entry.length;
+            Some(entry)
+        })
+    }
+
     fn entry(&self, offset: usize) -> Option<LegacyEntry<'_>> {
         let bytes = self.entries.get(offset..)?;
         let half = |at: usize| Some(usize::from(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?)));
@@ -187,22 +199,25 @@ impl<'a> LegacyTable<'a> {
 /// Verdicts as encoded in the table: `-NF_DROP - 1`, `-NF_ACCEPT - 1`, `XT_RETURN`; after other
 /// targets the next entry is evaluated.
 const DROP: i32 = -1;
-const ACCEPT: i32 = -2;
+pub(super) const ACCEPT: i32 = -2;
 const RETURN: i32 = -5;
 const CONTINUE: i32 = i32::MIN;
 
-struct LegacyEntry<'a> {
+/// One rule, policy or end of a chain.
+#[derive(Debug)]
+pub(super) struct LegacyEntry<'a> {
     layout: &'a LegacyLayout,
-    offset: usize,
-    length: usize,
-    target: usize,
-    bytes: &'a [u8],
+    pub offset: usize,
+    pub length: usize,
+    /// Offset of its target in it.
+    pub target: usize,
+    pub bytes: &'a [u8],
 }
 
 impl LegacyEntry<'_> {
     /// `struct xt_entry_target`: size, name of 29 bytes, revision; then the verdict of a standard
     /// target, whose name is empty.
-    fn verdict(&self) -> i32 {
+    pub(super) fn verdict(&self) -> i32 {
         let target = &self.bytes[self.target.min(self.bytes.len())..];
         let name = target.get(2..31).unwrap_or_default();
         let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
@@ -217,6 +232,20 @@ impl LegacyEntry<'_> {
         self.target == self.layout.size && self.bytes[..self.layout.conditions].iter().all(|byte| *byte == 0)
     }
 
+    /// Offset of the verdict in the entry, if its target is a jump to another entry.
+    pub(super) fn jump(&self) -> Option<usize> {
+        let is_standard = self.bytes.get(self.target + 2) == Some(&0);
+        (is_standard && self.verdict() >= 0).then_some(self.target + 32)
+    }
+
+    /// Whether it names this interface and no other, as the rules of a run do.
+    pub(super) fn is_of(&self, interface: &str) -> bool {
+        let all = &self.bytes[self.layout.interfaces..][..64];
+        let name = padded(interface);
+        let names = |which: usize| all[16 * which..][..16] == name && all[16 * (which + 2)..][..16] == mask(interface);
+        self.verdict() == ACCEPT && (names(0) || names(1))
+    }
+
     /// `which` is 0 for `-i` and 1 for `-o`.
     fn names_interface(&self, which: usize, interface: &str) -> bool {
         let at = |index: usize| &self.bytes[self.layout.interfaces + 16 * index..][..16];
@@ -224,6 +253,20 @@ impl LegacyEntry<'_> {
         let ours = interface.bytes().chain(std::iter::repeat(0));
         mask[0] != 0 && name.iter().zip(mask).zip(ours).all(|((name, mask), ours)| (name ^ ours) & mask == 0)
     }
+}
+
+/// The name of an interface in an entry.
+pub(super) fn padded(interface: &str) -> [u8; 16] {
+    let mut name = [0; 16];
+    name[..interface.len()].copy_from_slice(interface.as_bytes());
+    name
+}
+
+/// The mask for a whole name, its end included.
+pub(super) fn mask(interface: &str) -> [u8; 16] {
+    let mut mask = [0; 16];
+    mask[..=interface.len()].fill(0xff);
+    mask
 }
 
 fn get_option(socket: &impl AsRawFd, level: i32, option: i32, bytes: &mut [u8]) -> io::Result<()> {
