@@ -1,6 +1,7 @@
 //! Builds the eBPF objects `netwatch/bpf/netwatch.o` (the classifier), `process.o` (the programs
-//! that follow processes and sockets) and `capture.o` (those that copy packets), verifies that the
-//! checked-in ones match their sources, and builds the programs that tests, bench and demo run.
+//! that follow processes and sockets), `capture.o` (those that copy packets) and `egress.o` (the one
+//! that sees probes of the output policy), verifies that the checked-in ones match their sources,
+//! and builds the programs that tests, bench and demo run.
 //!
 //! The objects are checked in so that installing netwatch needs neither LLVM nor rust-src nor
 //! bpf-linker. A build gives the same bytes in every checkout, home directory and machine.
@@ -15,7 +16,7 @@ use crate::command::{cargo, output, root, run, target_dir};
 
 const TARGET: &str = "bpfel-unknown-none";
 /// The objects that netwatch contains.
-const OBJECTS: [&str; 3] = ["netwatch", "process", "capture"];
+const OBJECTS: [&str; 4] = ["netwatch", "process", "capture", "egress"];
 
 /// Instruction set 3 (Linux 5.12) has 32-bit jumps and atomics. The linker must expand copies into
 /// loads and stores, which may be unaligned: the architectures that netwatch runs on and the
@@ -55,10 +56,10 @@ pub fn netwatch() -> Result<PathBuf> {
     Ok(target_dir().join("release/netwatch"))
 }
 
-/// Builds the load of the bench for release. Returns its path.
-pub fn load() -> Result<PathBuf> {
-    run(cargo().args(["build", "--release", "--package", "netwatch-tests", "--bin", "load"]))?;
-    Ok(target_dir().join("release/load"))
+/// Builds a program of the crate of tests for release. Returns its path.
+pub fn test_program(name: &str) -> Result<PathBuf> {
+    run(cargo().args(["build", "--release", "--package", "netwatch-tests", "--bin", name]))?;
+    Ok(target_dir().join("release").join(name))
 }
 
 /// Builds the netwatch with injected failures. Returns its path. It shares the target directory

@@ -85,6 +85,19 @@ pub(super) struct RunArgs {
     #[arg(long, env = "NETWATCH_NO_NAT", value_parser = FalseyValueParser::new(), help_heading = NETWORK)]
     no_nat: bool,
 
+    /// Run also where the host lets the user of the command send nothing
+    ///
+    /// The firewall rules for packets that the host sends (a kill switch, a policy that denies
+    /// outgoing traffic) do not apply to the command, whose packets are forwarded. netwatch
+    /// therefore refuses to run where nothing may be sent, and notes what else it finds.
+    #[arg(
+        long,
+        env = "NETWATCH_BYPASS_OUTPUT_POLICY",
+        value_parser = FalseyValueParser::new(),
+        help_heading = NETWORK
+    )]
+    bypass_output_policy: bool,
+
     /// Use this resolver instead of the host's (repeatable)
     #[arg(long, value_name = "ADDR[:PORT]", env = "NETWATCH_DNS", value_delimiter = ',', help_heading = NETWORK)]
     dns: Vec<String>,
@@ -363,6 +376,7 @@ impl RunArgs {
             color: self.color.into(),
             subnet: self.subnet,
             no_nat: self.no_nat,
+            bypass_output_policy: self.bypass_output_policy,
             dns: self.dns,
             publish: self.publish,
             host_loopback: self.host_loopback,

@@ -87,6 +87,7 @@ impl DoctorReport {
             network::uplink(),
             network::forwarding(),
             network::resolvers(),
+            network::output_policy(),
         ]);
         checks.extend(network::firewall());
         checks.push(machine::memory(kernel_maps_bytes));

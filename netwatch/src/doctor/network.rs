@@ -2,14 +2,18 @@
 
 use std::fs;
 use std::io;
+use std::thread;
 
 use super::Check;
 use crate::dns::resolv_conf::ResolvConf;
+use crate::error::{Error, Result};
 use crate::host::firewall::{self, Finding};
 use crate::host::forwarding::{Families, unwritable_switches};
 use crate::host::namespace;
 use crate::host::netlink::Netlink;
 use crate::host::uplink::{DefaultRoute, Uplink};
+use crate::output_policy::{self, OutputPolicy, Sender};
+use crate::target::user::Identity;
 
 /// `NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETGEN`: requests the generation number of the rule set.
 const GET_GENERATION: u16 = 10 << 8 | 16;
@@ -89,6 +93,29 @@ fn check_resolvers(text: &[u8]) -> Check {
     }
     let addresses: Vec<String> = servers.iter().map(|server| server.address.to_string()).collect();
     Check::ok("resolvers", addresses.join(", "))
+}
+
+/// Whether the user of a command may send packets, as `run` finds it out.
+pub(super) fn output_policy() -> Check {
+    const SUBJECT: &str = "output policy";
+    // In a thread of its own, whose user for new sockets changes.
+    let found = thread::spawn(find_output_policy).join();
+    match found.unwrap_or_else(|_| Err(Error::other("check", SUBJECT, "a thread panicked"))) {
+        Ok((uplink, policy)) if policy.is_closed(&uplink) => {
+            Check::fail(SUBJECT, policy.notes.join("; "), "run as a user who may send, or give --bypass-output-policy")
+        }
+        Ok((_, policy)) if policy.notes.is_empty() => Check::ok(SUBJECT, "the host lets the user of a command send"),
+        Ok((_, policy)) => Check::warn(SUBJECT, policy.notes.join("; "), "compare with `nft list ruleset`"),
+        Err(error) => Check::warn(SUBJECT, error.to_string(), "run as root"),
+    }
+}
+
+fn find_output_policy() -> Result<(Uplink, OutputPolicy)> {
+    let user = Identity::of_sudo()?.map_or_else(Identity::own, Ok)?;
+    let sender = Sender { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw() };
+    let uplink = Uplink::find(&mut Netlink::route()?)?;
+    let policy = output_policy::find(&uplink, &[], &sender)?;
+    Ok((uplink, policy))
 }
 
 /// One check for each chain of another program that can drop the target's packets.

@@ -2,6 +2,7 @@
 //! (RTM_GETROUTE) with the interface by which they will arrive: rules of other programs, as for the
 //! exit node of a VPN, may route answers elsewhere than to the link. Sends no packet.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use netlink_packet_route::route::{RouteAttribute, RouteMessage};
@@ -12,8 +13,9 @@ use super::subnet::Subnet;
 use super::uplink::{DefaultRoute, Uplink};
 use crate::error::{Error, Result};
 
-/// `struct rtmsg`.
+/// `struct rtmsg`, and `struct fib_rule_hdr`, which is as long.
 const ROUTE_HEADER: usize = 12;
+const FRA_FWMARK: u16 = 10;
 
 /// Fails if packets between the target and the uplink are not routed through the link, which has
 /// this index at the host's end. Forwarding must be on.
@@ -26,6 +28,43 @@ pub fn verify(link: u32, subnets: &[Subnet], uplink: &Uplink) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The interfaces by which a local socket of this user would send to these addresses: without a
+/// mark, and with each mark that a routing rule of the host mentions.
+pub fn interfaces_to(addresses: impl Iterator<Item = IpAddr>, uid: u32) -> Result<BTreeSet<u32>> {
+    let mut netlink = Netlink::route()?;
+    let marks = marks(&mut netlink)?;
+    let with_marks = |address| marks.iter().map(move |mark| local_lookup(address, uid, *mark));
+    let requests: Vec<_> = addresses.flat_map(with_marks).collect();
+    let answers = netlink.try_batch(&requests)?;
+    Ok(answers.into_iter().filter_map(|answer| outgoing(&answer.ok()??)).collect())
+}
+
+/// 0, and the marks of the host's routing rules.
+fn marks(netlink: &mut Netlink) -> Result<BTreeSet<u32>> {
+    let mut marks = BTreeSet::from([0]);
+    netlink.dump(libc::RTM_GETRULE, &[0; ROUTE_HEADER], |body| {
+        let mark = body.get(ROUTE_HEADER..).and_then(|attributes| attribute(attributes, FRA_FWMARK));
+        marks.extend(mark.and_then(|value| u32_at(value, 0)));
+    })?;
+    Ok(marks)
+}
+
+/// Requests the route of a packet that a socket of this user sends.
+fn local_lookup(to: IpAddr, uid: u32, mark: u32) -> NetlinkRequest {
+    let mut message = RouteMessage::default();
+    let (family, length) = family_of(to);
+    message.header.address_family = family;
+    message.header.destination_prefix_length = length;
+    message.attributes.push(RouteAttribute::Destination(to.into()));
+    message.attributes.push(RouteAttribute::Uid(uid));
+    message.attributes.push(RouteAttribute::Mark(mark));
+    NetlinkRequest::new("route", format!("packets to {to}"), RouteNetlinkMessage::GetRoute(message))
+}
+
+fn family_of(address: IpAddr) -> (AddressFamily, u8) {
+    if address.is_ipv4() { (AddressFamily::Inet, 32) } else { (AddressFamily::Inet6, 128) }
 }
 
 fn verify_family(netlink: &mut Netlink, link: u32, target: IpAddr, route: &DefaultRoute) -> Result<()> {
@@ -50,7 +89,7 @@ fn verify_family(netlink: &mut Netlink, link: u32, target: IpAddr, route: &Defau
 /// Requests the route of a packet that arrives by the interface with this index.
 fn lookup(from: IpAddr, to: IpAddr, incoming: u32) -> NetlinkRequest {
     let mut message = RouteMessage::default();
-    let (family, length) = if to.is_ipv4() { (AddressFamily::Inet, 32) } else { (AddressFamily::Inet6, 128) };
+    let (family, length) = family_of(to);
     message.header.address_family = family;
     message.header.destination_prefix_length = length;
     message.header.source_prefix_length = length;

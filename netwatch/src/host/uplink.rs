@@ -9,6 +9,7 @@ use netlink_packet_route::link::LinkMessage;
 use netlink_packet_route::route::{RouteAttribute, RouteFlags, RouteMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
+use super::forwarding::Families;
 use super::netlink::{Netlink, NetlinkReply, NetlinkRequest, attribute, u32_at};
 use crate::error::Result;
 
@@ -80,6 +81,12 @@ impl Uplink {
         let interfaces = interfaces(netlink, found.values().map(|(route, _)| route.index))?;
         let mut finish = |is_ipv4| found.remove(&is_ipv4).and_then(|(route, remote)| route.finish(remote, &interfaces));
         Ok(Self { v4: finish(true), v6: finish(false) })
+    }
+
+    /// As if the host had no uplink in these families.
+    #[must_use]
+    pub fn without(self, closed: Families) -> Self {
+        Self { v4: self.v4.filter(|_| !closed.ipv4), v6: self.v6.filter(|_| !closed.ipv6) }
     }
 
     /// The MTU for the link: the smaller one of both families, so that no packet of the target is

@@ -28,6 +28,9 @@ pub use kernel::{
     AttachMethod, CAPTURE_RING_BYTES, DrainProgress, KernelMeter, KernelMeterConfig, MAX_CAPLEN, MemorySource,
     PacketBatch, PacketRing, PacketStats, PacketTap, ProcessTracer, ProcessTracerConfig, RingPacket, RingReader,
     TapConfig, event_of, flow_of_frame, is_realtime, segments, set_thread_priority, sys,
+    AttachMethod, CAPTURE_RING_BYTES, DrainProgress, EgressPlace, EgressWatch, KernelMeter, KernelMeterConfig,
+    MAX_CAPLEN, MemorySource, PacketBatch, PacketRing, PacketStats, PacketTap, ProcessTracer, ProcessTracerConfig,
+    RingPacket, RingReader, TapConfig, event_of, flow_of_frame, is_realtime, segments, sys,
 };
 pub use live::{LiveMeter, ReadCounters};
 pub use name_sample::{name_sample, name_sample_from_capture};

@@ -29,6 +29,8 @@ pub struct RunSettings {
     pub subnet: Vec<String>,
     /// Do not masquerade the command's addresses.
     pub no_nat: bool,
+    /// Run also where the host lets the user of the command send nothing.
+    pub bypass_output_policy: bool,
     /// Resolvers to use instead of the host's: addresses with or without a port.
     pub dns: Vec<String>,
     /// Published ports: `[ADDR:]HOST_PORT:PORT[/udp]`.

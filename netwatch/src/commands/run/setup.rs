@@ -8,13 +8,13 @@ use super::firewall::FirewallState;
 use super::interim::InterimPrinter;
 use super::live::{Live, from_link};
 use super::metering::{Metering, MeteringSpec};
-use super::network::{Network, SetupContext};
+use super::network::{Network, SetupContext, SetupFacts};
 use super::processes::TracerLoading;
 use super::signals::SignalStream;
 use super::tails::Tails;
 use super::thread::PendingWork;
 use super::watch::NotStarted;
-use super::{RunPlan, capture};
+use super::{RunPlan, capture, egress};
 use crate::commands::snapshot::SnapshotServer;
 use crate::error::{Error, Result};
 use crate::faults;
@@ -52,6 +52,7 @@ pub(super) async fn set_up(
     let config = meter_config(plan);
     let load = move || faults::point("meter").and_then(|()| KernelMeter::load(&config));
     let (loading, sysctls) = (PendingWork::start("load", load)?, PendingWork::start("sysctls", SocketSysctls::read)?);
+    let policy = egress::start(plan)?;
     let mut notes = Vec::new();
     let context = SetupContext { id: run_dir.id(), dir: run_dir.path(), journal, signals: signals.held() };
     let cgroup = make_cgroup(&context, &mut notes)?;
@@ -60,7 +61,10 @@ pub(super) async fn set_up(
     let processes = TracerLoading::start(what, cgroup.as_ref().map(Cgroup::path))?;
     let mut meter = signals.unless_stopped(loading.finish()).await???;
     let sysctls = signals.unless_stopped(sysctls.finish()).await???;
-    let mut network = Network::set_up(plan, &context, &sysctls, &mut notes, &mut meter)?;
+    let mut policy = signals.unless_stopped(policy.finish()).await???;
+    notes.append(&mut policy.notes);
+    let mut network =
+        Network::set_up(plan, &context, &SetupFacts { sysctls, closed: policy.closed }, &mut notes, &mut meter)?;
     context.signals.step("prepare")?;
     guardian.prepare(prepare(plan, cgroup.as_ref(), &network), network.namespace.as_fd())?;
     meter.grow_by(guardian.memory_growth());
@@ -114,6 +118,7 @@ pub(super) async fn set_up(
         capture,
         tails,
         _snapshots: snapshots.ok(),
+        _late_probes: policy.take_watch(),
         run_id: run_dir.id().to_string(),
         resolve: plan.settings.resolve,
         recording: plan.record.take(),

@@ -5,6 +5,7 @@
 mod attach;
 mod cpus;
 mod drain;
+mod egress;
 mod feed;
 mod flows;
 mod fronts;
@@ -34,6 +35,7 @@ use netwatch_common::{stage, stat};
 
 pub use attach::AttachMethod;
 pub use drain::DrainProgress;
+pub use egress::{EgressPlace, EgressWatch};
 pub use fronts::is_realtime;
 pub use growth::MemorySource;
 #[cfg(test)]

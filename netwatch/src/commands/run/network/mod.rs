@@ -25,7 +25,7 @@ use crate::dns::forwarder::{Forwarder, ForwarderStatus, RunningForwarder};
 use crate::error::{Error, Result};
 use crate::host::changes::HostChanges;
 use crate::host::firewall::{self, FirewallNeeds, FirewallWatch};
-use crate::host::forwarding::{self, Forwarding};
+use crate::host::forwarding::{self, Families, Forwarding};
 use crate::host::link::{self, Link};
 use crate::host::namespace::Namespace;
 use crate::host::nat::Nat;
@@ -68,6 +68,14 @@ pub(super) struct SetupContext<'a> {
     pub signals: &'a HeldSignals,
 }
 
+/// What was found out about the host while the classifier was loaded.
+pub(super) struct SetupFacts {
+    /// The host's sysctls of sockets.
+    pub sysctls: SocketSysctls,
+    /// The families in which the host lets the user send nothing.
+    pub closed: Families,
+}
+
 impl SetupContext<'_> {
     /// Waits for the lock until a signal ends the set-up.
     fn lock(&self) -> Result<Exclusive> {
@@ -76,23 +84,23 @@ impl SetupContext<'_> {
 }
 
 impl Network {
-    /// Sets everything up, in the order of ARCHITECTURE.md, with the loaded classifier and the
-    /// host's sysctls of sockets. After a failure the journal is undone.
+    /// Sets everything up, in the order of ARCHITECTURE.md, with the loaded classifier. After a
+    /// failure the journal is undone.
     pub(super) fn set_up(
         plan: &RunPlan,
         context: &SetupContext<'_>,
-        sysctls: &SocketSysctls,
+        facts: &SetupFacts,
         notes: &mut Vec<String>,
         meter: &mut KernelMeter,
     ) -> Result<Self> {
         let ports = reserve(&plan.publish)?;
         context.signals.step("subnet")?;
         let held = context.lock()?;
-        let plan = NetworkPlan::resolve(plan, context.id, context.dir, &held)?;
+        let plan = NetworkPlan::resolve(plan, context, facts.closed, &held)?;
         if !plan.has_uplink() {
             warn(notes::NO_UPLINK, notes);
         }
-        let (namespace, link) = make_link(&plan, context, sysctls, notes, meter)?;
+        let (namespace, link) = make_link(&plan, context, &facts.sysctls, notes, meter)?;
         drop(held);
         context.signals.step("host_loopback")?;
         let loopback = start_proxy(&plan, &namespace, notes)?;

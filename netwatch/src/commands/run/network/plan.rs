@@ -2,8 +2,8 @@
 //! checked against the host as it is.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
 
+use super::SetupContext;
 use crate::commands::run::RunPlan;
 use crate::dns::upstream::Upstream;
 use crate::error::Result;
@@ -72,11 +72,17 @@ fn host_services(plan: &RunPlan) -> Result<ServiceChoice> {
 impl NetworkPlan {
     /// Decides all of it. The subnets are free only as long as the lock is held: it is released
     /// when the link has its addresses.
-    pub(super) fn resolve(plan: &RunPlan, run: &RunId, run_dir: &Path, _held: &Exclusive) -> Result<Self> {
+    pub(super) fn resolve(
+        plan: &RunPlan,
+        context: &SetupContext<'_>,
+        closed: Families,
+        _held: &Exclusive,
+    ) -> Result<Self> {
+        let (run, run_dir) = (context.id, context.dir);
         let settings = &plan.settings;
         let wanted = WantedSubnets::parse(settings.subnet.iter().map(String::as_str))?;
         let mut netlink = Netlink::route()?;
-        let uplink = Uplink::find(&mut netlink)?;
+        let uplink = Uplink::find(&mut netlink)?.without(closed);
         let occupied = Occupied::read(&mut netlink, &wanted)?;
         // A different starting point for each run, so that subnets are not reused at once.
         let seed = u64::from_str_radix(run.as_str(), 16).unwrap_or(0);

@@ -1,0 +1,106 @@
+//! Whether the host lets a user send packets, so that the command, whose packets are forwarded, does
+//! not get around a policy that holds for programs of the host (a kill switch, a firewall that
+//! denies outgoing traffic). Rules cannot be judged in general, so the kernel is asked: sockets of
+//! the user send probes, which a program at the interfaces sees and discards, so that none leaves.
+//! Probes are sent only where a chain of another program sees what the host sends.
+
+mod probe;
+mod verdict;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use self::probe::{Sent, Transport};
+use crate::error::Result;
+use crate::host::firewall::{self, OutputChain};
+use crate::host::forwarding::Families;
+use crate::host::uplink::Uplink;
+use crate::meter::EgressWatch;
+
+/// Public addresses that every host may be expected to send to, besides the one behind the default
+/// route that a run looks up.
+const PUBLIC_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(9, 9, 9, 9));
+const PUBLIC_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2620, 0xfe, 0, 0, 0, 0, 0, 0xfe));
+/// DNS, HTTP, HTTPS, and a port of no particular service.
+const PORTS: [u16; 4] = [53, 80, 443, 42_424];
+
+/// Who sends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sender {
+    /// The name of the user, for notes.
+    pub name: String,
+    /// User id.
+    pub uid: u32,
+    /// Primary group.
+    pub gid: u32,
+}
+
+/// What the host permits.
+#[derive(Debug)]
+pub struct OutputPolicy {
+    /// The families in which nothing may be sent.
+    pub closed: Families,
+    /// For the report: what is not permitted, or could not be verified.
+    pub notes: Vec<String>,
+    /// Discards probes that wait for a neighbor and may be sent later.
+    watch: Option<EgressWatch>,
+}
+
+impl OutputPolicy {
+    /// No policy.
+    pub fn open() -> Self {
+        Self { closed: Families { ipv4: false, ipv6: false }, notes: Vec::new(), watch: None }
+    }
+
+    fn unverified(cause: &str) -> Self {
+        Self { notes: vec![format!("output policy not fully verified: {cause}")], ..Self::open() }
+    }
+
+    /// Whether nothing may be sent in any family in which the host has an uplink.
+    pub fn is_closed(&self, uplink: &Uplink) -> bool {
+        let Families { ipv4, ipv6 } = self.closed;
+        let has_open = (!ipv4 && uplink.v4.is_some()) || (!ipv6 && uplink.v6.is_some());
+        let is_closed = ipv4 || ipv6;
+        is_closed && !has_open
+    }
+
+    /// The program that discards late probes, to be held until the end of the run.
+    pub fn take_watch(&mut self) -> Option<EgressWatch> {
+        self.watch.take()
+    }
+}
+
+/// Finds out what this user may send, also to these resolvers. In the network namespace of the
+/// calling thread, whose user for file access this changes: call it in a thread of its own.
+pub fn find(uplink: &Uplink, resolvers: &[SocketAddr], sender: &Sender) -> Result<OutputPolicy> {
+    let chains = firewall::output_chains()?;
+    if chains.is_empty() || (uplink.v4.is_none() && uplink.v6.is_none()) {
+        return Ok(OutputPolicy::open());
+    }
+    let targets = targets(uplink, resolvers);
+    let (sent, watch) = match probe::send(&targets, sender) {
+        Ok(sent) => sent,
+        // Without tcx (before Linux 6.6), and where no program can be attached.
+        Err(error) => return Ok(OutputPolicy::unverified(&error.to_string())),
+    };
+    Ok(judge(&sent, &chains, sender, watch))
+}
+
+fn judge(sent: &[Sent], chains: &[OutputChain], sender: &Sender, watch: EgressWatch) -> OutputPolicy {
+    let is_pending = sent.iter().any(Sent::is_pending);
+    let verdict = verdict::of(sent, chains, &sender.name);
+    OutputPolicy { closed: verdict.closed, notes: verdict.notes, watch: is_pending.then_some(watch) }
+}
+
+/// The ports of public addresses, and of the resolvers.
+fn targets(uplink: &Uplink, resolvers: &[SocketAddr]) -> Vec<(SocketAddr, Transport)> {
+    let mut targets = Vec::new();
+    for (route, public) in [(&uplink.v4, PUBLIC_V4), (&uplink.v6, PUBLIC_V6)] {
+        let Some(route) = route else { continue };
+        for address in [route.remote, public] {
+            targets.extend(PORTS.map(|port| SocketAddr::new(address, port)));
+        }
+    }
+    // A resolver on the host itself sends its own queries.
+    targets.extend(resolvers.iter().filter(|resolver| !resolver.ip().is_loopback()));
+    targets.into_iter().flat_map(|to| [Transport::Tcp, Transport::Udp].map(|transport| (to, transport))).collect()
+}

@@ -1,0 +1,151 @@
+//! Sends the probes: a TCP connect and a UDP datagram from sockets of the user, in parallel.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, SockaddrStorage, connect, send as send_to, socket,
+};
+
+use super::Sender;
+use crate::error::{Error, Result};
+use crate::host::route_check;
+use crate::meter::{EgressPlace, EgressWatch};
+
+/// Time for a probe to arrive at an interface: the kernel may have to resolve the address of a
+/// neighbor first.
+const ARRIVAL_TIMEOUT: Duration = Duration::from_millis(60);
+const CHECK_INTERVAL: Duration = Duration::from_millis(1);
+/// Index of the loopback, where redirected probes arrive.
+const LOOPBACK: u32 = 1;
+
+/// The protocol of a probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Transport {
+    Tcp,
+    Udp,
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if *self == Self::Tcp { "tcp" } else { "udp" })
+    }
+}
+
+/// What became of a probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It would have left the host.
+    Left,
+    /// It was redirected to a program of the host.
+    Redirected,
+    /// The host did not let the user send it.
+    Refused,
+    /// It did not arrive anywhere in time.
+    Lost,
+}
+
+/// A probe that was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Sent {
+    pub to: SocketAddr,
+    pub transport: Transport,
+    pub fate: Fate,
+}
+
+impl Sent {
+    /// Whether it may leave later. A TCP connect that a firewall drops does not fail, and its
+    /// socket is closed.
+    pub(super) fn is_pending(&self) -> bool {
+        self.fate == Fate::Lost && self.transport == Transport::Udp
+    }
+}
+
+/// Sends a probe to each target, and returns what became of them.
+pub(super) fn send(targets: &[(SocketAddr, Transport)], sender: &Sender) -> Result<(Vec<Sent>, EgressWatch)> {
+    let addresses: BTreeSet<_> = targets.iter().map(|(to, _)| to.ip()).collect();
+    let mut interfaces: BTreeSet<u32> = route_check::interfaces_to(addresses.into_iter(), sender.uid)?;
+    interfaces.insert(LOOPBACK);
+    let watch = EgressWatch::attach(&interfaces.into_iter().collect::<Vec<_>>())?;
+    act_as(sender);
+    let mut probes = Vec::new();
+    for (to, transport) in targets {
+        probes.push(Probe::send(*to, *transport, &watch)?);
+    }
+    let deadline = Instant::now() + ARRIVAL_TIMEOUT;
+    loop {
+        let mut is_complete = true;
+        for probe in &mut probes {
+            is_complete &= probe.update(&watch)?;
+        }
+        if is_complete || Instant::now() >= deadline {
+            break;
+        }
+        thread::sleep(CHECK_INTERVAL);
+    }
+    Ok((probes.into_iter().map(|probe| probe.sent).collect(), watch))
+}
+
+/// New sockets of this thread belong to the user.
+fn act_as(sender: &Sender) {
+    // SAFETY: the calls take a number and change only this thread.
+    unsafe {
+        libc::syscall(libc::SYS_setfsgid, sender.gid);
+        libc::syscall(libc::SYS_setfsuid, sender.uid);
+    }
+}
+
+struct Probe {
+    sent: Sent,
+    cookie: u64,
+    _socket: OwnedFd,
+}
+
+impl Probe {
+    fn send(to: SocketAddr, transport: Transport, watch: &EgressWatch) -> Result<Self> {
+        let failed = |error: io::Error| Error::os("send", format!("a probe to {to}"), error);
+        let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        let kind = if transport == Transport::Tcp { SockType::Stream } else { SockType::Datagram };
+        let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+        let socket = socket(family, kind, flags, None).map_err(|errno| failed(errno.into()))?;
+        let cookie = cookie(&socket).map_err(failed)?;
+        watch.add(cookie)?;
+        let address = SockaddrStorage::from(to);
+        let mut done = match connect(socket.as_raw_fd(), &address) {
+            Err(nix::errno::Errno::EINPROGRESS) => Ok(()),
+            done => done,
+        };
+        if transport == Transport::Udp {
+            done = done.and_then(|()| send_to(socket.as_raw_fd(), &[0], MsgFlags::empty()).map(drop));
+        }
+        let fate = if done.is_ok() { Fate::Lost } else { Fate::Refused };
+        Ok(Self { sent: Sent { to, transport, fate }, cookie, _socket: socket })
+    }
+
+    /// Returns whether its fate is known.
+    fn update(&mut self, watch: &EgressWatch) -> Result<bool> {
+        // A discarded probe is an error of the call that sent it, too.
+        match watch.place(self.cookie)? {
+            Some(EgressPlace::Interface) => self.sent.fate = Fate::Left,
+            Some(EgressPlace::Loopback) => self.sent.fate = Fate::Redirected,
+            None => {}
+        }
+        Ok(self.sent.fate != Fate::Lost)
+    }
+}
+
+fn cookie(socket: &OwnedFd) -> io::Result<u64> {
+    let mut cookie = 0_u64;
+    let mut length = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: the buffer is valid for the length that is passed.
+    let result = unsafe {
+        let value = (&raw mut cookie).cast();
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_COOKIE, value, &raw mut length)
+    };
+    if result == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
+}
