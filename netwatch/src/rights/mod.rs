@@ -3,6 +3,9 @@
 
 mod child;
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
 use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
 
 use crate::error::{Error, Result};
@@ -10,15 +13,44 @@ use crate::target::user::Identity;
 
 pub(crate) use child::in_child;
 
-/// Runs `work` with the file access rights of this user. The file system ids belong to the thread,
-/// and without root's the thread has no DAC capabilities (setfsuid(2)).
+/// Runs `work` with the file access rights of this user, supplementary groups included. These ids
+/// belong to the thread, and without root's the thread has no DAC capabilities (setfsuid(2)).
 pub(crate) fn as_user<T>((uid, gid): (Uid, Gid), work: impl FnOnce() -> T) -> T {
+    if uid == Uid::effective() {
+        return work();
+    }
+    // Both fail only without the rights of root, and then there is nothing to give up.
+    let old_groups = groups_of_this_thread().unwrap_or_default();
+    let _ = set_groups_of_this_thread(&groups_of(uid, gid));
     let old_gid = setfsgid(gid);
     let old_uid = setfsuid(uid);
     let result = work();
     setfsuid(old_uid);
     setfsgid(old_gid);
+    let _ = set_groups_of_this_thread(&old_groups);
     result
+}
+
+/// The groups of a user. Looked up once, because the user database may be on the network.
+fn groups_of(uid: Uid, gid: Gid) -> Vec<libc::gid_t> {
+    static KNOWN: Mutex<BTreeMap<u32, Vec<libc::gid_t>>> = Mutex::new(BTreeMap::new());
+    let look_up = || {
+        let groups = Identity::named(&format!("#{uid}")).and_then(|user| user.groups());
+        // A user who is not in the database has no further groups.
+        groups.map_or_else(|_| vec![gid.as_raw()], |groups| groups.into_iter().map(Gid::as_raw).collect())
+    };
+    KNOWN.lock().unwrap_or_else(PoisonError::into_inner).entry(uid.as_raw()).or_insert_with(look_up).clone()
+}
+
+fn groups_of_this_thread() -> nix::Result<Vec<libc::gid_t>> {
+    Ok(nix::unistd::getgroups()?.into_iter().map(Gid::as_raw).collect())
+}
+
+/// The function of the C library changes all threads of the process.
+fn set_groups_of_this_thread(groups: &[libc::gid_t]) -> nix::Result<()> {
+    // SAFETY: the kernel reads `groups.len()` group ids.
+    let set = unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) };
+    nix::errno::Errno::result(set).map(drop)
 }
 
 /// The owner of the files that netwatch writes: the caller of sudo, otherwise the user of netwatch.
@@ -30,16 +62,12 @@ pub(crate) fn caller() -> Result<Identity> {
 
 /// Permanently gives this thread the file access rights of the user, with their groups and without
 /// capabilities.
-///
-/// Uses raw system calls, because the functions of the C library change all threads of the process.
 pub(crate) fn become_on_this_thread(user: &Identity) -> Result<()> {
     if user.uid == Uid::effective() {
         return Ok(());
     }
     let groups: Vec<libc::gid_t> = user.groups()?.into_iter().map(Gid::as_raw).collect();
-    // SAFETY: the kernel reads `groups.len()` group ids.
-    let set = unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) };
-    nix::errno::Errno::result(set).map_err(|errno| Error::os("set the groups of", user.name.clone(), errno))?;
+    set_groups_of_this_thread(&groups).map_err(|errno| Error::os("set the groups of", user.name.clone(), errno))?;
     setfsgid(user.gid);
     setfsuid(user.uid);
     drop_capabilities().map_err(|errno| Error::os("drop capabilities for", user.name.clone(), errno))
@@ -63,6 +91,27 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+
+    #[test]
+    fn the_groups_of_root_are_not_those_of_the_user() {
+        if !Uid::effective().is_root() {
+            return eprintln!("skipped: needs root to change the user");
+        }
+        let dir = tempfile::tempdir().expect("a directory");
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("the directory is ours");
+        let path = dir.path().join("file");
+        fs::write(&path, "root's").expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o660)).expect("the file is ours");
+        let work = move || {
+            let nobody = (Uid::from_raw(65_534), Gid::from_raw(65_534));
+            // As in a shell of root.
+            set_groups_of_this_thread(&[0, 4242]).expect("root can change its groups");
+            let refused = as_user(nobody, || fs::OpenOptions::new().write(true).open(&path).map(drop));
+            assert_eq!(refused.map_err(|error| error.kind()), Err(std::io::ErrorKind::PermissionDenied));
+            assert_eq!(groups_of_this_thread(), Ok(vec![0, 4242]), "restored");
+        };
+        std::thread::spawn(work).join().expect("no panic");
+    }
 
     #[test]
     fn one_thread_drops_the_rights_of_root_and_the_others_keep_them() {

@@ -6,10 +6,13 @@
 use std::fs;
 use std::os::fd::RawFd;
 
-use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 use crate::error::{Error, Result};
+use crate::seccomp::{
+    ALLOW, ARCHITECTURE, FIRST_ARGUMENT, FilteredThreads, Instruction, NUMBER, REFUSE, install, jump, load,
+    unless_equal, verdict,
+};
 
 /// ioctl(2) in the calls of each architecture that the kernel runs: `AUDIT_ARCH_*` and the number.
 #[cfg(target_arch = "x86_64")]
@@ -21,28 +24,22 @@ const IOCTL: [(u32, u32); 2] = [(0xc000_00b7, 29), (0x4000_0028, 54)];
 const TIOCSTI: u32 = 0x5412;
 const TIOCLINUX: u32 = 0x541c;
 
-/// Offsets in `struct seccomp_data`. The kernel uses the lower half of a request.
-const NUMBER: u32 = 0;
-const ARCHITECTURE: u32 = 4;
-const REQUEST: u32 = 16 + 8;
+/// The kernel uses the lower half of a request, the second argument.
+const REQUEST: u32 = FIRST_ARGUMENT + 8;
 
 /// Lets every ioctl that puts input into a terminal fail with EPERM, in this process and its
 /// descendants: a shell on the terminal would execute that input with its own rights. The kernel
 /// forbids TIOCSTI itself only where `dev.tty.legacy_tiocsti` is 0 (Linux 6.2). Needs
 /// CAP_SYS_ADMIN, so that programs with the set-user-ID bit keep working.
 pub fn forbid_terminal_input() -> Result<()> {
-    let mut filter = filter();
-    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
-    // SAFETY: the kernel copies `len` instructions, which live until the call returns.
-    let set = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
-    Errno::result(set).map(drop).map_err(|errno| {
+    install(filter(), FilteredThreads::Caller).map_err(|errno| {
         let error = Error::os("protect", "the terminal from the command", errno);
         error.hint("-u needs a kernel with CONFIG_SECCOMP_FILTER")
     })
 }
 
 /// For each architecture: if this is its ioctl, refuse the requests.
-fn filter() -> Vec<libc::sock_filter> {
+fn filter() -> Vec<Instruction> {
     let mut filter = Vec::new();
     for (architecture, number) in IOCTL {
         filter.extend([
@@ -53,32 +50,11 @@ fn filter() -> Vec<libc::sock_filter> {
             load(REQUEST),
             jump(TIOCSTI, 1, 0),
             unless_equal(TIOCLINUX, 1),
-            verdict(libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+            verdict(REFUSE),
         ]);
     }
-    filter.push(verdict(libc::SECCOMP_RET_ALLOW));
+    filter.push(verdict(ALLOW));
     filter
-}
-
-fn load(offset: u32) -> libc::sock_filter {
-    instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset, 0, 0)
-}
-
-/// Skips so many instructions unless the loaded value is this one.
-fn unless_equal(value: u32, skip: u8) -> libc::sock_filter {
-    jump(value, 0, skip)
-}
-
-fn jump(value: u32, if_equal: u8, otherwise: u8) -> libc::sock_filter {
-    instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, value, if_equal, otherwise)
-}
-
-fn verdict(value: u32) -> libc::sock_filter {
-    instruction(libc::BPF_RET | libc::BPF_K, value, 0, 0)
-}
-
-fn instruction(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
-    libc::sock_filter { code: code as u16, jt, jf, k }
 }
 
 /// Closes every descriptor but the standard streams when the command is executed: a file that root

@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, Uid};
@@ -26,14 +26,18 @@ impl Output {
     ///
     /// Only its owner can read a new file, because command lines can contain secrets. An existing
     /// file keeps its mode.
+    ///
+    /// As root, a link in a directory that everybody may write is not followed: another user may
+    /// have put it there.
     pub(crate) fn create(path: &Path, owner: (Uid, Gid)) -> Result<Self> {
+        let no_link = if owner.0.is_root() && is_open_to_all(path) { libc::O_NOFOLLOW } else { 0 };
         let file = as_user(owner, || {
             OpenOptions::new()
                 .write(true)
                 .create(true)
                 .truncate(false)
                 .mode(0o600)
-                .custom_flags(libc::O_NOCTTY)
+                .custom_flags(libc::O_NOCTTY | no_link)
                 .open(path)
         })
         .map_err(|error| Error::os("write", path.display().to_string(), error).hint("choose another file for -o"))?;
@@ -59,10 +63,16 @@ impl Output {
     }
 }
 
+/// Whether everybody may create files in the directory of this path.
+fn is_open_to_all(path: &Path) -> bool {
+    const WRITABLE_BY_OTHERS: u32 = 0o002;
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    directory.metadata().is_ok_and(|data| data.permissions().mode() & WRITABLE_BY_OTHERS != 0)
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs::Permissions;
-    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 
@@ -71,6 +81,20 @@ mod tests {
         let output = Output::create(Path::new("/dev/full"), (Uid::effective(), Gid::effective())).expect("opened");
         let error = output.write(|out| out.write_all(b"report")).expect_err("the device is full").to_string();
         assert!(error.contains("(ENOSPC)"), "{error}");
+    }
+
+    #[test]
+    fn root_follows_no_link_where_everybody_may_write() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (target, link) = (dir.path().join("target"), dir.path().join("link"));
+        std::os::unix::fs::symlink(&target, &link).expect("a link");
+        let create = || Output::create(&link, (Uid::from_raw(0), Gid::from_raw(0)));
+        std::fs::set_permissions(dir.path(), Permissions::from_mode(0o1777)).expect("the directory is ours");
+        let error = create().expect_err("a link of anybody").to_string();
+        assert!(error.contains("(ELOOP)") && !target.exists(), "{error}");
+        std::fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).expect("the directory is ours");
+        create().expect("a link of the owner of the directory");
+        assert!(target.exists());
     }
 
     #[test]

@@ -27,7 +27,19 @@ pub fn root() -> Result<PathBuf> {
     DirBuilder::new().recursive(true).mode(ROOT_MODE).create(&path).map_err(|error| {
         Error::os("create", path.display().to_string(), error).hint("needs root and a writable /run")
     })?;
+    check_owner(&path)?;
     Ok(path)
+}
+
+/// What others could write is not trusted: root undoes what journals in it list.
+fn check_owner(root: &Path) -> Result<()> {
+    const WRITABLE_BY_OTHERS: u32 = 0o022;
+    let shown = || root.display().to_string();
+    let data = fs::symlink_metadata(root).map_err(|error| Error::os("read", shown(), error))?;
+    if data.is_dir() && data.uid() == 0 && data.mode() & WRITABLE_BY_OTHERS == 0 {
+        return Ok(());
+    }
+    Err(Error::other("trust", shown(), "it is not a directory that only root can write").hint("remove it"))
 }
 
 /// Eight hexadecimal digits that name a run, its interface (`nw<id>`) and its nftables table

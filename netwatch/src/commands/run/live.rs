@@ -22,12 +22,14 @@ use crate::error::Result;
 use crate::flow::{InterfaceCounters, LinkCounters};
 use crate::guardian::GuardianClient;
 use crate::host::link;
+use crate::host::nat;
 use crate::host::socket_drain;
-use crate::meter::unix_now_ns;
+use crate::meter::{EgressWatch, unix_now_ns};
 use crate::packets::RunningCapture;
 use crate::report::Report;
 use crate::settings::EventStyle;
 use crate::terminal::print_error;
+use crate::undo::RunId;
 
 /// The state of a run while its command runs.
 pub(super) struct Live {
@@ -42,6 +44,8 @@ pub(super) struct Live {
     pub tails: Tails,
     /// Serves snapshots to other processes; held until it is dropped.
     pub _snapshots: Option<SnapshotServer>,
+    /// Discards probes of the output policy that are sent late.
+    pub _late_probes: Option<EgressWatch>,
     pub run_id: String,
     /// `--resolve`.
     pub resolve: bool,
@@ -122,6 +126,8 @@ impl Live {
         let duration = Duration::from_nanos(unix_now_ns().saturating_sub(self.started_ns));
         let read = self.read_forwarder().await;
         self.note(read);
+        let read = self.read_drops().await;
+        self.note(read);
         // Sockets that wait for an answer keep the namespace, and with it the link, for minutes.
         let deleted = in_thread("link", self.network.link_deletion(are_empty)).await.flatten();
         self.note(deleted);
@@ -156,6 +162,14 @@ impl Live {
         let (resolvers, stats) = in_thread("dns", move || (dns.resolvers(), dns.stats())).await?;
         notes::dns(&stats).into_iter().for_each(|note| self.metering.note(note));
         self.metering.set_resolvers(resolvers);
+        Ok(())
+    }
+
+    /// Notes the packets of the command that the table of the run has dropped.
+    async fn read_drops(&mut self) -> Result<()> {
+        let Some(run) = RunId::parse(&self.run_id) else { return Ok(()) };
+        let drops = in_thread("drops", move || nat::drops(&run)).await.flatten()?;
+        notes::drops(&drops).into_iter().for_each(|note| self.metering.note(note));
         Ok(())
     }
 

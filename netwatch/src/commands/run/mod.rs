@@ -2,6 +2,7 @@
 //! settings come from `cli`, and reports are written by `format`.
 
 mod capture;
+mod egress;
 mod firewall;
 mod interim;
 mod live;
@@ -27,6 +28,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use super::undo_steps;
+use crate::confine;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::faults;
@@ -112,6 +114,9 @@ fn prepare_and_run(plan: &mut RunPlan, show: Show, inherited: InheritedSignals, 
     // If the cgroups have to be mounted for the run, the guardian inherits that mount.
     let _is_known_later = cgroup::own();
     let guardian = Guardian::start(spec).inspect_err(|_| undo(&run_dir))?;
+    if let Err(error) = confine::worker() {
+        print_error(&error);
+    }
     // The guardian was forked from a process with one thread.
     detach_stderr()?;
     let output = plan.output.take();
@@ -188,6 +193,7 @@ async fn watch_command(
     let arguments = &plan.settings;
     ready.live.start();
     faults::point("go")?;
+    ready.live.note(confine::bpf());
     guardian.go()?;
     trim::release_code();
     crate::guardian::release_stdio();

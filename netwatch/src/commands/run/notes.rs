@@ -63,6 +63,14 @@ pub(super) fn dns(stats: &Stats) -> Vec<String> {
     notes
 }
 
+/// Packets of the command that the table of the run has dropped, by reason.
+pub(super) fn drops(drops: &[(String, u64)]) -> Vec<String> {
+    let note = |(reason, packets): &(String, u64)| {
+        format!("netwatch dropped packets that the command sent and that are counted as sent: {packets} ({reason})")
+    };
+    drops.iter().map(note).collect()
+}
+
 /// Processes that had to be ended.
 pub(super) fn left_over(processes: u32) -> Option<String> {
     match processes {

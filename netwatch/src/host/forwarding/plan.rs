@@ -91,6 +91,7 @@ pub fn own_interface(interface: &str, families: Families, route_localnet: bool) 
     if families.ipv4 {
         let key = |name: &str| format!("ipv4/conf/{interface}/{name}");
         wanted.push(SysctlSetting::new(key("forwarding"), "1"));
+        wanted.extend(["accept_redirects", "secure_redirects"].map(|name| SysctlSetting::new(key(name), "0")));
         if route_localnet {
             wanted.push(SysctlSetting::new(key("route_localnet"), "1"));
         }
@@ -103,7 +104,13 @@ pub fn own_interface(interface: &str, families: Families, route_localnet: bool) 
         }
     }
     if families.ipv6 {
-        let values = [("disable_ipv6", "0"), ("accept_ra", "0"), ("accept_dad", "0"), ("force_forwarding", "1")];
+        let values = [
+            ("disable_ipv6", "0"),
+            ("accept_ra", "0"),
+            ("accept_redirects", "0"),
+            ("accept_dad", "0"),
+            ("force_forwarding", "1"),
+        ];
         wanted.extend(values.map(|(name, value)| SysctlSetting::new(format!("ipv6/conf/{interface}/{name}"), value)));
     }
     let differs = |setting: &SysctlSetting| Ok(read(&setting.key)?.is_some_and(|value| value != setting.value));

@@ -368,6 +368,8 @@ fn the_runs_own_interface_is_prepared() {
         assert_eq!(found, ["1", "2", "1"]);
         let found = ["ipv6/%/accept_ra", "ipv6/%/accept_dad", "ipv6/%/force_forwarding"].map(value);
         assert_eq!(found, ["0", "0", "1"]);
+        let found = ["ipv4/%/accept_redirects", "ipv4/%/secure_redirects", "ipv6/%/accept_redirects"].map(value);
+        assert_eq!(found, ["0", "0", "0"]);
         assert_eq!(own_again(), 0, "nothing is written twice");
     });
 }

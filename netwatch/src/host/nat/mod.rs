@@ -6,6 +6,7 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -93,6 +94,17 @@ impl Nat {
     fn table(&self) -> NftTable<'_> {
         rules::table(&self.table)
     }
+}
+
+/// The packets of the target that the table of a run has dropped, by reason.
+pub fn drops(run: &RunId) -> Result<Vec<(String, u64)>> {
+    let mut drops: BTreeMap<String, u64> = BTreeMap::new();
+    for rule in Nft::open()?.rules(rules::table(&run.table()), None)? {
+        if let (Some(reason), Some(packets @ 1..)) = (rule.comment.as_deref().and_then(rules::dropped), rule.packets) {
+            *drops.entry(reason.to_owned()).or_default() += packets;
+        }
+    }
+    Ok(drops.into_iter().collect())
 }
 
 /// The live run that publishes this port.

@@ -1,6 +1,6 @@
 //! The rules of the run's table, as one batch. Pure.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{ForwardGuard, NatSpec};
 use crate::host::NETWATCH_GROUP;
@@ -15,6 +15,16 @@ const RAW: i32 = -300;
 const DSTNAT: i32 = -100;
 const FILTER: i32 = 0;
 const SRCNAT: i32 = 100;
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
+const ICMP_REDIRECT: u8 = 5;
+/// Type and code.
+const ICMP_FRAGMENTATION_NEEDED: [u8; 2] = [3, 4];
+const ICMPV6_PACKET_TOO_BIG: u8 = 2;
+const ICMPV6_ROUTER_ADVERTISEMENT: u8 = 134;
+const ICMPV6_REDIRECT: u8 = 137;
+/// How the comments of rules that drop packets of the target begin.
+const DROPPED: &str = "dropped: ";
 const TRANSPORTS: [PublishProtocol; 2] = [PublishProtocol::Tcp, PublishProtocol::Udp];
 
 /// The run's table.
@@ -37,6 +47,7 @@ pub fn batch(table: NftTable<'_>, spec: &NatSpec<'_>) -> Batch {
     chain("raw", ChainKind::Filter, NftHook::Prerouting, RAW, raw(spec));
     chain("prerouting", ChainKind::Nat, NftHook::Prerouting, DSTNAT, prerouting(spec));
     chain("output", ChainKind::Nat, NftHook::Output, DSTNAT, output(spec));
+    chain("input", ChainKind::Filter, NftHook::Input, FILTER, input(spec));
     chain("forward", ChainKind::Filter, NftHook::Forward, FILTER, forward(spec));
     chain("postrouting", ChainKind::Nat, NftHook::Postrouting, SRCNAT, postrouting(spec));
     batch
@@ -57,14 +68,54 @@ pub fn published(comment: &str) -> Option<Publish> {
     comment.strip_prefix("publish ")?.parse().ok()
 }
 
-/// `route_localnet` lets loopback addresses pass on the run's interface; only the translations
-/// below may use them.
+/// What the target may send. `route_localnet` lets loopback addresses pass on the run's interface;
+/// only the translations below may use them. Behind NAT, a source address that is not the target's
+/// would be translated like its own, or reach services of the host.
 fn raw(spec: &NatSpec<'_>) -> Vec<Rule> {
-    if !spec.needs_route_localnet() {
-        return Vec::new();
-    }
     let from_target = || Rule::new().iifname(spec.interface);
-    vec![from_target().to_loopback_v4().drop(), from_target().from_loopback_v4().drop()]
+    let mut rules = Vec::new();
+    if spec.needs_route_localnet() {
+        rules.extend([from_target().to_loopback_v4().drop(), from_target().from_loopback_v4().drop()]);
+    }
+    if spec.masquerade {
+        let v4 = spec.ipv4.map_or(Ipv4Addr::UNSPECIFIED, |ends| ends.target);
+        let v6 = spec.ipv6.map_or(Ipv6Addr::UNSPECIFIED, |ends| ends.target);
+        let foreign = [
+            from_target().source_not(v4.into()),
+            from_target().source_not(v6.into()).then(Rule::new().source_not_link_local()),
+        ];
+        rules.extend(foreign.map(|rule| counted_drop(rule, "foreign source address")));
+    }
+    rules
+}
+
+/// What the target claims about routes and path MTUs changes nothing for the host: it is the
+/// neighbor of one link, whose MTU the host has set.
+fn input(spec: &NatSpec<'_>) -> Vec<Rule> {
+    let claims: [(u8, &[u8]); 5] = [
+        (ICMP, &[ICMP_REDIRECT]),
+        (ICMP, &ICMP_FRAGMENTATION_NEEDED),
+        (ICMPV6, &[ICMPV6_PACKET_TOO_BIG]),
+        (ICMPV6, &[ICMPV6_ROUTER_ADVERTISEMENT]),
+        (ICMPV6, &[ICMPV6_REDIRECT]),
+    ];
+    let family = |protocol| if protocol == ICMP { Rule::new().ipv4() } else { Rule::new().ipv6() };
+    let claim = |(protocol, message)| {
+        let rule = Rule::new().iifname(spec.interface).then(family(protocol)).protocol(protocol).icmp(message);
+        counted_drop(rule, "claim about the host's routes")
+    };
+    claims.map(claim).into()
+}
+
+/// Drops packets of the target, which the meter has counted as sent; [`dropped`] finds the rule
+/// again.
+fn counted_drop(rule: Rule, reason: &str) -> Rule {
+    rule.counter().drop().comment(format!("{DROPPED}{reason}"))
+}
+
+/// The reason in the comment of a rule that drops packets of the target.
+pub fn dropped(comment: &str) -> Option<&str> {
+    comment.strip_prefix(DROPPED)
 }
 
 fn prerouting(spec: &NatSpec<'_>) -> Vec<Rule> {
@@ -128,7 +179,13 @@ fn translation(rule: Rule, publish: &Publish, target: IpAddr) -> Rule {
 
 fn forward(spec: &NatSpec<'_>) -> Vec<Rule> {
     let inbound = || Rule::new().oifname(spec.interface);
-    let mut rules = vec![Rule::new().iifname(spec.interface).accept()];
+    let from_target = || Rule::new().iifname(spec.interface);
+    let mut rules = Vec::new();
+    if spec.masquerade {
+        // They would leave with the target's own address.
+        rules.push(counted_drop(from_target().untracked(), "of no connection, so that NAT cannot translate it"));
+    }
+    rules.push(from_target().accept());
     if spec.masquerade {
         // Behind NAT, only answers and connections to published ports come in. Otherwise a neighbor
         // with a route to the subnet would reach every port of the target, published or not.

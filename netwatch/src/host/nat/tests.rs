@@ -198,3 +198,103 @@ fn the_host_does_not_route_for_others() {
     internet.host.until_no_table();
     asks(&other, [true, true]);
 }
+
+fn dropped(internet: &Internet) -> Vec<String> {
+    let run = internet.run.clone();
+    internet.host.run(move || drops(&run).unwrap()).into_iter().map(|(reason, _)| reason).collect()
+}
+
+/// Counts on `inet` what arrives from addresses of the target's side, and these segments.
+fn count_on_inet(internet: &Internet) {
+    internet.inet.sh("nft -f - <<'END'
+        table inet seen { chain c { type filter hook prerouting priority -300
+            ip saddr { 203.0.113.9, 10.250.0.2 } counter
+            ip6 saddr { 2001:db8:9::9, 2001:db8:2::2 } counter
+        }; }
+END");
+}
+
+fn arrived(internet: &Internet) -> bool {
+    let listing = internet.inet.sh("nft list table inet seen");
+    listing.matches("counter packets 0 ").count() != 2
+}
+
+#[test]
+fn foreign_source_addresses_are_dropped_and_counted() {
+    let Some(internet) = Internet::new() else { return };
+    internet.forward();
+    count_on_inet(&internet);
+    internet.target.sh("ip addr add 203.0.113.9/32 dev eth0; ip addr add 2001:db8:9::9/128 dev eth0 nodad");
+    let probe = |from: &str, to: &str| internet.target.try_sh(&format!("ping -n -c1 -W1 -I {from} {to}")).0;
+    {
+        let _nat = install(&internet, &[], |spec| spec.masquerade = false);
+        probe("203.0.113.9", "198.51.100.1");
+        assert!(arrived(&internet), "without NAT they pass");
+    }
+    internet.inet.sh("nft delete table inet seen");
+    count_on_inet(&internet);
+    let _nat = install(&internet, &[], |_| {});
+    for (from, to) in [("203.0.113.9", "198.51.100.1"), ("2001:db8:9::9", "2001:db8:1::1")] {
+        assert!(!probe(from, to), "{from}");
+    }
+    // A service of the host is not reached either.
+    assert!(!probe("203.0.113.9", "198.51.100.2"));
+    assert!(!arrived(&internet));
+    assert_eq!(dropped(&internet), ["foreign source address"]);
+    assert!(probe("10.250.0.2", "198.51.100.1") && probe("2001:db8:2::2", "2001:db8:1::1"), "its own pass");
+}
+
+/// A segment of no connection: RST, from port 1 to port 2.
+fn send_reset(internet: &Internet) {
+    internet.target.run(|| {
+        use nix::sys::socket::*;
+        let socket = socket(AddressFamily::Inet, SockType::Raw, SockFlag::empty(), SockProtocol::Tcp).unwrap();
+        let segment = [0, 1, 0, 2, 0, 0, 0, 9, 0, 0, 0, 0, 0x50, 0x04, 0, 0, 0, 0, 0, 0];
+        let to = SockaddrIn::new(198, 51, 100, 1, 0);
+        sendto(std::os::fd::AsRawFd::as_raw_fd(&socket), &segment, &to, MsgFlags::empty()).unwrap();
+    });
+}
+
+#[test]
+fn packets_that_nat_cannot_translate_do_not_leave() {
+    let Some(internet) = Internet::new() else { return };
+    internet.forward();
+    count_on_inet(&internet);
+    let _nat = install(&internet, &[], |_| {});
+    send_reset(&internet);
+    // A packet that follows it has arrived.
+    internet.target.until_answer("198.51.100.1");
+    assert!(!arrived(&internet));
+    assert_eq!(dropped(&internet), ["of no connection, so that NAT cannot translate it"]);
+}
+
+#[test]
+fn claims_of_the_target_about_routes_do_not_reach_the_host() {
+    let Some(internet) = Internet::new() else { return };
+    internet.forward();
+    let _nat = install(&internet, &[], |_| {});
+    internet.target.run(|| {
+        use nix::sys::socket::*;
+        let claims: [(SockProtocol, &[u8], &str); 5] = [
+            (SockProtocol::Icmp, &[5, 1, 0, 0, 198, 51, 100, 9], "10.250.0.1:0"),
+            (SockProtocol::Icmp, &[3, 4, 0, 0, 0, 0, 2, 64], "10.250.0.1:0"),
+            (SockProtocol::IcmpV6, &[2, 0, 0, 0, 0, 0, 5, 0], "[2001:db8:2::1]:0"),
+            (SockProtocol::IcmpV6, &[134, 0, 0, 0, 64, 0, 7, 8], "[2001:db8:2::1]:0"),
+            (SockProtocol::IcmpV6, &[137, 0, 0, 0, 0, 0, 0, 0], "[2001:db8:2::1]:0"),
+        ];
+        for (protocol, head, to) in claims {
+            let to: std::net::SocketAddr = to.parse().unwrap();
+            let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+            let socket = socket(family, SockType::Raw, SockFlag::empty(), protocol).unwrap();
+            let mut message = head.to_vec();
+            message.resize(64, 0);
+            let to = SockaddrStorage::from(to);
+            sendto(std::os::fd::AsRawFd::as_raw_fd(&socket), &message, &to, MsgFlags::empty()).unwrap();
+        }
+    });
+    let run = internet.run.clone();
+    internet.target.until_answer("10.250.0.1");
+    internet.target.until_answer("2001:db8:2::1");
+    let found = internet.host.run(move || drops(&run).unwrap());
+    assert_eq!(found, [("claim about the host's routes".to_owned(), 5)]);
+}

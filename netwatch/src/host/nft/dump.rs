@@ -48,6 +48,8 @@ pub struct RuleInfo {
     pub handle: u64,
     /// The comment of nft, or of `iptables -m comment`.
     pub comment: Option<String>,
+    /// Number of packets that its counter has counted.
+    pub packets: Option<u64>,
     /// The parts that netwatch parses, in order.
     pub terms: Vec<RuleTerm>,
 }
@@ -106,6 +108,7 @@ impl RuleInfo {
             chain: find_text(attributes, RULE_CHAIN)?,
             handle: find_u64(attributes, RULE_HANDLE)?,
             comment: find(attributes, RULE_USERDATA).and_then(comment).or_else(|| xtables_comment(expressions)),
+            packets: counted(expressions),
             terms: terms(expressions),
         })
     }
@@ -128,6 +131,12 @@ fn xtables_comment(list: &[u8]) -> Option<String> {
     let data = parse(list).filter_map(|(_, element)| find(element, EXPR_DATA));
     let mut comments = data.filter(|data| find_text(data, XT_NAME).as_deref() == Some("comment"));
     comments.find_map(|data| find_text(data, XT_INFO))
+}
+
+fn counted(list: &[u8]) -> Option<u64> {
+    let is_counter = |element: &&[u8]| find_text(element, EXPR_NAME).as_deref() == Some("counter");
+    let counter = parse(list).map(|(_, element)| element).find(is_counter)?;
+    find_u64(find(counter, EXPR_DATA)?, COUNTER_PACKETS)
 }
 
 fn terms(list: &[u8]) -> Vec<RuleTerm> {

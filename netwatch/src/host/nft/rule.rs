@@ -1,6 +1,6 @@
 //! Builds a rule: matches from left to right, then the action, as in the language of nft.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::attributes::Attributes;
 use super::expression::{Expression, Verdict};
@@ -103,6 +103,33 @@ impl Rule {
         self.address(address, DESTINATION).with(Expression::NotEqual(octets(address)))
     }
 
+    /// Matches every other source address of this family.
+    #[must_use]
+    pub fn source_not(self, address: IpAddr) -> Self {
+        self.address(address, SOURCE).with(Expression::NotEqual(octets(address)))
+    }
+
+    /// Matches every source address that is neither link-local nor unspecified (IPv6).
+    #[must_use]
+    pub fn source_not_link_local(self) -> Self {
+        const PREFIX: [u8; 2] = [0xff, 0xc0];
+        let first = Expression::Payload {
+            base: libc::NFT_PAYLOAD_NETWORK_HEADER,
+            offset: SOURCE.v6_offset,
+            length: PREFIX.len() as u32,
+        };
+        let link_local = self.ipv6().with(first).with(Expression::Mask(PREFIX.to_vec()));
+        link_local.with(Expression::NotEqual(vec![0xfe, 0x80])).source_not(Ipv6Addr::UNSPECIFIED.into())
+    }
+
+    /// Matches ICMP or ICMPv6 messages that begin with these bytes: the type, or type and code.
+    #[must_use]
+    pub fn icmp(self, message: &[u8]) -> Self {
+        let length = message.len() as u32;
+        self.with(Expression::Payload { base: libc::NFT_PAYLOAD_TRANSPORT_HEADER, offset: 0, length })
+            .with(Expression::Equal(message.to_vec()))
+    }
+
     /// Matches destinations in 127.0.0.0/8.
     #[must_use]
     pub fn to_loopback_v4(self) -> Self {
@@ -126,6 +153,12 @@ impl Rule {
     #[must_use]
     pub fn established(self) -> Self {
         self.conntrack(libc::NFT_CT_STATE, CT_STATE_ESTABLISHED | CT_STATE_RELATED)
+    }
+
+    /// Matches packets of no connection that can be tracked, which NAT does not translate.
+    #[must_use]
+    pub fn untracked(self) -> Self {
+        self.conntrack(libc::NFT_CT_STATE, CT_STATE_INVALID | CT_STATE_UNTRACKED)
     }
 
     /// Matches packets of connections whose destination was translated.

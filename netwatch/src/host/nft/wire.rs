@@ -78,6 +78,8 @@ pub const XT_REV: u16 = 2;
 pub const XT_INFO: u16 = 3;
 
 /// Bits of `ct state`: `1 << (ctinfo % IP_CT_IS_REPLY + 1)`.
+pub const CT_STATE_INVALID: u32 = 1;
+pub const CT_STATE_UNTRACKED: u32 = 1 << 6;
 pub const CT_STATE_ESTABLISHED: u32 = 2;
 pub const CT_STATE_RELATED: u32 = 4;
 /// `IPS_DST_NAT` of `ct status`.
