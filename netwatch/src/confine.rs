@@ -1,6 +1,6 @@
 //! What the worker gives up. It is the process that parses what packets contain, so it must not be
-//! able to start programs, to reach into other processes, or to change the machine beyond what a run
-//! needs. The guardian is forked before and keeps its rights. docs/security.md has the table of
+//! able to start programs, to reach into other processes, or to change the machine beyond what a
+//! run needs. The guardian is forked before and keeps its rights. docs/security.md has the table of
 //! both.
 
 use nix::errno::Errno;

@@ -1,7 +1,7 @@
 //! A storm: many runs whose processes are killed, or whose system calls fail, at random moments,
 //! while a neighbor probes whether the host forwards for others. Afterwards nothing may be left of
-//! them. `cargo xtask storm` is the long form; the tests run a short one. A failure panics and names
-//! the seed and the repetitions.
+//! them. `cargo xtask storm` is the long form; the tests run a short one. A failure panics and
+//! names the seed and the repetitions.
 
 mod calls;
 mod kills;

@@ -52,7 +52,7 @@ enum Task {
     },
     /// Compare the classifier with its host build, and filters with libpcap, at random
     Fuzz(fuzz::FuzzArguments),
-    /// Kill runs and fail their system calls at random moments, while a neighbor probes the host
+    /// Kill runs and fail their system calls at random moments
     Storm(storm::StormArguments),
     /// Boot other kernels in emulation and test the classifier on them
     TestVm(test_vm::TestVmArguments),

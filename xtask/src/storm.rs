@@ -26,7 +26,7 @@ pub struct StormArguments {
     /// Number of runs at the same time
     #[arg(long, default_value_t = 100)]
     parallel: usize,
-    /// Number of runs that start, and of dead runs that are undone, beside DNS queries: 30 and 20
+    /// Number of starts, and of dead runs to undo, beside DNS queries
     #[arg(long, num_args = 2, default_values_t = [30, 20], value_names = ["STARTS", "DEAD"])]
     latency: Vec<usize>,
     /// Repeat the storm that printed this seed

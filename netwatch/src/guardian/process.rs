@@ -15,6 +15,7 @@ use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::socket::{Shutdown, shutdown};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, getpid, pipe2};
 
@@ -386,10 +387,20 @@ impl GuardianLoop {
         // event loop, which never blocks.
         while let Err(error) = send(&self.socket, reply, fds) {
             let mut writable = [PollFd::new(self.socket.as_fd(), PollFlags::POLLOUT)];
-            if error.errno() != Some(Errno::EAGAIN) || poll(&mut writable, PollTimeout::NONE).is_err() {
-                return;
+            match error.errno() {
+                Some(Errno::EAGAIN) if matches!(poll(&mut writable, PollTimeout::NONE), Ok(_) | Err(Errno::EINTR)) => {}
+                // Longer than a message may be: no verb has such a reply.
+                Some(Errno::EMSGSIZE) => return,
+                _ => return self.give_up_connection(),
             }
         }
+    }
+
+    /// netwatch would wait for the lost reply for ever. It receives the end of the connection
+    /// instead, as if the guardian had died, and the next wait does here.
+    fn give_up_connection(&self) {
+        // ENOTCONN: netwatch is gone.
+        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
     }
 
     fn undo(&self, cause: UndoCause) -> Result<()> {

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
@@ -203,21 +204,31 @@ pub(super) fn send<T: Serialize>(socket: &OwnedFd, message: &T, fds: &[RawFd]) -
     }
     let control = [ControlMessage::ScmRights(fds)];
     let control = if fds.is_empty() { &control[..0] } else { &control[..] };
-    sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(&text)], control, MsgFlags::MSG_NOSIGNAL, None)
-        .map(drop)
-        .map_err(|errno| Error::os("send to", "the guardian", errno))
+    let send = || sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(&text)], control, MsgFlags::MSG_NOSIGNAL, None);
+    unless_interrupted(send).map(drop).map_err(|errno| Error::os("send to", "the guardian", errno))
+}
+
+/// Repeats a call that a signal interrupts (EINTR).
+fn unless_interrupted<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
+    loop {
+        match call() {
+            Err(Errno::EINTR) => {}
+            done => return done,
+        }
+    }
 }
 
 /// Receives a message and the descriptors that came with it. `None` when the other process has
 /// closed its end.
 pub(super) fn receive<T: DeserializeOwned>(socket: &OwnedFd) -> Result<Option<(T, Vec<OwnedFd>)>> {
     let mut buffer = vec![0u8; MAX_PACKET_BYTES];
-    let mut space = nix::cmsg_space!([RawFd; MAX_FDS]);
-    let mut parts = [IoSliceMut::new(&mut buffer)];
-    let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)
-        .map_err(|errno| Error::os("receive from", "the other process", errno))?;
-    let fds = message.cmsgs().into_iter().flatten().flat_map(passed_fds).collect();
-    let length = message.bytes;
+    let (length, fds) = unless_interrupted(|| {
+        let mut space = nix::cmsg_space!([RawFd; MAX_FDS]);
+        let mut parts = [IoSliceMut::new(&mut buffer)];
+        let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
+        Ok((message.bytes, message.cmsgs().into_iter().flatten().flat_map(passed_fds).collect()))
+    })
+    .map_err(|errno| Error::os("receive from", "the other process", errno))?;
     if length == 0 {
         return Ok(None);
     }
@@ -259,11 +270,11 @@ mod tests {
     #[test]
     fn an_error_keeps_its_errno_and_its_text() {
         let (here, there) = pair();
-        let error = || Error::os("remove", "/x", nix::errno::Errno::EBUSY).hint("wait");
+        let error = || Error::os("remove", "/x", Errno::EBUSY).hint("wait");
         send(&here, &Reply::Undone(Err(error())), &[]).expect("sent");
         let Some((Reply::Undone(Err(received)), _)) = receive::<Reply>(&there).expect("received") else { panic!() };
         assert_eq!(received.to_string(), error().to_string());
-        assert_eq!(received.errno(), Some(nix::errno::Errno::EBUSY));
+        assert_eq!(received.errno(), Some(Errno::EBUSY));
     }
 
     #[test]
@@ -271,7 +282,7 @@ mod tests {
         let (here, _there) = pair();
         let error =
             send(&here, &GuardianRequest::WriteResolver(vec![b'x'; MAX_PACKET_BYTES]), &[]).expect_err("too long");
-        assert_eq!(error.errno(), Some(nix::errno::Errno::EMSGSIZE));
+        assert_eq!(error.errno(), Some(Errno::EMSGSIZE));
     }
 
     #[test]

@@ -17,17 +17,137 @@ use crate::error::{Error, Result};
 const ROUTE_HEADER: usize = 12;
 const FRA_FWMARK: u16 = 10;
 
-/// Fails if packets between the target and the uplink are not routed through the link, which has
-/// this index at the host's end. Forwarding must be on.
-pub fn verify(link: u32, subnets: &[Subnet], uplink: &Uplink) -> Result<()> {
+/// What is checked.
+#[derive(Debug, Clone, Copy)]
+pub struct RoutesOfRun<'a> {
+    /// Index of the host's end of the link.
+    pub link: u32,
+    /// The subnets of the link.
+    pub subnets: &'a [Subnet],
+    /// The host's default routes.
+    pub uplink: &'a Uplink,
+    /// Resolvers that the command may ask by itself.
+    pub resolvers: &'a [IpAddr],
+    /// The name and the id of the user, whose packets rules may route differently.
+    pub user: (&'a str, u32),
+}
+
+/// Fails if packets between the target and the uplinks are not routed through the link, also with
+/// the marks that rules of the host mention. Returns notes about how routes differ from those of the
+/// user's own sockets. Forwarding must be on.
+pub fn verify(run: &RoutesOfRun<'_>) -> Result<Vec<String>> {
     let mut netlink = Netlink::route()?;
-    for subnet in subnets {
-        let route = if subnet.is_ipv6() { &uplink.v6 } else { &uplink.v4 };
-        if let Some(route) = route {
-            verify_family(&mut netlink, link, subnet.target(), route)?;
+    let (marks, uplinks) = (marks(&mut netlink)?, uplinks(&mut netlink)?);
+    let mut notes = Vec::new();
+    for subnet in run.subnets {
+        let (target, is_ipv6) = (subnet.target(), subnet.is_ipv6());
+        let Some(route) = (if is_ipv6 { &run.uplink.v6 } else { &run.uplink.v4 }) else { continue };
+        verify_family(&mut netlink, run.link, target, route)?;
+        let others = uplinks.iter().filter(|(family, index)| (*family == is_ipv6) && *index != route.index);
+        let incoming: BTreeSet<u32> = others.map(|(_, index)| *index).chain([route.index]).collect();
+        verify_answers(&mut netlink, run.link, target, route.remote, &incoming, &marks)?;
+        let resolvers = run.resolvers.iter().filter(|address| address.is_ipv6() == is_ipv6 && !address.is_loopback());
+        for remote in resolvers.copied().chain([route.remote]) {
+            notes.extend(difference(&mut netlink, run, target, remote)?);
+        }
+    }
+    Ok(notes)
+}
+
+/// Whether each is IPv6, and the indices of the interfaces with a default route in any table.
+fn uplinks(netlink: &mut Netlink) -> Result<BTreeSet<(bool, u32)>> {
+    let mut found = BTreeSet::new();
+    netlink.dump(libc::RTM_GETROUTE, &[0; ROUTE_HEADER], |body| {
+        let [family, length, .., kind, _, _, _, _] = body.get(..ROUTE_HEADER).unwrap_or_default() else { return };
+        let is_ipv6 = i32::from(*family) == libc::AF_INET6;
+        if *length != 0 || *kind != libc::RTN_UNICAST || !(is_ipv6 || i32::from(*family) == libc::AF_INET) {
+            return;
+        }
+        let attributes = &body[ROUTE_HEADER..];
+        let single = attribute(attributes, libc::RTA_OIF).and_then(|value| u32_at(value, 0));
+        let hops = attribute(attributes, libc::RTA_MULTIPATH).map(next_hops).unwrap_or_default();
+        found.extend(single.into_iter().chain(hops).map(|index| (is_ipv6, index)));
+    })?;
+    Ok(found)
+}
+
+/// The interfaces in a list of `struct rtnexthop`: length, two bytes, index, attributes.
+fn next_hops(mut list: &[u8]) -> Vec<u32> {
+    const HEADER: usize = 8;
+    let mut indices = Vec::new();
+    while let (Some(length), Some(index)) = (list.get(..2), u32_at(list, 4)) {
+        let length = usize::from(u16::from_ne_bytes([length[0], length[1]]));
+        indices.push(index);
+        if length < HEADER {
+            break;
+        }
+        list = list.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    indices
+}
+
+/// Answers that arrive by each of these interfaces, with each of these marks.
+fn verify_answers(
+    netlink: &mut Netlink,
+    link: u32,
+    target: IpAddr,
+    remote: IpAddr,
+    incoming: &BTreeSet<u32>,
+    marks: &BTreeSet<u32>,
+) -> Result<()> {
+    let all: Vec<(u32, u32)> =
+        incoming.iter().flat_map(|index| marks.iter().map(move |mark| (*index, *mark))).collect();
+    let requests: Vec<_> = all.iter().map(|(index, mark)| lookup(remote, target, *index, *mark)).collect();
+    for ((index, mark), answer) in all.iter().zip(netlink.try_batch(&requests)?) {
+        let Ok(answer) = answer else {
+            // With strict reverse path filtering, another uplink does not accept packets from there.
+            continue;
+        };
+        if answer.as_ref().and_then(outgoing).is_some_and(|to| to != link) {
+            let object = format!("answers to {target} that arrive by interface {index} with mark {mark:#x}");
+            return Err(misrouted(object));
         }
     }
     Ok(())
+}
+
+/// How the route of the target's packets differs from that of a socket of the user.
+fn difference(netlink: &mut Netlink, run: &RoutesOfRun<'_>, target: IpAddr, remote: IpAddr) -> Result<Option<String>> {
+    let (name, uid) = run.user;
+    let requests = [local_lookup(remote, uid, 0), lookup(target, remote, run.link, 0)];
+    let [Ok(Some(own)), forwarded] = <[_; 2]>::try_from(netlink.try_batch(&requests)?).unwrap_or([Ok(None), Ok(None)])
+    else {
+        // The user's own sockets do not reach it either.
+        return Ok(None);
+    };
+    let Ok(Some(forwarded)) = forwarded else {
+        return Ok(Some(format!(
+            "{remote}: sockets of {name} reach it, and the host discards the command's packets to it (ip rule)"
+        )));
+    };
+    let is_same = outgoing(&own) == outgoing(&forwarded) && gateway(&own) == gateway(&forwarded);
+    Ok((!is_same).then(|| {
+        format!(
+            "{remote}: sockets of {name} send to it by {}, and the command's packets are forwarded by {}",
+            hop(&own),
+            hop(&forwarded)
+        )
+    }))
+}
+
+fn gateway(route: &NetlinkReply) -> Option<Vec<u8>> {
+    attribute(route.payload.get(ROUTE_HEADER..)?, libc::RTA_GATEWAY).map(<[u8]>::to_vec)
+}
+
+/// The name of the interface of a route.
+fn hop(route: &NetlinkReply) -> String {
+    let name = outgoing(route).and_then(|index| nix::net::if_::if_indextoname(index).ok());
+    name.map_or_else(|| "no interface".to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
+fn misrouted(object: String) -> Error {
+    let cause = "a routing rule of the host sends them to another interface";
+    Error::other("route", object, cause).hint("`ip rule` lists the rules; compare their order")
 }
 
 /// The interfaces by which a local socket of this user would send to these addresses: without a
@@ -68,8 +188,8 @@ fn family_of(address: IpAddr) -> (AddressFamily, u8) {
 }
 
 fn verify_family(netlink: &mut Netlink, link: u32, target: IpAddr, route: &DefaultRoute) -> Result<()> {
-    let there = lookup(target, route.remote, link);
-    let back = lookup(route.remote, target, route.index);
+    let there = lookup(target, route.remote, link, 0);
+    let back = lookup(route.remote, target, route.index, 0);
     let mut answers = netlink.try_batch(&[there, back])?.into_iter();
     let mut next = || answers.next().unwrap_or(Ok(None));
     let hint =
@@ -78,16 +198,12 @@ fn verify_family(netlink: &mut Netlink, link: u32, target: IpAddr, route: &Defau
     let back = next().map_err(|error| hint(error, "answers to the command"))?;
     match back.as_ref().and_then(outgoing) {
         Some(index) if index == link => Ok(()),
-        _ => {
-            let object = format!("answers to {target} that arrive by {}", route.interface);
-            let cause = "a routing rule of the host sends them to another interface";
-            Err(Error::other("route", object, cause).hint("`ip rule` lists the rules; compare their order"))
-        }
+        _ => Err(misrouted(format!("answers to {target} that arrive by {}", route.interface))),
     }
 }
 
-/// Requests the route of a packet that arrives by the interface with this index.
-fn lookup(from: IpAddr, to: IpAddr, incoming: u32) -> NetlinkRequest {
+/// Requests the route of a packet that arrives by the interface with this index, with this mark.
+fn lookup(from: IpAddr, to: IpAddr, incoming: u32, mark: u32) -> NetlinkRequest {
     let mut message = RouteMessage::default();
     let (family, length) = family_of(to);
     message.header.address_family = family;
@@ -96,6 +212,7 @@ fn lookup(from: IpAddr, to: IpAddr, incoming: u32) -> NetlinkRequest {
     message.attributes.push(RouteAttribute::Destination(to.into()));
     message.attributes.push(RouteAttribute::Source(from.into()));
     message.attributes.push(RouteAttribute::Iif(incoming));
+    message.attributes.push(RouteAttribute::Mark(mark));
     NetlinkRequest::new("route", format!("packets from {from} to {to}"), RouteNetlinkMessage::GetRoute(message))
 }
 
@@ -143,7 +260,59 @@ mod tests {
     fn verified(link: u32, subnets: &[Subnet]) -> Result<()> {
         let uplink = Uplink::find(&mut Netlink::route().unwrap()).unwrap();
         assert!(uplink.v4.is_some() && uplink.v6.is_some(), "{uplink:?}");
-        verify(link, subnets, &uplink)
+        notes(link, subnets, &uplink).map(drop)
+    }
+
+    const USER: u32 = 4242;
+
+    fn notes(link: u32, subnets: &[Subnet], uplink: &Uplink) -> Result<Vec<String>> {
+        verify(&RoutesOfRun { link, subnets, uplink, resolvers: &[], user: ("ada", USER) })
+    }
+
+    #[test]
+    fn checks_each_uplink_and_mark() {
+        in_fresh_namespace(|| {
+            let (link, subnets) = host();
+            ip("route add default via 198.18.0.1 metric 500");
+            ip("route add default via 198.18.0.1 table 52");
+            ip("rule add priority 5270 iif tun0 lookup 52");
+            let error = verified(link, &subnets).unwrap_err().to_string();
+            assert!(error.contains("with mark 0x0"), "{error}");
+            ip("rule del priority 5270");
+            ip("rule add priority 5270 fwmark 7 lookup 52");
+            let error = verified(link, &subnets).unwrap_err().to_string();
+            assert!(error.contains("with mark 0x7"), "{error}");
+            ip(PASS[0]);
+            verified(link, &subnets).unwrap();
+        });
+    }
+
+    #[test]
+    fn notes_routes_that_only_sockets_of_the_user_have() {
+        in_fresh_namespace(|| {
+            let (link, subnets) = host();
+            PASS.iter().for_each(|pass| drop(ip(pass)));
+            let found = || notes(link, &subnets, &Uplink::find(&mut Netlink::route().unwrap()).unwrap()).unwrap();
+            assert_eq!(found(), <[String; 0]>::default());
+            ip("route add default via 198.18.0.1 table 52");
+            ip(&format!("rule add priority 5270 uidrange {USER}-{USER} lookup 52"));
+            let noted = found();
+            let expected = "sockets of ada send to it by tun0, and the command's packets are forwarded by up0";
+            assert!(noted.len() == 1 && noted[0].contains(expected), "{noted:?}");
+            ip("rule del priority 5270");
+            ip("rule add priority 5270 iif lo lookup 52");
+            // The uplink of a run is looked up as for a local packet, so it is the tunnel then.
+            let noted = found();
+            assert!(noted.len() == 1 && noted[0].contains(expected), "{noted:?}");
+        });
+    }
+
+    #[test]
+    fn parses_next_hops() {
+        let hop = |index: u32| [&[16, 0, 0, 0][..], &index.to_ne_bytes(), &[8, 0, 5, 0, 198, 18, 0, 1]].concat();
+        assert_eq!(next_hops(&[hop(3), hop(7)].concat()), [3, 7]);
+        assert_eq!(next_hops(&[0, 0, 0, 0, 9, 0, 0, 0]), [9], "a broken length ends it");
+        assert_eq!(next_hops(&[]), <[u32; 0]>::default());
     }
 
     #[test]
@@ -151,7 +320,7 @@ mod tests {
         in_fresh_namespace(|| {
             let (link, subnets) = host();
             verified(link, &subnets).unwrap();
-            verify(link, &subnets, &Uplink::default()).unwrap();
+            notes(link, &subnets, &Uplink::default()).unwrap();
         });
     }
 

@@ -1,5 +1,5 @@
-//! Whether the host lets a user send packets, so that the command, whose packets are forwarded, does
-//! not get around a policy that holds for programs of the host (a kill switch, a firewall that
+//! Whether the host lets a user send packets, so that the command, whose packets are forwarded,
+//! does not get around a policy that holds for programs of the host (a kill switch, a firewall that
 //! denies outgoing traffic). Rules cannot be judged in general, so the kernel is asked: sockets of
 //! the user send probes, which a program at the interfaces sees and discards, so that none leaves.
 //! Probes are sent only where a chain of another program sees what the host sends.
@@ -9,7 +9,7 @@ mod verdict;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use self::probe::{Sent, Transport};
+use self::probe::{ProbeTransport, Sent};
 use crate::error::Result;
 use crate::host::firewall::{self, OutputChain};
 use crate::host::forwarding::Families;
@@ -92,7 +92,7 @@ fn judge(sent: &[Sent], chains: &[OutputChain], sender: &Sender, watch: EgressWa
 }
 
 /// The ports of public addresses, and of the resolvers.
-fn targets(uplink: &Uplink, resolvers: &[SocketAddr]) -> Vec<(SocketAddr, Transport)> {
+fn targets(uplink: &Uplink, resolvers: &[SocketAddr]) -> Vec<(SocketAddr, ProbeTransport)> {
     let mut targets = Vec::new();
     for (route, public) in [(&uplink.v4, PUBLIC_V4), (&uplink.v6, PUBLIC_V6)] {
         let Some(route) = route else { continue };
@@ -102,5 +102,8 @@ fn targets(uplink: &Uplink, resolvers: &[SocketAddr]) -> Vec<(SocketAddr, Transp
     }
     // A resolver on the host itself sends its own queries.
     targets.extend(resolvers.iter().filter(|resolver| !resolver.ip().is_loopback()));
-    targets.into_iter().flat_map(|to| [Transport::Tcp, Transport::Udp].map(|transport| (to, transport))).collect()
+    targets
+        .into_iter()
+        .flat_map(|to| [ProbeTransport::Tcp, ProbeTransport::Udp].map(|transport| (to, transport)))
+        .collect()
 }

@@ -26,12 +26,12 @@ const LOOPBACK: u32 = 1;
 
 /// The protocol of a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Transport {
+pub(super) enum ProbeTransport {
     Tcp,
     Udp,
 }
 
-impl fmt::Display for Transport {
+impl fmt::Display for ProbeTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if *self == Self::Tcp { "tcp" } else { "udp" })
     }
@@ -54,7 +54,7 @@ pub(super) enum Fate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Sent {
     pub to: SocketAddr,
-    pub transport: Transport,
+    pub transport: ProbeTransport,
     pub fate: Fate,
 }
 
@@ -62,12 +62,12 @@ impl Sent {
     /// Whether it may leave later. A TCP connect that a firewall drops does not fail, and its
     /// socket is closed.
     pub(super) fn is_pending(&self) -> bool {
-        self.fate == Fate::Lost && self.transport == Transport::Udp
+        self.fate == Fate::Lost && self.transport == ProbeTransport::Udp
     }
 }
 
 /// Sends a probe to each target, and returns what became of them.
-pub(super) fn send(targets: &[(SocketAddr, Transport)], sender: &Sender) -> Result<(Vec<Sent>, EgressWatch)> {
+pub(super) fn send(targets: &[(SocketAddr, ProbeTransport)], sender: &Sender) -> Result<(Vec<Sent>, EgressWatch)> {
     let addresses: BTreeSet<_> = targets.iter().map(|(to, _)| to.ip()).collect();
     let mut interfaces: BTreeSet<u32> = route_check::interfaces_to(addresses.into_iter(), sender.uid)?;
     interfaces.insert(LOOPBACK);
@@ -107,10 +107,10 @@ struct Probe {
 }
 
 impl Probe {
-    fn send(to: SocketAddr, transport: Transport, watch: &EgressWatch) -> Result<Self> {
+    fn send(to: SocketAddr, transport: ProbeTransport, watch: &EgressWatch) -> Result<Self> {
         let failed = |error: io::Error| Error::os("send", format!("a probe to {to}"), error);
         let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-        let kind = if transport == Transport::Tcp { SockType::Stream } else { SockType::Datagram };
+        let kind = if transport == ProbeTransport::Tcp { SockType::Stream } else { SockType::Datagram };
         let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
         let socket = socket(family, kind, flags, None).map_err(|errno| failed(errno.into()))?;
         let cookie = cookie(&socket).map_err(failed)?;
@@ -120,7 +120,7 @@ impl Probe {
             Err(nix::errno::Errno::EINPROGRESS) => Ok(()),
             done => done,
         };
-        if transport == Transport::Udp {
+        if transport == ProbeTransport::Udp {
             done = done.and_then(|()| send_to(socket.as_raw_fd(), &[0], MsgFlags::empty()).map(drop));
         }
         let fate = if done.is_ok() { Fate::Lost } else { Fate::Refused };

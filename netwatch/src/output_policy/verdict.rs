@@ -2,19 +2,19 @@
 
 use std::collections::BTreeSet;
 
-use super::probe::{Fate, Sent, Transport};
+use super::probe::{Fate, ProbeTransport, Sent};
 use crate::host::firewall::OutputChain;
 use crate::host::forwarding::Families;
 
 /// What follows from the probes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Verdict {
+pub(super) struct PolicyVerdict {
     pub closed: Families,
     pub notes: Vec<String>,
 }
 
 /// `chains` are those that see what the host sends; `user` is the sender of the probes.
-pub(super) fn of(sent: &[Sent], chains: &[OutputChain], user: &str) -> Verdict {
+pub(super) fn of(sent: &[Sent], chains: &[OutputChain], user: &str) -> PolicyVerdict {
     let [ipv4, ipv6] = [true, false].map(|is_ipv4| is_closed(sent, is_ipv4));
     let mut notes = Vec::new();
     for (is_closed, family) in [(ipv4, "IPv4"), (ipv6, "IPv6")] {
@@ -48,16 +48,17 @@ pub(super) fn of(sent: &[Sent], chains: &[OutputChain], user: &str) -> Verdict {
         };
         notes.push(format!("output policy not fully verified: {cause}"));
     }
-    Verdict { closed: Families { ipv4, ipv6 }, notes }
+    PolicyVerdict { closed: Families { ipv4, ipv6 }, notes }
 }
 
-/// Whether the host lets nothing out: every datagram was stopped or redirected, and no connect left.
+/// Whether the host lets nothing out: every datagram was stopped or redirected, and no connect
+/// left.
 fn is_closed(sent: &[Sent], is_ipv4: bool) -> bool {
     let mut probes = sent.iter().filter(|probe| probe.to.is_ipv4() == is_ipv4).peekable();
     probes.peek().is_some()
         && probes.all(|probe| match probe.transport {
-            Transport::Udp => matches!(probe.fate, Fate::Refused | Fate::Redirected),
-            Transport::Tcp => probe.fate != Fate::Left,
+            ProbeTransport::Udp => matches!(probe.fate, Fate::Refused | Fate::Redirected),
+            ProbeTransport::Tcp => probe.fate != Fate::Left,
         })
 }
 
@@ -67,7 +68,7 @@ fn is_stopped(probe: &Sent, all: &[Sent]) -> bool {
     let same_address_left = || all.iter().any(|other| other.to.ip() == probe.to.ip() && other.fate == Fate::Left);
     match probe.fate {
         Fate::Refused => true,
-        Fate::Lost => probe.transport == Transport::Tcp && same_address_left(),
+        Fate::Lost => probe.transport == ProbeTransport::Tcp && same_address_left(),
         Fate::Left | Fate::Redirected => false,
     }
 }
@@ -86,7 +87,7 @@ mod tests {
 
     const PUBLIC: &str = "203.0.113.77:443";
 
-    fn sent(to: &str, transport: Transport, fate: Fate) -> Sent {
+    fn sent(to: &str, transport: ProbeTransport, fate: Fate) -> Sent {
         Sent { to: to.parse().unwrap(), transport, fate }
     }
 
@@ -100,14 +101,14 @@ mod tests {
 
     #[test]
     fn probes_that_left_verify_a_chain_that_drops_nothing() {
-        let all = [Transport::Tcp, Transport::Udp].map(|transport| sent(PUBLIC, transport, Fate::Left));
+        let all = [ProbeTransport::Tcp, ProbeTransport::Udp].map(|transport| sent(PUBLIC, transport, Fate::Left));
         assert_eq!(notes(&all, false), "");
         assert!(notes(&all, true).starts_with("output policy not fully verified: inet filter output may drop"));
     }
 
     #[test]
     fn a_family_is_closed_if_nothing_left_and_no_datagram_may_be_late() {
-        let [tcp, udp] = [Transport::Tcp, Transport::Udp];
+        let [tcp, udp] = [ProbeTransport::Tcp, ProbeTransport::Udp];
         let closed = |probes: &[Sent]| of(probes, &chain(true), "ada").closed;
         let dropped = [sent(PUBLIC, tcp, Fate::Lost), sent(PUBLIC, udp, Fate::Refused)];
         assert_eq!(closed(&dropped), Families { ipv4: true, ipv6: false });
@@ -126,7 +127,8 @@ mod tests {
 
     #[test]
     fn a_redirected_port_is_noted() {
-        let probes = [sent(PUBLIC, Transport::Tcp, Fate::Redirected), sent(PUBLIC, Transport::Udp, Fate::Left)];
+        let probes =
+            [sent(PUBLIC, ProbeTransport::Tcp, Fate::Redirected), sent(PUBLIC, ProbeTransport::Udp, Fate::Left)];
         assert!(notes(&probes, false).contains("redirects what ada sends to tcp port 443 of 203.0.113.77"));
     }
 }

@@ -103,10 +103,10 @@ mod tests {
         fs::write(&path, "root's").expect("written");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o660)).expect("the file is ours");
         let work = move || {
-            let nobody = (Uid::from_raw(65_534), Gid::from_raw(65_534));
+            let stranger = (Uid::from_raw(65_534), Gid::from_raw(65_534));
             // As in a shell of root.
             set_groups_of_this_thread(&[0, 4242]).expect("root can change its groups");
-            let refused = as_user(nobody, || fs::OpenOptions::new().write(true).open(&path).map(drop));
+            let refused = as_user(stranger, || fs::OpenOptions::new().write(true).open(&path).map(drop));
             assert_eq!(refused.map_err(|error| error.kind()), Err(std::io::ErrorKind::PermissionDenied));
             assert_eq!(groups_of_this_thread(), Ok(vec![0, 4242]), "restored");
         };

@@ -8,8 +8,8 @@
 //! traffic connect ADDRESS MILLIS     connects with a timeout; prints connected, refused or timeout
 //! traffic serve ADDRESS              accepts a TCP connection, prints its client, echoes
 //! traffic serve-udp ADDRESS          the same for one datagram
-//! traffic queries SERVER NAME FILE   DNS queries one by one until the file exists; prints their number
-//!                                    and the median, 99th percentile and maximum of their latency
+//! traffic queries SERVER NAME FILE   DNS queries until the file exists; prints their number, and
+//!                                    median, 99th percentile and maximum of their latency
 //! traffic daemon MILLIS COMMAND…     starts an orphaned daemon that waits and runs COMMAND
 //! traffic type                       puts a character into the terminal; prints the errno
 //! traffic bomb COUNT                 a fork bomb of COUNT processes, which ignores SIGTERM

@@ -78,7 +78,8 @@ fn dns_and_signals_are_served_while_the_lock_is_held() {
     running.wait_for_stdout("got TERM");
     // The run has ended, and undoing it needs the lock.
     terminate(&mut running);
-    let run = running.finish();
+    // On a busy machine the signals also end the making of the report.
+    let run = running.finish_early();
     assert!(run.assert_code(9).stderr.contains("undone in the background"), "{run}");
     assert_eq!(net.host.sh("cat /proc/sys/net/ipv4/conf/uplink/forwarding").trim(), "1", "not undone yet");
     assert!(net.host.sh("nft list tables").contains("netwatch-"), "the table guards the host until then");

@@ -171,6 +171,7 @@ const NETWATCH: &[Module] = &[
             "replay",
             "report",
             "rights",
+            "seccomp",
             "session",
             "settings",
             "target",

@@ -32,6 +32,8 @@ const SMALL_FILES: &[(&str, &str)] = &[
     ("tests/fuzz/fuzz_targets/names.rs", "libFuzzer needs a program for each target"),
     ("tests/fuzz/fuzz_targets/records.rs", "libFuzzer needs a program for each target"),
     ("tests/fuzz/fuzz_targets/wire.rs", "libFuzzer needs a program for each target"),
+    ("tests/src/random.rs", "tests and tasks use it"),
+    ("tests/src/storm/parallel.rs", "one kind of storm, one file"),
     ("tests/src/netwatch_binary.rs", "finding the program, apart from running it"),
     ("xtask/src/bench/engine/micro/gate.rs", "an entry point of its own"),
     ("xtask/src/bench/engine/micro/size.rs", "measures something else than its neighbors"),

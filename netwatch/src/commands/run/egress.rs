@@ -16,14 +16,13 @@ use crate::wire::port;
 pub(super) fn start(plan: &RunPlan) -> Result<PendingWork<Result<OutputPolicy>>> {
     let user = &plan.user;
     let sender = Sender { name: user.name.clone(), uid: user.uid.as_raw(), gid: user.gid.as_raw() };
-    let (resolvers, is_bypassed) = (plan.dns.clone(), plan.settings.bypass_output_policy);
+    let (resolvers, is_bypassed) = (resolvers(plan), plan.settings.bypass_output_policy);
     PendingWork::start("egress", move || if is_bypassed { Ok(OutputPolicy::open()) } else { find(&resolvers, &sender) })
 }
 
 fn find(resolvers: &[SocketAddr], sender: &Sender) -> Result<OutputPolicy> {
     let uplink = Uplink::find(&mut Netlink::route()?)?;
-    let resolvers = if resolvers.is_empty() { of_host() } else { resolvers.to_vec() };
-    let policy = output_policy::find(&uplink, &resolvers, sender)?;
+    let policy = output_policy::find(&uplink, resolvers, sender)?;
     if policy.is_closed(&uplink) {
         let cause = "the host's firewall lets this user send nothing, and would not stop packets that it forwards";
         return Err(Error::other("run as user", sender.name.clone(), cause)
@@ -32,9 +31,12 @@ fn find(resolvers: &[SocketAddr], sender: &Sender) -> Result<OutputPolicy> {
     Ok(policy)
 }
 
-/// The host's resolvers, except link-local ones. None if there is no resolv.conf: the set-up of the
-/// forwarder reports that.
-fn of_host() -> Vec<SocketAddr> {
+/// The resolvers of the run, except link-local ones of the host. None if there is no resolv.conf:
+/// the set-up of the forwarder reports that.
+pub(super) fn resolvers(plan: &RunPlan) -> Vec<SocketAddr> {
+    if !plan.dns.is_empty() {
+        return plan.dns.clone();
+    }
     let conf = ResolvConf::parse(&std::fs::read("/etc/resolv.conf").unwrap_or_default());
     let global = conf.nameservers.into_iter().filter(|server| server.scope.is_none());
     global.map(|server| SocketAddr::new(server.address, port::DNS)).collect()

@@ -2,6 +2,7 @@
 //! packet on the link.
 
 use std::fs::File;
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 
 use super::firewall::FirewallState;
@@ -20,11 +21,13 @@ use crate::error::{Error, Result};
 use crate::faults;
 use crate::guardian::{GuardianClient, Prepare, Reply};
 use crate::host::cgroup::{Cgroup, CgroupOutcome};
+use crate::host::forwarding::Families;
 use crate::host::link;
 use crate::host::socket_sysctls::SocketSysctls;
 use crate::host::sysctl::netns_cookie;
 use crate::meter::{KernelMeter, KernelMeterConfig, LiveMeter, ProcessTracerConfig, unix_now_ns};
 use crate::name::Hosts;
+use crate::process::Attribution;
 use crate::report::{DnsForwarder, Interface, Run};
 use crate::rights;
 use crate::session::{IsolatedScope, Session, SessionConfig};
@@ -63,8 +66,8 @@ pub(super) async fn set_up(
     let sysctls = signals.unless_stopped(sysctls.finish()).await???;
     let mut policy = signals.unless_stopped(policy.finish()).await???;
     notes.append(&mut policy.notes);
-    let mut network =
-        Network::set_up(plan, &context, &SetupFacts { sysctls, closed: policy.closed }, &mut notes, &mut meter)?;
+    let facts = facts(plan, sysctls, policy.closed);
+    let mut network = Network::set_up(plan, &context, &facts, &mut notes, &mut meter)?;
     context.signals.step("prepare")?;
     guardian.prepare(prepare(plan, cgroup.as_ref(), &network), network.namespace.as_fd())?;
     meter.grow_by(guardian.memory_growth());
@@ -88,13 +91,7 @@ pub(super) async fn set_up(
         .map_err(|error| Error::os("open", "the command's mount namespace", error))?;
     signals.unless_stopped(network.keep_mounts(mount_namespace.into())).await??;
     signals.held().check_interrupted()?;
-    let config = SessionConfig {
-        max_flows: faults::user_flows(MAX_SESSION_FLOWS),
-        idle_timeout: plan.settings.idle_timeout,
-        hosts: hosts(),
-        attribution,
-        netns: Some(netns),
-    };
+    let config = session_config(plan, attribution, netns);
     let mut session = Session::new(scope(plan, run_dir, &network, pid), config);
     notes.into_iter().for_each(|note| session.note(note));
     let interim = InterimPrinter::new(show);
@@ -125,6 +122,22 @@ pub(super) async fn set_up(
         started_ns: unix_now_ns(),
     };
     Ok(Ok(Ready { live, _cgroup: cgroup }))
+}
+
+/// What the network is set up with, beside the plan.
+fn facts(plan: &RunPlan, sysctls: SocketSysctls, closed: Families) -> SetupFacts {
+    let resolvers = egress::resolvers(plan).iter().map(SocketAddr::ip).collect();
+    SetupFacts { sysctls, closed, resolvers, user: (plan.user.name.clone(), plan.user.uid.as_raw()) }
+}
+
+fn session_config(plan: &RunPlan, attribution: Attribution, netns: u64) -> SessionConfig {
+    SessionConfig {
+        max_flows: faults::user_flows(MAX_SESSION_FLOWS),
+        idle_timeout: plan.settings.idle_timeout,
+        hosts: hosts(),
+        attribution,
+        netns: Some(netns),
+    }
 }
 
 /// What the session meters.

@@ -30,7 +30,7 @@ use crate::host::link::{self, Link};
 use crate::host::namespace::Namespace;
 use crate::host::nat::Nat;
 use crate::host::publish::{PortReservation, reserve};
-use crate::host::route_check;
+use crate::host::route_check::{self, RoutesOfRun};
 use crate::host::socket_sysctls::SocketSysctls;
 use crate::host::subnet::Subnet;
 use crate::loopback::{LoopbackSockets, RunningProxy};
@@ -74,6 +74,10 @@ pub(super) struct SetupFacts {
     pub sysctls: SocketSysctls,
     /// The families in which the host lets the user send nothing.
     pub closed: Families,
+    /// The resolvers of the run.
+    pub resolvers: Vec<IpAddr>,
+    /// The name and the id of the user.
+    pub user: (String, u32),
 }
 
 impl SetupContext<'_> {
@@ -123,7 +127,13 @@ impl Network {
         let blocked: Vec<String> = blocked.iter().map(ToString::to_string).collect();
         blocked.iter().for_each(|blocked| warn(blocked, notes));
         let subnets: Vec<Subnet> = plan.all_subnets().collect();
-        route_check::verify(link.index(), &subnets, &plan.uplink)?;
+        notes.extend(route_check::verify(&RoutesOfRun {
+            link: link.index(),
+            subnets: &subnets,
+            uplink: &plan.uplink,
+            resolvers: &facts.resolvers,
+            user: (&facts.user.0, facts.user.1),
+        })?);
         let dns = forwarder.start(plan.upstream())?;
         write_resolv_conf(&plan, context, &namespace, &dns.status().render(gateway))?;
         let keeper = Some(Keeper::watch(&plan.mounts)?);

@@ -1,5 +1,5 @@
-//! Replaces a table of iptables-legacy by one with or without the rules of a run. The rules of other
-//! programs and their counters are kept. The lock of iptables is held meanwhile, and the kernel
+//! Replaces a table of iptables-legacy by one with or without the rules of a run. The rules of
+//! other programs and their counters are kept. The lock of iptables is held meanwhile, and the kernel
 //! refuses the replacement of a table that has another number of entries by then.
 
 use std::fs::File;
@@ -133,7 +133,7 @@ fn header(name: &str, size: usize) -> Vec<u8> {
 fn set_option(table: &LegacyTable<'_>, option: i32, request: &[u8]) -> io::Result<()> {
     let length = request.len() as libc::socklen_t;
     // SAFETY: the request is valid for its length, and the pointer in it (of SET_REPLACE) is valid
-    // for the counters of as many entries as the request says.
+    // for the counters of the number of entries in the request.
     let result = unsafe {
         libc::setsockopt(table.socket.as_raw_fd(), table.layout.level, option, request.as_ptr().cast(), length)
     };

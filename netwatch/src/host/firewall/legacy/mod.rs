@@ -1,7 +1,7 @@
-//! The tables of iptables-legacy, which exist beside nf_tables: finds the chains that would drop the
-//! target's packets, and opens them with the rules that [`super::accept`] has for iptables. Such a
-//! table can only be replaced as a whole, with the rules of all programs in it (`edit`), and the
-//! kernel notifies nobody of a change, so netwatch compares them at intervals.
+//! The tables of iptables-legacy, which exist beside nf_tables: finds the chains that would drop
+//! the target's packets, and opens them with the rules that [`super::accept`] has for iptables.
+//! Such a table can only be replaced as a whole, with the rules of all programs in it (`edit`), and
+//! the kernel sends no notification of a change, so netwatch compares them at intervals.
 
 mod edit;
 mod table;

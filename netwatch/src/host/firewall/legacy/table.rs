@@ -1,4 +1,5 @@
-//! One table of iptables-legacy: reads it, and finds out whether it would drop the target's packets.
+//! One table of iptables-legacy: reads it, and finds out whether it would drop the target's
+//! packets.
 //!
 //! `linux/netfilter_ipv4/ip_tables.h`: a table is one block of entries, chains are offsets in it.
 
