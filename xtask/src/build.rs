@@ -1,7 +1,7 @@
 //! Builds the eBPF objects `netwatch/bpf/netwatch.o` (the classifier), `process.o` (the programs
 //! that follow processes and sockets), `capture.o` (those that copy packets) and `egress.o` (the
-//! one that sees probes of the output policy), verifies that the checked-in ones match their sources,
-//! and builds the programs that tests, bench and demo run.
+//! one that sees probes of the output policy), verifies that the checked-in ones match their
+//! sources, and builds the programs that tests, bench and demo run.
 //!
 //! The objects are checked in so that installing netwatch needs neither LLVM nor rust-src nor
 //! bpf-linker. A build gives the same bytes in every checkout, home directory and machine.

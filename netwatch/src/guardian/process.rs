@@ -396,7 +396,7 @@ impl GuardianLoop {
         }
     }
 
-    /// netwatch would wait for the lost reply for ever. It receives the end of the connection
+    /// netwatch would wait for the lost reply indefinitely. It receives the end of the connection
     /// instead, as if the guardian had died, and the next wait does here.
     fn give_up_connection(&self) {
         // ENOTCONN: netwatch is gone.

@@ -33,8 +33,8 @@ pub struct RoutesOfRun<'a> {
 }
 
 /// Fails if packets between the target and the uplinks are not routed through the link, also with
-/// the marks that rules of the host mention. Returns notes about how routes differ from those of the
-/// user's own sockets. Forwarding must be on.
+/// the marks that rules of the host mention. Returns notes about how routes differ from those of
+/// the user's own sockets. Forwarding must be on.
 pub fn verify(run: &RoutesOfRun<'_>) -> Result<Vec<String>> {
     let mut netlink = Netlink::route()?;
     let (marks, uplinks) = (marks(&mut netlink)?, uplinks(&mut netlink)?);
@@ -100,7 +100,7 @@ fn verify_answers(
     let requests: Vec<_> = all.iter().map(|(index, mark)| lookup(remote, target, *index, *mark)).collect();
     for ((index, mark), answer) in all.iter().zip(netlink.try_batch(&requests)?) {
         let Ok(answer) = answer else {
-            // With strict reverse path filtering, another uplink does not accept packets from there.
+            // With strict reverse path filtering, another uplink does not accept such packets.
             continue;
         };
         if answer.as_ref().and_then(outgoing).is_some_and(|to| to != link) {

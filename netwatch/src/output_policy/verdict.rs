@@ -8,13 +8,13 @@ use crate::host::forwarding::Families;
 
 /// What follows from the probes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct PolicyVerdict {
+pub(super) struct ProbeVerdict {
     pub closed: Families,
     pub notes: Vec<String>,
 }
 
 /// `chains` are those that see what the host sends; `user` is the sender of the probes.
-pub(super) fn of(sent: &[Sent], chains: &[OutputChain], user: &str) -> PolicyVerdict {
+pub(super) fn of(sent: &[Sent], chains: &[OutputChain], user: &str) -> ProbeVerdict {
     let [ipv4, ipv6] = [true, false].map(|is_ipv4| is_closed(sent, is_ipv4));
     let mut notes = Vec::new();
     for (is_closed, family) in [(ipv4, "IPv4"), (ipv6, "IPv6")] {
@@ -48,7 +48,7 @@ pub(super) fn of(sent: &[Sent], chains: &[OutputChain], user: &str) -> PolicyVer
         };
         notes.push(format!("output policy not fully verified: {cause}"));
     }
-    PolicyVerdict { closed: Families { ipv4, ipv6 }, notes }
+    ProbeVerdict { closed: Families { ipv4, ipv6 }, notes }
 }
 
 /// Whether the host lets nothing out: every datagram was stopped or redirected, and no connect

@@ -1,6 +1,6 @@
 //! Replaces a table of iptables-legacy by one with or without the rules of a run. The rules of
-//! other programs and their counters are kept. The lock of iptables is held meanwhile, and the kernel
-//! refuses the replacement of a table that has another number of entries by then.
+//! other programs and their counters are kept. The lock of iptables is held meanwhile, and the
+//! kernel refuses the replacement of a table that has another number of entries by then.
 
 use std::fs::File;
 use std::io;
