@@ -26,7 +26,6 @@ const SMALL_FILES: &[(&str, &str)] = &[
     ("netwatch/src/export/csv.rs", "one format, one file"),
     ("netwatch/src/export/series.rs", "one table, one file"),
     ("netwatch/src/format/diff/markdown.rs", "one format, one file"),
-    ("netwatch/src/host/undo_steps.rs", "the registry, apart from the modules it lists"),
     ("netwatch/src/policy/page.rs", "one format, one file"),
     ("netwatch/src/wire/proxy_header.rs", "one protocol, one file"),
     ("tests/fuzz/fuzz_targets/names.rs", "libFuzzer needs a program for each target"),
