@@ -62,6 +62,17 @@ pub fn test_program(name: &str) -> Result<PathBuf> {
     Ok(target_dir().join("release").join(name))
 }
 
+/// Lets the harness of the tests run a netwatch that is built for release, unless NETWATCH_BIN
+/// names another one. This process must have no other thread yet.
+pub fn netwatch_for_tests() -> Result {
+    if env::var_os("NETWATCH_BIN").is_none() {
+        let netwatch = netwatch()?;
+        // SAFETY: this process has no other thread yet.
+        unsafe { env::set_var("NETWATCH_BIN", netwatch) };
+    }
+    Ok(())
+}
+
 /// Builds the netwatch with injected failures. Returns its path. It shares the target directory
 /// with [`netwatch`], which has to be called afterwards, so that only one crate is compiled twice.
 pub fn faulty_netwatch() -> Result<PathBuf> {
@@ -125,13 +136,18 @@ fn rust_flags() -> Result<Vec<String>> {
     let remap = |path: &Path, name: &str| format!("--remap-path-prefix={}={name}", path.display());
     let repository =
         fs::canonicalize(root()).map_err(|error| format!("cannot resolve {}: {error}", root().display()))?;
-    let sysroot = output(Command::new("rustc").current_dir(root()).args(["--print", "sysroot"]))?;
-    let paths =
-        [remap(&repository, "netwatch"), remap(&cargo_home()?, "cargo"), remap(Path::new(sysroot.trim()), "rust")];
+    let paths = [remap(&repository, "netwatch"), remap(&cargo_home()?, "cargo"), remap(&sysroot()?, "rust")];
     Ok(FLAGS.map(str::to_owned).into_iter().chain(paths).collect())
 }
 
-fn cargo_home() -> Result<PathBuf> {
+/// The folder of the pinned toolchain.
+pub fn sysroot() -> Result<PathBuf> {
+    let path = output(Command::new("rustc").current_dir(root()).args(["--print", "sysroot"]))?;
+    Ok(PathBuf::from(path.trim()))
+}
+
+/// The folder with the sources of crates.
+pub fn cargo_home() -> Result<PathBuf> {
     let from_home = || env::home_dir().map(|home| home.join(".cargo"));
     env::var_os("CARGO_HOME").map(PathBuf::from).or_else(from_home).ok_or_else(|| "no home directory".to_owned())
 }

@@ -7,7 +7,9 @@ mod check;
 mod command;
 mod demo;
 mod dependencies;
+mod dist;
 mod fuzz;
+mod screenshot;
 mod setup;
 mod storm;
 mod test;
@@ -63,6 +65,12 @@ enum Task {
         /// Only scenarios whose name contains this
         filter: Option<String>,
     },
+    /// Build a static program, a tarball, a Debian package, an SBOM and checksums
+    ///
+    /// Minutes, and with --reproduce or --verify twice as long, so it is not part of `.ci/run`.
+    Dist(dist::DistArguments),
+    /// Make the picture of the README from real output in the simulated internet
+    Screenshot,
     /// Set up, build, and demonstrate netwatch in a simulated internet
     Demo,
 }
@@ -80,6 +88,8 @@ fn main() -> ExitCode {
         Task::TestVm(arguments) => test_vm::run(&arguments),
         Task::Bench(arguments) => bench::run(arguments),
         Task::Accuracy { filter } => accuracy::run(filter.as_deref()),
+        Task::Dist(arguments) => dist::run(&arguments),
+        Task::Screenshot => screenshot::run(),
         Task::Demo => demo::run(),
     };
     match done {

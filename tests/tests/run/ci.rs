@@ -2,11 +2,12 @@
 //! in a folder to the verdict.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use netwatch_tests::addresses::{APP, REFUSED};
-use netwatch_tests::{TestInternet, binary, internet, needs};
+use netwatch_tests::{TestInternet, USER, USER_ID, binary, internet, needs};
 
 const ARCHIVE: &str = "netwatch-0.0.0-x86_64-unknown-linux-musl";
 const POLICY: &str = "[[allow]]\nname = \"app.example\"\nport = 80\n";
@@ -32,18 +33,34 @@ fn release(net: &TestInternet) -> String {
 struct ActionJob<'a> {
     net: &'a TestInternet,
     temp: PathBuf,
+    /// How a step is started: as root, or as the user.
+    shell: Vec<String>,
 }
 
 impl<'a> ActionJob<'a> {
     fn new(net: &'a TestInternet) -> Self {
         let temp = net.host.dir().join("temp");
         fs::create_dir_all(&temp).expect("make a folder");
-        Self { net, temp }
+        Self { net, temp, shell: vec!["bash".to_owned()] }
+    }
+
+    /// The job of a user who may use sudo, as on the machines of GitHub.
+    fn of_user(net: &'a TestInternet) -> Self {
+        let job = Self::new(net);
+        chown(&job.temp, Some(USER_ID), Some(USER_ID)).expect("change the owner");
+        net.host.sh(&format!(
+            "echo '{USER} ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/tester; chmod 440 /etc/sudoers.d/tester"
+        ));
+        let id = USER_ID.to_string();
+        let shell = ["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups", "bash"];
+        Self { shell: shell.map(str::to_owned).into(), ..job }
     }
 
     fn step(&self, script: &str, variables: &[(&str, &str)]) -> Output {
-        let mut step = self.net.host.command("bash");
-        step.arg(repository().join(".github/action").join(script)).env("RUNNER_TEMP", &self.temp);
+        let mut step = self.net.host.command(&self.shell[0]);
+        step.args(&self.shell[1..])
+            .arg(repository().join(".github/action").join(script))
+            .env("RUNNER_TEMP", &self.temp);
         for name in ["GITHUB_PATH", "GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY"] {
             step.env(name, self.temp.join(name));
         }
@@ -108,6 +125,26 @@ fn the_action_checks_a_command_with_the_netwatch_of_a_release() {
     assert!(printed(&sarif).contains("::error"), "annotations: {}", printed(&sarif));
     let results = fs::read_to_string(net.host.dir().join("net.sarif")).expect("the file");
     assert!(results.contains("\"ruleId\""), "{results}");
+}
+
+#[test]
+fn the_action_of_a_user_runs_the_command_as_the_user_with_its_variables() {
+    needs!("curl", "sudo", "setpriv");
+    let net = internet!();
+    let releases = release(&net).replace("/download/v0.0.0", "");
+    let job = ActionJob::of_user(&net);
+    let installed = job.install(&releases);
+    assert_eq!(code(&installed), Some(0), "{}", printed(&installed));
+    fs::write(net.host.dir().join("netwatch.toml"), POLICY).expect("write the policy");
+    let seen = job.temp.join("seen");
+    let command = format!("curl -sS -o /dev/null http://{APP}/; echo $(id -u) $VERSION > {}", seen.display());
+    let variables = [("COMMAND", command.as_str()), ("POLICY", "netwatch.toml"), ("SARIF", ""), ("VERSION", "7")];
+    let checked = job.step("check.sh", &variables);
+    assert_eq!(code(&checked), Some(0), "{}", printed(&checked));
+    assert_eq!(fs::read_to_string(seen).expect("written").trim(), format!("{USER_ID} 7"));
+    let page = job.temp.join("netwatch.html");
+    assert_eq!(fs::metadata(page).expect("the page").uid(), USER_ID);
+    assert!(job.read("GITHUB_STEP_SUMMARY").contains("netwatch"), "{}", job.read("GITHUB_STEP_SUMMARY"));
 }
 
 #[test]

@@ -21,11 +21,7 @@ pub fn run(filter: Option<&str>) -> Result {
     if let Some(why) = netwatch_tests::missing() {
         return Err(format!("cannot create the test network: {why}"));
     }
-    if std::env::var_os("NETWATCH_BIN").is_none() {
-        let netwatch = build::netwatch()?;
-        // SAFETY: this process has no other thread yet.
-        unsafe { std::env::set_var("NETWATCH_BIN", netwatch) };
-    }
+    build::netwatch_for_tests()?;
     let programs = build_programs()?;
     let net = TestInternet::start(InternetShape::default());
     prepare(&net);

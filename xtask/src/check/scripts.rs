@@ -8,11 +8,12 @@ use crate::Result;
 use crate::command::root;
 
 /// Files that are in no folder of sources.
-const SINGLE_FILES: [&str; 13] = [
+const SINGLE_FILES: [&str; 14] = [
     ".ci/run",
     ".github/action/check.sh",
     ".github/action/install.sh",
     ".github/workflows/ci.yml",
+    ".github/workflows/release.yml",
     "Cargo.toml",
     "action.yml",
     "deny.toml",
