@@ -7,13 +7,12 @@ use netwatch_common::flow::FlowValue;
 use crate::flow::EndReason;
 
 const SECOND: u64 = 1_000_000_000;
-/// Limits of the time after the last packet of a closed flow: by then, late copies of the last
-/// packets have arrived, and the answers to them. The lower one is longer than the first repetition
-/// of a FIN takes (200 ms on Linux).
-const MIN_CLOSED_TIMEOUT_NS: u64 = SECOND / 4;
-const MAX_CLOSED_TIMEOUT_NS: u64 = 2 * SECOND;
-/// That time, in round trips of the handshake.
-const CLOSED_TIMEOUT_ROUND_TRIPS: u64 = 8;
+/// Time after the last packet of a closed flow: by then, late copies of the last packets have
+/// arrived.
+const CLOSED_TIMEOUT_NS: u64 = 2 * SECOND;
+/// The same while the table is more than three quarters full: longer than the first repetition of a
+/// FIN takes (200 ms on Linux).
+const CLOSED_TIMEOUT_UNDER_PRESSURE_NS: u64 = SECOND / 4;
 /// Idle timeout of TCP flows. They continue when the next packet arrives, so this only bounds the
 /// time for which they have an entry.
 const TCP_IDLE_TIMEOUT_NS: u64 = 300 * SECOND;
@@ -64,7 +63,7 @@ impl RetireMoment {
             Some(EndReason::EndOfFlow)
         } else if value.is_closed() {
             let polled_ns = self.polled_ns.min(self.now_ns).saturating_sub(last_ns);
-            (polled_ns >= self.closed_timeout_ns(value)).then_some(EndReason::EndOfFlow)
+            (polled_ns >= self.closed_timeout_ns()).then_some(EndReason::EndOfFlow)
         } else if idle_ns >= if is_tcp { TCP_IDLE_TIMEOUT_NS } else { self.idle_timeout_ns } {
             Some(EndReason::IdleTimeout)
         } else {
@@ -74,13 +73,10 @@ impl RetireMoment {
     }
 
     /// The time for which a closed flow stays after its last packet.
-    fn closed_timeout_ns(&self, value: &FlowValue) -> u64 {
-        match value.handshake.rtt_ns {
-            _ if self.fill == Fill::High => MIN_CLOSED_TIMEOUT_NS,
-            0 => MAX_CLOSED_TIMEOUT_NS,
-            rtt_ns => {
-                rtt_ns.saturating_mul(CLOSED_TIMEOUT_ROUND_TRIPS).clamp(MIN_CLOSED_TIMEOUT_NS, MAX_CLOSED_TIMEOUT_NS)
-            }
+    fn closed_timeout_ns(&self) -> u64 {
+        match self.fill {
+            Fill::High => CLOSED_TIMEOUT_UNDER_PRESSURE_NS,
+            Fill::Medium | Fill::Low => CLOSED_TIMEOUT_NS,
         }
     }
 }
@@ -121,21 +117,6 @@ mod tests {
         ] {
             assert_eq!(at(seconds, fill).end_reason(&flow(flags)), reason, "{flags:?} after {seconds} s, {fill:?}");
         }
-    }
-
-    #[test]
-    fn a_closed_flow_stays_for_some_round_trips_after_its_last_packet() {
-        const MS: u64 = 1_000_000;
-        let closed = |rtt_ns: u64, after_ms: u64| {
-            let mut value = flow([FIN, FIN]);
-            value.handshake.rtt_ns = rtt_ns;
-            let now_ns = 10 * SECOND + after_ms * MS;
-            RetireMoment { now_ns, polled_ns: now_ns, ..at(0, Fill::Low) }.end_reason(&value).is_some()
-        };
-        assert_eq!([closed(50_000, 249), closed(50_000, 250)], [false, true], "the lower limit");
-        assert_eq!([closed(100 * MS, 799), closed(100 * MS, 800)], [false, true]);
-        assert_eq!([closed(SECOND, 1999), closed(SECOND, 2000)], [false, true], "the upper limit");
-        assert_eq!([closed(0, 1999), closed(0, 2000)], [false, true], "not measured");
     }
 
     #[test]
