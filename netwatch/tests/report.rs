@@ -96,6 +96,46 @@ fn the_ending_of_the_file_chooses_the_format() {
     assert_eq!((&run["kernel_release"], &run["netwatch_version"]), (&"6.18.5".into(), &"0.1.0".into()));
 }
 
+/// Thousands of flows are one page of less than a megabyte. The time is printed only: a machine may
+/// be busy.
+#[test]
+fn the_page_of_a_soak_is_small() {
+    let folder = Folder::new();
+    let (report, series) = rich::soak(6_000);
+    write_file(&folder.path("soak.netwatch"), &report, &series).unwrap();
+    let started = std::time::Instant::now();
+    output_of(&folder.report(&["-o", "soak.html", "soak.netwatch"]), 0);
+    let bytes = fs::metadata(folder.path("soak.html")).unwrap().len();
+    println!("{bytes} bytes in {:?}", started.elapsed());
+    assert!(bytes < 1_000_000, "{bytes}");
+}
+
+#[test]
+fn a_page_has_the_ports_a_verdict_and_a_comparison() {
+    let folder = Folder::new();
+    let (mut before, series) = rich::build();
+    before.run.id = "1b0e".to_owned();
+    before.endpoints.truncate(3);
+    write_file(&folder.path("before.netwatch"), &before, &series).unwrap();
+    fs::write(folder.path("net.toml"), "[[allow]]\nname = \"*.example\"\nport = 443\n").unwrap();
+    let flags = ["--baseline", "before.netwatch", "--policy", "net.toml", "-o", "page.html", "build.netwatch"];
+    let (out, err) = output_of(&folder.report(&flags), 0);
+    assert_eq!((out.as_str(), err.as_str()), ("", ""));
+    let page = fs::read_to_string(folder.path("page.html")).unwrap();
+    for part in ["id=\"ports\"", "table inet", "Policy: 8 violations", "net.toml", "Compared with run 1b0e."] {
+        assert!(page.contains(part), "{part}");
+    }
+    for (flags, cause) in [
+        (["--baseline", "absent", "-o", "no.html"], "absent"),
+        (["--policy", "absent.toml", "-o", "no.html"], "cannot read absent.toml"),
+        (["--policy", "net.toml", "-o", "no.txt"], "--policy: the flag does not apply to format text"),
+    ] {
+        let (_, err) = output_of(&folder.report(&[&flags[..], &["build.netwatch"]].concat()), 2);
+        assert!(err.contains(cause), "{err}");
+    }
+    assert!(!folder.path("no.html").exists() && !folder.path("no.txt").exists(), "a failure leaves no file");
+}
+
 /// So many that their numbers can be added up, whatever they are.
 #[test]
 fn more_runs_than_can_be_added_up_are_refused() {

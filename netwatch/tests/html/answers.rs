@@ -120,12 +120,17 @@ fn tabs_copy_what_they_show() {
                 "(async () => {{
                    const root = document.getElementById('formats');
                    root.querySelectorAll('[role=tab]')[{at}].click();
-                   root.querySelector('.copy').click();
                    const status = root.querySelector('.copied');
-                   while (status.textContent === '') await new Promise((done) => setTimeout(done, 5));
+                   // The status is cleared after a while, so its change is observed.
+                   const said = new Promise((done) => {{
+                     const observer = new MutationObserver(() => {{ if (status.textContent) done(status.textContent); }});
+                     observer.observe(status, {{ childList: true, characterData: true, subtree: true }});
+                   }});
+                   root.querySelector('.copy').click();
+                   const copied = await said;
                    const shown = [...root.querySelectorAll('pre')].filter((text) => text.checkVisibility());
                    const chosen = root.querySelector('[aria-selected=true]').textContent;
-                   return [status.textContent, shown.length, shown[0].innerText, await navigator.clipboard.readText(), chosen];
+                   return [copied, shown.length, shown[0].innerText, await navigator.clipboard.readText(), chosen];
                  }})()"
             ));
             let [status, number, shown, copied, chosen] = serde_json::from_value::<[Value; 5]>(copied).unwrap();

@@ -63,9 +63,13 @@ fn complete(report: &Report) -> Answer {
         }
         (BalanceState::Closed, []) => {
             let lost: u64 = words::losses(report).iter().map(|loss| loss.number).sum();
-            let text =
-                if lost == 0 { "Every packet was counted, and nothing was lost." } else { "Every packet was counted." };
-            answer(Tone::Good, "Complete", text.into())
+            let nothing = if lost == 0 { ", and nothing was lost" } else { "" };
+            let dropped = match report.balance.dropped {
+                0 => String::new(),
+                many => format!(" The interface dropped {} on receive.", plural(many, "buffer", "buffers")),
+            };
+            let text = words::with_plain_spaces(format!("Every packet was counted{nothing}.{dropped}"));
+            answer(Tone::Good, "Complete", text)
         }
         _ => answer(Tone::Warn, "Not verified", format!("Balance {}.", words::balance(report))),
     }

@@ -62,6 +62,7 @@ class Tabs {
   async copy() {
     const isCopied = await copyText(this.tabs[this.chosen].text.textContent);
     this.copied.textContent = isCopied ? "Copied" : "Select the text and copy it";
-    setTimeout(() => { this.copied.textContent = ""; }, COPIED_FOR_MS);
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => { this.copied.textContent = ""; }, COPIED_FOR_MS);
   }
 }
