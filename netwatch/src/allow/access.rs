@@ -19,6 +19,9 @@ pub struct NetworkAccess {
     pub claimed: Option<EvidentName>,
     /// Names to which DNS or the hosts file gave the address.
     pub asked: BTreeSet<EvidentName>,
+    /// The one of them that this program asked for, if that is known: several names may share the
+    /// address.
+    pub own_name: Option<EvidentName>,
     /// The programs, for people.
     pub programs: BTreeSet<String>,
     /// The programs that provably did it: those whose socket it was.
@@ -130,7 +133,7 @@ impl NetworkAccess {
     /// The name that people know the remote by: what the program claimed, otherwise what it asked
     /// for.
     pub fn name(&self) -> Option<&EvidentName> {
-        self.claimed.as_ref().or_else(|| self.asked.first())
+        self.claimed.as_ref().or(self.own_name.as_ref()).or_else(|| self.asked.first())
     }
 
     /// The remote: its name, otherwise its address.

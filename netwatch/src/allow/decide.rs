@@ -52,11 +52,22 @@ pub enum Mismatch {
 }
 
 impl AllowList {
-    /// Decides about an access on a day. The first rule that allows it counts.
+    /// Decides about an access on a day. The first rule that allows it counts. This is the meaning
+    /// of a list; [`super::CompiledList`] decides the same without a look at every rule.
     pub fn decide(&self, access: &NetworkAccess, today: PolicyDate) -> Decision {
+        self.decide_among(0..self.rules.len(), access, today)
+    }
+
+    /// The same among these rules, in the order of the file.
+    pub(super) fn decide_among(
+        &self,
+        rules: impl IntoIterator<Item = usize>,
+        access: &NetworkAccess,
+        today: PolicyDate,
+    ) -> Decision {
         let mut nearest: Option<(u32, NearestRule)> = None;
-        for (index, rule) in self.rules.iter().enumerate() {
-            let mismatches = rule.mismatches(access, today);
+        for index in rules {
+            let mismatches = self.rules[index].mismatches(access, today);
             if mismatches.is_empty() {
                 return Decision::Allowed(index);
             }
@@ -140,7 +151,7 @@ impl AllowRule {
 
     /// How another name differs: names of one domain share at least two labels.
     fn near(&self, name: &Name) -> Mismatch {
-        let is_near = |own: &NamePattern| own.shared_labels(name) >= 2;
+        let is_near = |own: &NamePattern| own.shares_domain(name);
         if self.names.iter().any(is_near) { Mismatch::OtherNameInDomain } else { Mismatch::Name }
     }
 

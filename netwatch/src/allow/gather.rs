@@ -17,7 +17,7 @@ struct AccessKey {
     direction: Direction,
     target: AccessTarget,
     claimed: Option<EvidentName>,
-    /// The name of the address in the hosts file.
+    /// The name that the program asked for, or that the hosts file has.
     own_name: Option<EvidentName>,
     /// The processes, and whether it was their socket.
     users: Vec<(ProcessId, bool)>,
@@ -72,7 +72,8 @@ impl<'a> Gathering<'a> {
             return;
         }
         let Some(target) = self.target(&key) else { return };
-        let own_name = known.display_name().filter(|shown| shown.source == NameSource::Hosts);
+        let is_own = |source| matches!(source, NameSource::Hosts | NameSource::Dns);
+        let own_name = known.display_name().filter(|shown| is_own(shown.source));
         let access = AccessKey {
             direction: key.direction,
             target,
@@ -290,12 +291,15 @@ fn access(report: &Report, asked: &AskedNames, key: AccessKey, count: u64) -> Ne
         _ => None,
     };
     let mut names = peer.map(|address| asked.of_address(address)).unwrap_or_default();
-    names.extend(key.own_name.filter(|_| peer.is_some()));
+    let own_name =
+        key.own_name.filter(|own| peer.is_some() && (own.source == NameSource::Hosts || names.contains(own)));
+    names.extend(own_name.clone().filter(|own| own.source == NameSource::Hosts));
     NetworkAccess {
         direction: key.direction,
         target: key.target,
         claimed: key.claimed,
         asked: names,
+        own_name,
         programs: report.programs_of(&ids),
         proven: proven(report, &key.users),
         count,

@@ -45,9 +45,10 @@ pub struct RemoteFacts {
 /// The rules that an allow-list lacks to allow everything in these reports. Rules that have expired
 /// do not count.
 pub fn learn(reports: &[&Report], list: &AllowList, today: PolicyDate) -> Vec<LearnedRule> {
+    let compiled = list.compile();
     let is_missing = |access: &NetworkAccess| {
         let is_open = list.any_lookup && matches!(access.target, AccessTarget::Lookup(_));
-        !is_open && matches!(list.decide(access, today), super::decide::Decision::Denied(_))
+        !is_open && matches!(compiled.decide(access, today), super::decide::Decision::Denied(_))
     };
     let missing: Vec<NetworkAccess> = reports.iter().flat_map(|report| accesses(report)).filter(is_missing).collect();
     rules_for(&missing)
@@ -59,8 +60,9 @@ pub(super) fn rules_for(accesses: &[NetworkAccess]) -> Vec<LearnedRule> {
     let (lookups, services): (Vec<&NetworkAccess>, Vec<&NetworkAccess>) =
         accesses.iter().partition(|access| matches!(access.target, AccessTarget::Lookup(_)));
     // First those with only one possible name, so that the others can share it.
-    let (sure, choice): (Vec<&NetworkAccess>, Vec<&NetworkAccess>) =
-        services.into_iter().partition(|access| access.claimed.is_some() || access.asked.len() <= 1);
+    let (sure, choice): (Vec<&NetworkAccess>, Vec<&NetworkAccess>) = services
+        .into_iter()
+        .partition(|access| access.claimed.is_some() || access.own_name.is_some() || access.asked.len() <= 1);
     sure.into_iter().chain(choice).for_each(|access| learning.add(access));
     lookups.into_iter().for_each(|access| learning.add_lookup(access));
     learning.finish()
@@ -104,12 +106,16 @@ impl Learning {
     }
 
     /// The name that allows an access, if one is proven. Of several names of one address, the one
-    /// that already has a rule for the service.
+    /// that the program asked for; if that is not known, one that already has a rule for the
+    /// service.
     fn name_for(&self, service: LearnedService, port: Option<u16>, access: &NetworkAccess) -> Option<LearnedRemote> {
         let remote = |name: &Name| LearnedRemote::Name(NamePattern::exact(name));
         if let Some(claimed) = &access.claimed {
             let is_asked = access.asked.iter().any(|asked| NamePattern::exact(&asked.name).matches(&claimed.name));
             return is_asked.then(|| remote(&claimed.name));
+        }
+        if let Some(own) = &access.own_name {
+            return Some(remote(&own.name));
         }
         let mut names = access.asked.iter().map(|asked| remote(&asked.name));
         let has_rule = |name: &LearnedRemote| {

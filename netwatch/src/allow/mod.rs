@@ -2,10 +2,11 @@
 //! about recorded runs and blocks nothing. Not [`crate::policy`], which writes firewall rules.
 //!
 //! [`parse()`] reads a policy, [`accesses`] lists what a report contains, [`AllowList::decide`] is
-//! the matcher, [`check`] the verdict. docs/check.md is the manual.
+//! the matcher, [`CompiledList`] the fast one, [`check`] the verdict. docs/check.md is the manual.
 
 mod access;
 mod asked;
+mod compiled;
 mod date;
 mod decide;
 mod gather;
@@ -19,6 +20,7 @@ mod verdict;
 mod write;
 
 pub use access::{AccessPeer, AccessTarget, EvidentName, NetworkAccess, ProvenProgram};
+pub use compiled::CompiledList;
 pub use date::PolicyDate;
 pub use decide::{Decision, Mismatch, NearestRule};
 pub use gather::accesses;

@@ -59,12 +59,29 @@ impl NamePattern {
         }
     }
 
-    /// Number of labels that the pattern and the name have in common, from the last one.
-    pub(super) fn shared_labels(&self, name: &Name) -> usize {
-        let (Self::Exact(own) | Self::Below(own)) = self;
-        let name = normalize(name.as_str());
-        own.rsplit('.').zip(name.rsplit('.')).take_while(|(own, other)| own == other).count()
+    /// Whether the last two labels of pattern and name are the same.
+    pub(super) fn shares_domain(&self, name: &Name) -> bool {
+        self.domain().is_some_and(|own| domain(&normalize(name.as_str())) == Some(own))
     }
+
+    /// Its last two labels.
+    pub(super) fn domain(&self) -> Option<&str> {
+        let (Self::Exact(own) | Self::Below(own)) = self;
+        domain(own)
+    }
+}
+
+/// The last two labels of a name; `None` if it has only one.
+pub(super) fn domain(name: &str) -> Option<&str> {
+    let last = name.rfind('.')?;
+    let start = name[..last].rfind('.').map_or(0, |dot| dot + 1);
+    Some(&name[start..])
+}
+
+/// The parents below which a normalized name is, the nearest first: `b.c`, `c` of `a.b.c`.
+pub(super) fn parents(name: &str) -> impl Iterator<Item = &str> {
+    let dots = name.match_indices('.').map(|(dot, _)| dot);
+    dots.filter(|dot| *dot > 0 && !ends_with_escape(&name[..*dot])).map(|dot| &name[dot + 1..])
 }
 
 /// Whether a dot after this text is part of a label (`a\.b`), and no boundary.
@@ -73,7 +90,7 @@ fn ends_with_escape(text: &str) -> bool {
 }
 
 /// The root becomes the empty text.
-fn normalize(name: &str) -> String {
+pub(super) fn normalize(name: &str) -> String {
     name.trim_end_matches('.').to_ascii_lowercase()
 }
 

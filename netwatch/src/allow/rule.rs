@@ -75,7 +75,7 @@ impl AllowRule {
 }
 
 /// What proves that traffic belongs to a name.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum NameEvidence {
     /// A DNS response (or the hosts file) gave the name this address, and no server name in the
     /// packets contradicts it.

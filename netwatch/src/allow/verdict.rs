@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 
 use super::access::{AccessTarget, EvidentName, NetworkAccess};
+use super::compiled::CompiledList;
 use super::date::PolicyDate;
 use super::decide::{Decision, Mismatch, NearestRule};
 use super::gather::accesses;
@@ -95,7 +96,8 @@ impl PolicyVerdict {
 
 /// Checks reports on a day.
 pub fn check(reports: &[&Report], list: &AllowList, today: PolicyDate) -> PolicyVerdict {
-    let mut checking = Checking { list, today, used: BTreeSet::new(), denied: BTreeMap::new() };
+    let mut checking =
+        Checking { list, compiled: list.compile(), today, used: BTreeSet::new(), denied: BTreeMap::new() };
     let mut verdict = PolicyVerdict {
         runs: Vec::new(),
         violations: Vec::new(),
@@ -146,6 +148,7 @@ struct Denied {
 
 struct Checking<'a> {
     list: &'a AllowList,
+    compiled: CompiledList<'a>,
     today: PolicyDate,
     used: BTreeSet<usize>,
     denied: BTreeMap<DeniedKey, Denied>,
@@ -155,7 +158,7 @@ impl Checking<'_> {
     fn add(&mut self, report: &Report, run: &str) -> Vec<(NetworkAccess, Decision)> {
         let mut decided = Vec::new();
         for access in accesses(report) {
-            let decision = self.list.decide(&access, self.today);
+            let decision = self.compiled.decide(&access, self.today);
             match &decision {
                 Decision::Allowed(index) => drop(self.used.insert(*index)),
                 Decision::Denied(_) if self.list.any_lookup && matches!(access.target, AccessTarget::Lookup(_)) => {}

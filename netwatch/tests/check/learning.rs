@@ -63,6 +63,22 @@ fn names_of_one_address_share_the_name_that_is_needed_anyway() {
 }
 
 #[test]
+fn each_name_of_an_address_gets_the_ports_that_were_used_with_it() {
+    let mut run = connections(&[("203.0.113.10", 443, None), ("203.0.113.10", 8443, None)]);
+    for known in &mut run.flows {
+        let host = if known.flow.key.remote.port == 443 { "a.example" } else { "b.example" };
+        let display_name = Some(DisplayName { name: name(host), source: NameSource::Dns });
+        known.naming = Some(Box::new(FlowNaming { display_name, ..FlowNaming::default() }));
+    }
+    let both = vec![[203, 0, 113, 10].into()];
+    run.naming.lookups = ["a.example", "b.example"].map(|host| lookup(name(host), both.clone())).into();
+    let text = learned(&[&run]);
+    assert!(text.contains("name = \"a.example\"\nport = 443\n"), "{text}");
+    assert!(text.contains("name = \"b.example\"\nport = 8443\n"), "{text}");
+    assert!(!text.contains("dns"), "{text}");
+}
+
+#[test]
 fn an_update_appends_what_is_missing_and_keeps_the_rest() {
     let old = "# Ours.\n[[allow]] # the registry\nname = \"app.example\"\nport = 443\nwhy = \"builds\" # ask Ann";
     let run = connections(&[("203.0.113.10", 443, Some("app.example")), ("203.0.113.11", 80, Some("new.example"))]);

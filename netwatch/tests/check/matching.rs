@@ -25,6 +25,7 @@ fn connection(port: u16, asked: &[&str], claimed: Option<&str>) -> NetworkAccess
         target: AccessTarget::Service { peer, protocol: Protocol::TCP, port: Some(port) },
         claimed: claimed.map(|name| named(name, NameSource::Sni)),
         asked: asked.iter().map(|name| named(name, NameSource::Dns)).collect(),
+        own_name: None,
         programs: BTreeSet::from(["curl".to_owned()]),
         proven: vec![ProvenProgram { name: "curl".into(), path: Some("/usr/bin/curl".into()) }],
         count: 1,
@@ -202,6 +203,10 @@ proptest! {
         };
         let by_any = rules.iter().any(|rule| is_allowed(std::slice::from_ref(rule)));
         prop_assert_eq!(is_allowed(&rules), by_any);
+        prop_assert_eq!(
+            policy(&rules.concat()).compile().decide(&access, today()),
+            policy(&rules.concat()).decide(&access, today())
+        );
         let reversed: Vec<String> = rules.iter().rev().cloned().collect();
         prop_assert_eq!(is_allowed(&reversed), by_any);
     }
