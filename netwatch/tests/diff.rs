@@ -195,7 +195,7 @@ fn failures_are_compared_by_name_port_and_cause() {
     let old = refused("203.0.113.10", "app.example");
     assert!(diff(&old, &refused("203.0.113.11", "app.example")).is_same());
     let unanswered = one(failed(key(6, 1, address("203.0.113.10"), 81), 1, false));
-    let expected = ["+tcp app.example:81: unanswered", "-tcp app.example:81: refused"];
+    let expected = ["+tcp app.example:81: timeout", "-tcp app.example:81: refused"];
     assert_eq!(of_kind(&diff(&old, &unanswered), SubjectKind::Failures), expected);
     let mut nowhere = bytes(100);
     let attempt = |target, cause| Attempt {
@@ -213,7 +213,7 @@ fn failures_are_compared_by_name_port_and_cause() {
         attempt(AttemptTarget::LocalSocket("/run/docker.sock".into()), AttemptCause::Errno(13)),
         attempt(AttemptTarget::Address("[2001:db8::1]:443".parse().unwrap()), AttemptCause::Errno(101)),
     ];
-    let expected = ["+/run/docker.sock: denied", "+[2001:db8::1]:443: no_route", "+missing.example: dns nxdomain"];
+    let expected = ["+/run/docker.sock: denied", "+[2001:db8::1]:443: no route", "+missing.example: NXDOMAIN"];
     let mut failures = of_kind(&diff(&bytes(100), &nowhere), SubjectKind::Failures);
     failures.sort();
     assert_eq!(failures, expected);
@@ -239,7 +239,7 @@ fn addresses_behind_a_name_are_not_a_difference_without_a_packet() {
     let difference = diff(&nowhere("2001:db8::7"), &nowhere("2001:db8::8"));
     assert!(difference.is_same(), "{:?}", subjects(&difference));
     let appeared = diff(&bytes(100), &nowhere("2001:db8::7"));
-    assert_eq!(of_kind(&appeared, SubjectKind::Failures), ["+tcp app.example:443: no_packet"]);
+    assert_eq!(of_kind(&appeared, SubjectKind::Failures), ["+tcp app.example:443: failed at once"]);
 }
 
 #[test]

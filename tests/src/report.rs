@@ -9,7 +9,7 @@ use serde_json::Value;
 pub const DIRECTIONS: [&str; 2] = ["egress", "ingress"];
 
 /// Names of the counters of failed connection attempts in a report.
-pub const FAILURES: [&str; 4] = ["refused", "unanswered", "handshake_resets", "unreachable"];
+pub const FAILURES: [&str; 4] = ["refused", "timeout", "handshake_resets", "unreachable"];
 
 /// Counters that a report omits when they are 0.
 const COUNTERS: &[&str] = &[
@@ -27,8 +27,8 @@ const COUNTERS: &[&str] = &[
     "resets",
     "zero_windows",
     "refused",
-    "unanswered",
-    "unanswered_syns",
+    "timeout",
+    "timeout_syns",
     "handshake_resets",
     "unreachable",
     "queries",

@@ -106,10 +106,14 @@ pub(super) fn require_output(command: Command, outputs: [&'static str; 2], flags
     })
 }
 
-/// Makes `-W` an error if no new file ever begins.
-pub(super) fn require_rotation(command: Command) -> Command {
+/// Makes flags about files an error without `-w`, and `-W` if no new file ever begins.
+pub(super) fn require_file(command: Command) -> Command {
     let group = ArgGroup::new("rotation").args(["file_size", "file_time"]).multiple(true);
-    command.group(group).mut_arg("file_count", |arg| arg.requires("rotation"))
+    command.group(group).mut_args(|arg| match arg.get_id().as_str() {
+        "file_count" => arg.requires("rotation"),
+        "file_size" | "file_time" | "force" => arg.requires("file"),
+        _ => arg,
+    })
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

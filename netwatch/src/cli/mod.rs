@@ -28,7 +28,7 @@ use crate::exit::Exit;
 use crate::format::{escape, summary};
 use crate::settings::{ColorChoice, Invocation};
 use crate::terminal::{print_error, print_message};
-use capture::{require_output, require_rotation};
+use capture::{require_file, require_output};
 
 /// Report exactly what a program talks to.
 ///
@@ -220,12 +220,22 @@ fn hint(words: &[OsString]) -> String {
 /// The definition of the command line. Help texts do not show environment variables:
 /// docs/environment.md lists them.
 fn command() -> clap::Command {
-    let run = ["filter", "filter_code", "only", "snaplen", "count"];
+    let run = [
+        "filter",
+        "filter_code",
+        "only",
+        "snaplen",
+        "count",
+        "direction",
+        "unbuffered",
+        "super_frames",
+        "capture_buffer",
+    ];
     Cli::command()
         .mut_subcommands(hide_environment)
         .mut_subcommand("report", rules::hide)
-        .mut_subcommand("run", |command| require_output(require_rotation(command), ["file", "packets"], &run))
-        .mut_subcommand("tail", require_rotation)
+        .mut_subcommand("run", |command| require_output(require_file(command), ["file", "packets"], &run))
+        .mut_subcommand("tail", require_file)
         .mut_subcommand("replay", |command| require_output(command, ["write", "packets"], &["only", "count"]))
 }
 
@@ -251,13 +261,22 @@ mod tests {
     #[test]
     fn flags_about_packets_need_an_output() {
         let is_accepted = |words: &str| command().try_get_matches_from(words.split(' ')).is_ok();
-        for flag in ["--filter tcp", "--filter-code x", "--only name=x", "-s 64", "-c 3"] {
+        let flags =
+            "--filter tcp,--filter-code x,--only name=x,-s 64,-c 3,-Q in,-U,--super-frames,--capture-buffer 1024";
+        for flag in flags.split(',') {
             assert!(!is_accepted(&format!("netwatch run {flag} -- true")), "{flag}");
             assert!(is_accepted(&format!("netwatch run {flag} -w x -- true")), "{flag}");
             assert!(is_accepted(&format!("netwatch run {flag} --packets -- true")), "{flag}");
         }
         assert!(!is_accepted("netwatch replay -c 3 x") && is_accepted("netwatch replay -c 3 --packets x"));
         assert!(is_accepted("netwatch replay --filter tcp x") && is_accepted("netwatch tail --filter tcp -c 3"));
+        for flag in ["-C 1M", "-G 1m", "--force"] {
+            for command in ["tail", "run --packets"].map(|words| format!("netwatch {words} {flag}")) {
+                let last = if command.contains("run") { " -- true" } else { "" };
+                assert!(!is_accepted(&format!("{command}{last}")), "{command}");
+                assert!(is_accepted(&format!("{command} -w x{last}")), "{command}");
+            }
+        }
         for command in ["tail -w x", "run -w x -- true"].map(|words| words.replacen(' ', " -W 3 ", 1)) {
             assert!(!is_accepted(&format!("netwatch {command}")), "{command}");
             let rotated = command.replace("-W 3", "-W 3 -C 1M -G 1m");

@@ -103,6 +103,7 @@ impl RulesArgs {
             user: self.for_user,
             name: self.policy_name,
             family: self.family,
+            width: None,
         })
     }
 

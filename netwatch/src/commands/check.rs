@@ -21,7 +21,8 @@ use crate::terminal::{print_error, print_message, print_text};
 pub(super) fn check(settings: &CheckSettings) -> Result<Exit> {
     // A wrong policy and a file that cannot be written are reported before the command runs.
     let policy = PolicyFile::read(&settings.policy)?;
-    let output = open_output(settings.output.as_deref())?;
+    let inputs = [settings.source.inputs(), &[settings.policy.display().to_string()]].concat();
+    let output = open_output(settings.output.as_deref(), &inputs)?;
     let source = match Source::get(&settings.source)? {
         Ok(source) => source,
         Err(exit) => return Ok(exit),

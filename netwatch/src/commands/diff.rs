@@ -15,10 +15,12 @@ use crate::terminal::Spinner;
 /// Exits with [`Exit::Negative`] if something changed.
 pub(super) fn diff(settings: &DiffSettings) -> Result<Exit> {
     let spinner = Spinner::new("reading", settings.quiet);
-    let (old, new) = (load_side(&settings.old, &spinner)?, load_side(&settings.new, &spinner)?);
+    let (old, new) =
+        (load_runs(&selectors(&settings.old)?, &spinner)?, load_runs(&selectors(&settings.new)?, &spinner)?);
     spinner.set_message("comparing");
     let difference = compare(&reports(&old), &reports(&new), &settings.options);
-    let output = open_output(settings.output.as_deref())?;
+    let inputs = [selectors(&settings.old)?, selectors(&settings.new)?].concat();
+    let output = open_output(settings.output.as_deref(), &inputs)?;
     let mut text = Vec::new();
     write(&difference, settings.format, &mut text).map_err(|error| Error::os("write", "the difference", error))?;
     drop(spinner);
@@ -28,8 +30,8 @@ pub(super) fn diff(settings: &DiffSettings) -> Result<Exit> {
     Ok(if difference.is_same() { Exit::Success } else { Exit::Negative })
 }
 
-/// Loads the runs of one side: a file of this name, commas included, or runs separated by commas.
-fn load_side(text: &str, spinner: &Spinner) -> Result<Vec<LoadedRun>> {
+/// The runs of one side: a file of this name, commas included, or runs separated by commas.
+fn selectors(text: &str) -> Result<Vec<String>> {
     let selectors: Vec<String> = match Path::new(text).exists() {
         true => vec![text.to_owned()],
         false => text.split(',').map(str::to_owned).collect(),
@@ -38,7 +40,7 @@ fn load_side(text: &str, spinner: &Spinner) -> Result<Vec<LoadedRun>> {
         let hint = "write the runs as RUN,RUN without empty items";
         return Err(Error::other("compare", text, "an item of the list is empty").hint(hint));
     }
-    load_runs(&selectors, spinner)
+    Ok(selectors)
 }
 
 fn reports(runs: &[LoadedRun]) -> Vec<&Report> {

@@ -17,7 +17,7 @@ pub(super) fn export(settings: &ExportSettings) -> Result<Exit> {
     let spinner = Spinner::new("reading", false);
     let runs = load_runs(&settings.runs, &spinner)?;
     spinner.set_message("writing");
-    let output = open_output(settings.output.as_deref())?;
+    let output = open_output(settings.output.as_deref(), &settings.runs)?;
     let text = export_table(&runs, settings)?;
     drop(spinner);
     write_result(output, &text)?;

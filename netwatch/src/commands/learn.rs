@@ -17,7 +17,7 @@ pub(super) fn learn(settings: &LearnSettings) -> Result<Exit> {
         Some(path) if path.exists() => Some(PolicyFile::read(path)?),
         _ => None,
     };
-    let output = open_output(settings.output.as_deref())?;
+    let output = open_output(settings.output.as_deref(), settings.source.inputs())?;
     let source = match Source::get(&settings.source)? {
         Ok(source) => source,
         Err(exit) => return Ok(exit),

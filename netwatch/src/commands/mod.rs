@@ -21,15 +21,16 @@ mod tail;
 mod view;
 
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::doctor::DoctorReport;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::guardian::{OpenFileLimit, continue_guardian, ignore_file_size_signal};
 use crate::rights;
-use crate::settings::{Invocation, RunSettings};
-use crate::terminal::{Output, print, print_error};
+use crate::settings::{ColorChoice, Invocation, RunSettings};
+use crate::terminal::{Output, PLAIN_WIDTH, Show, print, print_error};
 use crate::undo::{Exclusive, RunDir, UndoRegistry};
 
 /// Runs a subcommand and prints its error, if it fails.
@@ -121,11 +122,29 @@ fn cleaned(runs: usize, live: usize) -> String {
     }
 }
 
-/// Opens the file of `-o` with the rights of the caller of sudo, who will own it.
-fn open_output(path: Option<&Path>) -> Result<Option<Output>> {
+/// Opens the file of `-o` with the rights of the caller of sudo, who will own it. Fails if it is
+/// one of the files that are read, which it would replace.
+fn open_output(path: Option<&Path>, inputs: &[String]) -> Result<Option<Output>> {
     let Some(path) = path else { return Ok(None) };
+    if inputs.iter().any(|input| is_same_file(path, Path::new(input))) {
+        let cause = "the same file is read";
+        return Err(Error::other("write", path.display().to_string(), cause).hint("choose another file for -o"));
+    }
     let user = rights::caller()?;
     Output::create(path, (user.uid, user.gid)).map(Some)
+}
+
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    match (one.metadata(), other.metadata()) {
+        (Ok(one), Ok(other)) => one.is_file() && (one.dev(), one.ino()) == (other.dev(), other.ino()),
+        _ => false,
+    }
+}
+
+/// Columns of plain text: those of the terminal, if standard output is one and nothing is written
+/// to a file.
+fn plain_width(has_file: bool) -> usize {
+    if has_file { PLAIN_WIDTH } else { Show::on(&io::stdout(), false, false, ColorChoice::Never).width() }
 }
 
 /// Writes the whole text to the file of `-o`, or to standard output without one.
@@ -141,4 +160,25 @@ pub(crate) fn undo_steps() -> UndoRegistry {
     let mut steps = crate::host::undo_steps();
     crate::target::register_undo_steps(&mut steps);
     steps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_output_that_is_read_is_refused_and_keeps_its_content() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let [run, other, link] = ["run.json", "other", "link"].map(|name| dir.path().join(name));
+        std::fs::write(&run, "{}").expect("written");
+        std::os::unix::fs::symlink(&run, &link).expect("linked");
+        let inputs = ["1".to_owned(), run.display().to_string()];
+        for output in [&run, &link] {
+            let error = open_output(Some(output), &inputs).expect_err("the input").to_string();
+            assert!(error.contains("the same file is read"), "{error}");
+        }
+        assert!(open_output(Some(&other), &inputs).is_ok_and(|output| output.is_some()));
+        assert!(open_output(Some(Path::new("/dev/null")), &["/dev/null".to_owned()]).is_ok(), "no regular file");
+        assert_eq!(std::fs::read_to_string(&run).expect("read"), "{}");
+    }
 }

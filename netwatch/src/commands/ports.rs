@@ -1,7 +1,7 @@
 //! `netwatch ports`: the network access that a program needs, as a table or as firewall rules.
 
 use super::source::Source;
-use super::{open_output, write_result};
+use super::{open_output, plain_width, write_result};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::policy;
@@ -10,13 +10,14 @@ use crate::settings::PortsSettings;
 /// Exits as the command did, if there is one.
 pub(super) fn ports(settings: &PortsSettings) -> Result<Exit> {
     // A file that cannot be written is reported before the command runs.
-    let output = open_output(settings.output.as_deref())?;
+    let output = open_output(settings.output.as_deref(), settings.source.inputs())?;
     let source = match Source::get(&settings.source)? {
         Ok(source) => source,
         Err(exit) => return Ok(exit),
     };
     let mut text = Vec::new();
-    policy::write(settings.format, &source.reports(), &settings.rules, &mut text)
+    let rules = policy::RuleOptions { width: Some(plain_width(output.is_some())), ..settings.rules.clone() };
+    policy::write(settings.format, &source.reports(), &rules, &mut text)
         .map_err(|error| Error::os("write", settings.format.name(), error))?;
     write_result(output, &text)?;
     Ok(source.exit)

@@ -24,7 +24,7 @@ pub(super) fn replay(settings: &ReplaySettings) -> Result<Exit> {
     for output in [&settings.output, &settings.view.file].into_iter().flatten() {
         refuse_input(&settings.file, output)?;
     }
-    let output = open_output(settings.output.as_deref())?;
+    let output = open_output(settings.output.as_deref(), &[])?;
     let show = Show::on(&io::stdout(), settings.json, settings.quiet, settings.color);
     let is_stdout_taken = settings.view.prints || settings.view.file.as_deref() == Some(Path::new("-"));
     let view = view::open(&settings.view)?;

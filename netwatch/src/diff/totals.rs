@@ -7,7 +7,7 @@ use super::identity::Identities;
 use super::range::ValueRange;
 use super::subject::{ComparedPort, Subject};
 use crate::flow::{Counters, Direction, EndpointKey, PerDirection, Protocol, Remote};
-use crate::process::{Attempt, AttemptCause, AttemptTarget, Attribution};
+use crate::process::{Attempt, AttemptTarget, Attribution};
 use crate::report::{Report, ReportEndpoint, ReportFlow};
 use crate::wire::Application;
 
@@ -148,12 +148,7 @@ impl RunTotals {
             AttemptTarget::Name(name, _) => name.clone(),
             AttemptTarget::LocalSocket(path) => path.clone(),
         };
-        let cause = match &attempt.cause {
-            AttemptCause::Dns(code) => format!("dns {code}"),
-            AttemptCause::Icmp(error) => format!("icmp type {} code {}", error.kind, error.code),
-            AttemptCause::Errno(number) if attempt.cause.name() == "errno" => format!("errno {number}"),
-            cause => cause.name().to_owned(),
-        };
+        let cause = attempt.cause.word();
         self.add(Subject::Failure { target, protocol: attempt.protocol, cause }, [(MeasureUnit::Times, attempt.count)]);
     }
 }

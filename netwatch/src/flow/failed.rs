@@ -31,6 +31,13 @@ impl FailedAttempts {
         self.refused + self.unanswered + self.reset + self.unreachable
     }
 
+    /// The causes of which there are some, by the words of every output, with their numbers.
+    pub fn causes(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+        let Self { refused, unanswered, reset, unreachable, .. } = *self;
+        let causes = [("refused", refused), ("timeout", unanswered), ("reset", reset), ("unreachable", unreachable)];
+        causes.into_iter().filter(|(_, attempts)| *attempts > 0)
+    }
+
     /// Failed attempts according to the TCP headers of a flow. If several connections share the
     /// five-tuple, they cannot be distinguished once one of them was answered.
     pub(super) fn of_tcp(facts: &TcpFacts, opener: Direction, connections: u64, icmp: Option<IcmpError>) -> Self {

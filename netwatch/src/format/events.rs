@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::json::escaped::line;
 use super::summary::units::{bytes, duration};
 use super::{escape, rfc3339};
-use crate::flow::{Direction, EndReason, FailedAttempts, Flow, Protocol, TransportAddress};
+use crate::flow::{Direction, EndReason, Flow, Protocol, TransportAddress};
 use crate::process::Process;
 use crate::report::FlowNaming;
 
@@ -82,7 +82,7 @@ impl ConnectionEvent<'_> {
         match self.kind {
             ConnectionEventKind::Opened | ConnectionEventKind::Named => String::new(),
             ConnectionEventKind::Failed => {
-                let failed: Vec<_> = causes(&self.flow.failed()).into_iter().map(|(cause, _)| cause).collect();
+                let failed: Vec<_> = self.flow.failed().causes().map(|(cause, _)| cause).collect();
                 format!(": {}", failed.join(", "))
             }
             ConnectionEventKind::Ended(reason) => {
@@ -132,8 +132,9 @@ impl ConnectionEvent<'_> {
         match self.kind {
             ConnectionEventKind::Opened | ConnectionEventKind::Named => {}
             ConnectionEventKind::Failed => {
-                let failed = causes(&self.flow.failed()).into_iter();
-                event["failed"] = failed.map(|(cause, times)| (cause.to_owned(), Value::from(times))).collect();
+                let failed = self.flow.failed();
+                event["failed"] =
+                    failed.causes().map(|(cause, times)| (cause.to_owned(), Value::from(times))).collect();
             }
             ConnectionEventKind::Ended(reason) => {
                 event["end_reason"] = reason.name().into();
@@ -151,13 +152,6 @@ impl ConnectionEvent<'_> {
         }
         write_line(&event, out)
     }
-}
-
-/// The causes of failed attempts, with their numbers.
-fn causes(failed: &FailedAttempts) -> Vec<(&'static str, u64)> {
-    let FailedAttempts { refused, unanswered, reset, unreachable, .. } = *failed;
-    let causes = [("refused", refused), ("unanswered", unanswered), ("reset", reset), ("unreachable", unreachable)];
-    causes.into_iter().filter(|(_, times)| *times > 0).collect()
 }
 
 /// Writes that observations were lost: an event may be missing.

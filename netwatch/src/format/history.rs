@@ -64,29 +64,41 @@ impl RecordingStatus {
     }
 }
 
-/// Aligned columns; the command is cut where `width` ends, if there is one.
+/// Columns that the command gets at least on the line of its run.
+const MIN_COMMAND: usize = 24;
+/// Columns before a command on a line of its own.
+const INDENT: usize = 4;
+
+/// Aligned columns; the command is cut where `width` ends, if there is one. Where only a few
+/// columns are left for it, it has a line of its own.
 pub fn table(entries: &[RecordedRun], width: Option<usize>) -> String {
-    const HEAD: [&str; 9] = ["NO", "ID", "STARTED (UTC)", "DURATION", "EXIT", "SENT", "RECEIVED", "STATE", "COMMAND"];
+    const HEAD: [&str; 8] = ["NO", "ID", "STARTED (UTC)", "DURATION", "EXIT", "SENT", "RECEIVED", "COMMAND"];
     const RIGHT: [usize; 4] = [0, 3, 5, 6];
-    let rows: Vec<[String; 9]> = std::iter::once(HEAD.map(str::to_owned)).chain(entries.iter().map(row)).collect();
-    let mut lines = String::new();
-    let widths: [usize; 9] =
+    let rows: Vec<[String; 8]> = std::iter::once(HEAD.map(str::to_owned)).chain(entries.iter().map(row)).collect();
+    let widths: [usize; 7] =
         std::array::from_fn(|column| rows.iter().map(|row| text::width(&row[column])).max().unwrap_or_default());
-    for row in &rows {
+    let used: usize = widths.iter().map(|width| width + 2).sum();
+    let is_below = width.is_some_and(|width| width < used + MIN_COMMAND);
+    let room = width.map_or(usize::MAX, |width| width.saturating_sub(if is_below { INDENT } else { used }).max(1));
+    let mut lines = String::new();
+    for (at, row) in rows.iter().enumerate() {
         let mut line = String::new();
-        for (column, cell) in row.iter().enumerate().take(HEAD.len() - 1) {
-            let wide = widths[column];
+        for (column, (cell, wide)) in row.iter().zip(widths).enumerate() {
             line += &if RIGHT.contains(&column) { format!("{cell:>wide$}  ") } else { format!("{cell:<wide$}  ") };
         }
-        let room = width.map_or(usize::MAX, |width| width.saturating_sub(text::width(&line)).max(1));
-        line += &text::cut(&row[HEAD.len() - 1], room);
+        let command = text::cut(&row[HEAD.len() - 1], room);
+        match (is_below, at) {
+            (false, _) => line += &command,
+            (true, 0) => {}
+            (true, _) => line = format!("{}\n{}{command}", line.trim_end(), " ".repeat(INDENT)),
+        }
         lines += line.trim_end();
         lines.push('\n');
     }
     lines
 }
 
-fn row(entry: &RecordedRun) -> [String; 9] {
+fn row(entry: &RecordedRun) -> [String; 8] {
     let (number, id, state) = (entry.number.to_string(), entry.id.clone(), entry.state.word().to_owned());
     let absent = || "-".to_owned();
     let Some(facts) = &entry.facts else {
@@ -94,17 +106,17 @@ fn row(entry: &RecordedRun) -> [String; 9] {
             RecordingStatus::Unreadable(why) => escape(why).into_owned(),
             _ => absent(),
         };
-        return [number, id, absent(), absent(), absent(), absent(), absent(), state, why];
+        return [number, id, absent(), absent(), state, absent(), absent(), why];
     };
     [
         number,
         id,
         rfc3339(facts.started_ns).chars().take("2026-01-01T12:00:00".len()).collect::<String>().replace('T', " "),
         units::duration(facts.duration_ns),
-        facts.exit.map_or_else(absent, exit),
+        // Of a run whose recording is not complete, the exit is hardly ever known.
+        facts.exit.filter(|_| entry.state == RecordingStatus::Complete).map_or(state, exit),
         units::bytes(facts.egress_wire_bytes),
         units::bytes(facts.ingress_wire_bytes),
-        state,
         text::command(&facts.command),
     ]
 }
@@ -200,14 +212,23 @@ mod tests {
             entry(15, RecordingStatus::Unreadable("the file is empty".into()), None),
         ];
         let expected = "\
-NO  ID        STARTED (UTC)        DURATION  EXIT        SENT  RECEIVED  STATE       COMMAND
- 1  3f2a91bc  -                           -  -              -         -  running     -
- 2  3f2a91bc  2026-01-01 00:00:00    1.24 s  0        19.2 kB   1.29 MB  complete    curl -sS …
- 3  3f2a91bc  2026-01-01 00:00:00    1.24 s  -        19.2 kB   1.29 MB  incomplete  curl -sS …
-14  3f2a91bc  2026-01-01 00:00:00    1.24 s  SIGKILL  19.2 kB   1.29 MB  complete    curl -sS …
-15  3f2a91bc  -                           -  -              -         -  unreadable  the file …
+NO  ID        STARTED (UTC)        DURATION  EXIT           SENT  RECEIVED  COMMAND
+ 1  3f2a91bc  -                           -  running           -         -  -
+ 2  3f2a91bc  2026-01-01 00:00:00    1.24 s  0           19.2 kB   1.29 MB  curl -sS 'https://app.e…
+ 3  3f2a91bc  2026-01-01 00:00:00    1.24 s  incomplete  19.2 kB   1.29 MB  curl -sS 'https://app.e…
+14  3f2a91bc  2026-01-01 00:00:00    1.24 s  SIGKILL     19.2 kB   1.29 MB  curl -sS 'https://app.e…
+15  3f2a91bc  -                           -  unreadable        -         -  the file is empty
 ";
-        assert_eq!(table(&entries, Some(95)), expected);
+        assert_eq!(table(&entries, Some(100)), expected);
+        let narrow = "\
+NO  ID        STARTED (UTC)        DURATION  EXIT        SENT  RECEIVED
+ 2  3f2a91bc  2026-01-01 00:00:00    1.24 s  0        19.2 kB   1.29 MB
+    curl -sS 'https://app.example/\\u{1b}[2J'
+14  3f2a91bc  2026-01-01 00:00:00    1.24 s  SIGKILL  19.2 kB   1.29 MB
+    curl -sS 'https://app.example/\\u{1b}[2J'
+";
+        let entries_80 = [entries[1].clone(), entries[3].clone()];
+        assert_eq!(table(&entries_80, Some(80)), narrow);
         let wide = table(&entries, None);
         assert!(
             wide.contains(r"curl -sS 'https://app.example/\u{1b}[2J'") && wide.contains("the file is empty"),

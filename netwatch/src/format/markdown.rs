@@ -14,8 +14,8 @@ use super::summary::units::{bytes, count, plural};
 use super::words::{self, with_plain_spaces};
 use crate::flow::{Direction, PerDirection};
 use crate::name::Lookup;
-use crate::process::{Attempt, Attribution};
-use crate::report::{AttemptNames, Report};
+use crate::process::{AttemptCause, Attribution};
+use crate::report::{AttemptNames, Failure, Report};
 use crate::wire::Application;
 use crate::wire::dns::Rcode;
 use requirements::{PeerHost, Requirement};
@@ -139,7 +139,7 @@ fn lookups(report: &Report) -> String {
 /// The addresses, or why there are none.
 fn response(lookup: &Lookup) -> String {
     let failed = lookup.outcomes.keys().filter(|rcode| **rcode != Rcode::NOERROR).map(ToString::to_string);
-    let silent = (lookup.unanswered() > 0).then(|| "no response".to_owned());
+    let silent = (lookup.unanswered() > 0).then(|| AttemptCause::TIMEOUT.to_owned());
     let bad: Vec<String> = failed.chain(silent).collect();
     let addresses: Vec<String> = lookup.addresses.iter().map(ToString::to_string).collect();
     match (addresses.is_empty(), bad.is_empty()) {
@@ -151,14 +151,15 @@ fn response(lookup: &Lookup) -> String {
 }
 
 fn attempts(report: &Report) -> String {
-    if report.attempts.is_empty() {
+    let failures = report.failures();
+    if failures.is_empty() {
         return String::new();
     }
     let mut text = "## Failed attempts\n\n| Target | Cause | Attempts | Program |\n|---|---|--:|---|\n".to_owned();
     let names = AttemptNames::of(report);
-    for attempt in &report.attempts {
-        let Attempt { count: times, process, .. } = attempt;
-        let process = process.and_then(|id| report.processes.get(id)).map(|process| cell(&process.comm));
+    for Failure { attempt, count: times } in &failures {
+        let process = attempt.process.and_then(|id| report.processes.get(id));
+        let process = process.map(|process| cell(process.program()));
         text += &format!(
             "| {} | {} | {} | {} |\n",
             cell(&words::target(&names, attempt)),

@@ -39,25 +39,22 @@ fn bare_target(attempt: &Attempt) -> String {
         (AttemptTarget::Address(end), Some(protocol)) if !protocol.has_ports() => format!("{} ({protocol})", end.ip()),
         (AttemptTarget::Address(end), Some(protocol)) => format!("{end} ({protocol})"),
         (AttemptTarget::Address(end), None) => end.to_string(),
-        (AttemptTarget::Name(name, kind), _) => format!("{name} ({kind})"),
+        (AttemptTarget::Name(name, _), _) => format!("{name} (DNS)"),
         (AttemptTarget::LocalSocket(path), _) => path.clone(),
     }
 }
 
-/// Why an attempt failed.
+/// Why an attempt failed: the word of every output, and details.
 pub(super) fn cause(attempt: &Attempt) -> String {
-    match &attempt.cause {
-        AttemptCause::Unanswered => {
-            format!("no answer ({})", with_plain_spaces(plural(attempt.packets, "SYN", "SYNs")))
-        }
-        AttemptCause::Refused => "refused".to_owned(),
-        AttemptCause::Reset => "reset during the handshake".to_owned(),
-        AttemptCause::Icmp(error) => format!("unreachable (ICMP type {}, code {})", error.kind, error.code),
+    let word = attempt.cause.word();
+    let details = match &attempt.cause {
+        AttemptCause::Timeout => with_plain_spaces(plural(attempt.packets, "SYN", "SYNs")),
+        AttemptCause::Icmp(error) => format!("ICMP type {}, code {}", error.kind, error.code),
         AttemptCause::Errno(number) => nix::errno::Errno::from_raw(*number).desc().to_ascii_lowercase(),
-        AttemptCause::NoPacket => "failed at once, without a packet".to_owned(),
-        AttemptCause::Dns(code) if code == "unanswered" => "DNS: no response".to_owned(),
-        AttemptCause::Dns(code) => format!("DNS: {}", code.to_uppercase()),
-    }
+        AttemptCause::NoPacket => "see --failed-calls".to_owned(),
+        AttemptCause::Refused | AttemptCause::Reset | AttemptCause::Dns(_) => return word,
+    };
+    format!("{word} ({details})")
 }
 
 /// `curl (4242)`.

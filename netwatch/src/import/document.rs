@@ -152,8 +152,10 @@ pub(super) struct NameObject {
 #[serde(default)]
 pub(super) struct FailedObject {
     pub refused: u64,
-    pub unanswered: u64,
-    pub unanswered_syns: u64,
+    #[serde(alias = "unanswered")]
+    pub timeout: u64,
+    #[serde(alias = "unanswered_syns")]
+    pub timeout_syns: u64,
     pub handshake_resets: u64,
     pub unreachable: u64,
 }

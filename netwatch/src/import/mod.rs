@@ -175,15 +175,16 @@ fn attempt(entry: AttemptObject, numbers: &Numbers) -> Result<Attempt, ImportErr
         (None, None, None) => return Err("an attempt has no target".into()),
     };
     let cause = match entry.cause.as_str() {
-        "unanswered" => AttemptCause::Unanswered,
+        // The second words are those of the first documents of schema 2.
+        "timeout" | "unanswered" => AttemptCause::Timeout,
         "refused" => AttemptCause::Refused,
         "reset" => AttemptCause::Reset,
-        "no_packet" => AttemptCause::NoPacket,
-        "icmp" => {
+        "failed_at_once" | "no_packet" => AttemptCause::NoPacket,
+        "unreachable" | "icmp" => {
             let error = entry.icmp_error.ok_or("an attempt has no icmp_error")?;
             AttemptCause::Icmp(IcmpError { kind: error.r#type, code: error.code })
         }
-        "dns" => AttemptCause::Dns(entry.response_code.unwrap_or_default()),
+        "dns" => AttemptCause::of_lookup(entry.response_code.unwrap_or_default()),
         _ => AttemptCause::Errno(entry.errno.unwrap_or_default()),
     };
     let first_ns = time_ns(&entry.first_seen)?;

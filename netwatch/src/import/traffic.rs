@@ -150,7 +150,7 @@ impl From<FoldedObject> for FoldedCounts {
 
 impl From<FailedObject> for FailedAttempts {
     fn from(failed: FailedObject) -> Self {
-        let FailedObject { refused, unanswered, unanswered_syns, handshake_resets, unreachable } = failed;
-        Self { refused, unanswered, unanswered_tries: unanswered_syns, reset: handshake_resets, unreachable }
+        let FailedObject { refused, timeout, timeout_syns, handshake_resets, unreachable } = failed;
+        Self { refused, unanswered: timeout, unanswered_tries: timeout_syns, reset: handshake_resets, unreachable }
     }
 }

@@ -127,11 +127,16 @@ fn sources(requirements: &Requirements) -> String {
 
 /// The lines, each after `mark`, wrapped at spaces.
 pub(super) fn commented(lines: &[String], mark: &str) -> String {
+    wrapped(lines, mark, MAX_LINE_BYTES)
+}
+
+/// The same with lines of this width.
+pub(super) fn wrapped(lines: &[String], mark: &str, width: usize) -> String {
     let mut text = String::new();
     for line in lines {
         let mut current = mark.to_owned();
         for word in line.split(' ') {
-            if current.len() > mark.len() && current.len() + 1 + word.len() > MAX_LINE_BYTES {
+            if current.len() > mark.len() && current.len() + 1 + word.len() > width {
                 text += current.trim_end();
                 text.push('\n');
                 current = format!("{mark}  ");

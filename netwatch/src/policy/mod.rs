@@ -133,6 +133,8 @@ pub struct RuleOptions {
     pub name: Option<String>,
     /// Only this address family, without the script around it: iptables.
     pub family: Option<AddressFamily>,
+    /// Columns of the plain table; any number if there is none.
+    pub width: Option<usize>,
 }
 
 /// Writes the requirements of these runs in one format.

@@ -272,17 +272,10 @@ fn put(needs: &mut BTreeMap<NeedKey, Need>, need: Need) {
     }
 }
 
-/// `1 refused, 2 unanswered`.
+/// `1 refused, 2 timeout`.
 pub(super) fn failures(failed: &FailedAttempts) -> String {
-    let kinds = [
-        (failed.refused, "refused"),
-        (failed.unanswered, "unanswered"),
-        (failed.reset, "reset in the handshake"),
-        (failed.unreachable, "unreachable (ICMP)"),
-    ];
-    let present: Vec<String> =
-        kinds.iter().filter(|(count, _)| *count > 0).map(|(count, how)| format!("{count} {how}")).collect();
-    if present.is_empty() { "not answered".to_owned() } else { present.join(", ") }
+    let present: Vec<String> = failed.causes().map(|(how, count)| format!("{count} {how}")).collect();
+    if present.is_empty() { AttemptCause::TIMEOUT.to_owned() } else { present.join(", ") }
 }
 
 /// Blind spots of this report that affect the requirements.
@@ -322,8 +315,11 @@ fn failed_at_once(report: &Report) -> Vec<String> {
             .is_some_and(|protocol| listed.contains(&(Remote::Address(end.ip()), protocol, end.port())));
         let is_elsewhere = report.interface.role_of(end.ip()) == AddressRole::Other;
         let protocol = attempt.protocol.map(|protocol| format!("{protocol} ")).unwrap_or_default();
-        (is_elsewhere && !is_listed)
-            .then(|| format!("{protocol}{end} failed at once ({}) and is not listed", attempt.cause.name()))
+        let how = match &attempt.cause {
+            AttemptCause::NoPacket => attempt.cause.word(),
+            cause => format!("failed at once ({})", cause.word()),
+        };
+        (is_elsewhere && !is_listed).then(|| format!("{protocol}{end} {how} and is not listed"))
     };
     report.attempts.iter().filter_map(describe).collect()
 }

@@ -1,33 +1,50 @@
-//! A plain table of required ports, for a manual or a ticket.
+//! A plain table of required ports, for a manual or a ticket. Where it is too wide, the addresses
+//! are below the other cells, and on the narrowest terminals all cells are below each other.
 
 use super::header;
 use super::rows::{Row, rows};
-use super::text::comment;
+use super::text::{comment, wrap};
 use super::{Requirements, RuleOptions};
 
-const TITLES: [&str; 8] = ["DIRECTION", "PROTOCOL", "PORT", "NAME", "PURPOSE", "NEED", "PROGRAM", "ADDRESSES"];
+const TITLES: [&str; COLUMNS] = ["DIRECTION", "PROTOCOL", "PORT", "NAME", "PURPOSE", "NEED", "PROGRAM"];
+const COLUMNS: usize = 7;
+const ADDRESSES: &str = "ADDRESSES";
+const NAME: usize = 3;
+/// Columns to which a cell may be wrapped; 0 for cells that stay as they are.
+const MIN_WIDTHS: [usize; COLUMNS] = [0, 0, 0, 16, 10, 9, 8];
+/// Between two columns.
+const GAP: &str = "  ";
+/// On narrower terminals lines are longer than the terminal, because they would be unreadable
+/// otherwise.
+const MIN_WIDTH: usize = 40;
+/// Columns of the notes where the table may have any width.
+const NOTES_WIDTH: usize = 110;
 /// Bytes of a name in a cell.
 const MAX_NAME_BYTES: usize = 200;
 
+/// A row: its cells and its addresses.
+type TableRow = ([String; COLUMNS], Vec<String>);
+
 pub(super) fn text(requirements: &Requirements, options: &RuleOptions) -> String {
     let rows = rows(requirements, options);
-    let mut text = format!("{}\n\n", header::table_title(requirements));
+    let width = options.width.unwrap_or(usize::MAX).max(MIN_WIDTH);
+    let mut text = header::table_title(requirements);
+    text = wrap(&text, width).join("\n") + "\n\n";
     text += &match rows.is_empty() {
         true => "No network access is required.\n".to_owned(),
-        false => table(&rows.iter().flat_map(lines).collect::<Vec<_>>()),
+        false => layout(&rows.iter().map(cells).collect::<Vec<_>>(), width),
     };
     text.push('\n');
     let notes = header::table_notes(requirements, options, &rows);
-    text + &header::commented(&notes, "-").replace("\n-   ", "\n  ")
+    text + &header::wrapped(&notes, "-", width.min(NOTES_WIDTH)).replace("\n-   ", "\n  ")
 }
 
-/// A line for each address; only the first has the other cells.
-fn lines(row: &Row) -> Vec<[String; 8]> {
+fn cells(row: &Row) -> TableRow {
     let need = match row.is_required {
         true => row.need().to_owned(),
         false => format!("{}: {}", row.need(), row.failures),
     };
-    let first = [
+    let cells = [
         row.direction().to_owned(),
         row.protocol.clone(),
         row.port.clone(),
@@ -36,32 +53,99 @@ fn lines(row: &Row) -> Vec<[String; 8]> {
         need,
         comment(&row.programs(), MAX_NAME_BYTES),
     ];
-    let mut lines = Vec::new();
-    for address in &row.addresses {
-        let mark = row.mark(address);
-        let cells = if lines.is_empty() { first.clone() } else { Default::default() };
-        lines.push(with_last(cells, format!("{}{mark}", address.address)));
-    }
-    if lines.is_empty() {
-        lines.push(with_last(first, String::new()));
-    }
-    lines
+    (cells, row.addresses.iter().map(|address| format!("{}{}", address.address, row.mark(address))).collect())
 }
 
-fn with_last(cells: [String; 7], last: String) -> [String; 8] {
-    let [a, b, c, d, e, f, g] = cells;
-    [a, b, c, d, e, f, g, last]
+fn layout(rows: &[TableRow], width: usize) -> String {
+    let wide = wide(rows);
+    if wide.lines().all(|line| line.len() <= width) {
+        return wide;
+    }
+    addresses_below(rows, width).unwrap_or_else(|| rows.iter().map(|row| block(row, width)).collect())
 }
 
-/// Pads each column to its widest cell, except the last one. Columns without content are left out.
-fn table(rows: &[[String; 8]]) -> String {
-    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let columns: Vec<(usize, usize)> =
-        (0..TITLES.len()).map(|column| (column, width(column))).filter(|(_, width)| *width > 0).collect();
-    let line = |cell: &dyn Fn(usize) -> String| {
-        let pad = |&(column, width): &(usize, usize)| format!("{:<1$}", cell(column), width.max(TITLES[column].len()));
-        columns.iter().map(pad).collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
-    };
-    let head = line(&|column| TITLES[column].to_owned());
-    head + &rows.iter().map(|row| line(&|column| row[column].clone())).collect::<String>()
+/// The columns that have content, with the width of their widest cell.
+fn columns(rows: &[TableRow]) -> Vec<(usize, usize)> {
+    let width = |column: usize| rows.iter().map(|(cells, _)| cells[column].len()).max().unwrap_or(0);
+    let used = (0..COLUMNS).map(|column| (column, width(column))).filter(|(_, width)| *width > 0);
+    used.map(|(column, width)| (column, width.max(TITLES[column].len()))).collect()
+}
+
+/// The cells, padded, and what follows them.
+fn line(columns: &[(usize, usize)], cell: impl Fn(usize) -> String, last: &str) -> String {
+    let padded = columns.iter().map(|&(column, width)| format!("{:<width$}{GAP}", cell(column)));
+    (padded.collect::<String>() + last).trim_end().to_owned() + "\n"
+}
+
+/// A line for each address; only the first has the other cells.
+fn wide(rows: &[TableRow]) -> String {
+    let columns = columns(rows);
+    let has_addresses = rows.iter().any(|(_, addresses)| !addresses.is_empty());
+    let mut text = line(&columns, |column| TITLES[column].to_owned(), if has_addresses { ADDRESSES } else { "" });
+    for (cells, addresses) in rows {
+        let first = addresses.first().map_or("", String::as_str);
+        text += &line(&columns, |column| cells[column].clone(), first);
+        for address in addresses.iter().skip(1) {
+            text += &line(&columns, |_| String::new(), address);
+        }
+    }
+    text
+}
+
+/// Long cells are wrapped, and the addresses begin below the name. `None` if even that is too wide.
+fn addresses_below(rows: &[TableRow], width: usize) -> Option<String> {
+    let mut columns = columns(rows);
+    let sum = |columns: &[(usize, usize)]| columns.iter().map(|(_, width)| width + GAP.len()).sum::<usize>();
+    while sum(&columns) > width + GAP.len() {
+        let can_shrink = |(column, width): &&mut (usize, usize)| (1..*width).contains(&MIN_WIDTHS[*column]);
+        let widest = columns.iter_mut().filter(can_shrink).max_by_key(|(_, width)| *width)?;
+        widest.1 -= 1;
+    }
+    let indent: usize =
+        columns.iter().take_while(|(column, _)| *column < NAME).map(|(_, width)| width + GAP.len()).sum();
+    let mut text = line(&columns, |column| TITLES[column].to_owned(), "");
+    for (cells, addresses) in rows {
+        let wrapped: Vec<(usize, Vec<String>)> =
+            columns.iter().map(|(column, width)| (*column, wrap(&cells[*column], *width))).collect();
+        let height = wrapped.iter().map(|(_, lines)| lines.len()).max().unwrap_or(0);
+        for at in 0..height {
+            let cell = |column| {
+                let lines = wrapped.iter().find(|(of, _)| *of == column).map(|(_, lines)| lines);
+                lines.and_then(|lines| lines.get(at)).cloned().unwrap_or_default()
+            };
+            text += &line(&columns, cell, "");
+        }
+        text += &list(addresses, indent, width);
+    }
+    Some(text)
+}
+
+/// `outbound tcp/443 app.example, HTTPS, required, by shop.py`, and the addresses below.
+fn block((cells, addresses): &TableRow, width: usize) -> String {
+    let [direction, protocol, port, name, purpose, need, program] = cells;
+    let service = if port.is_empty() { protocol.clone() } else { format!("{protocol}/{port}") };
+    let by = if program.is_empty() { String::new() } else { format!("by {program}") };
+    let first = [direction, &service, name].map(String::as_str).join(" ");
+    let parts = [first.trim_end(), purpose, need, &by];
+    let about = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ");
+    wrap(&about, width - 2).join("\n  ") + "\n" + &list(addresses, 2, width)
+}
+
+/// The addresses in lines of this width, each address with its mark.
+fn list(addresses: &[String], indent: usize, width: usize) -> String {
+    let mut text = String::new();
+    let mut used = 0;
+    for address in addresses {
+        if used > 0 && used + 2 + address.len() <= width {
+            text += ", ";
+            used += 2;
+        } else {
+            text += if used > 0 { ",\n" } else { "" };
+            text += &" ".repeat(indent);
+            used = indent;
+        }
+        text += address;
+        used += address.len();
+    }
+    if addresses.is_empty() { text } else { text + "\n" }
 }

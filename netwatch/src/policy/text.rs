@@ -35,6 +35,28 @@ pub(super) fn comment(word: &str, limit: usize) -> String {
     safe
 }
 
+/// Lines of at most `width` bytes, broken at spaces, and in words that are longer. For text that
+/// [`comment`] made.
+pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for mut word in text.split(' ') {
+        let last = lines.last_mut().expect("one line");
+        if last.len() + usize::from(!last.is_empty()) + word.len() <= width {
+            last.extend((!last.is_empty()).then_some(' '));
+            last.push_str(word);
+            continue;
+        }
+        while word.len() > width {
+            let (line, rest) = word.split_at(width);
+            lines.push(line.to_owned());
+            word = rest;
+        }
+        lines.push(word.to_owned());
+    }
+    lines.retain(|line| !line.is_empty());
+    if lines.is_empty() { vec![String::new()] } else { lines }
+}
+
 /// A DNS label (RFC 1123) made from a word, for objects that need such a name; `otherwise` if
 /// nothing remains.
 pub(super) fn label(word: &str, otherwise: &str) -> String {
@@ -59,6 +81,13 @@ mod tests {
         assert_eq!(comment("grüße", 100), "gr%C3%BC%C3%9Fe");
         assert_eq!(comment(&"a".repeat(40), 20), "a".repeat(17) + "...");
         assert_eq!(comment(&"\"".repeat(9), 20), "%22%22%22%22%22...");
+    }
+
+    #[test]
+    fn wraps_at_spaces_and_in_long_words() {
+        assert_eq!(wrap("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrap("abcdefghij k", 4), ["abcd", "efgh", "ij k"]);
+        assert_eq!(wrap("", 4), [""]);
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub enum AttemptTarget {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum AttemptCause {
     /// TCP: no SYN was answered.
-    Unanswered,
+    Timeout,
     /// TCP: answered by RST.
     Refused,
     /// TCP: reset during the handshake.
@@ -32,13 +32,22 @@ pub enum AttemptCause {
     Errno(i32),
     /// TCP: the call failed before a packet was sent, and its errno was not recorded.
     NoPacket,
-    /// The response code of DNS (`nxdomain`, `servfail`), or `unanswered`.
+    /// The response code of DNS (`nxdomain`, `servfail`), or [`AttemptCause::TIMEOUT`].
     Dns(String),
 }
 
 impl AttemptCause {
-    /// The name in reports: `unanswered`, `refused`, `reset`, `icmp`, `no_route`,
-    /// `no_address_family`, `denied`, `errno`, `no_packet`, `dns`.
+    /// The cause of a TCP connection or a DNS query without an answer.
+    pub const TIMEOUT: &'static str = "timeout";
+
+    /// The cause of a lookup with this response code. Old recordings have another word for a query
+    /// without an answer.
+    pub fn of_lookup(code: String) -> Self {
+        Self::Dns(if code == "unanswered" { Self::TIMEOUT.to_owned() } else { code })
+    }
+
+    /// The name in documents: `timeout`, `refused`, `reset`, `unreachable`, `no_route`,
+    /// `no_address_family`, `denied`, `errno`, `failed_at_once`, `dns`.
     pub fn name(&self) -> &'static str {
         // From errno-base.h and errno.h: these numbers are the same on every architecture that
         // supports BPF.
@@ -48,16 +57,26 @@ impl AttemptCause {
         const ENETUNREACH: i32 = 101;
         const EHOSTUNREACH: i32 = 113;
         match self {
-            Self::Unanswered => "unanswered",
+            Self::Timeout => Self::TIMEOUT,
             Self::Refused => "refused",
             Self::Reset => "reset",
-            Self::Icmp(_) => "icmp",
+            Self::Icmp(_) => "unreachable",
             Self::Errno(ENETUNREACH | EHOSTUNREACH) => "no_route",
             Self::Errno(EAFNOSUPPORT) => "no_address_family",
             Self::Errno(EPERM | EACCES) => "denied",
             Self::Errno(_) => "errno",
-            Self::NoPacket => "no_packet",
+            Self::NoPacket => "failed_at_once",
             Self::Dns(_) => "dns",
+        }
+    }
+
+    /// The word for people, the same in every output: `timeout`, `refused`, `no route`, `NXDOMAIN`.
+    pub fn word(&self) -> String {
+        match self {
+            Self::Dns(code) if code == Self::TIMEOUT => code.clone(),
+            Self::Dns(code) => code.to_uppercase(),
+            Self::Errno(number) if self.name() == "errno" => format!("errno {number}"),
+            cause => cause.name().replace('_', " "),
         }
     }
 }

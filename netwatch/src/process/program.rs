@@ -58,6 +58,8 @@ const INLINE_CODE: &[&str] = &["-c", "-e", "-E", "--eval", "-lc", "-ec", "-xc"];
 
 /// Bytes of a name that the kernel keeps (TASK_COMM_LEN without the final zero).
 const MAX_COMM_BYTES: usize = 15;
+/// Digits of the hash in a file name of Cargo.
+const CARGO_HASH_DIGITS: usize = 16;
 
 impl Process {
     /// The name of its program: `shop.py` for `python3 shop.py`, otherwise the name of its
@@ -79,11 +81,25 @@ impl Process {
 
     /// The name that the kernel keeps, or that of the executable where the kernel cut it.
     fn own_name(&self) -> &str {
-        let exe = self.exe.as_deref().map(file_name);
-        match exe {
-            Some(exe) if self.comm.is_empty() => exe,
-            Some(exe) if self.comm.len() >= MAX_COMM_BYTES && exe.starts_with(&self.comm) => exe,
-            _ => &self.comm,
+        let name = self.exe.as_deref().map(file_name);
+        match name {
+            Some(name) if self.comm.is_empty() || self.is_cut_from(name) => self.without_hash(name),
+            _ => self.without_hash(&self.comm),
+        }
+    }
+
+    fn is_cut_from(&self, name: &str) -> bool {
+        self.comm.len() >= MAX_COMM_BYTES && name.starts_with(&self.comm)
+    }
+
+    /// Cargo appends a hash to the names of tests, which changes with the code: `app` for
+    /// `target/debug/deps/app-0123456789abcdef`.
+    fn without_hash<'a>(&self, name: &'a str) -> &'a str {
+        let is_of_cargo = self.exe.as_deref().is_some_and(|exe| exe.contains("/deps/"));
+        let is_hash = |hash: &str| hash.len() == CARGO_HASH_DIGITS && hash.bytes().all(|c| c.is_ascii_hexdigit());
+        match name.rsplit_once('-') {
+            Some((plain, hash)) if is_of_cargo && is_hash(hash) => plain,
+            _ => name,
         }
     }
 }
@@ -129,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_script_is_named_instead_of_its_interpreter() {
-        let table: [(&str, &str, &[&str], &str); 11] = [
+        let table: [(&str, &str, &[&str], &str); 13] = [
             ("python3", "/usr/bin/python3.11", &["python3", "./shop.py", "-v"], "shop.py"),
             ("python3.11", "/usr/bin/python3.11", &["python3.11", "-u", "-W", "ignore", "/opt/a/shop.py"], "shop.py"),
             ("python3", "/usr/bin/python3.11", &["python3", "-m", "pytest", "tests"], "pytest"),
@@ -141,6 +157,8 @@ mod tests {
             ("sh", "/bin/dash", &["sh", "-c", "curl x"], "sh"),
             ("git-remote-http", "/usr/lib/git-core/git-remote-https", &["git-remote-https"], "git-remote-https"),
             ("curl", "/usr/bin/curl", &["curl", "x"], "curl"),
+            ("app-0123456789a", "/a/target/debug/deps/app-0123456789abcdef", &["app"], "app"),
+            ("app-0123456789a", "/opt/app-0123456789abcdef", &["app"], "app-0123456789abcdef"),
         ];
         for (comm, exe, arguments, expected) in table {
             assert_eq!(process(comm, exe, arguments).program(), expected, "{arguments:?}");

@@ -369,13 +369,13 @@ fn cause(row: &mut Cursor<'_>) -> Result<AttemptCause> {
     let (word, icmp): (String, Option<_>) = (row.take()?, row.take()?);
     let (errno, dns): (Option<i32>, Option<String>) = (row.take()?, row.take()?);
     match (word.as_str(), icmp, errno, dns) {
-        ("unanswered", ..) => Ok(AttemptCause::Unanswered),
+        ("unanswered", ..) => Ok(AttemptCause::Timeout),
         ("refused", ..) => Ok(AttemptCause::Refused),
         ("reset", ..) => Ok(AttemptCause::Reset),
         ("no_packet", ..) => Ok(AttemptCause::NoPacket),
         ("icmp", Some(error), ..) => Ok(AttemptCause::Icmp(error)),
         ("errno", _, Some(errno), _) => Ok(AttemptCause::Errno(errno)),
-        ("dns", .., Some(answer)) => Ok(AttemptCause::Dns(answer)),
+        ("dns", .., Some(answer)) => Ok(AttemptCause::of_lookup(answer)),
         _ => Err(unknown("cause", &word)),
     }
 }

@@ -352,7 +352,7 @@ pub fn replace_attempts(db: &Connection, attempts: &[Attempt], numbers: ProcessN
             AttemptTarget::LocalSocket(path) => ("unix", path.clone(), None),
         };
         let (cause, icmp, errno, dns) = match &attempt.cause {
-            AttemptCause::Unanswered => ("unanswered", None, None, None),
+            AttemptCause::Timeout => ("unanswered", None, None, None),
             AttemptCause::Refused => ("refused", None, None, None),
             AttemptCause::Reset => ("reset", None, None, None),
             AttemptCause::Icmp(error) => ("icmp", Some(*error), None, None),

@@ -160,9 +160,13 @@ impl Store {
         let runs = self.list()?;
         let number: usize = text.parse().unwrap_or_default();
         let found = number.checked_sub(1).and_then(|at| runs.get(at));
+        if runs.is_empty() {
+            let cause = format!("no run is stored in {}", self.folder.display());
+            return Err(Error::other("find run", text, cause)
+                .hint("record one with `sudo netwatch run -- COMMAND`; a file is named with its path: ./FILE"));
+        }
         found.map(|run| run.path.clone()).ok_or_else(|| {
             let kept = match runs.len() {
-                0 => format!("no run is stored in {}", self.folder.display()),
                 1 => "1 run is stored".to_owned(),
                 count => format!("{count} runs are stored"),
             };

@@ -94,7 +94,7 @@ pub(super) fn of_flow(known: &ReportFlow) -> Vec<Attempt> {
     };
     let icmp = flow.icmp_error.map(|error| attempt(failed.unreachable, failed.unreachable, AttemptCause::Icmp(error)));
     let tcp = [
-        attempt(failed.unanswered, failed.unanswered_tries, AttemptCause::Unanswered),
+        attempt(failed.unanswered, failed.unanswered_tries, AttemptCause::Timeout),
         attempt(failed.refused, failed.refused, AttemptCause::Refused),
         attempt(failed.reset, failed.reset, AttemptCause::Reset),
     ];
@@ -152,7 +152,7 @@ fn of_lookup(lookup: &Lookup, querier: Option<ProcessId>) -> Vec<Attempt> {
     let failed = lookup.outcomes.iter().filter(|(rcode, _)| **rcode != Rcode::NOERROR);
     let failed = failed.map(|(rcode, count)| attempt(*count, rcode.to_string().to_ascii_lowercase()));
     let unanswered =
-        Some(lookup.unanswered()).filter(|count| *count > 0).map(|count| attempt(count, "unanswered".into()));
+        Some(lookup.unanswered()).filter(|count| *count > 0).map(|count| attempt(count, AttemptCause::TIMEOUT.into()));
     failed.chain(unanswered).collect()
 }
 
@@ -229,7 +229,7 @@ mod tests {
         let calls = vec![call(9, 113), call(9, 1), call(10, 101)];
         let attempts = all(calls.into_iter(), std::iter::empty(), &flows, &[], &[]);
         let causes: Vec<&str> = attempts.iter().map(|attempt| attempt.cause.name()).collect();
-        assert_eq!(causes, ["icmp", "denied", "no_route"]);
+        assert_eq!(causes, ["unreachable", "denied", "no_route"]);
         let elsewhere = Attempt { process: Some(ProcessId(1)), ..call(9, 113) };
         assert_eq!(
             all(vec![elsewhere].into_iter(), std::iter::empty(), &flows, &[], &[]).len(),

@@ -16,7 +16,7 @@ impl Report {
     }
 
     /// The programs that used the network or tried to: the command's own program first if it is
-    /// one of them, then those with most bytes. Without any, the program of the command line.
+    /// one of them, then those with most bytes. Without any, the first program that is no wrapper.
     pub fn programs(&self) -> Vec<String> {
         let bytes = self.bytes_by_process();
         let ids: Vec<ProcessId> = bytes.keys().copied().collect();
@@ -32,8 +32,14 @@ impl Report {
         sums.sort_by_key(|(program, bytes)| (Some(*program) != command, std::cmp::Reverse(*bytes)));
         match sums.is_empty() {
             false => sums.into_iter().map(|(program, _)| program.to_owned()).collect(),
-            true => self.run.command.first().map(|path| file_name(path).to_owned()).into_iter().collect(),
+            true => self.idle_program().into_iter().collect(),
         }
+    }
+
+    /// What a run without traffic ran.
+    fn idle_program(&self) -> Option<String> {
+        let program = self.processes.list.iter().find(|process| !process.is_wrapper()).map(Process::program);
+        program.or_else(|| self.run.command.first().map(|path| file_name(path))).map(str::to_owned)
     }
 
     /// Bytes of each process that used the network. A process that is only inferred from the
@@ -49,7 +55,8 @@ impl Report {
         for folded in &self.folded_traffic {
             *exact.entry(folded.process).or_default() += folded.sum.counters.both().wire_bytes;
         }
-        for process in self.attempts.iter().filter_map(|attempt| attempt.process) {
+        // A program that only looks for a local service, such as nscd, uses no network.
+        for process in self.failures().iter().filter_map(|failure| failure.attempt.process) {
             exact.entry(process).or_default();
         }
         if exact.is_empty() { inferred } else { exact }

@@ -28,6 +28,16 @@ pub enum RunSource {
     Command(Box<RunSettings>),
 }
 
+impl RunSource {
+    /// The runs as they are named, some by file.
+    pub fn inputs(&self) -> &[String] {
+        match self {
+            Self::Recorded(runs) => runs,
+            Self::Command(_) => &[],
+        }
+    }
+}
+
 impl RuleFormat {
     /// The format that the extension of a file name stands for; `None` without an extension. An
     /// extension of another format is an error: a table in `ports.xlsx` would surprise.

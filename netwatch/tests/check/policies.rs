@@ -39,7 +39,8 @@ fn an_empty_policy_allows_nothing() {
 
 #[test]
 fn the_example_of_the_manual_is_a_policy() {
-    let manual = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/check.md")).expect("the manual");
+    let manual =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/policy.md")).expect("the manual");
     let example = manual.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
     assert_eq!(policy(example).rules.len(), 4);
 }

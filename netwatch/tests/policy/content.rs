@@ -1,6 +1,7 @@
 //! The content of the rules: a snapshot of every format, and no addresses of the run, secrets or
 //! injected commands.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use netwatch::flow::{Direction, FlowTable, Increment, Protocol, Traffic};
@@ -277,8 +278,8 @@ fn the_header_lists_attempts_that_failed_before_a_packet_was_sent() {
         attempt("203.0.113.10:443", AttemptCause::NoPacket),
     ];
     let expected = [
-        "3f2a: tcp 203.0.113.8:443 failed at once (no_packet) and is not listed",
-        "3f2a: tcp [2001:db8::9]:443 failed at once (no_route) and is not listed",
+        "3f2a: tcp 203.0.113.8:443 failed at once and is not listed",
+        "3f2a: tcp [2001:db8::9]:443 failed at once (no route) and is not listed",
     ];
     assert_eq!(Requirements::of(&[&report], &plain()).gaps, expected);
 }
@@ -385,4 +386,20 @@ fn requirements_are_sorted_out_before_in_and_with_a_name_before_without() {
     assert!(requirements.needs.is_sorted_by_key(rank), "{requirements:?}");
     assert!(requirements.needs.iter().any(|need| matches!(need.name, Some(Pattern::Exact(_)))));
     assert!(requirements.needs.iter().any(|need| need.service == Service::Echo && need.peers.len() == 2));
+}
+
+#[test]
+fn the_table_fits_the_terminal_and_keeps_every_address() {
+    let wide = rules(RuleFormat::Table, &[&everything()], &plain());
+    let addresses: BTreeSet<&str> =
+        wide.split_whitespace().filter(|word| word.parse::<std::net::IpAddr>().is_ok()).collect();
+    assert!(addresses.len() > 20, "{wide}");
+    for width in [40, 60, 80, 100, 132] {
+        let text = rules(RuleFormat::Table, &[&everything()], &RuleOptions { width: Some(width), ..plain() });
+        assert!(text.lines().all(|line| line.len() <= width), "{width}:\n{text}");
+        let words: BTreeSet<&str> = text.split_whitespace().map(|word| word.trim_end_matches(',')).collect();
+        assert!(addresses.iter().all(|address| words.contains(address)), "{width}:\n{text}");
+    }
+    let text = rules(RuleFormat::Table, &[&everything()], &RuleOptions { width: Some(80), ..plain() });
+    assert_data_eq!(text, snapbox::file!["../snapshots/policy-table-80.txt"].raw());
 }

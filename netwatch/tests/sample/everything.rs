@@ -136,7 +136,7 @@ fn processes() -> Processes {
 
 fn attempts() -> Vec<Attempt> {
     let causes = [
-        AttemptCause::Unanswered,
+        AttemptCause::Timeout,
         AttemptCause::Refused,
         AttemptCause::Reset,
         AttemptCause::Icmp(IcmpError { kind: 1, code: 4 }),

@@ -97,7 +97,7 @@ fn refused_and_unanswered_connections_are_failed_attempts() {
             report::assert_packets(endpoint, "egress", 1, ETHERNET + ip + TCP_SYN);
             report::assert_packets(endpoint, "ingress", answers, ETHERNET + ip + 20);
             let failed = report::FAILURES.map(|kind| (kind, report::number(endpoint, kind)));
-            let kind = if port == REFUSED { "refused" } else { "unanswered" };
+            let kind = if port == REFUSED { "refused" } else { "timeout" };
             assert_eq!(failed, report::FAILURES.map(|one| (one, i64::from(one == kind))), "{run}");
         }
     }

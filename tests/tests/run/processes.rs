@@ -343,7 +343,7 @@ fn refused_and_unanswered_attempts_are_attributed() {
     for flags in [&[][..], &["--failed-calls"]] {
         let run = net.host.run(flags, &["sh", "-c", &script]);
         let target = |port: u16| format!("{APP_V4} {port}");
-        let expected = [(target(REFUSED), "refused".to_owned(), 1), (target(SILENT), "unanswered".to_owned(), 1)];
+        let expected = [(target(REFUSED), "refused".to_owned(), 1), (target(SILENT), "timeout".to_owned(), 1)];
         assert_eq!(attempts(run.assert_ok()), expected, "{run}");
     }
 }

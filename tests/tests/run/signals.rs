@@ -19,7 +19,9 @@ fn signals_from_another_process_are_forwarded() {
         running.wait_for_stdout("ready");
         running.signal(signal);
         let run = running.finish();
-        run.assert_code(9).report();
+        let report = run.assert_code(9).report();
+        assert_eq!(report["run"]["ended_by"], "signal", "{name}: {run}");
+        assert_eq!(report["run"]["ended_by_signal"], signal, "{name}: {run}");
         assert!(run.stdout.contains(&format!("got {name}")), "{run}");
         net.host.assert_nothing_left(&before);
     }

@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 use page::PageContext;
 
 use super::load::{LoadedRun, load_runs};
-use super::{open_output, write_result};
+use super::{open_output, plain_width, write_result};
 use crate::error::Result;
 use crate::exit::Exit;
 use crate::format::{escape, summary};
+use crate::policy::RuleOptions;
 use crate::settings::{ColorChoice, ReportFormat, ReportSettings};
 use crate::terminal::{PLAIN_WIDTH, Show, Spinner};
 
@@ -25,7 +26,9 @@ pub(super) fn report(settings: &ReportSettings) -> Result<Exit> {
     spinner.set_message("writing");
     let default = || settings.open.then(|| default_path(&runs, settings.format));
     let path = settings.output.clone().or_else(default);
-    let output = open_output(path.as_deref())?;
+    let output = open_output(path.as_deref(), &settings.runs)?;
+    let rules = RuleOptions { width: Some(plain_width(output.is_some())), ..settings.rules.clone() };
+    let settings = &ReportSettings { rules, ..settings.clone() };
     let text = render::render(settings, &runs, &summary_options(settings), &context)?;
     drop(spinner);
     write_result(output, &text)?;

@@ -39,7 +39,7 @@ pub(super) enum SignalAction {
     /// Nothing: the caller ignores it.
     Nothing,
     /// Nothing to forward: the command has received it as well, from the terminal.
-    FromTerminal,
+    FromTerminal(Signal),
     /// Forward it to the command.
     Forward(Signal),
     /// Print interim counters.
@@ -239,7 +239,7 @@ impl<'a> SignalStream<'a> {
 
     /// The next signal that the command has not received as well.
     pub(super) async fn next_for_netwatch(&self) -> Result<()> {
-        while self.next().await? == SignalAction::FromTerminal {}
+        while matches!(self.next().await?, SignalAction::FromTerminal(_)) {}
         Ok(())
     }
 
@@ -282,7 +282,7 @@ fn action(number: u32, code: i32, ignored: &[Signal]) -> SignalAction {
         signal if ignored.contains(&signal) => SignalAction::Nothing,
         Signal::SIGUSR1 => SignalAction::Interim,
         Signal::SIGTSTP => SignalAction::Stop,
-        Signal::SIGINT | Signal::SIGQUIT if from_terminal => SignalAction::FromTerminal,
+        Signal::SIGINT | Signal::SIGQUIT if from_terminal => SignalAction::FromTerminal(signal),
         signal => SignalAction::Forward(signal),
     }
 }
@@ -294,9 +294,9 @@ mod tests {
     #[test]
     fn maps_each_signal_to_an_action() {
         let table = [
-            (libc::SIGINT, libc::SI_KERNEL, SignalAction::FromTerminal),
+            (libc::SIGINT, libc::SI_KERNEL, SignalAction::FromTerminal(Signal::SIGINT)),
             (libc::SIGINT, libc::SI_USER, SignalAction::Forward(Signal::SIGINT)),
-            (libc::SIGQUIT, libc::SI_KERNEL, SignalAction::FromTerminal),
+            (libc::SIGQUIT, libc::SI_KERNEL, SignalAction::FromTerminal(Signal::SIGQUIT)),
             (libc::SIGQUIT, libc::SI_TKILL, SignalAction::Forward(Signal::SIGQUIT)),
             (libc::SIGTERM, libc::SI_USER, SignalAction::Forward(Signal::SIGTERM)),
             // A terminal that hangs up signals the session leader only.

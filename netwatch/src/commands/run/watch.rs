@@ -59,6 +59,8 @@ pub(super) struct ControlLoop<'a> {
     limits: RunLimits,
     exit: Option<RunExit>,
     ended_by: EndedBy,
+    /// The last signal of the terminal, which the command received as well.
+    from_terminal: Option<Signal>,
     terminated_once: bool,
     /// When the current timeout expires: `--duration`, [`TERM_TIMEOUT`] or `--linger`.
     deadline: Instant,
@@ -75,6 +77,7 @@ impl<'a> ControlLoop<'a> {
             limits,
             exit: None,
             ended_by: EndedBy::Command,
+            from_terminal: None,
             terminated_once: false,
             deadline,
             is_killing: false,
@@ -161,6 +164,11 @@ impl<'a> ControlLoop<'a> {
     /// The main process of the command has ended; its descendants may still run.
     fn handle_exit(&mut self, exit: RunExit) -> Result<()> {
         self.exit = Some(exit);
+        if let (EndedBy::Command, Some(signal)) = (self.ended_by, self.from_terminal)
+            && ends_by(exit, signal)
+        {
+            self.ended_by = EndedBy::Signal(signal as i32);
+        }
         match self.limits.linger {
             None => self.kill_rest(),
             Some(Linger::Forever) => {
@@ -200,7 +208,8 @@ impl<'a> ControlLoop<'a> {
         match action {
             // A stop has happened when the signal is received here.
             SignalAction::Nothing | SignalAction::Stop => Ok(()),
-            SignalAction::FromTerminal => {
+            SignalAction::FromTerminal(signal) => {
+                self.from_terminal = Some(signal);
                 self.guardian.revive();
                 Ok(())
             }
@@ -219,7 +228,7 @@ impl<'a> ControlLoop<'a> {
     /// signal after the exit of the command, because then there is no process to forward it to.
     fn forward(&mut self, signal: Signal) -> Result<()> {
         let ends = matches!(signal, Signal::SIGTERM | Signal::SIGHUP);
-        if ends && self.ended_by == EndedBy::Command {
+        if (ends || self.exit.is_none()) && self.ended_by == EndedBy::Command {
             self.ended_by = EndedBy::Signal(signal as i32);
         }
         if self.exit.is_some() || (ends && self.terminated_once) {
@@ -228,6 +237,13 @@ impl<'a> ControlLoop<'a> {
         self.terminated_once |= ends;
         self.guardian.signal(signal)
     }
+}
+
+/// Whether a command that received this signal exited because of it: it was killed, or its shell
+/// reports that its program was. A program that handles the signal continues, as interactive shells
+/// do.
+fn ends_by(exit: RunExit, signal: Signal) -> bool {
+    exit == RunExit::Signal(signal as i32) || exit == RunExit::Code(128 + signal as i32)
 }
 
 /// What the control loop does after a reply.

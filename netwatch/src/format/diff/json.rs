@@ -89,7 +89,7 @@ struct JsonSubject<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     target: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    cause: Option<&'a str>,
+    cause: Option<String>,
 }
 
 impl<'a> From<&'a Comparison> for JsonComparison<'a> {
@@ -172,7 +172,8 @@ fn json_subject(subject: &Subject) -> JsonSubject<'_> {
         Subject::Failure { target, protocol, cause } => JsonSubject {
             protocol: protocol.map(|protocol| protocol.to_string()),
             target: Some(target),
-            cause: Some(cause),
+            // As the report has it: `no_route`, and of a lookup its response code.
+            cause: Some(cause.to_lowercase().replace(' ', "_")),
             ..empty
         },
     }

@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use super::remedy::remedy;
 use super::table::{ColumnKind, HtmlCell, HtmlTable, column, detail};
 use super::tables::{listed, start_ns};
-use crate::format::summary::failed::{cause, is_remote};
 use crate::format::words;
 use crate::process::{Attempt, AttemptTarget};
-use crate::report::{AttemptNames, Report};
+use crate::report::{AttemptNames, Failure, Report};
 
 /// Attempts with the same target, service, cause and program.
 struct FailureGroup<'a> {
@@ -17,6 +16,7 @@ struct FailureGroup<'a> {
     cause: String,
     program: String,
     attempts: Vec<&'a Attempt>,
+    count: u64,
 }
 
 /// In the order of their first attempt.
@@ -24,16 +24,17 @@ fn groups(report: &Report) -> Vec<FailureGroup<'_>> {
     let names = AttemptNames::of(report);
     let mut groups: Vec<FailureGroup<'_>> = Vec::new();
     let mut places: BTreeMap<[String; 4], usize> = BTreeMap::new();
-    for attempt in report.attempts.iter().filter(|attempt| is_remote(attempt)) {
+    for Failure { attempt, count } in report.failures() {
         let program = attempt.process.and_then(|id| report.processes.get(id)).map(|process| process.program());
         let [target, service] = [target(&names, attempt), service(attempt)];
-        let (cause, program) = (cause(attempt), program.unwrap_or_default().to_owned());
+        let (cause, program) = (attempt.cause.word(), program.unwrap_or_default().to_owned());
         let key = [target.clone(), service.clone(), cause.clone(), program.clone()];
         let place = *places.entry(key).or_insert_with(|| {
-            groups.push(FailureGroup { target, service, cause, program, attempts: Vec::new() });
+            groups.push(FailureGroup { target, service, cause, program, attempts: Vec::new(), count: 0 });
             groups.len() - 1
         });
         groups[place].attempts.push(attempt);
+        groups[place].count += count;
     }
     groups
 }
@@ -65,7 +66,7 @@ pub(super) fn targets(report: &Report) -> Vec<String> {
 
 /// Whether anything failed.
 pub(super) fn has_any(report: &Report) -> bool {
-    report.attempts.iter().any(is_remote)
+    !report.failures().is_empty()
 }
 
 /// The failures.
@@ -93,7 +94,7 @@ pub(super) fn table(report: &Report) -> HtmlTable {
 
 fn row(report: &Report, group: &FailureGroup<'_>) -> Vec<HtmlCell> {
     let start_ns = start_ns(report);
-    let FailureGroup { target, service, cause, program, attempts } = group;
+    let FailureGroup { target, service, cause, program, attempts, count } = group;
     let addresses: Vec<String> = attempts
         .iter()
         .filter_map(|attempt| match &attempt.target {
@@ -110,7 +111,7 @@ fn row(report: &Report, group: &FailureGroup<'_>) -> Vec<HtmlCell> {
         HtmlCell::text(service),
         HtmlCell::text(cause),
         HtmlCell::text(attempts.first().map(|attempt| remedy(report, attempt)).unwrap_or_default()),
-        HtmlCell::Number(attempts.iter().map(|attempt| attempt.count).sum()),
+        HtmlCell::Number(*count),
         HtmlCell::text(program),
         HtmlCell::Number(first.saturating_sub(start_ns)),
         HtmlCell::Number(last.saturating_sub(start_ns)),

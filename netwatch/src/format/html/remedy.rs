@@ -12,7 +12,7 @@ const EHOSTUNREACH: i32 = 113;
 pub(super) fn remedy(report: &Report, attempt: &Attempt) -> String {
     let port = port(attempt);
     match &attempt.cause {
-        AttemptCause::Unanswered => format!(
+        AttemptCause::Timeout => format!(
             "No packet came back. Allow {port} in the firewalls on the way, or check that the host is up and its address is right."
         ),
         AttemptCause::Refused => format!(
@@ -89,7 +89,9 @@ fn dns(report: &Report, code: &str) -> String {
             "The DNS resolver{at} got no valid answer. Check the name servers of the zone and DNSSEC, then try again."
         ),
         "refused" => format!("The DNS resolver{at} refuses the query. Use one that answers this machine."),
-        "unanswered" => format!("No DNS response came. Check the resolver{at}, and allow udp/53 and tcp/53 to it."),
+        AttemptCause::TIMEOUT => {
+            format!("No DNS response came. Check the resolver{at}, and allow udp/53 and tcp/53 to it.")
+        }
         _ => format!("The DNS resolver{at} answered with an error."),
     }
 }
@@ -139,7 +141,7 @@ mod tests {
     #[test]
     fn a_remedy_names_the_port_and_the_resolver() {
         let end = || AttemptTarget::Address("198.51.100.7:9090".parse().unwrap());
-        assert!(text(AttemptCause::Unanswered, end()).contains("Allow tcp/9090"));
+        assert!(text(AttemptCause::Timeout, end()).contains("Allow tcp/9090"));
         assert!(text(AttemptCause::Refused, end()).contains("tcp/9090 is closed"));
         let prohibited = AttemptCause::Icmp(IcmpError { kind: 3, code: 13 });
         assert!(text(prohibited, end()).contains("firewall on the way rejects tcp/9090"));

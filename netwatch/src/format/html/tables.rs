@@ -114,15 +114,9 @@ fn program<'a>(report: &'a Report, known: &ReportFlow) -> &'a str {
 }
 
 fn failed(failed: &FailedAttempts) -> String {
-    let kinds = [
-        (failed.refused, "refused"),
-        (failed.unanswered, "timeout"),
-        (failed.reset, "reset"),
-        (failed.unreachable, "unreachable"),
-    ];
-    let texts = kinds.iter().filter(|(number, _)| *number > 0).map(|(number, how)| match number {
-        1 => (*how).to_owned(),
-        number => format!("{how} ({} times)", count(*number)),
+    let texts = failed.causes().map(|(how, number)| match number {
+        1 => how.to_owned(),
+        number => format!("{how} ({} times)", count(number)),
     });
     texts.collect::<Vec<_>>().join(", ")
 }

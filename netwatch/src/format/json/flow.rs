@@ -112,9 +112,9 @@ struct JsonFailed {
     #[serde(skip_serializing_if = "is_zero")]
     refused: u64,
     #[serde(skip_serializing_if = "is_zero")]
-    unanswered: u64,
+    timeout: u64,
     #[serde(skip_serializing_if = "is_zero")]
-    unanswered_syns: u64,
+    timeout_syns: u64,
     #[serde(skip_serializing_if = "is_zero")]
     handshake_resets: u64,
     #[serde(skip_serializing_if = "is_zero")]
@@ -267,6 +267,6 @@ impl From<flow::IcmpError> for JsonIcmpError {
 impl From<flow::FailedAttempts> for JsonFailed {
     fn from(failed: flow::FailedAttempts) -> Self {
         let flow::FailedAttempts { refused, unanswered, unanswered_tries, reset, unreachable } = failed;
-        Self { refused, unanswered, unanswered_syns: unanswered_tries, handshake_resets: reset, unreachable }
+        Self { refused, timeout: unanswered, timeout_syns: unanswered_tries, handshake_resets: reset, unreachable }
     }
 }

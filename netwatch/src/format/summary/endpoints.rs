@@ -7,6 +7,7 @@ use super::line::{Line, Style};
 use super::units::{bytes, count, duration, packets, plural};
 use crate::flow::{Counters, Endpoint, EndpointKey, FailedAttempts, PerDirection, RemainderKind, Remote};
 use crate::format::escape;
+use crate::process::AttemptCause;
 use crate::report::{Report, ReportEndpoint};
 use crate::wire::port;
 
@@ -182,19 +183,14 @@ fn row(item: &EndpointRow, side_by_side: bool) -> GridRow {
     GridRow { cells, style: item.style, aside, below: failure(&item.failed) }
 }
 
-/// `failed: 1 refused, 1 unanswered (4 SYNs)`, or nothing.
+/// `failed: 1 refused, 1 timeout (4 SYNs)`, or nothing.
 pub(super) fn failure(failed: &FailedAttempts) -> String {
-    let syns = plural(failed.unanswered_tries, "SYN", "SYNs");
-    let kinds = [
-        (failed.refused, "refused".to_owned()),
-        (failed.unanswered, format!("unanswered ({syns})")),
-        (failed.reset, "reset during the handshake".to_owned()),
-        (failed.unreachable, "unreachable (ICMP)".to_owned()),
-    ];
-    let texts: Vec<String> = kinds
-        .iter()
-        .filter(|(number, _)| *number > 0)
-        .map(|(number, how)| format!("{} {how}", count(*number)))
-        .collect();
+    let text = |(how, number)| match how {
+        AttemptCause::TIMEOUT => {
+            format!("{} {how} ({})", count(number), plural(failed.unanswered_tries, "SYN", "SYNs"))
+        }
+        _ => format!("{} {how}", count(number)),
+    };
+    let texts: Vec<String> = failed.causes().map(text).collect();
     if texts.is_empty() { String::new() } else { format!("failed: {}", texts.join(", ")) }
 }

@@ -7,8 +7,8 @@ use super::line::{Line, Style};
 use super::text::{cut, width as width_of};
 use super::units::count;
 use crate::format::escape;
-use crate::process::{Attempt, AttemptCause, AttemptTarget};
-use crate::report::{AttemptNames, Report};
+use crate::process::{Attempt, AttemptTarget};
+use crate::report::{AttemptNames, Failure, Report};
 
 /// Rows listed; further ones are counted.
 const MAX_ROWS: usize = 10;
@@ -38,32 +38,22 @@ pub(super) fn lines(report: &Report, width: usize) -> Vec<Line> {
     lines
 }
 
-/// Number of failed attempts, without those on local sockets.
+/// Number of failures, without those on local sockets.
 pub(in crate::format) fn number(report: &Report) -> u64 {
-    report.attempts.iter().filter(|attempt| is_remote(attempt)).map(|attempt| attempt.count).sum()
-}
-
-/// Whether it was to reach something outside of the machine's local sockets.
-pub(in crate::format) fn is_remote(attempt: &Attempt) -> bool {
-    !matches!(attempt.target, AttemptTarget::LocalSocket(_))
+    report.failures().iter().map(|failure| failure.count).sum()
 }
 
 fn rows(report: &Report) -> FailedRows {
     let names = AttemptNames::of(report);
     let mut rows: FailedRows = Vec::new();
     let mut places: BTreeMap<[String; 4], usize> = BTreeMap::new();
-    for attempt in report.attempts.iter().filter(|attempt| is_remote(attempt)) {
+    for Failure { attempt, count } in report.failures() {
         let row = row(report, &names, attempt);
-        // A and AAAA queries for a name are one failure to the user.
-        let is_dns = matches!(attempt.cause, AttemptCause::Dns(_));
-        match places.get(&row) {
-            Some(_) if is_dns => {}
-            Some(place) => rows[*place].1 += attempt.count,
-            None => {
-                places.insert(row.clone(), rows.len());
-                rows.push((row, if is_dns { 1 } else { attempt.count }));
-            }
-        }
+        let place = *places.entry(row).or_insert_with_key(|row| {
+            rows.push((row.clone(), 0));
+            rows.len() - 1
+        });
+        rows[place].1 += count;
     }
     rows
 }
@@ -83,22 +73,9 @@ fn row(report: &Report, names: &AttemptNames<'_>, attempt: &Attempt) -> [String;
         (AttemptTarget::LocalSocket(_), None) => String::new(),
     };
     let program = attempt.process.and_then(|id| report.processes.get(id)).map(|process| process.program());
-    [escape(&target).into_owned(), service, cause(attempt), escape(program.unwrap_or_default()).into_owned()]
-}
-
-/// `refused`, `timeout`, `NXDOMAIN`: short, and without what differs between repetitions. With
-/// `--verbose` the list below has the details.
-pub(in crate::format) fn cause(attempt: &Attempt) -> String {
-    match &attempt.cause {
-        AttemptCause::Unanswered => "timeout".to_owned(),
-        AttemptCause::Dns(code) if code == "unanswered" => "timeout".to_owned(),
-        // The text may be from a recording, which is untrusted.
-        AttemptCause::Dns(code) => escape(&code.to_uppercase()).into_owned(),
-        AttemptCause::Icmp(_) => "unreachable".to_owned(),
-        AttemptCause::NoPacket => "failed at once".to_owned(),
-        cause @ AttemptCause::Errno(number) if cause.name() == "errno" => format!("errno {number}"),
-        cause => cause.name().replace('_', " "),
-    }
+    // The cause may be from a recording, which is untrusted.
+    let cause = escape(&attempt.cause.word()).into_owned();
+    [escape(&target).into_owned(), service, cause, escape(program.unwrap_or_default()).into_owned()]
 }
 
 fn with_times(row: &[String; 4], times: u64) -> [String; 4] {

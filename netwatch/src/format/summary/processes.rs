@@ -8,9 +8,9 @@ use super::line::{Line, Style};
 use super::text::{command, cut, together, width as width_of};
 use super::units::{bytes, count, plural};
 use crate::flow::{EndpointKey, Remote};
-use crate::format::escape;
-use crate::process::{Attempt, AttemptCause, AttemptTarget, Attribution, LocalSocket, Process, ProcessId};
-use crate::report::{AttributionCounts, FlowSum, ProcessTraffic, Report, ReportEndpoint};
+use crate::format::{escape, words};
+use crate::process::{Attempt, Attribution, LocalSocket, Process, ProcessId};
+use crate::report::{AttemptNames, AttributionCounts, FlowSum, ProcessTraffic, Report, ReportEndpoint};
 
 /// Processes and paths listed; further ones are counted.
 const MAX_LISTED: usize = 3;
@@ -91,7 +91,9 @@ fn listed(items: impl ExactSizeIterator<Item = String>) -> String {
 }
 
 fn attempts(report: &Report) -> String {
-    let mut lines: Vec<String> = report.attempts.iter().take(MAX_ATTEMPTS).map(|one| attempt(report, one)).collect();
+    let names = AttemptNames::of(report);
+    let mut lines: Vec<String> =
+        report.attempts.iter().take(MAX_ATTEMPTS).map(|one| attempt(report, &names, one)).collect();
     let rest = report.attempts.len().saturating_sub(MAX_ATTEMPTS);
     if rest > 0 {
         lines.push(format!("and {} more", count(rest as u64)));
@@ -99,35 +101,12 @@ fn attempts(report: &Report) -> String {
     lines.join("\n")
 }
 
-/// `198.51.100.99:8443 tcp: unanswered, 4 SYNs (curl)`.
-fn attempt(report: &Report, attempt: &Attempt) -> String {
-    let target = match &attempt.target {
-        AttemptTarget::Address(address) if address.port() == 0 => address.ip().to_string(),
-        AttemptTarget::Address(address) => address.to_string(),
-        AttemptTarget::Name(name, kind) => format!("{} {}", escape(name), escape(kind)),
-        AttemptTarget::LocalSocket(path) => escape(path).into_owned(),
-    };
-    let protocol = attempt.protocol.map(|protocol| format!(" {protocol}")).unwrap_or_default();
-    let repeated = match attempt.cause {
-        AttemptCause::Unanswered => format!(", {}", plural(attempt.packets, "SYN", "SYNs")),
-        _ if attempt.count > 1 => format!(", {} times", count(attempt.count)),
-        _ => String::new(),
-    };
+/// `printer.example, 198.51.100.99:8443 (tcp): timeout (4 SYNs), 2 times (curl)`.
+fn attempt(report: &Report, names: &AttemptNames<'_>, attempt: &Attempt) -> String {
+    let target = escape(&words::target(names, attempt)).into_owned();
+    let repeated = if attempt.count > 1 { format!(", {} times", count(attempt.count)) } else { String::new() };
     let process = attempt.process.map(|id| format!(" ({})", comm(report, id))).unwrap_or_default();
-    together(&format!("{target}{protocol}: {}{repeated}{process}", cause(&attempt.cause)))
-}
-
-fn cause(cause: &AttemptCause) -> String {
-    match cause {
-        AttemptCause::Unanswered => "unanswered".into(),
-        AttemptCause::Refused => "refused".into(),
-        AttemptCause::Reset => "reset during the handshake".into(),
-        AttemptCause::Icmp(error) => format!("unreachable (ICMP type {} code {})", error.kind, error.code),
-        AttemptCause::Errno(errno) => nix::errno::Errno::from_raw(*errno).desc().to_ascii_lowercase(),
-        AttemptCause::NoPacket => "failed at once (see --failed-calls)".into(),
-        // The text may be from a recording, which is untrusted.
-        AttemptCause::Dns(rcode) => escape(rcode).into_owned(),
-    }
+    together(&format!("{target}: {}{repeated}{process}", escape(&words::cause(attempt))))
 }
 
 fn comm(report: &Report, id: ProcessId) -> String {

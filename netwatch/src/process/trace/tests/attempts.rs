@@ -19,7 +19,7 @@ fn a_connection_without_a_packet_is_a_failed_attempt() {
     }
     scene.trace.note_flow(flow(6, 40000, 80), 8);
     let result = scene.result(&[(flow(6, 40000, 80), OUT)]);
-    assert_eq!(attempts(result), [(address("198.51.100.2:80"), "no_packet", 1)]);
+    assert_eq!(attempts(result), [(address("198.51.100.2:80"), "failed_at_once", 1)]);
     let interim = scene.trace.result(Some(COMMAND), std::iter::empty(), PacketCoverage::SoFar);
     assert_eq!(attempts(interim), []);
 }
@@ -37,7 +37,7 @@ fn ignores_attempts_in_namespaces_that_the_target_created() {
         scene.netns = 0;
         scene.socket(COMMAND, SocketOperation::SendFailed(101), 10 + netns, 17, &format!("127.0.0.1:1{netns}"));
     }
-    let expected = [(address("127.0.0.1:11"), "no_route", 1), (address("127.0.0.1:1"), "no_packet", 1)];
+    let expected = [(address("127.0.0.1:11"), "no_route", 1), (address("127.0.0.1:1"), "failed_at_once", 1)];
     assert_eq!(attempts(scene.result(&[])), expected);
 }
 
