@@ -91,6 +91,17 @@ fn judge(sent: &[Sent], chains: &[OutputChain], sender: &Sender, watch: EgressWa
     OutputPolicy { closed: verdict.closed, notes: verdict.notes, watch: is_pending.then_some(watch) }
 }
 
+/// The addresses of the host's interfaces; none if they cannot be read, which only means more
+/// probes.
+fn own_addresses() -> Vec<IpAddr> {
+    let interfaces = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    let address = |storage: nix::sys::socket::SockaddrStorage| {
+        let v4 = storage.as_sockaddr_in().map(|address| IpAddr::from(address.ip()));
+        v4.or_else(|| storage.as_sockaddr_in6().map(|address| IpAddr::from(address.ip())))
+    };
+    interfaces.filter_map(|interface| interface.address.and_then(address)).collect()
+}
+
 /// The ports of public addresses, and of the resolvers.
 fn targets(uplink: &Uplink, resolvers: &[SocketAddr]) -> Vec<(SocketAddr, ProbeTransport)> {
     let mut targets = Vec::new();
@@ -101,7 +112,8 @@ fn targets(uplink: &Uplink, resolvers: &[SocketAddr]) -> Vec<(SocketAddr, ProbeT
         }
     }
     // A resolver on the host itself sends its own queries.
-    targets.extend(resolvers.iter().filter(|resolver| !resolver.ip().is_loopback()));
+    let own = own_addresses();
+    targets.extend(resolvers.iter().filter(|resolver| !resolver.ip().is_loopback() && !own.contains(&resolver.ip())));
     targets
         .into_iter()
         .flat_map(|to| [ProbeTransport::Tcp, ProbeTransport::Udp].map(|transport| (to, transport)))

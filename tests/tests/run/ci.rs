@@ -178,14 +178,13 @@ fn the_gitlab_template_checks_a_command_with_the_netwatch_of_a_release() {
     let release = release(&net);
     fs::write(net.host.dir().join("netwatch.toml"), POLICY).expect("write the policy");
     let script = ["before_script", "script"].map(gitlab_script).join("\n");
-    // Every job has a /tmp of its own.
-    let script = script.replace("/tmp/netwatch", net.host.dir().join("job").to_str().expect("a plain name"));
     for (command, expected, result) in [
         (format!("curl -sS -o /dev/null http://{APP}/"), 0, "failures=\"0\""),
         (format!("curl -sS http://{APP}:{REFUSED}/"), 1, "failures=\"1\""),
     ] {
         let mut job = net.host.command("bash");
         job.args(["-eo", "pipefail", "-c", &script]).env("RELEASE", &release);
+        job.env("HOME", net.host.dir().join("job"));
         let checked = job.env("COMMAND", &command).env("POLICY", "netwatch.toml").output().expect("start bash");
         assert_eq!(code(&checked), Some(expected), "{command}: {}", printed(&checked));
         let results = fs::read_to_string(net.host.dir().join("netwatch.xml")).expect("the file");

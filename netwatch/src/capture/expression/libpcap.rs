@@ -56,6 +56,9 @@ impl Drop for DeadHandle<'_> {
 impl LibPcap {
     /// Loads the library, or returns the loader's error.
     pub(crate) fn load() -> Result<Self, String> {
+        if cfg!(target_feature = "crt-static") {
+            return Err("this program is static and loads no library".to_owned());
+        }
         let mut errors = Vec::new();
         for name in NAMES {
             // SAFETY: the constructors of libpcap have no requirements.

@@ -13,14 +13,18 @@ use libpcap::LibPcap;
 /// libpcap has numbers of its own for some link types that have another one in files.
 const FILE_LINK_TYPES: [(u16, i32); 1] = [(101, 12)];
 
+/// What to do without the library. A static program can load none.
+const WITHOUT_LIBPCAP: &str = if cfg!(target_feature = "crt-static") {
+    "use --filter-code with what `tcpdump -y EN10MB -ddd FILTER` prints"
+} else {
+    "install it (libpcap0.8, libpcap), or use --filter-code with what `tcpdump -y EN10MB -ddd FILTER` prints"
+};
+
 /// Compiles an expression for packets of a link type, by its number in capture files. Names of
 /// hosts, ports and protocols are looked up as by every program.
 pub fn compile(expression: &str, link: u16) -> Result<FilterProgram> {
-    let library = LibPcap::load().map_err(|cause| {
-        Error::other("load", "libpcap, which compiles filters", cause).hint(
-            "install it (libpcap0.8, libpcap), or use --filter-code with what `tcpdump -y EN10MB -ddd FILTER` prints",
-        )
-    })?;
+    let library = LibPcap::load()
+        .map_err(|cause| Error::other("load", "libpcap, which compiles filters", cause).hint(WITHOUT_LIBPCAP))?;
     let known = FILE_LINK_TYPES.iter().find(|(file, _)| *file == link);
     let link = known.map_or(i32::from(link), |(_, own)| *own);
     let compile = |text: &str| library.compile(text, link);

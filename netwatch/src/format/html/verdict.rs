@@ -85,7 +85,7 @@ fn failures(report: &Report) -> Answer {
         0 => Answer {
             tone: Tone::Good,
             title: "No failures".into(),
-            text: "Every connection and every DNS query was answered.".into(),
+            text: "No failed connection or DNS query was seen.".into(),
             target: "",
         },
         number => {

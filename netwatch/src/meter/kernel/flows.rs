@@ -162,7 +162,7 @@ impl FlowEntries {
         if self.before.len() < end as usize {
             self.before.resize(end as usize, FlowValue::EMPTY);
         }
-        let rule = self.rule(is_last);
+        let rule = if is_last { RetireRule::Never } else { self.rule(self.polled_ns) };
         for number in from..end {
             let Some(entry) = self.entry(number)? else { continue };
             self.live += 1;
@@ -218,8 +218,12 @@ impl FlowEntries {
         // Also after an error.
         self.relief.not_before = Some(Instant::now() + RELIEF_INTERVAL);
         fronts.merge()?;
+        // Those that a drain has found so far: an entry must not be found, and freed, twice.
+        let found = std::mem::take(&mut self.finished);
+        self.retire(&found, fronts, clock)?;
         let (used, from) = (self.segments.used(), self.relief.next);
-        let (rule, mut finished) = (self.rule(false), Vec::new());
+        // What is retired here waits for the next poll in any case.
+        let (rule, mut finished) = (self.rule(None), Vec::new());
         let mut next = from;
         while next < used && next - from < MAX_EXAMINED_AT_ONCE && finished.len() < MAX_RETIRED_AT_ONCE {
             let reason = self.entry(next)?.and_then(|entry| rule.end_reason(&entry.value));
@@ -235,11 +239,8 @@ impl FlowEntries {
         Ok(())
     }
 
-    /// When a flow is finished.
-    fn rule(&self, is_last: bool) -> RetireRule {
-        if is_last {
-            return RetireRule::Never;
-        }
+    /// When a flow is finished. Those that closed after `polled_ns` are not.
+    fn rule(&self, polled_ns: Option<u64>) -> RetireRule {
         #[cfg(test)]
         if self.retire_all {
             return RetireRule::All;
@@ -247,7 +248,7 @@ impl FlowEntries {
         let now_ns = clock::kernel_ns();
         RetireRule::At(retire::RetireMoment {
             now_ns,
-            polled_ns: self.polled_ns.unwrap_or(now_ns),
+            polled_ns: polled_ns.unwrap_or(now_ns),
             idle_timeout_ns: self.idle_timeout_ns,
             fill: self.fill(),
         })

@@ -72,11 +72,16 @@ fn move_until(stop: &EventFd, rings: &[SharedRing], keep_room: &impl Fn()) {
     }
 }
 
-/// Sets the nice value of the calling thread, which the threads that it starts take over. A
-/// priority above the default is not permitted everywhere; then the thread only waits longer.
+/// Sets the nice value of the calling thread, which the threads that it starts take over, relative
+/// to that of the main thread: the user may have chosen one. A priority above the default is not
+/// permitted everywhere; then the thread only waits longer.
 pub fn set_thread_priority(nice: i32) {
-    // SAFETY: the call takes no pointer; 0 is the calling thread.
-    let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
+    // SAFETY: the calls take no pointer; 0 is the calling thread, and the id of the process that of
+    // its main thread.
+    let _ = unsafe {
+        let base = libc::getpriority(libc::PRIO_PROCESS, std::process::id());
+        libc::setpriority(libc::PRIO_PROCESS, 0, base + nice)
+    };
 }
 
 /// Waits for the interval. Returns true, before that, if the thread is to end.

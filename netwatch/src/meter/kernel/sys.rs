@@ -183,19 +183,21 @@ pub(super) fn program_load(
     unsafe { bpf_fd(bpf_cmd::BPF_PROG_LOAD, &mut attr) }
 }
 
-/// Attaches a program to a tcx hook of an interface (Linux 6.6), after the programs that are
-/// already attached.
+/// Attaches a program to a tcx hook of an interface (Linux 6.6), before the programs that are
+/// already attached: a verdict of theirs ends the chain.
 pub(super) fn tcx_attach(program: BorrowedFd<'_>, ifindex: u32, hook: bpf_attach_type) -> io::Result<OwnedFd> {
-    link_create(program, ifindex, hook as u32)
+    /// `BPF_F_BEFORE` (include/uapi/linux/bpf.h): without another program, before all.
+    const BEFORE: u32 = 1 << 3;
+    link_create(program, ifindex, hook as u32, BEFORE)
 }
 
 /// Attaches a program to a cgroup, in addition to others. It runs for the cgroup and its
 /// descendants.
 pub(super) fn cgroup_attach(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, hook: u32) -> io::Result<OwnedFd> {
-    link_create(program, cgroup.as_raw_fd() as u32, hook)
+    link_create(program, cgroup.as_raw_fd() as u32, hook, 0)
 }
 
-fn link_create(program: BorrowedFd<'_>, target: u32, hook: u32) -> io::Result<OwnedFd> {
+fn link_create(program: BorrowedFd<'_>, target: u32, hook: u32, flags: u32) -> io::Result<OwnedFd> {
     #[repr(C)]
     struct Attr {
         program: u32,
@@ -207,7 +209,7 @@ fn link_create(program: BorrowedFd<'_>, target: u32, hook: u32) -> io::Result<Ow
         expected_revision: u64,
     }
     let program = program.as_raw_fd() as u32;
-    let mut attr = Attr { program, target, hook, flags: 0, relative: 0, zero: 0, expected_revision: 0 };
+    let mut attr = Attr { program, target, hook, flags, relative: 0, zero: 0, expected_revision: 0 };
     // SAFETY: the kernel's layout; no pointers.
     unsafe { bpf_fd(bpf_cmd::BPF_LINK_CREATE, &mut attr) }
 }

@@ -13,6 +13,7 @@ use netwatch_common::remainder::OTHER_ETHERTYPES;
 use super::namespace::TestLink;
 use crate::error::Result;
 use crate::flow::{Amount, Increment, ObservationPoint, PerDirection, Traffic};
+use crate::meter::kernel::table::KernelTable;
 use crate::meter::{DrainProgress, KernelMeter, sys};
 
 /// The entry points: for packets that the target sent, received, and sent to itself.
@@ -113,6 +114,18 @@ impl CheckedMeter {
             }
             sink(increment);
         })
+    }
+
+    /// Hands over some entries from this number on, as a part of a drain does. Returns where to
+    /// continue.
+    pub(super) fn read_entries(&mut self, from: u32) -> (Option<u32>, Vec<Increment>) {
+        let (clock, mut increments) = (self.meter.clock, Vec::new());
+        let mut table = self.meter.table.lock();
+        let KernelTable { fronts, flows } = &mut *table;
+        let next = flows.read(from, false, fronts, clock, &mut increments).expect("read");
+        drop(table);
+        increments.iter().for_each(|one| add_increment(&mut self.drained, one));
+        (next, increments)
     }
 
     /// Attaches to the link. The test must end with [`CheckedMeter::settle`].

@@ -161,6 +161,35 @@ fn finished_flows_leave_a_table_that_is_filling_up_before_they_are_drained() {
     assert_eq!(lost.table_full + lost.insert_failed, 0, "{lost:?}");
 }
 
+/// A relief between two parts of a drain also retires the flows that the drain has found, which
+/// must not free their entries again.
+#[test]
+fn a_relief_during_a_drain_frees_each_entry_once() {
+    const AT_ONCE: u32 = 400;
+    let Some(mut meter) = meter_with(&KernelMeterConfig { max_flows: 512, ..PLAIN() }) else { return };
+    let entry = meter.feed_point("link_egress");
+    (0..AT_ONCE).for_each(|number| repeat(&entry, &datagram(number), 1));
+    meter.begin_poll();
+    meter.table.lock().flows.retire_all(true);
+    let (mut increments, mut next, mut is_first) = (Vec::new(), Some(0), true);
+    meter.table.lock().fronts.merge().expect("merged");
+    while let Some(from) = next {
+        let (then, some) = meter.read_entries(from);
+        next = then;
+        increments.extend(some);
+        if std::mem::take(&mut is_first) {
+            meter.table.keep_room(meter.clock);
+            meter.begin_poll();
+        }
+    }
+    (AT_ONCE..2 * AT_ONCE).for_each(|number| repeat(&entry, &datagram(number), 1));
+    increments.extend(drained(&mut meter));
+    let mut flows = HashMap::<_, u64>::new();
+    increments.iter().for_each(|one| *flows.entry(one.traffic).or_default() += one.counters.egress.packets);
+    assert_eq!((flows.len(), increments.len()), (2 * AT_ONCE as usize, 2 * AT_ONCE as usize), "each flow once");
+    assert!(flows.values().all(|packets| *packets == 1));
+}
+
 /// The end of a flow precedes the flow that follows it on its key, also if both came between two
 /// drains, and follows a poll.
 #[test]
