@@ -309,7 +309,7 @@ fn failed_attempts_without_a_packet_are_reported() {
     let net = internet!(InternetShape { ipv6: HostIpv6::None, ..InternetShape::default() });
     let run = net.host.watch(&[PYTHON, "-c", FAILING_CALLS]);
     let found = attempts(run.assert_ok());
-    assert_eq!(found, expected([("2001:db8:9::9 443", "no_packet"), ("2001:db8:9::9 53", "no_route")]), "{run}");
+    assert_eq!(found, expected([("2001:db8:9::9 443", "failed_at_once"), ("2001:db8:9::9 53", "no_route")]), "{run}");
     let run = net.host.run(&["-v", "--failed-calls"], &[PYTHON, "-c", FAILING_CALLS]);
     let found = attempts(run.assert_ok());
     let exact = [("2001:db8:9::9 443", "no_route"), ("2001:db8:9::9 53", "no_route"), ("/no/such/socket", "errno")];
