@@ -59,8 +59,8 @@ pub(super) struct ControlLoop<'a> {
     limits: RunLimits,
     exit: Option<RunExit>,
     ended_by: EndedBy,
-    /// The last INT or QUIT that the command received, from the terminal or forwarded. It may handle
-    /// it and continue.
+    /// The last INT or QUIT that the command received, from the terminal or forwarded. It may
+    /// handle it and continue.
     interrupt: Option<Signal>,
     terminated_once: bool,
     /// When the current timeout expires: `--duration`, [`TERM_TIMEOUT`] or `--linger`.
