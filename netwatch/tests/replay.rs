@@ -129,7 +129,7 @@ fn the_capture_that_is_read_is_no_output() {
     for output in [&file, &link].map(|path| path.to_str().expect("UTF-8")) {
         for words in [&["--force", "-w", output][..], &["-w", output], &["-o", output]] {
             let (_, err) = output_of(&netwatch(words, &file), 2);
-            assert!(err.contains("it is the capture that is read"), "{words:?}: {err}");
+            assert!(err.contains("the same file is read"), "{words:?}: {err}");
             assert!(std::fs::read(&file).is_ok_and(|bytes| bytes == exchange()), "{words:?}");
         }
     }

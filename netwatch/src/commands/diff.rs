@@ -15,12 +15,11 @@ use crate::terminal::Spinner;
 /// Exits with [`Exit::Negative`] if something changed.
 pub(super) fn diff(settings: &DiffSettings) -> Result<Exit> {
     let spinner = Spinner::new("reading", settings.quiet);
-    let (old, new) =
-        (load_runs(&selectors(&settings.old)?, &spinner)?, load_runs(&selectors(&settings.new)?, &spinner)?);
+    let (old_runs, new_runs) = (selectors(&settings.old)?, selectors(&settings.new)?);
+    let (old, new) = (load_runs(&old_runs, &spinner)?, load_runs(&new_runs, &spinner)?);
     spinner.set_message("comparing");
     let difference = compare(&reports(&old), &reports(&new), &settings.options);
-    let inputs = [selectors(&settings.old)?, selectors(&settings.new)?].concat();
-    let output = open_output(settings.output.as_deref(), &inputs)?;
+    let output = open_output(settings.output.as_deref(), &[old_runs, new_runs].concat())?;
     let mut text = Vec::new();
     write(&difference, settings.format, &mut text).map_err(|error| Error::os("write", "the difference", error))?;
     drop(spinner);

@@ -20,6 +20,7 @@ mod source;
 mod tail;
 mod view;
 
+use std::fs::Metadata;
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -126,19 +127,27 @@ fn cleaned(runs: usize, live: usize) -> String {
 /// one of the files that are read, which it would replace.
 fn open_output(path: Option<&Path>, inputs: &[String]) -> Result<Option<Output>> {
     let Some(path) = path else { return Ok(None) };
-    if inputs.iter().any(|input| is_same_file(path, Path::new(input))) {
-        let cause = "the same file is read";
-        return Err(Error::other("write", path.display().to_string(), cause).hint("choose another file for -o"));
-    }
+    inputs.iter().try_for_each(|input| refuse_input(path, Path::new(input)))?;
     let user = rights::caller()?;
     Output::create(path, (user.uid, user.gid)).map(Some)
 }
 
-fn is_same_file(one: &Path, other: &Path) -> bool {
-    match (one.metadata(), other.metadata()) {
-        (Ok(one), Ok(other)) => one.is_file() && (one.dev(), one.ino()) == (other.dev(), other.ino()),
-        _ => false,
+/// An output that is an input would destroy what is being read.
+fn refuse_input(output: &Path, input: &Path) -> Result<()> {
+    match (file_of(output, "/dev/stdout"), file_of(input, "/dev/stdin")) {
+        (Some(one), Some(other)) if (one.dev(), one.ino()) == (other.dev(), other.ino()) => {
+            let cause = "the same file is read";
+            Err(Error::other("write", output.display().to_string(), cause).hint("choose another file"))
+        }
+        _ => Ok(()),
     }
+}
+
+/// The regular file of a path; - is that of `standard`.
+fn file_of(path: &Path, standard: &str) -> Option<Metadata> {
+    let path = if path == Path::new("-") { Path::new(standard) } else { path };
+    // A file that cannot be accessed is an error when it is opened.
+    path.metadata().ok().filter(Metadata::is_file)
 }
 
 /// Columns of plain text: those of the terminal, if standard output is one and nothing is written

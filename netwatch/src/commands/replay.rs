@@ -1,13 +1,11 @@
 //! `netwatch replay`: counts the packets in a capture and reports them.
 
-use std::fs::Metadata;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use super::view::{STOP, stop_on_signals};
-use super::{filter, open_output, view};
+use super::{filter, open_output, refuse_input, view};
 use crate::capture::{Capture, CaptureEnd, CapturedFrame};
 use crate::dns::reverse;
 use crate::error::{Error, Result};
@@ -22,7 +20,7 @@ pub(super) fn replay(settings: &ReplaySettings) -> Result<Exit> {
     let plan = plan(settings)?;
     let mut capture = Capture::open(&settings.file, &STOP)?;
     for output in [&settings.output, &settings.view.file].into_iter().flatten() {
-        refuse_input(&settings.file, output)?;
+        refuse_input(output, &settings.file)?;
     }
     let output = open_output(settings.output.as_deref(), &[])?;
     let show = Show::on(&io::stdout(), settings.json, settings.quiet, settings.color);
@@ -77,28 +75,6 @@ impl ReplayObserver for ReplayView {
         }
         Ok(())
     }
-}
-
-/// An output that is the input would destroy what is being read.
-fn refuse_input(input: &Path, output: &Path) -> Result<()> {
-    let is_same = match (file_of(input, "/dev/stdin"), file_of(output, "/dev/stdout")) {
-        (Some(input), Some(output)) => (input.dev(), input.ino()) == (output.dev(), output.ino()),
-        _ => false,
-    };
-    match is_same {
-        false => Ok(()),
-        true => {
-            let cause = "it is the capture that is read";
-            Err(Error::other("write", output.display().to_string(), cause).hint("choose another file"))
-        }
-    }
-}
-
-/// The regular file of a path; - is that of `standard`.
-fn file_of(path: &Path, standard: &str) -> Option<Metadata> {
-    let path = if path == Path::new("-") { Path::new(standard) } else { path };
-    // A file that cannot be accessed is an error when it is opened.
-    path.metadata().ok().filter(Metadata::is_file)
 }
 
 fn plan(settings: &ReplaySettings) -> Result<ReplayPlan> {
