@@ -115,7 +115,9 @@ impl CapturePlace {
         let name = self.name.as_str();
         let found = as_user(self.owner, || fstatat(self.directory.as_fd(), name, AtFlags::empty()));
         let Some(found) = found.ok().filter(is_stream) else { return Ok(None) };
-        let is_trusted = |about: &FileStat| is_stream(about) && [self.owner.0.as_raw(), 0].contains(&about.st_uid);
+        let is_trusted = |about: &FileStat| {
+            is_stream(about) && (is_null_device(about) || [self.owner.0.as_raw(), 0].contains(&about.st_uid))
+        };
         let refused = || Error::other("write", self.path_of(name), "the pipe or device belongs to another user");
         if !is_trusted(&found) {
             return Err(refused());
@@ -145,6 +147,12 @@ impl CapturePlace {
     pub(super) fn remove(&self, name: &str) -> Result<()> {
         as_user(self.owner, || self.unlink(name)).map_err(|errno| Error::os("remove", self.path_of(name), errno))
     }
+}
+
+/// Whether it is /dev/null, whose owner receives nothing. tcpdump gives the file that it writes, and
+/// so /dev/null, to a user of its own.
+fn is_null_device(about: &FileStat) -> bool {
+    about.st_mode & libc::S_IFMT == libc::S_IFCHR && about.st_rdev == libc::makedev(1, 3)
 }
 
 fn is_stream(about: &FileStat) -> bool {
@@ -231,6 +239,27 @@ mod tests {
             let refused = place(dir.path(), "x.pcapng", false).create_named().expect_err("refused").to_string();
             assert!(refused.contains("another user"), "{refused}");
         }
+    }
+
+    #[test]
+    fn the_null_device_may_belong_to_anyone() {
+        use nix::sys::stat::{SFlag, makedev, mknod};
+        if !Uid::effective().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().expect("a directory");
+        let device = |name: &str, minor| {
+            let path = dir.path().join(name);
+            mknod(&path, SFlag::S_IFCHR, Mode::S_IRWXU, makedev(1, minor)).expect("root makes devices");
+            nix::unistd::chown(&path, Some(Uid::from_raw(65534)), None).expect("root changes owners");
+            place(dir.path(), name, false).create_named()
+        };
+        match device("null", 3) {
+            Err(error) if error.errno() == Some(Errno::EACCES) => {} // mounted with nodev
+            opened => drop(opened.expect("a stream")),
+        }
+        // /dev/zero
+        assert!(device("zero", 5).expect_err("refused").to_string().contains("another user"));
     }
 
     #[test]

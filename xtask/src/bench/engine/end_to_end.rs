@@ -26,7 +26,7 @@ enum Watcher {
 const WATCHERS: [Watcher; 5] = [
     Watcher::None,
     Watcher::Netwatch,
-    Watcher::Program("tcpdump", &["-i", "plain0", "-n", "-w", "/dev/null"]),
+    Watcher::Program("tcpdump", &["-i", "plain0", "-n", "-Z", "root", "-w", "/dev/null"]),
     Watcher::Program("softflowd", &["-i", "plain0", "-d", "-p", "softflowd.pid", "-c", "softflowd.ctl"]),
     Watcher::Program("nfpcapd", &["-i", "plain0", "-w", "flows"]),
 ];
