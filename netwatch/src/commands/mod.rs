@@ -28,7 +28,7 @@ use std::path::Path;
 use crate::doctor::DoctorReport;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::guardian::{OpenFileLimit, continue_guardian, ignore_file_size_signal};
+use crate::guardian::{OpenFileLimit, continue_guardian, ignore_file_size_signal, reset_fault_signals};
 use crate::rights;
 use crate::settings::{ColorChoice, Invocation, RunSettings};
 use crate::terminal::{Output, PLAIN_WIDTH, Show, print, print_error};
@@ -36,6 +36,9 @@ use crate::undo::{Exclusive, RunDir, UndoRegistry};
 
 /// Runs a subcommand and prints its error, if it fails.
 pub fn execute(invocation: Invocation) -> Exit {
+    if let Err(error) = reset_fault_signals() {
+        print_error(&error);
+    }
     match invocation {
         Invocation::Run(settings) => run(*settings),
         other => ignore_file_size_signal().and_then(|()| execute_other(other)).unwrap_or_else(|error| {

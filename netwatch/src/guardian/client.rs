@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use super::growth::{self, MemoryGrowth};
 use super::protocol::{self, GuardianRequest, Prepare, Reply, StartCapture};
+use super::session::{self, SharedGroup};
 use super::stopped::{self, StoppedBy};
 use super::{LaunchSpec, become_subreaper, process};
 use crate::error::{Error, Result};
@@ -47,12 +48,16 @@ impl Guardian {
         .map_err(|errno| Error::os("create a socket pair", "", errno))?;
         let (growth, growth_server) = growth::pair(spec.max_flows)?;
         become_subreaper()?;
+        let group = SharedGroup::current();
         // SAFETY: the process has a single thread, so the child may execute ordinary code.
         match unsafe { fork() }.map_err(|errno| Error::os("fork", "the guardian", errno))? {
-            ForkResult::Parent { child } => Ok(Self { pid: child, socket: ours, growth }),
+            ForkResult::Parent { child } => {
+                session::separate(child);
+                Ok(Self { pid: child, socket: ours, growth })
+            }
             ForkResult::Child => {
                 drop((ours, growth));
-                process::run(theirs, growth_server, spec)
+                process::run(theirs, growth_server, spec, group)
             }
         }
     }

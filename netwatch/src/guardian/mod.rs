@@ -15,6 +15,7 @@ mod growth;
 mod limits;
 mod process;
 mod protocol;
+mod session;
 mod signals;
 mod stopped;
 
@@ -25,7 +26,7 @@ pub use client::{Guardian, GuardianClient};
 pub use descendants::kill_descendants_of;
 pub use limits::OpenFileLimit;
 pub use protocol::{MAX_CAPTURES, Prepare, Reply, StartCapture};
-pub use signals::{InheritedSignals, block_signals, ignore_file_size_signal};
+pub use signals::{InheritedSignals, block_signals, ignore_file_size_signal, reset_fault_signals};
 pub use stopped::continue_guardian;
 
 use crate::error::{Error, Result};

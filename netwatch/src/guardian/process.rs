@@ -22,6 +22,7 @@ use nix::unistd::{ForkResult, Pid, getpid, pipe2};
 use super::fork::fork_into;
 use super::growth::GrowthServer;
 use super::protocol::{GuardianRequest, Prepare, Reply, StartCapture, receive, send};
+use super::session::SharedGroup;
 use super::{LaunchSpec, child, descendants, signals};
 use crate::error::{Error, Result};
 use crate::host::firewall::{self, FirewallNeeds, RepairedFirewall};
@@ -42,8 +43,8 @@ const PRINT_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) const NAME: &std::ffi::CStr = c"nw-guardian";
 
 /// Runs in the guardian and never returns.
-pub(super) fn run(socket: OwnedFd, growth: GrowthServer, spec: LaunchSpec) -> ! {
-    let code = match GuardianLoop::new(socket, growth, spec).and_then(GuardianLoop::run) {
+pub(super) fn run(socket: OwnedFd, growth: GrowthServer, spec: LaunchSpec, group: SharedGroup) -> ! {
+    let code = match GuardianLoop::new(socket, growth, spec, group).and_then(GuardianLoop::run) {
         Ok(()) => 0,
         Err(error) => {
             print_last(error);
@@ -71,6 +72,8 @@ struct GuardianLoop {
     /// Until netwatch closes it.
     growth: Option<GrowthServer>,
     spec: LaunchSpec,
+    /// The process group for the command.
+    group: SharedGroup,
     /// Readable when a child has exited.
     children: SignalFd,
     target: Option<TargetProcess>,
@@ -118,9 +121,10 @@ enum LoopEvent {
 }
 
 impl GuardianLoop {
-    fn new(socket: OwnedFd, growth: GrowthServer, spec: LaunchSpec) -> Result<Self> {
+    fn new(socket: OwnedFd, growth: GrowthServer, spec: LaunchSpec, group: SharedGroup) -> Result<Self> {
         // SAFETY: prctl with a valid string.
         unsafe { libc::prctl(libc::PR_SET_NAME, NAME.as_ptr(), 0, 0, 0) };
+        group.leave()?;
         super::become_subreaper()?;
         signals::ignore_all_but_child().map_err(|errno| Error::os("ignore", "signals", errno))?;
         let mask = signals::block_signals(&[Signal::SIGCHLD])?;
@@ -130,6 +134,7 @@ impl GuardianLoop {
             socket,
             growth: Some(growth),
             spec,
+            group,
             children,
             target: None,
             cgroup: None,
@@ -244,13 +249,16 @@ impl GuardianLoop {
                 let context = child::ProcessContext { netns, cgroup_procs };
                 child::run(&self.spec, prepare, context, status_child, go_child)
             }
-            (ForkResult::Parent { child: pid }, _) => Ok(TargetProcess {
-                pid,
-                status: Some(File::from(status)),
-                go: Some(File::from(go)),
-                status_text: Vec::new(),
-                has_exited: false,
-            }),
+            (ForkResult::Parent { child: pid }, _) => {
+                self.group.join_and_make_session(pid)?;
+                Ok(TargetProcess {
+                    pid,
+                    status: Some(File::from(status)),
+                    go: Some(File::from(go)),
+                    status_text: Vec::new(),
+                    has_exited: false,
+                })
+            }
         }
     }
 

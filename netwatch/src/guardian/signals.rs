@@ -71,9 +71,18 @@ pub fn ignore_file_size_signal() -> Result<()> {
     set_disposition(signal, libc::SIG_IGN).map_err(|errno| Error::os("ignore", signal.as_str(), errno))
 }
 
-/// The terminal sends signals to the whole foreground group; the guardian ignores them, so that it
-/// outlives the command. SIGCHLD is set to its default: where it is inherited ignored, the kernel
-/// discards the exit status of the command.
+/// Rust's runtime handles SIGSEGV and SIGBUS to report a stack overflow, and swallows the first
+/// that another process sends. They end this process from here on, as they end any program.
+pub fn reset_fault_signals() -> Result<()> {
+    let signals = [Signal::SIGSEGV, Signal::SIGBUS];
+    signals.into_iter().filter(|signal| !is_ignored(*signal)).try_for_each(|signal| {
+        set_disposition(signal, libc::SIG_DFL).map_err(|errno| Error::os("reset", signal.as_str(), errno))
+    })
+}
+
+/// Signals to the whole foreground group of a terminal do not reach the guardian, but other
+/// processes may send them; it ignores them, so that it outlives the command. SIGCHLD is set to its
+/// default: where it is inherited ignored, the kernel discards the exit status of the command.
 pub(super) fn ignore_all_but_child() -> nix::Result<()> {
     set_disposition(Signal::SIGCHLD, libc::SIG_DFL)?;
     CHANGED_SIGNALS
