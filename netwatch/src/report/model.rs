@@ -155,7 +155,7 @@ pub enum EndedBy {
     Command,
     /// `--duration` expired.
     Duration,
-    /// netwatch received this signal.
+    /// This signal, which netwatch forwarded or the terminal sent.
     Signal(i32),
 }
 

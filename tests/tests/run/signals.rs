@@ -1,12 +1,20 @@
 //! What netwatch does with signals, also with those that it inherits ignored. Signals typed at a
 //! terminal are in `terminal`.
 
-use netwatch_tests::{MOMENTS, StartOptions, internet, skip};
+use netwatch_tests::{FinishedRun, MOMENTS, StartOptions, internet, skip};
 
 use crate::TRAFFIC;
 
 /// Prints the first signal that it gets and exits with 9.
 const CATCH: &str = "for s in INT TERM HUP QUIT USR1; do trap \"echo got $s; exit 9\" $s; done; echo ready; while :; do sleep 0.02; done";
+
+/// The report names this signal as what ended the command; `None`: the command itself.
+#[track_caller]
+fn assert_ended_by(run: &FinishedRun, signal: Option<i32>) {
+    let facts = &run.report()["run"];
+    assert_eq!(facts["ended_by"], if signal.is_some() { "signal" } else { "command" }, "{run}");
+    assert_eq!(facts["ended_by_signal"].as_i64(), signal.map(i64::from), "{run}");
+}
 
 #[test]
 fn signals_from_another_process_are_forwarded() {
@@ -19,9 +27,7 @@ fn signals_from_another_process_are_forwarded() {
         running.wait_for_stdout("ready");
         running.signal(signal);
         let run = running.finish();
-        let report = run.assert_code(9).report();
-        assert_eq!(report["run"]["ended_by"], "signal", "{name}: {run}");
-        assert_eq!(report["run"]["ended_by_signal"], signal, "{name}: {run}");
+        assert_ended_by(run.assert_code(9), None);
         assert!(run.stdout.contains(&format!("got {name}")), "{run}");
         net.host.assert_nothing_left(&before);
     }
@@ -34,7 +40,40 @@ fn a_command_killed_by_a_signal_gives_exit_code_128_plus_its_number() {
         let mut running = net.host.start(&[], &["sh", "-c", "echo ready; exec sleep 300"]);
         running.wait_for_stdout("ready");
         running.signal(signal);
-        running.finish().assert_code(128 + signal);
+        assert_ended_by(running.finish().assert_code(128 + signal), Some(signal));
+    }
+}
+
+#[test]
+fn a_command_that_handles_a_signal_ends_by_itself_unless_its_exit_code_names_the_signal() {
+    let net = internet!();
+    for (signal, name) in [(libc::SIGINT, "INT"), (libc::SIGTERM, "TERM"), (libc::SIGHUP, "HUP")] {
+        for (code, ended_by) in [(0, None), (128 + signal, Some(signal))] {
+            let gate = net.host.gate();
+            let script =
+                format!("trap 'echo survived' {name}; echo ready; until {}; do :; done; exit {code}", gate.wait());
+            let mut running = net.host.start(&[], &["sh", "-c", &script]);
+            running.wait_for_stdout("ready");
+            running.signal(signal);
+            running.wait_for_stdout("survived");
+            gate.open();
+            assert_ended_by(running.finish().assert_code(code), ended_by);
+        }
+    }
+}
+
+#[test]
+fn a_signal_of_a_fault_ends_netwatch_at_once_and_nothing_is_left() {
+    let net = internet!();
+    net.host.run(&["-q"], &["true"]).assert_ok();
+    let before = net.host.state();
+    for signal in [libc::SIGSEGV, libc::SIGBUS, libc::SIGABRT] {
+        let mut running = net.host.start(&[], &["sh", "-c", "echo ready; exec sleep 300"]);
+        running.wait_for_stdout("ready");
+        running.signal(signal);
+        let run = running.finish();
+        assert_eq!(run.signal, Some(signal), "{run}");
+        net.host.assert_nothing_left(&before);
     }
 }
 
@@ -51,8 +90,7 @@ fn a_second_signal_kills_a_command_that_survives_the_first() {
         running.wait_for_stdout(&format!("survived {name}"));
         assert!(running.is_running(), "the first signal is only forwarded");
         running.signal(signal);
-        let run = running.finish();
-        run.assert_code(128 + libc::SIGKILL).report();
+        assert_ended_by(running.finish().assert_code(128 + libc::SIGKILL), Some(signal));
         net.host.assert_nothing_left(&before);
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
 use tokio::time::{Instant, sleep_until};
 
 use super::live::Live;
@@ -59,8 +59,8 @@ pub(super) struct ControlLoop<'a> {
     limits: RunLimits,
     exit: Option<RunExit>,
     ended_by: EndedBy,
-    /// The last signal of the terminal, which the command received as well.
-    from_terminal: Option<Signal>,
+    /// Signals that the command received, forwarded or from the terminal.
+    received: SigSet,
     terminated_once: bool,
     /// When the current timeout expires: `--duration`, [`TERM_TIMEOUT`] or `--linger`.
     deadline: Instant,
@@ -77,7 +77,7 @@ impl<'a> ControlLoop<'a> {
             limits,
             exit: None,
             ended_by: EndedBy::Command,
-            from_terminal: None,
+            received: SigSet::empty(),
             terminated_once: false,
             deadline,
             is_killing: false,
@@ -164,9 +164,8 @@ impl<'a> ControlLoop<'a> {
     /// The main process of the command has ended; its descendants may still run.
     fn handle_exit(&mut self, exit: RunExit) -> Result<()> {
         self.exit = Some(exit);
-        if let (EndedBy::Command, Some(signal)) = (self.ended_by, self.from_terminal)
-            && ends_by(exit, signal)
-        {
+        let received = self.received.iter().find(|signal| ends_by(exit, *signal));
+        if let (EndedBy::Command, Some(signal)) = (self.ended_by, received) {
             self.ended_by = EndedBy::Signal(signal as i32);
         }
         match self.limits.linger {
@@ -209,7 +208,7 @@ impl<'a> ControlLoop<'a> {
             // A stop has happened when the signal is received here.
             SignalAction::Nothing | SignalAction::Stop => Ok(()),
             SignalAction::FromTerminal(signal) => {
-                self.from_terminal = Some(signal);
+                self.received.add(signal);
                 self.guardian.revive();
                 Ok(())
             }
@@ -227,21 +226,25 @@ impl<'a> ControlLoop<'a> {
     /// Forwards a signal to the command. A second TERM or HUP kills everything, and so does any
     /// signal after the exit of the command, because then there is no process to forward it to.
     fn forward(&mut self, signal: Signal) -> Result<()> {
-        let ends = matches!(signal, Signal::SIGTERM | Signal::SIGHUP);
-        if (ends || self.exit.is_none()) && self.ended_by == EndedBy::Command {
-            self.ended_by = EndedBy::Signal(signal as i32);
+        if self.exit.is_some() {
+            return self.kill_rest();
         }
-        if self.exit.is_some() || (ends && self.terminated_once) {
+        let ends = matches!(signal, Signal::SIGTERM | Signal::SIGHUP);
+        if ends && self.terminated_once {
+            if self.ended_by == EndedBy::Command {
+                self.ended_by = EndedBy::Signal(signal as i32);
+            }
             return self.kill_rest();
         }
         self.terminated_once |= ends;
+        self.received.add(signal);
         self.guardian.signal(signal)
     }
 }
 
-/// Whether a command that received this signal exited because of it: it was killed, or its shell
-/// reports that its program was. A program that handles the signal continues, as interactive shells
-/// do.
+/// Whether a command that received this signal exited because of it: it was killed, or reports so
+/// by its exit code, as shells do. One that handles the signal may continue, as interactive shells
+/// do, or end with a code of its own: then it has ended by itself.
 fn ends_by(exit: RunExit, signal: Signal) -> bool {
     exit == RunExit::Signal(signal as i32) || exit == RunExit::Code(128 + signal as i32)
 }
