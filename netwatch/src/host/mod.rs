@@ -22,6 +22,7 @@ pub mod uplink;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub mod conntrack;
 pub mod firewall;
 pub mod forwarding;
 pub mod nat;

@@ -207,6 +207,19 @@ impl Netlink {
         answer.map_err(|failure| Error::os(operation, "", io::Error::from_raw_os_error(failure.errno)))
     }
 
+    /// Sends messages of one kind together, and does not wait for their outcomes.
+    pub fn send_unacknowledged(&mut self, kind: u16, bodies: impl Iterator<Item = Vec<u8>>) -> Result<()> {
+        let mut datagram = Vec::new();
+        for body in bodies {
+            self.sequence = self.sequence.wrapping_add(1);
+            let header =
+                MessageHeader { length: HEADER + body.len(), kind, flags: NLM_F_REQUEST, sequence: self.sequence };
+            datagram.extend(header.to_bytes());
+            datagram.extend(body);
+        }
+        if datagram.is_empty() { Ok(()) } else { self.send(&datagram) }
+    }
+
     fn send_raw(&mut self, kind: u16, flags: u16, body: &[u8]) -> Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
         let header = MessageHeader { length: HEADER + body.len(), kind, flags, sequence: self.sequence };

@@ -2,6 +2,7 @@
 //! functions are those of the modules that make the changes.
 
 use super::cgroup::{self, RunCgroup};
+use super::conntrack::{self, TrackedConnections};
 use super::firewall;
 use super::forwarding::{self, ForwardingInUse};
 use super::link;
@@ -22,10 +23,17 @@ pub fn undo_steps() -> UndoRegistry {
     steps.register(|_, SharedMount { path }| named::undo_mount(path));
     steps.register(|_, NamespaceName { path, file, netns }| named::undo_name(path, *file, *netns));
     steps.register(|_, run: &RunCgroup| cgroup::undo(run));
+    steps.register(forget_connections);
     steps.register_after(delete_link);
     steps.register_elsewhere(forwarding::lives_elsewhere);
     steps.register_after_dead_runs(forwarding::forget_dead_namespaces);
     steps
+}
+
+/// After the link, so that no packet of an orphaned socket makes a new entry.
+fn forget_connections(context: &UndoContext<'_>, connections: &TrackedConnections) -> Result<()> {
+    delete_link(context)?;
+    conntrack::forget(connections)
 }
 
 /// An anonymous namespace is removed by the kernel together with its link, in the background;

@@ -10,13 +10,14 @@
 //! traffic serve-udp ADDRESS          the same for one datagram
 //! traffic queries SERVER NAME FILE   DNS queries until the file exists; prints their number, and
 //!                                    median, 99th percentile and maximum of their latency
+//! traffic raw ADDRESS PROTOCOL       sends one packet without ports; exits when it is sent
 //! traffic daemon MILLIS COMMAND…     starts an orphaned daemon that waits and runs COMMAND
 //! traffic type                       puts a character into the terminal; prints the errno
 //! traffic bomb COUNT                 a fork bomb of COUNT processes, which ignores SIGTERM
 //! ```
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -37,6 +38,7 @@ fn main() -> io::Result<()> {
         ["serve", at] => serve(address(at)),
         ["serve-udp", at] => serve_udp(address(at)),
         ["queries", server, name, end] => queries(server, name, Path::new(end)),
+        ["raw", to, protocol] => raw(to.parse().expect("an address"), number(protocol) as i32),
         ["daemon", millis, command @ ..] => daemon(number(millis) as u64, command),
         ["type"] => type_character(),
         ["bomb", count] => bomb(number(count) as u64),
@@ -136,6 +138,17 @@ fn serve_udp(at: SocketAddr) -> io::Result<()> {
     let (length, client) = socket.recv_from(&mut buffer)?;
     println!("{}", client.ip());
     socket.send_to(&buffer[..length], client).map(drop)
+}
+
+/// The payload is also a header of GRE, with what NAT may write to.
+fn raw(to: IpAddr, protocol: i32) -> io::Result<()> {
+    use nix::errno::Errno;
+    use nix::sys::socket::{MsgFlags, SockaddrStorage, sendto};
+    let family = if to.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    // SAFETY: the call takes no pointer. The descriptor is closed at the exit of the process.
+    let socket = Errno::result(unsafe { libc::socket(family, libc::SOCK_RAW, protocol) })?;
+    sendto(socket, &[0; 16], &SockaddrStorage::from(SocketAddr::new(to, 0)), MsgFlags::empty())?;
+    Ok(())
 }
 
 /// A fork bomb of limited size, for a user who has no other processes: every process forks whenever

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod balance;
+mod blind_spots;
 mod both_killed;
 mod boundary;
 mod capture;
@@ -12,6 +13,7 @@ mod ci;
 mod clients;
 mod clock;
 mod confined;
+mod conntrack;
 mod containers;
 mod counts;
 mod diff;

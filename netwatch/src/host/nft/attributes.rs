@@ -11,10 +11,12 @@ pub use crate::host::netlink::{attribute as find, attributes as parse};
 pub struct Attributes(Vec<u8>);
 
 impl Attributes {
+    /// The list as it is sent.
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }
 
+    /// Appends an attribute.
     pub fn put(&mut self, kind: u16, value: &[u8]) {
         let length = u16::try_from(4 + value.len()).expect("netwatch writes no attribute near 64 KiB");
         self.0.extend(length.to_ne_bytes());
@@ -28,6 +30,7 @@ impl Attributes {
         self.put(kind, &value.to_be_bytes());
     }
 
+    /// As [`Self::put_u32`].
     pub fn put_u64(&mut self, kind: u16, value: u64) {
         self.put(kind, &value.to_be_bytes());
     }
@@ -39,10 +42,16 @@ impl Attributes {
         self.put(kind, &value);
     }
 
+    /// Appends an attribute that holds attributes.
     pub fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) {
         let mut inner = Self::default();
         fill(&mut inner);
-        self.put(kind | NESTED, &inner.0);
+        self.put_nested(kind, &inner.0);
+    }
+
+    /// Attributes that were read.
+    pub fn put_nested(&mut self, kind: u16, attributes: &[u8]) {
+        self.put(kind | NESTED, attributes);
     }
 }
 

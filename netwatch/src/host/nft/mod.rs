@@ -18,6 +18,7 @@ pub(crate) mod testbed;
 #[cfg(test)]
 mod tests;
 
+pub use attributes::Attributes;
 pub use batch::{BaseChain, Batch, ChainKind, NftHook};
 pub use dump::{BaseInfo, ChainInfo, RuleInfo, RuleTerm, TableInfo};
 pub use expression::Verdict;
