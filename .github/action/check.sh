@@ -32,6 +32,8 @@ SUMMARY
     exit "$code"
 fi
 
+# Annotations name files by their path in the repository.
+shown=$(realpath --relative-to="${GITHUB_WORKSPACE:-$PWD}" -- "$POLICY")
 # In a container the checkout belongs to another user, who could change the policy; netwatch refuses
 # it. The workflow is trusted as much as the policy.
 if [[ $(id -u) == 0 ]]; then
@@ -43,6 +45,6 @@ fi
 options=()
 [[ -z $SARIF ]] || options=(--format sarif -o "$SARIF")
 code=0
-"${as_root[@]}" "$netwatch" check --policy "$POLICY" "${options[@]}" -- bash -c "$COMMAND" || code=$?
+"${as_root[@]}" "$netwatch" check --policy "$POLICY" --shown-as "$shown" "${options[@]}" -- bash -c "$COMMAND" || code=$?
 write_page
 exit "$code"

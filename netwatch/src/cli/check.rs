@@ -18,6 +18,13 @@ pub(super) struct CheckArgs {
     #[arg(long, value_name = "FILE", default_value = "netwatch.toml", value_hint = ValueHint::FilePath)]
     policy: PathBuf,
 
+    /// Name of the policy in the verdict [default: its path]
+    ///
+    /// For a CI system that checks a private copy of the policy: annotations and test results then
+    /// name the file in the repository.
+    #[arg(long, value_name = "PATH")]
+    shown_as: Option<String>,
+
     /// Output format
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
     format: CheckFormatArg,
@@ -78,6 +85,7 @@ impl CheckArgs {
         let source = self.source.source().map_err(|error| Error::other("run", "the command", error.to_string()))?;
         Ok(CheckSettings {
             policy: self.policy,
+            shown_as: self.shown_as,
             format: self.format.0,
             output: self.output,
             allow_uncertain: self.allow_uncertain,

@@ -29,7 +29,7 @@ pub(super) fn check(settings: &CheckSettings) -> Result<Exit> {
     };
     let mut verdict = allow::check(&source.reports(), &policy.list, today());
     verdict.allows_uncertain |= settings.allow_uncertain;
-    let file = settings.policy.display().to_string();
+    let file = settings.shown_as.clone().unwrap_or_else(|| settings.policy.display().to_string());
     let checked = CheckedPolicy { file: &file, list: &policy.list, verdict: &verdict };
     write_result(output, &text(&checked, settings.format)?)?;
     if let Err(error) = report_to_github(&checked, settings.format) {

@@ -57,6 +57,8 @@ pub struct DiffSettings {
 pub struct CheckSettings {
     /// The policy.
     pub policy: PathBuf,
+    /// Its name in the verdict; its path by default.
+    pub shown_as: Option<String>,
     /// Format of the verdict.
     pub format: format::check::CheckFormat,
     /// File for the verdict; standard output by default.

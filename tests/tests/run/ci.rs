@@ -122,7 +122,8 @@ fn the_action_checks_a_command_with_the_netwatch_of_a_release() {
 
     let sarif = job.check(&violation, "net.sarif");
     assert_eq!(code(&sarif), Some(1), "{}", printed(&sarif));
-    assert!(printed(&sarif).contains("::error"), "annotations: {}", printed(&sarif));
+    // Root checks a private copy of the policy.
+    assert!(printed(&sarif).contains("::error file=netwatch.toml,line="), "annotations: {}", printed(&sarif));
     let results = fs::read_to_string(net.host.dir().join("net.sarif")).expect("the file");
     assert!(results.contains("\"ruleId\""), "{results}");
 }
@@ -189,5 +190,6 @@ fn the_gitlab_template_checks_a_command_with_the_netwatch_of_a_release() {
         assert_eq!(code(&checked), Some(expected), "{command}: {}", printed(&checked));
         let results = fs::read_to_string(net.host.dir().join("netwatch.xml")).expect("the file");
         assert!(results.contains(result), "{results}");
+        assert!(results.contains("\"netwatch.toml\"") && !results.contains("policy.toml"), "{results}");
     }
 }
