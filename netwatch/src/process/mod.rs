@@ -2,12 +2,14 @@
 //! Follows processes and sockets through the kernel's events; reads neither the kernel nor /proc.
 
 mod attempt;
+mod command_line;
 mod event;
 mod model;
 mod program;
 mod trace;
 
 pub use attempt::{Attempt, AttemptCause, AttemptTarget};
+pub use command_line::program_of_command;
 pub use event::{
     CallName, CallTarget, ClosedSocket, FailedCall, Image, Origin, ProcessAction, ProcessEvent, SocketOperation,
     SocketUse, ThreadName,

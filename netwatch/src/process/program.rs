@@ -67,7 +67,7 @@ impl Process {
     pub fn program(&self) -> &str {
         let own = self.own_name();
         if is_interpreter(own)
-            && let Some(script) = self.cmdline.as_deref().and_then(script)
+            && let Some(script) = self.cmdline.as_deref().and_then(|words| script(words.iter().map(String::as_str)))
         {
             return file_name(script);
         }
@@ -105,14 +105,14 @@ impl Process {
 }
 
 /// Also versions: `python3.11`.
-fn is_interpreter(name: &str) -> bool {
+pub(super) fn is_interpreter(name: &str) -> bool {
     let plain = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
     INTERPRETERS.contains(&name) || INTERPRETERS.contains(&plain)
 }
 
-/// The script among the arguments of an interpreter, or the module of `-m` and `-jar`.
-fn script(arguments: &[String]) -> Option<&str> {
-    let mut arguments = arguments.iter().skip(1).map(String::as_str);
+/// The script in the command line of an interpreter, or the module of `-m` and `-jar`.
+pub(super) fn script<'a>(words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let mut arguments = words.skip(1);
     while let Some(argument) = arguments.next() {
         match argument {
             "-m" | "-jar" => return arguments.next(),

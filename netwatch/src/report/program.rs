@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Report;
-use crate::process::{Evidence, Process, ProcessId, file_name};
+use crate::process::{Evidence, Process, ProcessId, program_of_command};
 
 impl Report {
     /// The programs of these processes. Wrappers (`sh`, `env`, `timeout`) are left out if other
@@ -39,7 +39,7 @@ impl Report {
     /// What a run without traffic ran.
     fn idle_program(&self) -> Option<String> {
         let program = self.processes.list.iter().find(|process| !process.is_wrapper()).map(Process::program);
-        program.or_else(|| self.run.command.first().map(|path| file_name(path))).map(str::to_owned)
+        program.or_else(|| program_of_command(&self.run.command)).map(str::to_owned)
     }
 
     /// Bytes of each process that used the network. A process that is only inferred from the
