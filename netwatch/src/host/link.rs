@@ -9,9 +9,12 @@
 //! neighbor entries would save those packets, but break the link for a target that changes its MAC
 //! address.
 
+mod made;
 mod ready;
 #[cfg(test)]
 mod tests;
+
+pub use made::MadeLinks;
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd};

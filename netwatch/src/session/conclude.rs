@@ -88,7 +88,7 @@ impl<S: Scope> Session<S> {
             lost: self.losses.meter,
             processes,
             attempts,
-            notes: self.notes.clone(),
+            notes: self.notes.iter().cloned().chain(elsewhere(&self.ledger.trace.programs_elsewhere())).collect(),
             replay,
         };
         let flows = ReportFlows {
@@ -117,6 +117,17 @@ impl<S: Scope> Session<S> {
         outcome.processes.lost = self.losses().processes;
         outcome
     }
+}
+
+/// The note about sockets whose packets are not captured, unless they are forwarded.
+fn elsewhere(programs: &BTreeSet<String>) -> Option<String> {
+    let listed = programs.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+    (!programs.is_empty()).then(|| {
+        format!(
+            "{listed} used sockets in another network namespace than the one of the run: only what left by the link \
+             of the run is counted"
+        )
+    })
 }
 
 /// The remotes of TCP flows without a known socket. A socket without packets may belong to one of

@@ -4,6 +4,7 @@
 pub mod boundary;
 pub mod command;
 pub mod environment;
+pub mod inherited;
 pub mod mounts;
 pub mod user;
 

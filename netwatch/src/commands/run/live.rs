@@ -101,6 +101,9 @@ impl Live {
         let are_empty = self.empty_sockets(drain_timeout, signals).await;
         self.finish_loopback(drain_timeout, signals).await;
         notes::left_over(ending.left_over).into_iter().for_each(|note| self.metering.note(note));
+        notes::made_links(&self.network.made_links()).into_iter().for_each(|note| self.metering.note(note));
+        let privileged = notes::privileged_ports(&self.network.privileged_ports, ending.exit);
+        privileged.into_iter().for_each(|note| self.metering.note(note));
         let stopped = self.stop_link(are_empty, guardian);
         let Some((duration, counters)) = unless_ended(signals, stopped).await else { return Ok(None) };
         self.drain_capture(signals).await;

@@ -1,9 +1,13 @@
 //! The notes that a run adds to its report.
 
+use std::collections::BTreeSet;
+
 use crate::dns::stats::Stats;
 use crate::error::Error;
 use crate::host::socket_drain::DrainOutcome;
 use crate::loopback::LoopbackCounts;
+use crate::report::ExitStatus as RunExit;
+use crate::target::inherited::InheritedSocket;
 
 pub(super) const NO_UPLINK: &str = "no uplink: the host has no default route, so only the host itself can be reached";
 
@@ -16,6 +20,36 @@ pub(super) fn refused_sysctls(refused: &[Error]) -> Option<String> {
 /// Services of the host's loopback that the namespace does not have.
 pub(super) fn host_services_left_out(number: usize) -> Option<String> {
     (number > 0).then(|| format!("{number} ports of the host's loopback are left out: name ports with --host-loopback"))
+}
+
+/// Sockets of the host that the command has.
+pub(super) fn inherited_sockets(sockets: &[InheritedSocket]) -> Option<String> {
+    let one = |InheritedSocket { fd, local, peer }: &InheritedSocket| {
+        let ends: Vec<String> = [local, peer].into_iter().flatten().map(ToString::to_string).collect();
+        format!("{fd} ({})", ends.join(" to "))
+    };
+    let listed: Vec<String> = sockets.iter().map(one).collect();
+    let listed = Some(listed.join(", ")).filter(|listed| !listed.is_empty())?;
+    Some(format!("the command inherited sockets of the host, whose traffic is not counted: descriptor {listed}"))
+}
+
+/// Interfaces that the command made, beside the link of the run.
+pub(super) fn made_links(names: &BTreeSet<String>) -> Option<String> {
+    let listed = names.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+    (!names.is_empty()).then(|| {
+        format!(
+            "the command made network interfaces ({listed}): what a tunnel carries is counted as packets of the \
+             tunnel, and what does not leave the namespaces of the command is not counted"
+        )
+    })
+}
+
+/// Published ports that the user may not bind, if the command failed.
+pub(super) fn privileged_ports(ports: &[u16], exit: RunExit) -> Option<String> {
+    let first = ports.first().filter(|_| exit != RunExit::Code(0))?;
+    Some(format!(
+        "port {first} is published, and needs root: the user of the command can only bind higher ports (see -u)"
+    ))
 }
 
 /// What the proxy of `--host-loopback` could not pass on.

@@ -15,7 +15,7 @@ use super::signals::SignalStream;
 use super::tails::Tails;
 use super::thread::PendingWork;
 use super::watch::NotStarted;
-use super::{RunPlan, capture, egress};
+use super::{RunPlan, capture, egress, notes};
 use crate::commands::snapshot::SnapshotServer;
 use crate::error::{Error, Result};
 use crate::faults;
@@ -31,6 +31,7 @@ use crate::process::Attribution;
 use crate::report::{DnsForwarder, Interface, Run};
 use crate::rights;
 use crate::session::{IsolatedScope, Session, SessionConfig};
+use crate::target::inherited;
 use crate::terminal::{Show, print_message};
 use crate::undo::{Journal, RunCard, RunDir};
 
@@ -56,7 +57,7 @@ pub(super) async fn set_up(
     let load = move || faults::point("meter").and_then(|()| KernelMeter::load(&config));
     let (loading, sysctls) = (PendingWork::start("load", load)?, PendingWork::start("sysctls", SocketSysctls::read)?);
     let policy = egress::start(plan)?;
-    let mut notes = Vec::new();
+    let mut notes: Vec<String> = notes::inherited_sockets(&inherited::sockets(plan.is_foreign)).into_iter().collect();
     let context = SetupContext { id: run_dir.id(), dir: run_dir.path(), journal, signals: signals.held() };
     let cgroup = make_cgroup(&context, &mut notes)?;
     let arguments = &plan.settings;

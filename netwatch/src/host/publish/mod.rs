@@ -10,7 +10,8 @@ use std::str::FromStr;
 
 pub use reserve::{PortReservation, reserve};
 
-use crate::error::Error;
+use crate::error::{Error, Result};
+use crate::host::sysctl;
 
 /// Transport of a published port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -130,6 +131,13 @@ fn parse_address(text: &str) -> Result<IpAddr, String> {
 
 fn parse_port(text: &str) -> Result<u16, String> {
     text.parse().ok().filter(|port| *port != 0).ok_or(format!("`{text}` is no port (1 to 65535)"))
+}
+
+/// The target's ports among these that need CAP_NET_BIND_SERVICE.
+pub fn privileged(publish: &[Publish]) -> Result<Vec<u16>> {
+    let first_unprivileged = sysctl::read("ipv4/ip_unprivileged_port_start")?.and_then(|text| text.parse().ok());
+    let limit: u16 = first_unprivileged.unwrap_or(1024);
+    Ok(publish.iter().map(|publish| publish.target_port).filter(|port| *port < limit).collect())
 }
 
 #[cfg(test)]

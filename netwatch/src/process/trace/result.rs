@@ -213,6 +213,12 @@ impl Trace {
         }
     }
 
+    /// The programs that used sockets in other network namespaces than the session's.
+    pub fn programs_elsewhere(&self) -> BTreeSet<String> {
+        let process = |number: &ProcessNumber| self.process_in(*number, &BTreeMap::new());
+        self.sockets.elsewhere.iter().filter_map(|number| Some(process(number)?.program().to_owned())).collect()
+    }
+
     /// A process, with the index of its parent.
     pub(super) fn process_in(
         &self,

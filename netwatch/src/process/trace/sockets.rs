@@ -21,6 +21,9 @@ pub(super) type FoundSockets<'a> = SmallVec<[&'a KnownSocket; 2]>;
 /// the next connection on the same ports.
 const CLOSE_DELAY_NS: u64 = 1_000_000_000;
 
+/// Processes that are remembered for their sockets in other namespaces.
+const MAX_ELSEWHERE: usize = 64;
+
 /// All sockets of a session.
 #[derive(Debug)]
 pub(super) struct Sockets {
@@ -43,6 +46,8 @@ pub(super) struct Sockets {
     forgotten: HashSet<(u8, u16)>,
     /// A socket in `bound` was removed.
     has_unbound: bool,
+    /// Processes that used sockets in other network namespaces.
+    pub elsewhere: BTreeSet<ProcessNumber>,
     /// Cookie of the session's network namespace, if known.
     pub netns: Option<u64>,
     pub beyond: u64,
@@ -62,6 +67,7 @@ impl Sockets {
             failed: Vec::new(),
             forgotten: HashSet::default(),
             has_unbound: false,
+            elsewhere: BTreeSet::new(),
             netns: None,
             beyond: 0,
         }
@@ -79,6 +85,9 @@ impl Sockets {
         known.protocol = socket.protocol.or(known.protocol);
         known.elsewhere |= elsewhere;
         if known.elsewhere {
+            if operation != SocketOperation::Created && self.elsewhere.len() < MAX_ELSEWHERE {
+                self.elsewhere.insert(process);
+            }
             return;
         }
         if matches!(operation, SocketOperation::Created | SocketOperation::Bound) {

@@ -8,6 +8,7 @@ mod plan;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -24,12 +25,13 @@ use super::signals::HeldSignals;
 use crate::dns::forwarder::{Forwarder, ForwarderStatus, RunningForwarder};
 use crate::error::{Error, Result};
 use crate::host::changes::HostChanges;
+use crate::host::conntrack::TrackedConnections;
 use crate::host::firewall::{self, FirewallNeeds, FirewallWatch};
 use crate::host::forwarding::{self, Families, Forwarding};
-use crate::host::link::{self, Link};
+use crate::host::link::{self, Link, MadeLinks};
 use crate::host::namespace::Namespace;
 use crate::host::nat::Nat;
-use crate::host::publish::{PortReservation, reserve};
+use crate::host::publish::{PortReservation, privileged, reserve};
 use crate::host::route_check::{self, RoutesOfRun};
 use crate::host::socket_sysctls::SocketSysctls;
 use crate::host::subnet::Subnet;
@@ -50,6 +52,9 @@ pub(super) struct Network {
     pub firewall: FirewallNeeds,
     /// The chains of the host's firewall that could not be opened.
     pub blocked: Vec<String>,
+    /// Published ports that the user of the command may not bind.
+    pub privileged_ports: Vec<u16>,
+    made_links: MadeLinks,
     host: HostThread,
     changes: HostChanges,
     dns: RunningForwarder,
@@ -106,6 +111,8 @@ impl Network {
         }
         let (namespace, link) = make_link(&plan, context, &facts.sysctls, notes, meter)?;
         drop(held);
+        let made_links = namespace.run_in(MadeLinks::follow)??;
+        let privileged_ports = if facts.user.1 == 0 { Vec::new() } else { privileged(&plan.publish)? };
         context.signals.step("host_loopback")?;
         let loopback = start_proxy(&plan, &namespace, notes)?;
         context.signals.step("dns")?;
@@ -114,6 +121,7 @@ impl Network {
         let forwarder = Forwarder::bind(&[gateway], Some(link.name()))?;
         let dns_port = NetworkPlan::redirected_dns_port(&forwarder.listening());
         context.signals.step("nat")?;
+        context.journal.record(&TrackedConnections { targets: plan.targets() })?;
         let nat = Arc::new(Nat::install(&plan.nat(dns_port))?);
         let host = HostThread::start(nat.clone(), FirewallWatch::follow()?)?;
         context.signals.step("forwarding")?;
@@ -137,7 +145,21 @@ impl Network {
         let dns = forwarder.start(plan.upstream())?;
         write_resolv_conf(&plan, context, &namespace, &dns.status().render(gateway))?;
         let keeper = Some(Keeper::watch(&plan.mounts)?);
-        Ok(Self { plan, link, namespace, firewall, blocked, host, changes, dns, keeper, loopback, _ports: ports })
+        Ok(Self {
+            plan,
+            link,
+            namespace,
+            firewall,
+            blocked,
+            privileged_ports,
+            made_links,
+            host,
+            changes,
+            dns,
+            keeper,
+            loopback,
+            _ports: ports,
+        })
     }
 
     /// The target's addresses.
@@ -158,6 +180,11 @@ impl Network {
     /// Services of the host's loopback that the namespace has.
     pub(super) fn host_services(&self) -> Vec<HostService> {
         self.loopback.as_ref().map(|proxy| proxy.services().to_vec()).unwrap_or_default()
+    }
+
+    /// Interfaces that the command made in its namespace.
+    pub(super) fn made_links(&self) -> BTreeSet<String> {
+        self.made_links.names(self.link.inner_index())
     }
 
     /// The proxy of `--host-loopback`, to be finished after the command.
