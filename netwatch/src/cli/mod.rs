@@ -51,6 +51,7 @@ Examples:
   netwatch replay trace.pcapng                           the same report for a capture
   sudo netwatch tail                                     the packets of a run in progress, live
   netwatch report --open                                 the newest run in your browser
+  netwatch report --open --baseline 2                    the same, compared with the run before
   netwatch history                                       the recorded runs
   netwatch export -o flows.parquet                       the flows of the newest run, for DuckDB
   netwatch ports                                         what to open in a firewall for it

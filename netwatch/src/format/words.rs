@@ -172,7 +172,7 @@ pub(super) fn balance(report: &Report) -> String {
     }
     match (balance.state, balance.difference) {
         (BalanceState::Closed, _) if balance.dropped > 0 => {
-            let dropped = with_plain_spaces(plural(balance.dropped, "buffer", "buffers"));
+            let dropped = with_plain_spaces(plural(balance.dropped, "skb", "skbs"));
             format!("closed: difference 0; the interface dropped {dropped} on receive")
         }
         (BalanceState::Closed, _) => "closed: difference 0 to the interface counters".to_owned(),

@@ -29,7 +29,7 @@ pub(super) fn table(report: &Report) -> String {
     let heads =
         NUMBERS.map(|name| format!("<th role=\"columnheader\" scope=\"col\" class=\"number\">{name}</th>")).concat();
     let mut html = format!(
-        "<div class=\"table\"><table role=\"table\"><caption>Balance: buffers and bytes, as the interface counts them</caption>\
+        "<div class=\"table\"><table role=\"table\"><caption>Balance: skbs and bytes, as the interface counts them</caption>\
          <thead role=\"rowgroup\"><tr role=\"row\"><th role=\"columnheader\" scope=\"col\">Part</th>{heads}</tr></thead><tbody role=\"rowgroup\">\n"
     );
     html += &row("Flows", balance.flows);

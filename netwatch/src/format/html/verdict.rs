@@ -66,7 +66,7 @@ fn complete(report: &Report) -> Answer {
             let nothing = if lost == 0 { ", and nothing was lost" } else { "" };
             let dropped = match report.balance.dropped {
                 0 => String::new(),
-                many => format!(" The interface dropped {} on receive.", plural(many, "buffer", "buffers")),
+                many => format!(" The interface dropped {} on receive.", plural(many, "skb", "skbs")),
             };
             let text = words::with_plain_spaces(format!("Every packet was counted{nothing}.{dropped}"));
             answer(Tone::Good, "Complete", text)

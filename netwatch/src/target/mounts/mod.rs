@@ -63,8 +63,15 @@ pub fn prepare(plan: &MountPlan) -> Result<Vec<Error>> {
 /// Later mounts of the host still appear here (a USB stick, an automounter); mounts made here never
 /// appear on the host.
 fn stop_propagation() -> Result<()> {
-    mount(None::<&Path>, "/", None::<&Path>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&Path>)
-        .map_err(|errno| Error::os("make the command's mounts private", "", errno))
+    mount(None::<&Path>, "/", None::<&Path>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&Path>).map_err(|errno| {
+        let error = Error::os("make the command's mounts private", "", errno);
+        // `/` is no mount point.
+        if errno == Errno::EINVAL {
+            error.hint("this is a plain chroot; use a container, or pivot_root(2)")
+        } else {
+            error
+        }
+    })
 }
 
 /// What to do when there is no /etc/resolv.conf to mount over.
