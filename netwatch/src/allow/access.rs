@@ -1,4 +1,4 @@
-//! What a check decides about: one kind of access of a program, with what is known of its remote.
+//! The subject of a decision: one kind of access of a program, with what is known about its remote.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -15,22 +15,22 @@ pub struct NetworkAccess {
     pub direction: Direction,
     /// What it reached.
     pub target: AccessTarget,
-    /// The server name in its packets, which the program chose.
+    /// The server name in the packets, which the program chose.
     pub claimed: Option<EvidentName>,
     /// Names to which DNS or the hosts file gave the address.
     pub asked: BTreeSet<EvidentName>,
-    /// The one of them that this program asked for, if that is known: several names may share the
-    /// address.
+    /// The name in `asked` that this program asked for, if that is known, because several names may
+    /// share the address.
     pub own_name: Option<EvidentName>,
-    /// The programs, for people.
+    /// The programs, for reports.
     pub programs: BTreeSet<String>,
-    /// The programs that provably did it: those whose socket it was.
+    /// The programs that are proven to have done it, by their socket.
     pub proven: Vec<ProvenProgram>,
     /// Number of connections or lookups.
     pub count: u64,
     /// Every attempt failed.
     pub only_failed: bool,
-    /// Of flows that were folded into their endpoint: names and programs are those of the endpoint.
+    /// The flows were folded into their endpoint, so names and programs are those of the endpoint.
     pub is_folded: bool,
 }
 
@@ -130,8 +130,8 @@ impl NetworkAccess {
         }
     }
 
-    /// The name that people know the remote by: what the program claimed, otherwise what it asked
-    /// for.
+    /// The name of the remote in reports: the one that the program claimed, otherwise one that it
+    /// asked for.
     pub fn name(&self) -> Option<&EvidentName> {
         self.claimed.as_ref().or(self.own_name.as_ref()).or_else(|| self.asked.first())
     }

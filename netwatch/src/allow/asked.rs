@@ -9,8 +9,9 @@ use crate::name::{NameSource, SourcedName};
 use crate::report::Report;
 use crate::wire::{Application, Name};
 
-/// Names by address. Only what the target asked for is listed: not the names that aliases lead to,
-/// which operators of servers choose, and not what it answered itself as a server.
+/// Names by address. Only names that the target asked for are listed: neither the names that
+/// aliases lead to, which operators of servers choose, nor those that the target itself answered as
+/// a server.
 #[derive(Debug)]
 pub(super) struct AskedNames(HashMap<IpAddr, BTreeSet<EvidentName>>);
 
@@ -27,7 +28,7 @@ impl AskedNames {
                 answered.insert(name);
             }
         }
-        // A lookup keeps a limited number of addresses, and large services have more.
+        // A lookup stores a limited number of addresses, and large services have more.
         for known in &report.endpoints {
             let Remote::Address(address) = known.endpoint.key.remote else { continue };
             let responses = known.names.iter().filter(|named| named.source == NameSource::Dns).map(SourcedName::shown);

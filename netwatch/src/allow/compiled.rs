@@ -1,6 +1,6 @@
-//! An allow-list compiled into tables, so that a decision looks only at the rules that can concern
-//! an access: exact maps of names and their parents, and a map of prefixes by their length. A
-//! kernel has such maps too.
+//! An allow-list compiled into tables, so that a decision examines only the rules that can concern
+//! an access: maps of names and of their parents, and a map of prefixes by their length. The kernel
+//! has the same kinds of maps.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
@@ -15,8 +15,8 @@ use super::rule::{AllowList, AllowRule, AllowedAddress, AllowedProtocol, NameEvi
 use crate::flow::Direction;
 use crate::wire::Name;
 
-/// Decides as [`AllowList::decide`], in a time that depends on the rules that concern an access
-/// and hardly on their total number.
+/// Decides like [`AllowList::decide`], in a time that depends on the number of rules that concern
+/// an access, and hardly on the total number.
 #[derive(Debug)]
 pub struct CompiledList<'a> {
     list: &'a AllowList,
@@ -24,19 +24,19 @@ pub struct CompiledList<'a> {
     names: HashMap<&'a str, Vec<usize>>,
     /// By the parent of the names that match.
     parents: HashMap<&'a str, Vec<usize>>,
-    /// By the last two labels of names: rules that are near. Of rules that differ in nothing but
+    /// By the last two labels of names, to find the nearest rule. Of rules that differ only in
     /// their names, only the first is listed.
     domains: HashMap<&'a str, Vec<usize>>,
     /// By prefix: rules with addresses and without names.
     networks: HashMap<IpNet, Vec<usize>>,
     /// The prefix lengths in `networks`, for IPv4 and for IPv6.
     lengths: [BTreeSet<u8>; 2],
-    /// Rules of the machine itself.
+    /// Rules with `address = "host"`.
     host: Vec<usize>,
-    /// By port: rules of any remote with single ports.
+    /// By port: rules for any remote with single ports.
     ports: HashMap<u16, Vec<usize>>,
-    /// Other rules of any remote. Of those in `ports` that differ in nothing but their ports, the
-    /// first is here as well: it is the nearest one if no port matches.
+    /// Other rules for any remote. Of the rules in `ports` that differ only in their ports, the
+    /// first is also listed here, because it is the nearest rule if no port matches.
     others: Vec<usize>,
 }
 

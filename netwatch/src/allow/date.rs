@@ -1,4 +1,5 @@
-//! Days of the calendar, for the last day of a rule. No clock: the caller passes today.
+//! Calendar days, for the last day of a rule. There is no clock here: the caller passes the current
+//! day.
 
 use std::fmt;
 

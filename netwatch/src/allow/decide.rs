@@ -52,13 +52,13 @@ pub enum Mismatch {
 }
 
 impl AllowList {
-    /// Decides about an access on a day. The first rule that allows it counts. This is the meaning
-    /// of a list; [`super::CompiledList`] decides the same without a look at every rule.
+    /// Decides about an access on a day. The first rule that allows it counts. This defines what a
+    /// list means; [`super::CompiledList`] makes the same decision without examining every rule.
     pub fn decide(&self, access: &NetworkAccess, today: PolicyDate) -> Decision {
         self.decide_among(0..self.rules.len(), access, today)
     }
 
-    /// The same among these rules, in the order of the file.
+    /// Decides by these rules only, in the order of the file.
     pub(super) fn decide_among(
         &self,
         rules: impl IntoIterator<Item = usize>,
@@ -118,7 +118,8 @@ impl AllowRule {
         [expired, direction].into_iter().chain(others).flatten().collect()
     }
 
-    /// A rule of a name allows looking it up, whatever it allows beside.
+    /// A rule with a name allows lookups of the name, regardless of its address, port, protocol and
+    /// process.
     fn lookup_mismatch(&self, name: &Name) -> Option<Mismatch> {
         match self.names.iter().any(|own| own.matches(name)) {
             true => None,
@@ -149,7 +150,8 @@ impl AllowRule {
         })
     }
 
-    /// How another name differs: names of one domain share at least two labels.
+    /// How a name differs from those of the rule. Names in the same domain share at least two
+    /// labels.
     fn near(&self, name: &Name) -> Mismatch {
         let is_near = |own: &NamePattern| own.shares_domain(name);
         if self.names.iter().any(is_near) { Mismatch::OtherNameInDomain } else { Mismatch::Name }
@@ -160,7 +162,7 @@ impl AllowRule {
         self.ports.is_empty() || port.is_some_and(is_in)
     }
 
-    /// Every program that used the connection has to be one of the rule.
+    /// Every program that used the connection has to be in the rule.
     fn allows_programs(&self, access: &NetworkAccess) -> bool {
         let is_own = |program: &ProvenProgram| {
             let matches = |own: &String| match own.contains('/') {

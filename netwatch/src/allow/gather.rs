@@ -25,9 +25,10 @@ struct AccessKey {
     is_folded: bool,
 }
 
-/// Collects the accesses of a report. Not part of them, because no rule can concern them: the
-/// loopback and the link of the run, DNS to the resolvers of the machine (its lookups are), ICMP
-/// from remotes, ICMP errors that the kernel sent, and what a remote tried without an answer.
+/// Collects the accesses of a report. These are left out, because no rule can concern them: the
+/// loopback and the link of the run, DNS to the resolvers of the machine (its lookups are
+/// included), ICMP from remotes, ICMP errors that the kernel sent, and what a remote sent without
+/// an answer.
 pub fn accesses(report: &Report) -> Vec<NetworkAccess> {
     let asked = AskedNames::of(report);
     let mut gathering = Gathering::of(report);
@@ -107,7 +108,7 @@ impl<'a> Gathering<'a> {
         self.count(access, known.flow.connections().max(1));
     }
 
-    /// Flows of which only the endpoint is known. Each server name of the endpoint may be theirs.
+    /// Adds the folded flows of an endpoint. Each server name of the endpoint may belong to them.
     fn add_folded(&mut self, known: &ReportEndpoint) {
         let key = known.endpoint.key;
         let listed = self.endpoints.get(&key).map_or(0, |(_, listed)| *listed);
@@ -132,7 +133,7 @@ impl<'a> Gathering<'a> {
         self.add_claimed(access, claimed, folded);
     }
 
-    /// Each server name has to be allowed.
+    /// Adds an access for each server name, because each one has to be allowed.
     fn add_claimed(&mut self, access: AccessKey, claimed: BTreeSet<EvidentName>, count: u64) {
         if claimed.is_empty() {
             return self.count(access, count);
@@ -205,7 +206,7 @@ impl<'a> Gathering<'a> {
         }
     }
 
-    /// What an endpoint is to a check; `None` if it is not checked.
+    /// The target of an access to this endpoint; `None` if the endpoint is not checked.
     fn target(&self, key: &EndpointKey) -> Option<AccessTarget> {
         let Remote::Address(address) = key.remote else { return None };
         let interface = &self.report.interface;
@@ -263,7 +264,7 @@ fn users_of(known: &ReportFlow) -> Vec<(ProcessId, bool)> {
     known.users.iter().map(|user| (user.process, user.evidence != Evidence::Netns)).collect()
 }
 
-/// The server names in the packets of a flow. An outer name that covers an encrypted one is none.
+/// The server names in the packets of a flow, without the outer name of an encrypted ClientHello.
 fn claimed_by(known: &ReportFlow) -> BTreeSet<EvidentName> {
     let Some(naming) = &known.naming else { return BTreeSet::new() };
     let is_cover = naming.hidden.contains(&Hidden::Ech);
@@ -274,7 +275,7 @@ fn claimed_by(known: &ReportFlow) -> BTreeSet<EvidentName> {
         .collect()
 }
 
-/// Whether a client sends such a name to say whom it wants. An address is no name.
+/// Whether a client sends such a name to select the server. An address is not a name.
 fn is_claim(named: &EvidentName) -> bool {
     let text = named.name.as_str();
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
@@ -308,7 +309,7 @@ fn access(report: &Report, asked: &AskedNames, key: AccessKey, count: u64) -> Ne
     }
 }
 
-/// Wrappers are left out if what they ran is among the programs.
+/// The proven programs, without wrappers whose child is among them.
 fn proven(report: &Report, users: &[(ProcessId, bool)]) -> Vec<ProvenProgram> {
     let ids: Vec<ProcessId> = users.iter().filter(|(_, is_proven)| *is_proven).map(|(process, _)| *process).collect();
     let named = report.programs_of(&ids);

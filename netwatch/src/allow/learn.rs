@@ -1,5 +1,5 @@
-//! The smallest allow-list that allows what was seen: exact names, addresses and ports, and as few
-//! rules as that takes.
+//! Generates the smallest allow-list that allows what reports contain: exact names, addresses and
+//! ports, in as few rules as possible.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -12,13 +12,13 @@ use crate::flow::{Direction, Protocol};
 use crate::report::Report;
 use crate::wire::Name;
 
-/// A rule with what people want to know about each of its remotes.
+/// A rule, with facts about each of its remotes for comments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LearnedRule {
     /// The rule.
     pub rule: AllowRule,
-    /// The remotes of the rule as they are written, each with the programs that used it and a
-    /// remark. Empty for a rule of every remote.
+    /// The remotes of the rule in the order of the file, with the facts about each. Empty for a
+    /// rule for every remote.
     pub remotes: BTreeMap<LearnedRemote, RemoteFacts>,
 }
 
@@ -31,7 +31,7 @@ pub enum LearnedRemote {
     Address(AllowedAddress),
 }
 
-/// What is known of a remote.
+/// Facts about a remote.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RemoteFacts {
     /// The programs that used it.
@@ -59,7 +59,7 @@ pub(super) fn rules_for(accesses: &[NetworkAccess]) -> Vec<LearnedRule> {
     let mut learning = Learning::default();
     let (lookups, services): (Vec<&NetworkAccess>, Vec<&NetworkAccess>) =
         accesses.iter().partition(|access| matches!(access.target, AccessTarget::Lookup(_)));
-    // First those with only one possible name, so that the others can share it.
+    // Accesses with only one possible name come first, so that the others can share it.
     let (sure, choice): (Vec<&NetworkAccess>, Vec<&NetworkAccess>) = services
         .into_iter()
         .partition(|access| access.claimed.is_some() || access.own_name.is_some() || access.asked.len() <= 1);
@@ -68,7 +68,7 @@ pub(super) fn rules_for(accesses: &[NetworkAccess]) -> Vec<LearnedRule> {
     learning.finish()
 }
 
-/// What a remote has to be allowed for.
+/// A service that a remote has to be allowed for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct LearnedService {
     direction: Direction,

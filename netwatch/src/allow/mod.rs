@@ -1,8 +1,9 @@
-//! Allow-lists: what a program may reach, checked against reports, and learned from them. Decides
-//! about recorded runs and blocks nothing. Not [`crate::policy`], which writes firewall rules.
+//! Allow-lists: what a program may reach. Checks reports against them and generates them from
+//! reports; blocks nothing. [`crate::policy`] writes firewall rules.
 //!
 //! [`parse()`] reads a policy, [`accesses`] lists what a report contains, [`AllowList::decide`] is
-//! the matcher, [`CompiledList`] the fast one, [`check`] the verdict. docs/check.md is the manual.
+//! the matcher, [`CompiledList`] a fast one, and [`check`] returns the verdict. docs/check.md is
+//! the manual.
 
 mod access;
 mod asked;

@@ -45,7 +45,7 @@ fn rules(key: &Key, item: &Item, text: &str) -> Result<Vec<super::rule::AllowRul
     let Some(tables) = item.as_array_of_tables() else {
         return Err(("write each rule as a table [[allow]]".into(), key.span()));
     };
-    // Counted once: a policy may have many thousand rules.
+    // Computed once, because a policy may have many thousand rules.
     let ends: Vec<usize> = text.match_indices('\n').map(|(end, _)| end).collect();
     let line = |table: &Table| table.span().map_or(0, |span| ends.partition_point(|end| *end < span.start) + 1);
     tables.iter().map(|table| parse_rule::rule(table, line(table))).collect()

@@ -4,8 +4,8 @@ use std::fmt;
 
 use crate::wire::Name;
 
-/// Characters that a name in a policy has to escape as `\DDD`, their decimal code, because they are
-/// mistakes otherwise (an address on the web, a port, a star in the middle). A backslash is escaped
+/// Characters that are escaped as `\DDD`, their decimal code, in a name of a policy. Unescaped,
+/// they are a mistake of the author (a URL, a port, a star in the middle). A backslash is escaped
 /// only before one of these codes.
 const ESCAPED: [(char, &str); 5] = [(' ', r"\032"), ('*', r"\042"), ('/', r"\047"), (':', r"\058"), ('\\', r"\092")];
 
@@ -46,7 +46,7 @@ impl NamePattern {
 
     /// Whether the name matches.
     pub fn matches(&self, name: &Name) -> bool {
-        // Without a copy, because each connection is compared with each pattern.
+        // No copy is made, because each connection is compared with each pattern.
         let name = name.as_str().trim_end_matches('.');
         match self {
             Self::Exact(own) => own.eq_ignore_ascii_case(name),
@@ -78,7 +78,7 @@ pub(super) fn domain(name: &str) -> Option<&str> {
     Some(&name[start..])
 }
 
-/// The parents below which a normalized name is, the nearest first: `b.c`, `c` of `a.b.c`.
+/// The parents of a normalized name, the nearest first: `b.c`, then `c`, for `a.b.c`.
 pub(super) fn parents(name: &str) -> impl Iterator<Item = &str> {
     let dots = name.match_indices('.').map(|(dot, _)| dot);
     dots.filter(|dot| *dot > 0 && !ends_with_escape(&name[..*dot])).map(|dot| &name[dot + 1..])
@@ -89,7 +89,7 @@ fn ends_with_escape(text: &str) -> bool {
     text.bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1
 }
 
-/// The root becomes the empty text.
+/// The name in lower case, without the dot at the end. The root becomes the empty text.
 pub(super) fn normalize(name: &str) -> String {
     name.trim_end_matches('.').to_ascii_lowercase()
 }

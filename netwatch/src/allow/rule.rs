@@ -1,10 +1,10 @@
 //! The rules of an allow-list, as plain data.
 //!
 //! Rules are alternatives without an order, and none denies. Each is a product of sets: name
-//! suffixes, address prefixes, port ranges, protocols, programs. A table of each kind that returns
-//! the set of rules that match, and the intersection of these sets, decide the same; so an
-//! allow-list can be compiled into longest-prefix maps (of addresses, and of names from their last
-//! label) and hash maps of the kernel. `tests/check/tables.rs` verifies that it can.
+//! suffixes, address prefixes, port ranges, protocols, programs. So a decision is the intersection
+//! of the sets of rules that one table of each kind returns, and an allow-list can be compiled into
+//! maps of the kernel: longest-prefix maps (of addresses, and of names from their last label) and
+//! hash maps. `tests/check/tables.rs` verifies this.
 
 use std::fmt;
 
@@ -41,7 +41,7 @@ pub struct AllowRule {
     pub addresses: Vec<AllowedAddress>,
     /// Ports of the server.
     pub ports: Vec<PortRange>,
-    /// The protocol; any if there is none.
+    /// The protocol; `None` matches any.
     pub protocol: Option<AllowedProtocol>,
     /// Programs by name, or by the path of their executable if it contains a slash.
     pub processes: Vec<String>,

@@ -7,12 +7,12 @@ use crate::flow::{BalanceState, Counters, Flow, PerDirection, Protocol, Remainde
 use crate::report::Report;
 use crate::wire::port;
 
-/// What the verdict about a report rests on, beside addresses and ports.
+/// What the verdict about a report relies on, besides addresses and ports.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Reliance {
     /// Something was allowed by its name.
     names: bool,
-    /// Something was allowed by its name that has no server name: one may have been lost.
+    /// Something without a server name was allowed by its name. Its server name may have been lost.
     unclaimed_names: bool,
     /// Something was allowed by its program.
     programs: bool,
@@ -69,18 +69,18 @@ pub(super) fn uncertainties(report: &Report, list: &AllowList, decided: &[(Netwo
         .collect()
 }
 
-/// A recording or document may contain any number.
+/// Adds up without overflow, because a recording or document may contain any number.
 fn sum<const N: usize>(counts: [u64; N]) -> u64 {
     counts.into_iter().fold(0, u64::saturating_add)
 }
 
-/// A sentence about a number of things, if there are some and they matter.
+/// A sentence about this number of things; `None` if they do not matter or there are none.
 fn counted(matters: bool, count: u64, [one, many]: [&str; 2], what: &str) -> Option<String> {
     let subject = if count == 1 { one } else { many };
     (matters && count > 0).then(|| format!("{count} {subject} {what}"))
 }
 
-/// What hides remotes, and with them any violation.
+/// Losses that hide remotes, and with them any violation.
 fn remotes(report: &Report) -> [Option<String>; 6] {
     let packets = |kind| report.remainders.of(kind).both().packets;
     let early = report.replay.as_ref().and_then(|replay| replay.ended_early.as_ref());
@@ -108,7 +108,7 @@ fn remotes(report: &Report) -> [Option<String>; 6] {
     ]
 }
 
-/// What hides names and lookups.
+/// Losses that hide names and lookups.
 fn names(report: &Report, reliance: &Reliance) -> [Option<String>; 4] {
     let lost = &report.naming.lost;
     let unread = sum([lost.direction_bytes, lost.waiting_bytes, lost.open_flows, lost.flows, lost.names]);
@@ -135,7 +135,7 @@ fn names(report: &Report, reliance: &Reliance) -> [Option<String>; 4] {
     ]
 }
 
-/// What hides services of the host, and DNS responses of the program itself.
+/// Losses that hide services of the host, and DNS responses of the program itself.
 fn loopback(report: &Report, reliance: &Reliance) -> [Option<String>; 2] {
     let flows = &report.loopback.flows;
     let packets = |counters: PerDirection<Counters>| counters.both().packets;

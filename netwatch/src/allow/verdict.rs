@@ -1,5 +1,4 @@
-//! The verdict about runs: what the allow-list does not allow, what is not certain, and which rules
-//! are not needed.
+//! The verdict about runs: violations, uncertainties, and rules that are not needed.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
@@ -23,7 +22,7 @@ use crate::report::Report;
 pub struct PolicyVerdict {
     /// The runs.
     pub runs: Vec<CheckedRun>,
-    /// What no rule allows.
+    /// Accesses that no rule allows.
     pub violations: Vec<Violation>,
     /// Lost observations that could hide a violation, each with the run; no full stop.
     pub uncertain: Vec<String>,
@@ -130,7 +129,8 @@ pub fn check(reports: &[&Report], list: &AllowList, today: PolicyDate) -> Policy
     verdict
 }
 
-/// What accesses are added up by. The nearest rule and the reason depend on these.
+/// The key by which denied accesses are added up. The nearest rule and the reason depend on its
+/// parts.
 type DeniedKey = (bool, Direction, String, String, Option<EvidentName>, Vec<Mismatch>);
 
 /// Denied accesses of one kind.
@@ -169,7 +169,8 @@ impl Checking<'_> {
         decided
     }
 
-    /// Lookups of names that have another violation are left out: its rule allows them too.
+    /// The violations. A lookup of a name with another violation is left out, because the rule for
+    /// that also allows the lookup.
     fn violations(self) -> Vec<Violation> {
         let denied = self.denied.into_values().map(|denied| (rules_for(&denied.accesses), denied)).collect::<Vec<_>>();
         let names: HashSet<NamePattern> = denied
@@ -249,7 +250,8 @@ pub(super) fn checked_run(report: &Report) -> CheckedRun {
     }
 }
 
-/// Local sockets lead out of the namespace, to processes that can have any traffic.
+/// Notes about local sockets, which connect the command to processes with unknown traffic outside
+/// the namespace.
 fn notes(report: &Report) -> Vec<String> {
     let note = |socket: &crate::process::LocalSocket| {
         format!("local socket {}: traffic of the peer process is not captured", socket.path)

@@ -25,8 +25,8 @@ pub fn policy(rules: &[LearnedRule], reports: &[&Report]) -> String {
     text
 }
 
-/// The lines to append to a policy with this text; empty without rules. The policy itself stays as
-/// it is, with its comments.
+/// The lines to append to a policy with this text; empty without rules. The policy itself, with its
+/// comments, is not changed.
 pub fn addition(rules: &[LearnedRule], reports: &[&Report], old: &str) -> String {
     if rules.is_empty() {
         return String::new();
@@ -40,7 +40,7 @@ pub fn addition(rules: &[LearnedRule], reports: &[&Report], old: &str) -> String
     text
 }
 
-/// Rules alone.
+/// The rules without comments.
 pub(super) fn rules(rules: &[LearnedRule]) -> String {
     rules.iter().map(|rule| of_rule(rule, false)).collect::<Vec<_>>().join("\n")
 }
@@ -64,7 +64,7 @@ fn origin(how: &str, reports: &[&Report]) -> String {
     )
 }
 
-/// A text in a comment, which ends with the line.
+/// A text for a comment, which must not contain a line end.
 fn comment(text: &str) -> String {
     escape(text).into_owned()
 }
@@ -140,7 +140,7 @@ fn remotes(key: &str, is_address: bool, learned: &LearnedRule, is_commented: boo
     }
 }
 
-/// The programs, and what is not proven.
+/// The comment about a remote: the programs, and what is not proven.
 fn remark(facts: &RemoteFacts) -> String {
     let mut parts = Vec::new();
     if !facts.programs.is_empty() {

@@ -6,7 +6,7 @@ use super::DiffOptions;
 use super::identity::Identities;
 use super::range::ValueRange;
 use super::subject::{Subject, SubjectKind};
-use super::totals::{MeasureUnit, SideTotals, UnitValues, have_processes};
+use super::totals::{MeasureKind, MeasureValues, SideTotals, have_processes};
 use crate::report::Report;
 
 /// How a subject changed.
@@ -37,8 +37,9 @@ impl ChangeKind {
 /// A number that belongs to a subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Measure {
-    /// `sent_bytes` and `received_bytes` (on the wire), `connections`, or `times` (lookups,
-    /// processes or attempts).
+    /// `sent_bytes` and `received_bytes` (on the wire), `connections`, or `times` (number of
+    /// lookups, processes or attempts). [`crate::format::diff`] translates them into the keys of
+    /// the report.
     pub name: &'static str,
     /// Over the old runs that have it.
     pub old: Option<ValueRange>,
@@ -121,8 +122,8 @@ pub fn compare(old: &[&Report], new: &[&Report], options: &DiffOptions) -> Compa
 
 fn change(
     subject: &Subject,
-    old: Option<&UnitValues<ValueRange>>,
-    new: Option<&UnitValues<ValueRange>>,
+    old: Option<&MeasureValues<ValueRange>>,
+    new: Option<&MeasureValues<ValueRange>>,
     options: &DiffOptions,
 ) -> Option<Change> {
     let measures = measures(old, new, options);
@@ -136,23 +137,23 @@ fn change(
 }
 
 fn measures(
-    old: Option<&UnitValues<ValueRange>>,
-    new: Option<&UnitValues<ValueRange>>,
+    old: Option<&MeasureValues<ValueRange>>,
+    new: Option<&MeasureValues<ValueRange>>,
     options: &DiffOptions,
 ) -> Vec<Measure> {
-    let units = [
-        (MeasureUnit::Sent, "sent_bytes", options.min_bytes),
-        (MeasureUnit::Received, "received_bytes", options.min_bytes),
-        (MeasureUnit::Connections, "connections", options.min_count),
-        (MeasureUnit::Times, "times", options.min_count),
+    let kinds = [
+        (MeasureKind::Sent, "sent_bytes", options.min_bytes),
+        (MeasureKind::Received, "received_bytes", options.min_bytes),
+        (MeasureKind::Connections, "connections", options.min_count),
+        (MeasureKind::Times, "times", options.min_count),
     ];
-    let measure = |(unit, name, least): (MeasureUnit, &'static str, u64)| {
-        let of = |side: Option<&UnitValues<ValueRange>>| side.and_then(|numbers| numbers.get(&unit)).copied();
+    let measure = |(kind, name, least): (MeasureKind, &'static str, u64)| {
+        let of = |side: Option<&MeasureValues<ValueRange>>| side.and_then(|numbers| numbers.get(&kind)).copied();
         let (old, new) = (of(old), of(new));
         let is_changed = old.zip(new).is_some_and(|(old, new)| old.differs(new, options.factor, least));
         (old.is_some() || new.is_some()).then_some(Measure { name, old, new, is_changed })
     };
-    units.into_iter().filter_map(measure).collect()
+    kinds.into_iter().filter_map(measure).collect()
 }
 
 fn sides(reports: &[&Report]) -> Vec<ComparedRun> {

@@ -70,7 +70,7 @@ impl Identities {
     }
 
     /// The remote of a failed attempt. An attempt that failed before a packet was sent has no flow,
-    /// so that its name comes from DNS responses.
+    /// so its name comes from DNS responses.
     pub fn attempted(&self, report: &Report, address: IpAddr, port: u16, protocol: Protocol) -> String {
         let remote = crate::flow::Remote::Address(address);
         let key = EndpointKey { remote, protocol, port, direction: Direction::Egress, fragment: false };
@@ -78,7 +78,8 @@ impl Identities {
         self.remote(report, &key, address, name.cloned())
     }
 
-    /// The path of a process's program, also if only another run could read it; otherwise the name.
+    /// The path of the program of a process, even if only another run could read it; otherwise its
+    /// name.
     pub fn program(&self, process: &Process) -> String {
         let by_name = || self.programs.get(&process.comm).cloned();
         process.exe.clone().or_else(by_name).unwrap_or_else(|| process.comm.clone())

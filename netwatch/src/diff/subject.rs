@@ -1,4 +1,4 @@
-//! What is compared. Two runs have the same thing if its subjects are equal.
+//! The subjects of a comparison: whatever two runs can have in common.
 
 use std::fmt;
 
@@ -46,7 +46,7 @@ pub enum ComparedPort {
     None,
     /// This port.
     Number(u16),
-    /// A port of the ephemeral range, which starts at 32768: two of them are never different.
+    /// A port of the ephemeral range, which starts at 32768. All of these count as equal.
     Ephemeral,
 }
 
@@ -61,7 +61,7 @@ impl ComparedPort {
     }
 }
 
-/// One thing that both sides can have.
+/// A thing that both sides can have. They have the same one if the subjects are equal.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Subject {
     /// A remote and its service.
@@ -86,7 +86,7 @@ pub enum Subject {
     },
     /// A protocol, and the application protocol that was identified by content.
     Protocol {
-        /// The protocol of IP.
+        /// The IP protocol.
         protocol: Protocol,
         /// The application protocol.
         application: Option<String>,
@@ -97,7 +97,7 @@ pub enum Subject {
     Process(String),
     /// A failed attempt.
     Failure {
-        /// What it was to reach.
+        /// What the program tried to reach.
         target: String,
         /// The protocol.
         protocol: Option<Protocol>,

@@ -11,21 +11,21 @@ use crate::process::{Attempt, AttemptTarget, Attribution};
 use crate::report::{Report, ReportEndpoint, ReportFlow};
 use crate::wire::Application;
 
-/// The unit of a number.
+/// The kinds of numbers of a subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum MeasureUnit {
+pub(super) enum MeasureKind {
     Sent,
     Received,
     Connections,
     Times,
 }
 
-/// The numbers of a subject, by unit.
-pub(super) type UnitValues<T> = BTreeMap<MeasureUnit, T>;
+/// The numbers of a subject, by kind.
+pub(super) type MeasureValues<T> = BTreeMap<MeasureKind, T>;
 
 /// The subjects of one or several runs, with ranges of numbers.
 #[derive(Debug, Default)]
-pub(super) struct SideTotals(pub BTreeMap<Subject, UnitValues<ValueRange>>);
+pub(super) struct SideTotals(pub BTreeMap<Subject, MeasureValues<ValueRange>>);
 
 impl SideTotals {
     /// Sums up each run, then combines the runs to ranges.
@@ -34,8 +34,8 @@ impl SideTotals {
         for report in reports {
             for (subject, numbers) in RunTotals::of(report, identities).0 {
                 let known = totals.0.entry(subject).or_default();
-                for (unit, number) in numbers {
-                    known.entry(unit).and_modify(|range| *range = range.with(number.into())).or_insert(number.into());
+                for (kind, number) in numbers {
+                    known.entry(kind).and_modify(|range| *range = range.with(number.into())).or_insert(number.into());
                 }
             }
         }
@@ -45,7 +45,7 @@ impl SideTotals {
 
 /// The subjects of one run.
 #[derive(Default)]
-struct RunTotals(BTreeMap<Subject, UnitValues<u64>>);
+struct RunTotals(BTreeMap<Subject, MeasureValues<u64>>);
 
 impl RunTotals {
     fn of(report: &Report, identities: &Identities) -> Self {
@@ -60,16 +60,16 @@ impl RunTotals {
         }
         one.add_names(report);
         for process in &report.processes.list {
-            one.add(Subject::Process(identities.program(process)), [(MeasureUnit::Times, 1)]);
+            one.add(Subject::Process(identities.program(process)), [(MeasureKind::Times, 1)]);
         }
         report.attempts.iter().for_each(|attempt| one.add_attempt(report, identities, attempt));
         one
     }
 
-    fn add<const N: usize>(&mut self, subject: Subject, numbers: [(MeasureUnit, u64); N]) {
+    fn add<const N: usize>(&mut self, subject: Subject, numbers: [(MeasureKind, u64); N]) {
         let known = self.0.entry(subject).or_default();
-        for (unit, number) in numbers {
-            *known.entry(unit).or_default() += number;
+        for (kind, number) in numbers {
+            *known.entry(kind).or_default() += number;
         }
     }
 
@@ -91,7 +91,8 @@ impl RunTotals {
             port,
             remote: identities.remote(report, key, address, name),
         };
-        // By flow, because one address may serve several names. The rest belongs to folded flows.
+        // Added by flow, because one address may serve several names. The rest belongs to folded
+        // flows.
         let mut rest = (known.endpoint.counters, known.endpoint.connections);
         for flow in flows {
             let connections = flow.flow.connections();
@@ -127,7 +128,7 @@ impl RunTotals {
             let name = lookup.question.name.to_string();
             let is_ours = lookup.queried_by == Direction::Egress && lookup.application == Application::Dns;
             if is_ours && !is_reverse(&name) {
-                self.add(Subject::Name(name), [(MeasureUnit::Times, lookup.queries)]);
+                self.add(Subject::Name(name), [(MeasureKind::Times, lookup.queries)]);
             }
         }
         for known in report.flows.iter().filter(|known| known.flow.opened_by == Direction::Egress) {
@@ -149,7 +150,7 @@ impl RunTotals {
             AttemptTarget::LocalSocket(path) => path.clone(),
         };
         let cause = attempt.cause.word();
-        self.add(Subject::Failure { target, protocol: attempt.protocol, cause }, [(MeasureUnit::Times, attempt.count)]);
+        self.add(Subject::Failure { target, protocol: attempt.protocol, cause }, [(MeasureKind::Times, attempt.count)]);
     }
 }
 
@@ -162,12 +163,12 @@ fn with_port(remote: String, port: ComparedPort) -> String {
     }
 }
 
-fn sizes(counters: PerDirection<Counters>, connections: u64) -> [(MeasureUnit, u64); 3] {
+fn sizes(counters: PerDirection<Counters>, connections: u64) -> [(MeasureKind, u64); 3] {
     let PerDirection { egress, ingress } = counters;
     [
-        (MeasureUnit::Sent, egress.wire_bytes),
-        (MeasureUnit::Received, ingress.wire_bytes),
-        (MeasureUnit::Connections, connections),
+        (MeasureKind::Sent, egress.wire_bytes),
+        (MeasureKind::Received, ingress.wire_bytes),
+        (MeasureKind::Connections, connections),
     ]
 }
 

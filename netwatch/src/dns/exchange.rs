@@ -1,5 +1,5 @@
-//! One query to one resolver, by UDP or by TCP as the client sent it. There is no timeout here; the
-//! caller has one.
+//! One query to one resolver, by UDP or by TCP as the client sent it. The timeout is that of the
+//! caller.
 
 use std::cell::RefCell;
 use std::io;
@@ -29,7 +29,7 @@ pub(super) enum Transport {
     Tcp,
 }
 
-/// The ways to the resolvers, shared by all queries.
+/// The sockets and connections to the resolvers, which all queries share.
 #[derive(Debug, Clone)]
 pub(super) struct Exchanges {
     sockets: ResolverSockets,
@@ -37,7 +37,7 @@ pub(super) struct Exchanges {
 }
 
 impl Exchanges {
-    /// With at most `sockets` UDP sockets and `connections` TCP connections at a time.
+    /// Opens at most `sockets` UDP sockets and `connections` TCP connections at a time.
     pub(super) fn new(sockets: usize, connections: usize) -> Self {
         Self { sockets: ResolverSockets::new(sockets), connections: Arc::new(Semaphore::new(connections)) }
     }
@@ -111,7 +111,7 @@ pub(super) async fn read_message(from: &mut (impl AsyncRead + Unpin)) -> io::Res
     Ok(message)
 }
 
-/// The message with its length in front, for a single write: two would become two segments.
+/// The message after its length, for a single write: two writes would become two segments.
 pub(super) fn framed(message: &[u8]) -> Vec<u8> {
     debug_assert!(message.len() <= MAX_MESSAGE, "a message arrives in a datagram or after a 16-bit length");
     let mut framed = Vec::with_capacity(2 + message.len());

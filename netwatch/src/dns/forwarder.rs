@@ -1,7 +1,7 @@
 //! The name server on the gateway: forwards the target's queries to the host's resolvers, and their
-//! responses back, unchanged. It runs in netwatch's process and in the host's namespace, so that it
-//! reaches resolvers on 127.0.0.53 and ::1, and in a thread of its own: a busy event loop does not
-//! delay DNS, and DNS traffic does not delay the event loop.
+//! responses back, unchanged. It runs in netwatch's process and in the host's namespace, so it
+//! reaches resolvers on 127.0.0.53 and ::1. It has its own thread: a busy event loop does not delay
+//! DNS, and DNS traffic does not delay the event loop.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -27,7 +27,7 @@ const MAX_SOCKETS: usize = 256;
 /// The thread's name, as /proc and debuggers show it.
 const THREAD_NAME: &str = "dns";
 
-/// Bound to the gateway. Queries wait in the sockets' buffers until [`Forwarder::start`].
+/// Sockets that are bound to the gateway. Queries wait in their buffers until [`Forwarder::start`].
 #[derive(Debug)]
 pub struct Forwarder {
     pairs: Vec<ListeningPair>,
@@ -44,10 +44,10 @@ impl Forwarder {
         Ok(Self { pairs })
     }
 
-    /// Each gateway address and the port bound on it. Where that is not 53, the caller has to
+    /// Each gateway address and the port that is bound on it. If that is not 53, the caller has to
     /// translate packets to port 53 of the address (UDP and TCP) to that port: with `dnat` to
-    /// exactly this address, because `redirect` takes the first address of the interface, for IPv6
-    /// perhaps the link-local one.
+    /// exactly this address, because `redirect` uses the first address of the interface, which for
+    /// IPv6 may be the link-local one.
     pub fn listening(&self) -> Vec<(IpAddr, u16)> {
         self.pairs.iter().map(|pair| (pair.address.ip(), pair.address.port())).collect()
     }
@@ -103,8 +103,8 @@ fn listen(pairs: Vec<ListeningPair>, shared: &ForwarderState) -> Result<Runtime>
     Ok(runtime)
 }
 
-/// The new thread inherits the caller's signal mask, so that is filled while the thread is made:
-/// there is no moment in which the new thread could receive a signal.
+/// Blocks all signals in the caller while the thread is created, because the thread inherits the
+/// signal mask. So it cannot receive a signal at any moment.
 fn spawn_with_signals_blocked(body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
     let block = |error: nix::Error| Error::os("block", "signals", error);
     let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK).map_err(block)?;
@@ -113,8 +113,8 @@ fn spawn_with_signals_blocked(body: impl FnOnce() + Send + 'static) -> Result<Jo
     thread.map_err(|error| Error::os("start", "the thread of the DNS forwarder", error))
 }
 
-/// A forwarder that answers queries in its thread. Dropping it stops and joins the thread, which
-/// closes all sockets; queries in flight are abandoned.
+/// A forwarder whose thread answers queries. Dropping it stops and joins the thread, which closes
+/// all sockets and abandons queries in flight.
 #[derive(Debug)]
 pub struct RunningForwarder {
     listening: Vec<(IpAddr, u16)>,
@@ -135,10 +135,10 @@ impl RunningForwarder {
     }
 }
 
-/// The state of a forwarder. Reading it can wait for the forwarder's thread and for files.
+/// The state of a forwarder. Reading it may block until the forwarder's thread or a file is ready.
 #[derive(Debug, Clone)]
 pub struct ForwarderStatus {
-    /// For the kernel's counters of the sockets that the thread reads.
+    /// Duplicates of the sockets that the thread reads, for the kernel's counters of them.
     listeners: Arc<[std::net::UdpSocket]>,
     shared: ForwarderState,
 }
@@ -155,7 +155,7 @@ impl ForwarderStatus {
         self.shared.resolvers().addresses.clone()
     }
 
-    /// The resolv.conf for the target, with the host's present `search` and `options` lines.
+    /// The resolv.conf for the target, with the current `search` and `options` lines of the host.
     pub fn render(&self, gateway: IpAddr) -> Vec<u8> {
         let mut upstream = self.shared.upstream.lock().unwrap_or_else(PoisonError::into_inner);
         upstream.resolvers();
@@ -173,7 +173,7 @@ impl Drop for RunningForwarder {
     }
 }
 
-/// Used by all listeners and by [`RunningForwarder`].
+/// State that all listeners and [`RunningForwarder`] share.
 #[derive(Debug, Clone)]
 pub(super) struct ForwarderState {
     upstream: Arc<Mutex<Upstream>>,

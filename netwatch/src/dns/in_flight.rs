@@ -1,4 +1,4 @@
-//! The queries in flight. Their memory is bounded before any work for them begins: a UDP query that
+//! Bounds the memory of the queries in flight before any work for them begins: a UDP query that
 //! does not fit is dropped and counted, a query by TCP waits in its connection.
 
 use std::collections::HashMap;
@@ -7,22 +7,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Memory for the queries in flight of each transport, KiB. UDP and TCP have a budget each, so that
-/// a flood by one of them leaves the other alone.
+/// Memory for the queries in flight of each transport, KiB. UDP and TCP have separate budgets, so a
+/// flood by one of them does not affect the other.
 const BUDGET_KIB: usize = 32 << 10;
 
-/// What a UDP query is charged beyond its own bytes, KiB: its tasks, timers and sockets.
+/// Memory of a UDP query besides its own bytes, KiB: its tasks, timers and sockets.
 const TASK_KIB: usize = 2;
 
-/// What a query by TCP is charged, KiB: its response waits for a client that may read slowly, and
-/// has up to 64 KiB.
+/// Memory of a query by TCP, KiB: its response, up to 64 KiB, waits for a client that may read
+/// slowly.
 const TCP_QUERY_KIB: usize = 64;
 
-/// Maximum number of queries in flight from one UDP socket: a program that sends without end from
-/// one socket leaves room for the others. Resolver libraries use a socket for each lookup.
+/// Maximum number of queries in flight from one UDP socket, so that a program that floods the
+/// forwarder from one socket leaves room for others. Resolver libraries use a socket for each
+/// lookup.
 const MAX_PER_CLIENT: usize = 2048;
 
-/// Shared by all listeners.
+/// The budgets, which all listeners share.
 #[derive(Debug, Clone)]
 pub(super) struct InFlight {
     udp: Arc<Semaphore>,

@@ -19,12 +19,12 @@ pub mod rcode {
 /// Why bytes are not a query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MalformedQuery {
-    /// Shorter than a header, so that no response is possible.
+    /// Shorter than a header, so no response is possible.
     Short,
-    /// A response. To respond to it could start a loop between two servers.
+    /// A response. Responding to it could start a loop between two servers.
     Response,
-    /// The question is cut off, or there are several (RFC 9619 requires FORMERR for that). With the
-    /// header.
+    /// The question is cut off, or there are several (RFC 9619 requires FORMERR for that). Contains
+    /// the header.
     Question([u8; HEADER]),
 }
 
@@ -56,7 +56,7 @@ impl Query {
         &self.bytes[HEADER..self.question_end]
     }
 
-    /// Whether this is a response to the query: same id and opcode, and the same question (case may
+    /// Whether this is a response to the query: it has the same id, opcode and question (case may
     /// differ: RFC 4343). A server that could not parse the question may leave it out of its error.
     pub fn is_answered_by(&self, response: &[u8]) -> bool {
         if response.len() < HEADER || response[..2] != self.bytes[..2] || !is_response(response) {
@@ -77,7 +77,8 @@ impl Query {
     }
 }
 
-/// The FORMERR response to a message that [`Query::parse`] refused, if there is to be one.
+/// The FORMERR response to a message that [`Query::parse`] refused; `None` if it must not be
+/// answered.
 pub fn format_error(malformed: &MalformedQuery) -> Option<Vec<u8>> {
     let MalformedQuery::Question(header) = malformed else { return None };
     Some(error(header, rcode::FORMERR))
@@ -117,8 +118,8 @@ fn questions(message: &[u8]) -> u16 {
     u16::from_be_bytes([message[4], message[5]])
 }
 
-/// The offset at which the only question ends, or the header if there is none. The question cannot
-/// be compressed: there is no earlier name to point at.
+/// The offset at which the only question ends, or the header if there is no question. The question
+/// cannot be compressed: there is no earlier name to point at.
 fn question_end(message: &[u8]) -> Option<usize> {
     match questions(message) {
         0 => return Some(HEADER),

@@ -1,6 +1,6 @@
 //! Name resolution for the target: the host's resolver settings, and the forwarder on the gateway
-//! that queries the host's resolvers. It does not interpret responses (names of flows come from
-//! packet samples), and it does not cache them.
+//! that queries the host's resolvers. The forwarder neither interprets responses (names of flows
+//! come from packet samples) nor caches them.
 
 mod exchange;
 pub mod forwarder;

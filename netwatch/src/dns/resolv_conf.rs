@@ -82,7 +82,7 @@ impl ResolvConf {
         }
     }
 
-    /// How long a client of this file waits before it sends a query again: the last `options
+    /// How long a client that uses this file waits before it sends a query again: the last `options
     /// timeout:`.
     pub fn timeout(&self) -> Duration {
         let options = self.kept.iter().filter_map(|line| value_of(line, b"options"));

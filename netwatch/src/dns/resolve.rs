@@ -1,6 +1,6 @@
-//! Forwards one query: to the resolvers in order, until one sends a useful response. It does not
-//! remember which resolvers were slow: on the host, the order in resolv.conf applies to every query
-//! anew, and with a VPN the first resolver has names that the second denies.
+//! Forwards one query to the resolvers in order, until one sends a useful response. Slow resolvers
+//! are not remembered: on the host, too, the order in resolv.conf applies to every query, and with
+//! a VPN the first resolver may have names that the second denies.
 
 use std::future::Future;
 use std::io;
@@ -45,7 +45,7 @@ struct Resolution<'a, S> {
     counters: &'a SharedStats,
     /// Starts an exchange with a resolver.
     start: S,
-    /// How many of the resolvers have been queried.
+    /// Number of resolvers that have been queried.
     queried: usize,
     exchanges: JoinSet<(SocketAddr, io::Result<Vec<u8>>)>,
     next_at: Instant,
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
     use crate::dns::stats::Stats;
 
-    /// How a made-up resolver reacts to a query.
+    /// How a simulated resolver reacts to a query.
     #[derive(Debug, Clone, Copy)]
     enum Reaction {
         RespondsAfterMs(u64),

@@ -1,4 +1,4 @@
-//! The address of a resolver as users write it after `--dns`.
+//! The address of a resolver in the syntax of `--dns`.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::num::NonZeroU16;
@@ -21,8 +21,8 @@ pub fn parse_resolver(text: &str) -> Result<SocketAddr> {
     Ok(SocketAddrV6::new(v6, port, 0, scope_id).into())
 }
 
-/// The host and the port. Only an IPv6 address may be in brackets, and only in brackets has it a
-/// port.
+/// The host and the port. Only an IPv6 address may be in brackets, and it can have a port only in
+/// brackets.
 fn split_port(text: &str) -> Option<(&str, u16)> {
     let port = |digits: &str| digits.parse().ok().map(NonZeroU16::get);
     if let Some(bracketed) = text.strip_prefix('[') {

@@ -1,5 +1,5 @@
-//! Reverse lookups for `--resolve`: names of addresses, as the host resolves them, after the
-//! command has exited.
+//! Reverse lookups for `--resolve`: the names that the host's resolver returns for addresses, after
+//! the command has exited.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc::{Receiver, channel};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::wire::Name;
 
-/// Maximum number of addresses that are looked up; the others stay without a name.
+/// Maximum number of addresses that are looked up; the others get no name.
 pub const MAX_ADDRESSES: usize = 256;
 /// Timeout of all lookups together.
 pub const TOTAL_TIMEOUT: Duration = Duration::from_secs(3);
@@ -49,8 +49,8 @@ fn look_up(addresses: Vec<IpAddr>) -> Receiver<(IpAddr, Option<Name>)> {
 fn name(address: IpAddr) -> Option<Name> {
     let (storage, length) = sockaddr(address);
     let mut host = [0_u8; libc::NI_MAXHOST as usize];
-    // SAFETY: the address lives on this stack with its length; the buffer's length is given, and no
-    // service is wanted.
+    // SAFETY: the address is on the stack and has this length; the buffer has the length that is
+    // passed, and no service is requested.
     let failed = unsafe {
         libc::getnameinfo(
             (&raw const storage).cast(),
@@ -69,7 +69,7 @@ fn name(address: IpAddr) -> Option<Name> {
 fn sockaddr(address: IpAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
     use nix::sys::socket::{SockaddrLike, SockaddrStorage};
     let address = SockaddrStorage::from(SocketAddr::new(address, 0));
-    // SAFETY: a `SockaddrStorage` is one, and it is copied.
+    // SAFETY: a `SockaddrStorage` contains a `sockaddr_storage`, which is copied.
     let storage = unsafe { address.as_ptr().cast::<libc::sockaddr_storage>().read() };
     (storage, address.len())
 }

@@ -1,5 +1,5 @@
-//! The sockets that the forwarder listens on, bound to the gateway addresses and to the session's
-//! interface.
+//! The sockets that the forwarder listens on, bound to the gateway addresses and to the interface
+//! of the run.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
@@ -45,7 +45,7 @@ impl ListeningPair {
         Err(failed("bind", address, Errno::EADDRINUSE))
     }
 
-    /// The UDP socket once more, to read its counters.
+    /// A duplicate of the UDP socket, to read its counters.
     pub(super) fn duplicate_udp(&self) -> Result<UdpSocket> {
         self.udp.try_clone().map_err(|error| failed("duplicate the socket of", self.address.ip(), errno_of(&error)))
     }
@@ -67,8 +67,9 @@ impl ListeningPair {
 
 /// Opens a socket for this address that accepts packets from this interface only.
 ///
-/// The interface restricts the clients. Were the socket bound to the address alone, another machine
-/// on the host's network could route packets to the gateway address and use the host's resolvers.
+/// The interface restricts the clients. If the socket were bound to the address only, another
+/// machine on the host's network could route packets to the gateway address and use the host's
+/// resolvers.
 fn open(address: IpAddr, kind: SockType, interface: Option<&str>) -> Result<OwnedFd, (&'static str, Errno)> {
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let socket = socket(family, kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)
@@ -84,11 +85,11 @@ fn open(address: IpAddr, kind: SockType, interface: Option<&str>) -> Result<Owne
             setsockopt(&socket, sockopt::BindToDevice, &interface.into())?;
         }
         match kind {
-            // An earlier run may have used the same address: its connections in TIME_WAIT must not
-            // prevent this.
+            // Connections of an earlier run with this address may still be in TIME_WAIT, and must
+            // not prevent the bind.
             SockType::Stream => setsockopt(&socket, sockopt::ReuseAddr, &true),
-            // No SO_REUSEADDR for UDP: it would allow binding beside another server that has it
-            // too, and TCP would still be in use.
+            // No SO_REUSEADDR for UDP: the bind would also succeed while another server with that
+            // option uses the port, and the TCP port would still be in use.
             _ => setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER)
                 .or_else(|_| setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER)),
         }
@@ -97,8 +98,8 @@ fn open(address: IpAddr, kind: SockType, interface: Option<&str>) -> Result<Owne
     Ok(socket)
 }
 
-/// How many datagrams the kernel has dropped at this socket (sk_drops; net/core/sock.c), 0 if it
-/// does not report that (before Linux 4.12).
+/// Number of datagrams that the kernel has dropped at this socket (sk_drops; net/core/sock.c); 0 if
+/// it does not report that (before Linux 4.12).
 pub(super) fn dropped_datagrams(socket: &UdpSocket) -> u64 {
     const DROPS: usize = libc::SK_MEMINFO_DROPS as usize;
     let mut values = [0_u32; DROPS + 1];

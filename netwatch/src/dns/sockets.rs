@@ -1,5 +1,5 @@
-//! The UDP sockets toward the resolvers. A query has a socket of its own, and so a source port that
-//! the kernel picked at random for it. When many are open, further queries share them: the limit of
+//! The UDP sockets toward the resolvers. Each query has its own socket, so the kernel chooses a
+//! random source port for it. When many are open, further queries share them, because the limit of
 //! open files must not limit the queries.
 
 use std::collections::HashMap;
@@ -27,14 +27,14 @@ pub(super) struct ResolverSockets {
     limit: usize,
 }
 
-/// A socket connected to one resolver, so that it receives only datagrams and ICMP errors of that.
-/// With the port, the id and the question, that is what RFC 5452 requires of a resolver against
-/// forged responses.
+/// A socket that is connected to one resolver, so it receives only that resolver's datagrams and
+/// ICMP errors. Together with the checks of port, id and question, this is what RFC 5452 requires
+/// against forged responses.
 #[derive(Debug)]
 struct SharedSocket {
     socket: UdpSocket,
     waiting: Mutex<HashMap<u16, WaitingQuery>>,
-    /// Ends the task that receives.
+    /// Aborts the task that receives.
     receiver: Mutex<Option<AbortHandle>>,
 }
 
@@ -44,7 +44,7 @@ struct WaitingQuery {
     response: oneshot::Sender<io::Result<Vec<u8>>>,
 }
 
-/// A query that waits on a socket. The last one to leave closes the socket.
+/// A query that waits on a socket. Dropping the last one closes the socket.
 struct Waiter {
     sockets: ResolverSockets,
     resolver: SocketAddr,
@@ -53,7 +53,7 @@ struct Waiter {
 }
 
 impl ResolverSockets {
-    /// At most `limit` sockets, and one for each resolver even beyond that.
+    /// Opens at most `limit` sockets, but at least one for each resolver.
     pub(super) fn new(limit: usize) -> Self {
         Self { open: Arc::default(), limit }
     }
@@ -147,10 +147,10 @@ impl SharedSocket {
         Err(io::ErrorKind::AddrInUse.into())
     }
 
-    /// Hands responses to the queries until the last of these aborts this task.
+    /// Passes responses to the queries, until the last of these aborts the task.
     async fn receive(self: Arc<Self>) {
         loop {
-            // Without it, a resolver that keeps sending datagrams would keep this task from
+            // Otherwise a resolver that keeps sending datagrams would prevent this task from
             // yielding.
             consume_budget().await;
             let received = match readable_or_error(&self.socket).await {
@@ -165,7 +165,8 @@ impl SharedSocket {
         }
     }
 
-    /// A datagram that answers no waiting query is ignored: it is late or forged.
+    /// Passes a response to its query. A datagram that answers no waiting query is late or forged,
+    /// and ignored.
     fn deliver(&self, mut response: Vec<u8>) {
         let Some(id) = response.first_chunk::<2>().map(|id| u16::from_be_bytes(*id)) else { return };
         let mut waiting = self.waiting();
@@ -177,7 +178,8 @@ impl SharedSocket {
         }
     }
 
-    /// An ICMP error or an error of the socket concerns all queries on it.
+    /// Ends all queries on the socket: an ICMP error or an error of the socket concerns all of
+    /// them.
     fn fail(&self, error: &io::Error) {
         for (_, query) in self.waiting().drain() {
             let copy = error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);

@@ -1,5 +1,5 @@
-//! Counters of the forwarder: every query without a resolver's response is counted by its
-//! reason. The names that were queried are not kept here.
+//! Counters of the forwarder. Every query without a response of a resolver is counted by its
+//! reason; names are not stored.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,9 +16,9 @@ pub struct Stats {
     pub queries_udp: u64,
     /// Well-formed queries by TCP.
     pub queries_tcp: u64,
-    /// Queries answered with a resolver's response, whatever its RCODE.
+    /// Queries answered with a resolver's response of any RCODE.
     pub responses: u64,
-    /// Queries answered with a SERVFAIL of the forwarder's own, because no resolver responded.
+    /// Queries that the forwarder itself answered with SERVFAIL, because no resolver responded.
     pub servfail: u64,
     /// Messages that were not queries; answered with FORMERR if they had a header and were not
     /// responses.
@@ -30,7 +30,7 @@ pub struct Stats {
     pub dropped_by_kernel: u64,
     /// Responses that could not be sent to the client.
     pub unsent: u64,
-    /// Exchanges with a resolver that brought no useful response; one query can cause several.
+    /// Exchanges with a resolver without a useful response; one query can cause several.
     pub failed: FailedExchanges,
     /// How many responses each resolver sent.
     pub responses_by_resolver: BTreeMap<SocketAddr, u64>,

@@ -22,7 +22,7 @@ use super::resolve::resolve;
 /// 7766 section 6.2.3 recommends a few seconds).
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A connection that has waited this long for a query gives way to a new one if necessary.
+/// A connection that has waited this long for a query may be closed to make room for a new one.
 const MIN_IDLE_TIME: Duration = Duration::from_millis(500);
 
 /// Maximum number of queries of one connection that are in flight or whose response has not been
@@ -39,7 +39,7 @@ type UnsentResponse = (Vec<u8>, OwnedSemaphorePermit);
 #[derive(Debug, Clone)]
 struct Connections {
     slots: Arc<Semaphore>,
-    /// Asks the connection that has been idle for longest to end.
+    /// Makes the connection that has been idle for longest end.
     make_room: Arc<Notify>,
 }
 
@@ -99,7 +99,7 @@ async fn read_queries(
             Ok(query) => forward(query, room, permit, shared),
             Err(malformed) => {
                 shared.counters.lock().malformed += 1;
-                // Where no response is possible, the stream is probably not DNS.
+                // If no response is possible, the stream is probably not DNS.
                 let Some(response) = format_error(&malformed) else { return };
                 permit.send((response, room));
             }
@@ -107,8 +107,8 @@ async fn read_queries(
     }
 }
 
-/// The next message; `None` if there is none in time, or if another client needs the connection's
-/// place (RFC 7766 section 6.2.3 allows to close an idle connection).
+/// The next message; `None` if none arrives in time, or if another client needs the slot of the
+/// connection (RFC 7766 section 6.2.3 permits closing an idle connection).
 async fn next_message(from: &mut OwnedReadHalf, connections: &Connections) -> Option<Vec<u8>> {
     let mut message = pin!(read_message(from));
     if let Ok(message) = timeout(MIN_IDLE_TIME, &mut message).await {

@@ -1,5 +1,5 @@
 //! Queries by UDP on one gateway address. The response is sent from the socket that received the
-//! query, so from the address that the client queried.
+//! query, and therefore from the address that the client queried.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,8 +17,8 @@ use super::resolve::resolve;
 /// Pause after an error of the listening socket, so that the loop does not spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(10);
 
-/// Maximum number of datagrams to read before other tasks run. A turn of the other tasks is a few
-/// tens of milliseconds at most, and the socket's buffer has to last that long in a flood.
+/// Maximum number of datagrams to read before other tasks run. The other tasks then run for a few
+/// tens of milliseconds at most, and in a flood the socket's buffer has to last that long.
 const MAX_BATCH: usize = 4096;
 
 pub(super) async fn serve(socket: UdpSocket, shared: ForwarderState) {
@@ -52,15 +52,15 @@ fn handle(message: Vec<u8>, client: SocketAddr, socket: &Arc<UdpSocket>, shared:
         Err(malformed) => {
             shared.counters.lock().malformed += 1;
             if let Some(response) = format_error(&malformed) {
-                // Not worth waiting for space in the send buffer.
+                // An error response is not worth waiting for space in the send buffer.
                 let _ = socket.try_send_to(&response, client);
             }
         }
     }
 }
 
-/// Without room for the query, it is dropped as a full socket buffer would drop it: the client
-/// sends it again.
+/// Forwards a query. If there is no room for it, it is dropped, as by a full socket buffer, and the
+/// client sends it again.
 fn forward(query: Query, client: SocketAddr, socket: &Arc<UdpSocket>, shared: &ForwarderState) {
     let slot = shared.in_flight.try_udp(client, query.bytes().len());
     let mut counters = shared.counters.lock();

@@ -23,7 +23,7 @@ const FILE_TIME_RESOLUTION: Duration = Duration::from_millis(20);
 pub struct Resolvers {
     /// Their addresses and ports.
     pub addresses: Vec<SocketAddr>,
-    /// Timeout of one resolution, for all resolvers together. A little less than the client's own
+    /// Timeout of one resolution, for all resolvers together. It is a little less than the client's
     /// timeout, so that the client receives a failure before it sends its query again.
     pub timeout: Duration,
 }
@@ -38,7 +38,8 @@ pub struct Upstream {
 
 #[derive(Debug)]
 enum ResolverSource {
-    /// A resolv.conf, and its stamp when it was last read, if a later change must alter that.
+    /// A resolv.conf, and its stamp when it was last read; `None` if a later change might not alter
+    /// the stamp.
     Host {
         path: PathBuf,
         last_read: Option<FileStamp>,
@@ -46,7 +47,7 @@ enum ResolverSource {
     Fixed(Vec<SocketAddr>),
 }
 
-/// What stat(2) reports of a file. Two files with equal stamps have the same content.
+/// What stat(2) reports of a file. Equal stamps mean equal contents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct FileStamp {
     device: u64,

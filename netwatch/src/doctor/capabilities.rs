@@ -54,7 +54,8 @@ pub fn require_capabilities() -> Result<()> {
 const USER_NAMESPACE: &str = "netwatch runs in a user namespace, whose capabilities do not permit eBPF programs";
 const USER_NAMESPACE_ADVICE: &str = "run it as root of the machine, or in a container that is not rootless";
 
-/// Whether this is not the user namespace of the machine, which maps every uid to itself.
+/// Whether this process is in a user namespace other than the initial one, which maps every uid to
+/// itself.
 fn is_in_user_namespace() -> bool {
     std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !is_initial(&map))
 }

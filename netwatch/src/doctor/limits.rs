@@ -6,8 +6,8 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, rlim_t};
 use super::Check;
 use crate::error::{Error, Result};
 
-/// Open files that a run needs at least: half of the limit for DNS queries in flight, a quarter for
-/// the proxy of `--host-loopback`, the rest for netwatch itself.
+/// Minimum number of open files: half of the limit is for the DNS forwarder, a quarter for the
+/// proxy of `--host-loopback`, the rest for netwatch itself.
 const MIN_OPEN_FILES: rlim_t = 128;
 /// Size of the largest file that a run always writes, bytes: its journal.
 const MIN_FILE_BYTES: rlim_t = 4096;
@@ -39,7 +39,7 @@ pub(super) fn checks() -> Vec<Check> {
     vec![check(Resource::RLIMIT_NOFILE, check_open_files), check(Resource::RLIMIT_FSIZE, check_file_size)]
 }
 
-/// A run raises its soft limit.
+/// Checks the hard limit, because a run raises its soft limit to it.
 fn check_open_files((_, hard): (rlim_t, rlim_t)) -> Check {
     match hard {
         hard if hard < MIN_OPEN_FILES => Check::fail("open files", too_few_files(hard), OPEN_FILES_ADVICE),

@@ -56,7 +56,7 @@ fn parse_version(release: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
-/// `kernel_maps_bytes` is the kernel memory of the classifier's maps at the defaults.
+/// `kernel_maps_bytes` is the kernel memory of the classifier's maps with default settings.
 pub(super) fn memory(kernel_maps_bytes: Option<u64>) -> Check {
     let resident = read_kib("/proc/self/status", "VmRSS:");
     let available = read_kib("/proc/meminfo", "MemAvailable:");

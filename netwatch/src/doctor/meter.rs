@@ -13,7 +13,7 @@ use crate::meter::{AttachMethod, KernelMeter, KernelMeterConfig, ProcessTracer, 
 /// The index of `lo` in every network namespace.
 const LOOPBACK: u32 = 1;
 
-/// The checks, and the kernel memory of the classifier's maps at the defaults, in bytes.
+/// The checks, and the kernel memory of the classifier's maps with default settings, in bytes.
 pub(super) fn classifier() -> (Vec<Check>, Option<u64>) {
     match KernelMeter::load(&KernelMeterConfig::default()) {
         Ok(meter) => {
@@ -27,7 +27,8 @@ pub(super) fn classifier() -> (Vec<Check>, Option<u64>) {
     }
 }
 
-/// With the memory at the maximum number of flows, because the maps grow with the number of flows.
+/// Reports the memory at the maximum number of flows, because the maps grow with the number of
+/// flows.
 fn loaded(meter: &KernelMeter) -> Check {
     let config = KernelMeterConfig::default();
     let memory = match meter.full_memory_bytes(&config) {
@@ -113,7 +114,7 @@ fn name(method: AttachMethod) -> &'static str {
 }
 
 /// Loads the programs that attribute flows to processes. `run` counts the same packets without
-/// them. They are attached to the cgroup of the run: without one, processes are not traced.
+/// them. They are attached to the cgroup of the run, so without one no process is traced.
 pub(super) fn processes(has_cgroup: bool) -> Check {
     if !has_cgroup {
         let advice = "run works, but attributes no flows to processes; mount cgroup2 so that netwatch can write to it";

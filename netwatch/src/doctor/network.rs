@@ -95,14 +95,14 @@ fn check_resolvers(text: &[u8]) -> Check {
     Check::ok("resolvers", addresses.join(", "))
 }
 
-/// Whether the user of a command may send packets, as `run` finds it out.
+/// Whether the user of a command may send packets, determined as `run` does it.
 pub(super) fn output_policy() -> Check {
     const SUBJECT: &str = "output policy";
-    // In a thread of its own, whose user for new sockets changes.
+    // In its own thread, because the check changes the user of the thread's new sockets.
     let found = thread::spawn(find_output_policy).join();
     match found.unwrap_or_else(|_| Err(Error::other("check", SUBJECT, "a thread panicked"))) {
         Ok((uplink, policy)) if policy.is_closed(&uplink) => {
-            Check::fail(SUBJECT, policy.notes.join("; "), "run as a user who may send, or give --bypass-output-policy")
+            Check::fail(SUBJECT, policy.notes.join("; "), "run as a user who may send, or use --bypass-output-policy")
         }
         Ok((_, policy)) if policy.notes.is_empty() => Check::ok(SUBJECT, "the host lets the user of a command send"),
         Ok((_, policy)) => Check::warn(SUBJECT, policy.notes.join("; "), "compare with `nft list ruleset`"),

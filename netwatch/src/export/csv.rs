@@ -1,5 +1,6 @@
 //! CSV with a header. Times are RFC 3339 in UTC, flags `true` and `false`, absent values empty.
-//! Text is escaped for terminals and is never a formula; Parquet has every text unchanged.
+//! Text is escaped for terminals, and never evaluated as a formula. Parquet stores every text
+//! unchanged.
 
 use std::io::{self, Write};
 

@@ -13,7 +13,7 @@ pub(super) struct FlowRow<'a> {
     failed: FailedAttempts,
 }
 
-/// Flows of the link, then of the loopback, each by their first packet.
+/// The flows of the link, then those of the loopback, both in the order of their first packets.
 pub(super) fn rows<'a>(run: &ExportedRun<'a>) -> impl Iterator<Item = FlowRow<'a>> {
     let report = run.report;
     let flows = report.flows.iter().chain(&report.loopback.flows);

@@ -61,7 +61,7 @@ fn write_column<R>(column: &ExportColumn<R>, rows: &[R], into: &mut ColumnWriter
         match cell {
             ExportCell::Absent => {}
             ExportCell::Text(text) => texts.push(ByteArray::from(text.as_bytes().to_vec())),
-            // Parquet stores unsigned numbers by their bits.
+            // Parquet stores the bits of an unsigned number in a signed one.
             ExportCell::Number(number) => numbers.push(number.cast_signed()),
             ExportCell::Flag(flag) => flags.push(flag),
         }

@@ -10,7 +10,7 @@ pub(super) struct IntervalRow<'a> {
     interval: &'a Interval,
 }
 
-/// By their start.
+/// The intervals of a run, in the order of their start.
 pub(super) fn rows<'a>(run: &ExportedRun<'a>) -> impl Iterator<Item = IntervalRow<'a>> {
     let report = run.report;
     run.series.intervals.iter().map(move |interval| IntervalRow { report, interval })

@@ -1,6 +1,6 @@
-//! A cgroup (v2) for the processes of a run: whatever they do with sessions and process groups,
-//! they can be found and killed. No resource limits, no controllers. Synchronous, because the
-//! guardian uses it too.
+//! A cgroup (v2) for the processes of a run, by which they can be found and killed whatever
+//! sessions and process groups they create. It has no controllers and no resource limits. The code
+//! is synchronous, because the guardian uses it too.
 
 use std::fs;
 use std::io;
@@ -26,7 +26,7 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 pub enum CgroupOutcome {
     /// The cgroup.
     Created(Cgroup),
-    /// This machine does not let netwatch create one, and why.
+    /// Why this machine does not let netwatch create one.
     Unavailable(String),
 }
 
@@ -48,8 +48,8 @@ impl Cgroup {
         journal.record(&RunCgroup { path: path.clone(), in_hierarchy })?;
         match fs::create_dir(&path) {
             Ok(()) => {}
-            // A read-only cgroup file system in a container, one that allows no more children, or
-            // one that is mounted over.
+            // The cgroup file system is read-only (in a container), permits no more children, or is
+            // hidden by another mount.
             Err(error)
                 if matches!(
                     error.raw_os_error(),
@@ -63,8 +63,8 @@ impl Cgroup {
             Err(error) => return Err(Error::os("create cgroup", path.display().to_string(), error)),
         }
         let cgroup = Self { path };
-        // Below a threaded cgroup a new one accepts no processes; and where something else is
-        // mounted over the cgroup file system, it is a plain directory without this file.
+        // A new cgroup below a threaded one accepts no processes. If something else is mounted over
+        // the cgroup file system, the new directory does not contain this file.
         match fs::read_to_string(cgroup.path.join("cgroup.type")) {
             Ok(kind) if kind.trim() == "domain" => Ok(CgroupOutcome::Created(cgroup)),
             Ok(kind) => Ok(CgroupOutcome::Unavailable(format!("a cgroup below netwatch's own is {}", kind.trim()))),
@@ -101,13 +101,13 @@ impl Drop for Cgroup {
     }
 }
 
-/// The cgroup of a run: the processes in it are killed, then it is removed.
+/// The cgroup of a run. Undoing kills the processes in it and removes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunCgroup {
     /// Absolute path in the cgroup file system.
     pub path: PathBuf,
-    /// Its path below the root of the hierarchy, where `path` is that of a detached mount, which
-    /// only the process that made it and its guardian have.
+    /// Its path below the root of the hierarchy, if `path` is in a detached mount, which only the
+    /// process that created it and its guardian have.
     #[serde(default)]
     pub in_hierarchy: Option<PathBuf>,
 }
@@ -155,14 +155,14 @@ fn kill_all(path: &Path) -> Result<()> {
 }
 
 /// `cgroup.kill` (Linux 5.14) kills all at once, including those that are being forked. Before 5.14
-/// they are killed one by one: call it again until none is left.
+/// they are killed one by one: call this again until none is left.
 pub fn kill_once(path: &Path) -> Result<()> {
     match fs::OpenOptions::new().write(true).open(path.join("cgroup.kill")) {
         Ok(mut file) => io::Write::write_all(&mut file, b"1")
             .map_err(|error| Error::os("end processes of", path.display().to_string(), error)),
         Err(_) => {
-            // Frozen processes (Linux 5.2) fork no more, and SIGKILL ends them all the same. Where
-            // that is refused, the next call finds those that were forked during this one.
+            // Frozen processes (Linux 5.2) cannot fork, and SIGKILL still ends them. If the kernel
+            // refuses to freeze them, the next call finds those that were forked during this one.
             let _ = fs::write(path.join("cgroup.freeze"), "1");
             kill_one_by_one(path)
         }
@@ -219,7 +219,7 @@ fn remove_tree(path: &Path) -> Result<()> {
     }
 }
 
-/// The hierarchy where it is mounted nowhere visible, as inside `ip netns exec`.
+/// The hierarchy, for processes that see no mount of it, as inside `ip netns exec`.
 static PRIVATE_CGROUP: DetachedMount = DetachedMount::new(c"cgroup2");
 
 /// The caller's own cgroup.
@@ -227,11 +227,11 @@ static PRIVATE_CGROUP: DetachedMount = DetachedMount::new(c"cgroup2");
 pub struct OwnCgroup {
     /// Its directory.
     pub path: PathBuf,
-    /// Its path below the root of the hierarchy, if `path` is that of a detached mount.
+    /// Its path below the root of the hierarchy, if `path` is in a detached mount.
     pub in_hierarchy: Option<PathBuf>,
 }
 
-/// The caller's own cgroup, or why there is none. Where cgroup v2 is not visible, it is mounted for
+/// The caller's own cgroup, or why there is none. If cgroup v2 is not visible, it is mounted for
 /// this process and those that it forks.
 pub fn own() -> Result<OwnCgroup, String> {
     let read = |path: &str| fs::read(path).map_err(|error| format!("cannot read {path}: {error}"));

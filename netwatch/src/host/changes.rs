@@ -1,5 +1,5 @@
-//! Reports to the event loop that the host's interfaces or their switches have changed. Not what
-//! has changed: everything is read again.
+//! Reports to the event loop that the host's interfaces, their switches or the routing rules have
+//! changed. It does not report what has changed, because everything is read again.
 //!
 //! Notifications are received by rtnetlink: its connection is a task of the runtime that reads the
 //! socket as messages arrive, and turns an overflow of the socket (ENOBUFS) into a message.
@@ -18,8 +18,8 @@ use tokio::task::AbortHandle;
 
 use crate::error::{Error, Result};
 
-/// Interfaces that are added, removed or configured; and writes to `forwarding` and similar
-/// switches, and changes of routing rules, by any process.
+/// Added, removed and configured interfaces; writes to `forwarding` and similar switches; and
+/// changes of routing rules, by any process.
 const GROUPS: [MulticastGroup; 5] = [
     MulticastGroup::Link,
     MulticastGroup::Ipv4Netconf,
@@ -43,7 +43,7 @@ impl HostChanges {
         let (mut connection, _, mut notifications) =
             new_connection::<RawNotification>(NETLINK_ROUTE).map_err(failed)?;
         join(connection.socket_mut().socket_mut()).map_err(failed)?;
-        // Any number of notifications is one reason to read everything again.
+        // Notifications are merged, because any number of them causes one reading of everything.
         let (notify, changed) = watch::channel(());
         let task = tokio::spawn(async move {
             let relay = async { while notifications.recv().await.is_ok_and(|_| notify.send(()).is_ok()) {} };

@@ -1,5 +1,5 @@
-//! File systems that netwatch mounts for itself, where those of the machine are hidden or
-//! read-only: no path leads to such a mount, so no other process finds it, and it is gone when
+//! File systems that netwatch mounts for itself if those of the machine are hidden or read-only. No
+//! path of the machine leads to such a mount, so no other process finds it, and it disappears when
 //! netwatch and its guardian have exited.
 
 use std::ffi::CStr;
@@ -18,8 +18,8 @@ const MOUNT_ATTR_NOSUID: libc::c_uint = 2;
 const MOUNT_ATTR_NODEV: libc::c_uint = 4;
 const MOUNT_ATTR_NOEXEC: libc::c_uint = 8;
 
-/// A detached mount, made when it is first used and kept until the process exits. A process that is
-/// forked afterwards inherits it with its path.
+/// A detached mount, created on first use and kept until the process exits. A process that is
+/// forked afterwards inherits the mount and can use its path.
 #[derive(Debug)]
 pub struct DetachedMount {
     file_system: &'static CStr,

@@ -1,11 +1,11 @@
 //! The veth pair between the host and the namespace of a run: creates it, sets its addresses and
-//! routes, reads its counters, deletes it. Not: what the host does with the packets (forwarding,
-//! NAT), and not the classifier.
+//! routes, reads its counters, and deletes it. What the host does with the packets is in
+//! `forwarding`, `nat` and `firewall`.
 //!
 //! The host's end is named after the run; the target's is `eth0`, created inside the namespace.
-//! Both are quiet: no router solicitations, no duplicate address detection, no addresses but the
-//! run's, so that the link carries the target's traffic and a few packets of the kernel: ARP and
-//! neighbor discovery of the one neighbor, and MLD for the groups of the addresses. Permanent
+//! Both send no router solicitations, do no duplicate address detection, and have no addresses but
+//! the run's. So the link carries the target's traffic and only a few packets of the kernel: ARP
+//! and neighbor discovery of the one neighbor, and MLD for the groups of the addresses. Permanent
 //! neighbor entries would save those packets, but break the link for a target that changes its MAC
 //! address.
 
@@ -67,8 +67,8 @@ pub struct LinkPlan<'a> {
     pub mtu: u32,
     /// The addresses.
     pub subnets: Subnets,
-    /// Whether the target has a link-local IPv6 address also without an IPv6 subnet, as it would
-    /// find on the host.
+    /// Whether the target has a link-local IPv6 address even without an IPv6 subnet, as on the
+    /// host.
     pub link_local: bool,
 }
 
@@ -117,8 +117,8 @@ impl Link {
             }
             quiet(INNER_INTERFACE, ipv6 || only_link_local)
         })??;
-        // The target's end first: the first packets of the host's end then arrive, instead of being
-        // dropped and counted as drops.
+        // The target's end is brought up first, so the first packets of the host's end arrive
+        // instead of being counted as dropped.
         let mut inner = quiet_inner;
         inner.push(set_up(1, "lo"));
         inner.extend(end(self.inner_index, INNER_INTERFACE, &subnets, Subnet::target, LINK_LOCAL_TARGET));
@@ -165,8 +165,8 @@ impl Link {
         answers.into_iter().flatten().next().ok_or_else(|| no_answer(&self.name))
     }
 
-    /// The counters of the host's end now. Packets may be in transit, so they do not balance.
-    /// `None` when the interface is gone.
+    /// The counters of the host's end at this moment. Packets may be in transit, so the balance may
+    /// be open. `None` if the interface no longer exists.
     pub fn counters(&mut self) -> Result<Option<HostEndCounters>> {
         match self.read() {
             Ok(message) => Ok(Some(counters(&message, &self.name)?)),
@@ -175,7 +175,7 @@ impl Link {
         }
     }
 
-    /// Removes both ends now, instead of leaving that to the kernel when the namespace is removed.
+    /// Removes both ends at once. Otherwise the kernel does so when it removes the namespace.
     pub fn delete(mut self) -> Result<()> {
         delete_with(&mut self.host, &self.name).map(drop)
     }
@@ -197,9 +197,9 @@ pub fn counters_of(name: &str) -> Result<Option<HostEndCounters>> {
     read_counters(name, &[read_by_name(name)])
 }
 
-/// Takes the host's end of a link down, then reads its counters. In this order, because packets in
-/// transit would otherwise be counted by the interface and not yet by the classifier. `None` when
-/// the interface is gone, and its counters with it.
+/// Takes the host's end of a link down, then reads its counters. In the other order, packets in
+/// transit could be counted by the interface and not yet by the classifier. `None` if the interface
+/// no longer exists.
 pub fn take_down_and_count(name: &str) -> Result<Option<HostEndCounters>> {
     read_counters(name, &[take_down(name), read_by_name(name)])
 }
@@ -252,8 +252,9 @@ fn create_pair(host: &mut Netlink, plan: &LinkPlan<'_>, namespace: &Namespace) -
     index.zip(peer).ok_or_else(|| no_answer(plan.interface))
 }
 
-/// One queue each way: veth passes packets on in the sender's context and has no use for more, and
-/// without this the kernel makes one (and a kobject and an event for udev) for every processor.
+/// The pair has one queue in each direction. veth passes packets on in the context of the sender
+/// and needs no more; by default, the kernel creates a queue (with a kobject and an event for udev)
+/// for every processor.
 fn pair(plan: &LinkPlan<'_>, namespace: &Namespace) -> LinkMessage {
     let end = |name: &str| {
         vec![
@@ -276,7 +277,7 @@ fn pair(plan: &LinkPlan<'_>, namespace: &Namespace) -> LinkMessage {
     message
 }
 
-/// No automatic IPv6 addresses.
+/// Disables automatic IPv6 addresses.
 fn address_mode(interface: &str) -> NetlinkRequest {
     let mut message = LinkMessage::default();
     message.attributes.push(LinkAttribute::IfName(interface.to_owned()));
@@ -292,7 +293,7 @@ fn addresses(subnets: &[Subnet], own: impl Fn(&Subnet) -> IpAddr, link_local: Ip
     subnets.iter().map(own).chain(has_v6.then_some(link_local.into())).collect()
 }
 
-/// Up, with its addresses.
+/// The requests that set the addresses of an end and bring it up.
 fn end(
     index: u32,
     name: &str,
@@ -372,8 +373,8 @@ fn quiet(interface: &str, ipv6: bool) -> Result<Vec<NetlinkRequest>> {
     Ok(vec![address_mode(interface)])
 }
 
-/// For hosts where IPv6 is off by default on new interfaces. `all` stays as it is: the switch of
-/// the interface decides.
+/// Enables IPv6 on the interface, for hosts where it is off by default on new ones. `all` is not
+/// changed: the switch of the interface decides.
 fn enable_ipv6(interface: &str) -> Result<()> {
     SysctlSetting::new(format!("ipv6/conf/{interface}/disable_ipv6"), "0").write_own()
 }

@@ -32,7 +32,7 @@ pub struct HostListener {
 }
 
 impl HostListener {
-    /// The addresses by which a program reaches it without leaving the loopback.
+    /// The loopback addresses by which a program reaches it.
     pub fn loopback_addresses(&self) -> Vec<SocketAddr> {
         let at = |address: IpAddr| SocketAddr::new(address, self.bound.port());
         match self.bound.ip().to_canonical() {
@@ -65,7 +65,7 @@ pub fn on_loopback() -> Result<Vec<HostListener>> {
     Ok(found)
 }
 
-/// The ports that the kernel gives to clients, in the calling thread's network namespace.
+/// The ports that the kernel assigns to clients, in the calling thread's network namespace.
 pub fn client_ports() -> Result<RangeInclusive<u16>> {
     let key = "ipv4/ip_local_port_range";
     let text = sysctl::read(key)?.unwrap_or_default();

@@ -1,7 +1,7 @@
-//! What netwatch changes on the machine for a run: namespace, link, addresses, routes, NAT,
-//! forwarding, foreign firewalls, names, cgroup. One file or folder each. What the kernel does not
-//! undo by itself has an undo record. Not: the classifier (`meter`) and the target's mounts
-//! (`target`).
+//! Changes the host for a run: namespace, link, addresses, routes, NAT, forwarding, foreign
+//! firewalls, names, cgroup, with one file or folder for each. Every change that the kernel does
+//! not undo by itself has an undo record. The classifier is in `meter`, the target's mounts are in
+//! `target`.
 
 pub mod cgroup;
 pub mod changes;

@@ -1,7 +1,6 @@
-//! The name of a network namespace, in the way of iproute2: a bind mount at `/run/netns/NAME`, and
-//! a resolv.conf in `/etc/netns/NAME` for processes that join. Not the namespace itself. Undoing
-//! the journal removes what is made here. Both need [`crate::undo::Exclusive`], because runs share
-//! the directories.
+//! The name of a network namespace, as iproute2 implements it: a bind mount at `/run/netns/NAME`,
+//! and a resolv.conf in `/etc/netns/NAME` for processes that join. Undoing the journal removes
+//! both. Creating and undoing need [`crate::undo::Exclusive`], because runs share the directories.
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Write};
@@ -57,8 +56,8 @@ impl UndoRecord for SharedMount {
     const KIND: &'static str = "mount";
 }
 
-/// The name of a network namespace: a mount on a file. Not the same name if another program has
-/// taken it since.
+/// The name of a network namespace: a mount on a file. Undoing leaves a name that another program
+/// has taken since.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NamespaceName {
     /// Absolute path of the mount point.
@@ -92,7 +91,8 @@ pub struct NamedNamespace {
     name: String,
 }
 
-/// Checks the name of a namespace. The rules are those of iproute2: a file name that is not taken.
+/// Checks the name of a namespace by the rules of iproute2: it must be a file name that is not
+/// taken.
 pub fn validate(name: &str) -> Result<()> {
     let fine = !name.is_empty() && name.len() <= 255 && !name.contains(['/', '\0']) && name != "." && name != "..";
     if !fine {
@@ -109,7 +109,8 @@ fn taken(name: &str) -> Error {
 }
 
 impl NamedNamespace {
-    /// Gives the namespace of `file` a name. Every step is in the journal before it is taken.
+    /// Gives the namespace of `file` a name. Every step is recorded in the journal before it is
+    /// taken.
     pub fn create(name: &str, file: &File, journal: &Journal) -> Result<Self> {
         make_directory(Path::new(RUN_NETNS), journal)?;
         share_directory(journal)?;
@@ -173,9 +174,9 @@ fn share_directory(journal: &Journal) -> Result<()> {
 }
 
 /// Creates a complete file at `path`; false if something exists there. The file is written under
-/// another name and linked: of several processes that link, or create with O_EXCL as iproute2 does,
-/// exactly one succeeds. The inode of the file is in the journal before the link is made, so that
-/// another program's file at that path is never taken for netwatch's.
+/// another name and then linked: of several processes that link, or create with O_EXCL as iproute2
+/// does, exactly one succeeds. The inode of the file is in the journal before it is linked, so
+/// another program's file at that path is never mistaken for netwatch's.
 fn place<R: UndoRecord>(
     path: &Path,
     contents: &[u8],
@@ -219,7 +220,8 @@ pub fn resolv_conf_of(name: &str) -> Option<PathBuf> {
 /// MNT_DETACH, which would remove them as well.
 pub fn undo_mount(path: &Path) -> Result<()> {
     match umount2(path, MntFlags::UMOUNT_NOFOLLOW) {
-        // Busy, not a mount point, or not there: undone already, or used by others.
+        // The directory is busy, not a mount point, or does not exist: it is undone already, or
+        // used by others.
         Ok(()) | Err(Errno::EBUSY | Errno::EINVAL | Errno::ENOENT) => Ok(()),
         Err(errno) => Err(Error::os("unmount", path.display().to_string(), errno)),
     }

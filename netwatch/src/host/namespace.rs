@@ -1,5 +1,5 @@
-//! The network namespace of a run: creates it, holds it open, and runs work inside it. Not: what is
-//! configured in it (`link`, `route`) and the name that it may have (`named`).
+//! The network namespace of a run: creates it, keeps it open, and runs work inside it. `link` and
+//! `route` configure it; `named` gives it a name.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -12,9 +12,8 @@ use super::netlink::Netlink;
 use crate::error::{Error, Result};
 use crate::undo::Journal;
 
-/// A network namespace with sockets inside it. It exists as long as something holds it: this value,
-/// a process in it, or its name. After that the kernel removes it in the background, together with
-/// the link.
+/// A network namespace with sockets inside it. It exists as long as this value, a process in it, or
+/// its name exists. Then the kernel removes it in the background, together with the link.
 #[derive(Debug)]
 pub struct Namespace {
     file: File,
@@ -27,7 +26,7 @@ impl Namespace {
     /// Creates a network namespace; with a name, `ip netns exec` can join it. The calling thread
     /// stays in its own namespace.
     pub fn create(name: Option<&str>, journal: &Journal) -> Result<Self> {
-        // First, so that a taken or malformed name leaves nothing behind.
+        // Checked first, so that a taken or malformed name leaves nothing behind.
         if let Some(name) = name {
             super::named::validate(name)?;
         }
@@ -82,13 +81,13 @@ fn route_is_taken() -> Error {
     Error::other("use", "the rtnetlink socket of the network namespace", "another thread has it")
 }
 
-/// Runs `work` in a thread in a new network namespace, which is removed afterwards: to try what
-/// would otherwise change the host.
+/// Runs `work` in a thread in a new network namespace, which is removed afterwards. Used to try
+/// operations that would otherwise change the host.
 pub fn in_new<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
     in_thread(|| make().map(|_held| work()))?
 }
 
-/// Runs in a thread of its own; the returned file holds the namespace.
+/// Creates a namespace; the returned file keeps it open. Must run in a separate thread.
 fn make() -> Result<(File, Netlink, Netlink)> {
     unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| {
         Error::os("create network namespace", "", errno).hint("needs CAP_SYS_ADMIN and a kernel with CONFIG_NET_NS")
@@ -98,8 +97,8 @@ fn make() -> Result<(File, Netlink, Netlink)> {
     Ok((file, Netlink::route()?, Netlink::sock_diag()?))
 }
 
-/// In a short-lived thread: `unshare` and `setns` change the calling thread only, and the main
-/// thread must stay in the host's namespace.
+/// Runs `work` in a short-lived thread: `unshare` and `setns` change the calling thread only, and
+/// the main thread must stay in the host's namespace.
 fn in_thread<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
     thread::scope(|scope| {
         let thread = thread::Builder::new()

@@ -1,10 +1,10 @@
-//! A synchronous netlink socket that sends many requests in one datagram. Not a model of links or
-//! routes: the caller builds the message.
+//! A synchronous netlink socket that sends many requests in one datagram. It has no model of links
+//! or routes: the caller builds the messages.
 //!
-//! Why not the asynchronous handle of the rtnetlink crate, which [`super::changes`] uses: the
-//! kernel processes a request inside `sendmsg` and has queued every answer when that returns, so
-//! there is nothing to wait for; a batch costs one system call instead of one wake-up per message;
-//! and the guardian, which has no runtime, uses the same code. The message types are those of
+//! [`super::changes`] uses the asynchronous handle of the rtnetlink crate; this socket does not.
+//! The kernel processes a request inside `sendmsg` and has queued every reply when that returns, so
+//! there is nothing to wait for. A batch costs one system call instead of one wake-up per message.
+//! And the guardian, which has no runtime, uses the same code. The message types are those of
 //! rtnetlink.
 
 use std::io;
@@ -91,8 +91,8 @@ pub struct NetlinkReply {
     pub payload: Vec<u8>,
 }
 
-/// A netlink socket. It stays in the network namespace of the thread that opened it, wherever it is
-/// used.
+/// A netlink socket. It belongs to the network namespace of the thread that opened it, even if
+/// another thread uses it.
 #[derive(Debug)]
 pub struct Netlink {
     socket: Socket,
@@ -119,7 +119,7 @@ impl Netlink {
         let failed = |error| Error::os("open netlink socket", "", error);
         let socket = Socket::new(protocol).map_err(failed)?;
         socket.connect(&SocketAddr::new(0, 0)).map_err(failed)?;
-        // Both only improve errors (Linux 4.3 and 4.12); an older kernel works without.
+        // Both options only improve errors (Linux 4.3 and 4.12); older kernels work without them.
         let _ = socket.set_cap_ack(true);
         let _ = socket.set_ext_ack(true);
         Ok(Self { socket, sequence: 0 })

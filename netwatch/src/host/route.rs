@@ -32,7 +32,7 @@ pub fn add_address(index: u32, address: IpAddr, length: u8) -> NetlinkRequest {
     NetlinkRequest::new("add address", format!("{address}/{length}"), RouteNetlinkMessage::NewAddress(message)).create()
 }
 
-/// Routes all packets of the gateway's family by it.
+/// Routes all packets of the gateway's family to it.
 pub fn add_default_route(index: u32, gateway: IpAddr) -> NetlinkRequest {
     let mut message = RouteMessage::default();
     message.header = RouteHeader {

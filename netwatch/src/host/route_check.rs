@@ -1,6 +1,7 @@
-//! Checks that packets of the target find their way in both directions, by the kernel's own lookup
-//! (RTM_GETROUTE) with the interface by which they will arrive: rules of other programs, as for the
-//! exit node of a VPN, may route answers elsewhere than to the link. Sends no packet.
+//! Checks that packets of the target are routed in both directions, by the kernel's own lookup
+//! (RTM_GETROUTE) with the interface by which they will arrive. Rules of other programs, such as
+//! those for the exit node of a VPN, may route replies to another interface than the link. Sends no
+//! packet.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -17,7 +18,7 @@ use crate::error::{Error, Result};
 const ROUTE_HEADER: usize = 12;
 const FRA_FWMARK: u16 = 10;
 
-/// What is checked.
+/// The input of the check.
 #[derive(Debug, Clone, Copy)]
 pub struct RoutesOfRun<'a> {
     /// Index of the host's end of the link.
@@ -26,15 +27,15 @@ pub struct RoutesOfRun<'a> {
     pub subnets: &'a [Subnet],
     /// The host's default routes.
     pub uplink: &'a Uplink,
-    /// Resolvers that the command may ask by itself.
+    /// Resolvers that the command may query itself.
     pub resolvers: &'a [IpAddr],
     /// The name and the id of the user, whose packets rules may route differently.
     pub user: (&'a str, u32),
 }
 
-/// Fails if packets between the target and the uplinks are not routed through the link, also with
-/// the marks that rules of the host mention. Returns notes about how routes differ from those of
-/// the user's own sockets. Forwarding must be on.
+/// Fails if packets between the target and the uplinks are not routed through the link, with each
+/// mark that rules of the host mention and without one. Returns notes about routes that differ from
+/// those of the user's own sockets. Forwarding must be on.
 pub fn verify(run: &RoutesOfRun<'_>) -> Result<Vec<String>> {
     let mut netlink = Netlink::route()?;
     let (marks, uplinks) = (marks(&mut netlink)?, uplinks(&mut netlink)?);
@@ -54,7 +55,8 @@ pub fn verify(run: &RoutesOfRun<'_>) -> Result<Vec<String>> {
     Ok(notes)
 }
 
-/// Whether each is IPv6, and the indices of the interfaces with a default route in any table.
+/// The interfaces with a default route in any table: whether the route is IPv6, and the index of
+/// the interface.
 fn uplinks(netlink: &mut Netlink) -> Result<BTreeSet<(bool, u32)>> {
     let mut found = BTreeSet::new();
     netlink.dump(libc::RTM_GETROUTE, &[0; ROUTE_HEADER], |body| {
@@ -86,7 +88,7 @@ fn next_hops(mut list: &[u8]) -> Vec<u32> {
     indices
 }
 
-/// Answers that arrive by each of these interfaces, with each of these marks.
+/// Checks replies that arrive by each of these interfaces, with each of these marks.
 fn verify_answers(
     netlink: &mut Netlink,
     link: u32,

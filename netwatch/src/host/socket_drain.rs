@@ -1,5 +1,5 @@
 //! Waits until data that exited processes left in their sockets is delivered, before the link is
-//! taken down: a program that sends a megabyte and exits has sent it.
+//! taken down: a program may send a megabyte and exit at once.
 //!
 //! After `exit` a TCP socket stays in the kernel until its data and its FIN are acknowledged. Only
 //! TCP needs this: a UDP datagram is at the other end of the veth when `sendto` returns, because no
@@ -39,13 +39,13 @@ pub struct DrainOutcome {
 /// Waits until no closed socket in the namespace of this sock_diag socket has unsent data, for
 /// `limit` at most. Costs two dumps of an empty list when there is nothing to wait for; with many
 /// sockets a dump takes long, so this is for a thread of its own. `pause` waits for a time, and
-/// returns whether to go on.
+/// returns whether to continue.
 pub fn drain(
     sock_diag: &mut Netlink,
     limit: Duration,
     mut pause: impl FnMut(Duration) -> bool,
 ) -> Result<DrainOutcome> {
-    // The dumps take time as well, which is no wait if the first one finds nothing.
+    // The time of the dumps counts as a wait only if the first one finds something.
     let mut started: Option<Instant> = None;
     let mut interval = Duration::from_micros(200);
     loop {
@@ -67,7 +67,7 @@ pub fn interrupted() -> Error {
     Error::other("wait for", "the command's sockets", "interrupted by a signal")
 }
 
-/// The data that is not delivered now.
+/// The data that is not delivered at this moment.
 pub fn backlog(sock_diag: &mut Netlink) -> Result<Backlog> {
     let mut found = Backlog::default();
     let mut open = false;
@@ -142,7 +142,7 @@ mod tests {
         true
     }
 
-    /// Begins to close the connection, also while a process that another test forked has the
+    /// Begins to close the connection, even if a process that another test forked still holds the
     /// socket until its execve.
     fn close(sender: TcpStream) {
         sender.shutdown(Shutdown::Write).unwrap();
@@ -189,8 +189,8 @@ mod tests {
         });
     }
 
-    /// From a namespace, over its link, drained, and the link down at once: the reader has received
-    /// everything.
+    /// Sends from a namespace over its link, drains, and takes the link down at once: the reader
+    /// has received everything.
     #[test]
     fn a_megabyte_sent_just_before_the_end_arrives() {
         in_fresh_namespace(|| {

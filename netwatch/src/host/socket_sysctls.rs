@@ -1,6 +1,6 @@
-//! The sysctls that a socket can notice, copied from the host to the namespace of a run: a new
-//! namespace has the kernel's defaults. Never those of interfaces (`conf`, `neigh`), forwarding,
-//! netfilter, routing of marked packets, and keys.
+//! Copies the sysctls that a socket can notice from the host to the namespace of a run, because a
+//! new namespace has the kernel's defaults. Those of interfaces (`conf`, `neigh`), forwarding,
+//! netfilter, routing of marked packets, and keys are never copied.
 //!
 //! docs/limits.md lists what cannot be copied.
 
@@ -151,8 +151,9 @@ pub const COPIED: &[&str] = &[
     "unix/max_dgram_qlen",
 ];
 
-/// Some values bound each other (ip_local_port_range and ip_unprivileged_port_start, the thresholds
-/// of fragments), so one that is refused at first is accepted after the others.
+/// Number of times that the values are written. Some limit each other (ip_local_port_range and
+/// ip_unprivileged_port_start, the thresholds of fragments), so one that is refused at first may be
+/// accepted after the others.
 const PASSES: usize = 2;
 
 /// Values of [`COPIED`].
@@ -166,7 +167,8 @@ impl SocketSysctls {
         COPIED.iter().filter_map(read).collect::<Result<_>>().map(Self)
     }
 
-    /// Writes what differs in the calling thread's network namespace. Returns what is refused.
+    /// Writes the values that differ in the calling thread's network namespace. Returns the errors
+    /// of those that the kernel refuses.
     pub fn apply(&self) -> Vec<Error> {
         let mut left: Vec<&SysctlSetting> = self.0.iter().collect();
         let mut refused = Vec::new();
@@ -191,7 +193,7 @@ mod tests {
     use crate::host::namespace;
     use crate::host::testing::in_fresh_namespace;
 
-    /// For each key a value that is not the default, in an order that works.
+    /// A value other than the default for each key, in an order in which the kernel accepts them.
     const TUNED: [(&str, &str); 16] = [
         ("core/somaxconn", "77"),
         ("ipv4/ip_default_ttl", "99"),

@@ -1,11 +1,10 @@
-//! Chooses the subnets of a run so that they overlap nothing of the host. Pure, except
-//! [`Occupied::read`], which reads from the kernel what is in use. Not: setting the addresses
-//! (`link`).
+//! Chooses the subnets of a run so that they overlap no network of the host. Pure, except
+//! [`Occupied::read`], which reads from the kernel what is in use. `link` sets the addresses.
 //!
 //! Two runs that choose at the same time would choose the same subnet, so the caller holds
 //! `undo::Exclusive` from the reading until the addresses are on the link. The first candidate is
-//! random all the same, so that a run rarely reuses the subnet of a run that has just ended, which
-//! may still be in the connection tracking of remotes and of the host.
+//! random, so that a run rarely reuses the subnet of a run that has just ended, which the
+//! connection tracking of the host and of remotes may still contain.
 
 #[cfg(test)]
 mod tests;
@@ -18,9 +17,9 @@ use super::forwarding::Families;
 use super::netlink::{self, Netlink, u32_at};
 use crate::error::{Error, Result};
 
-/// Where IPv4 subnets are taken from, in this order. All are private or never routed (RFC 1918,
-/// 6598, 2544), each a part that few products use by default (not Docker's 172.17–31, not
-/// 10.0–10.100, not 192.168.0–191). The last is the benchmarking range, which no LAN uses.
+/// The ranges for IPv4 subnets, in this order. All are private or never routed (RFC 1918, 6598,
+/// 2544), each a part that few products use by default (not Docker's 172.17–31, not 10.0–10.100,
+/// not 192.168.0–191). The last is the benchmarking range, which no LAN uses.
 const POOLS_V4: &[(Ipv4Addr, u8)] = &[
     (Ipv4Addr::new(10, 224, 0, 0), 12),
     (Ipv4Addr::new(172, 16, 0, 0), 16),
@@ -29,7 +28,7 @@ const POOLS_V4: &[(Ipv4Addr, u8)] = &[
     (Ipv4Addr::new(198, 18, 0, 0), 15),
 ];
 
-/// Where IPv6 subnets are taken from, in this order.
+/// The ranges for IPv6 subnets, in this order.
 ///
 /// Not unique local addresses: RFC 6724 (and glibc and musl, which have its table built in) gives
 /// fc00::/7 a label of its own, so a host whose only IPv6 source is one prefers IPv4 for every
@@ -212,7 +211,7 @@ impl Occupied {
         self.has_ipv4
     }
 
-    /// Whether the host has an IPv6 address beside that of the loopback.
+    /// Whether the host has an IPv6 address other than that of the loopback.
     pub fn has_ipv6(&self) -> bool {
         self.has_ipv6
     }
@@ -317,8 +316,8 @@ fn free_in(pool: IpNet, length: u8, taken: &[IpNet], seed: u64) -> Option<IpNet>
     first_free(pool, length, taken, after).or_else(|| first_free(pool, length, taken, before))
 }
 
-/// Tries the parts of a range of numbers and skips what is taken: as many steps as there are taken
-/// prefixes, however large the range.
+/// Tries the parts of a range of numbers and skips what is taken. Needs as many steps as there are
+/// taken prefixes, regardless of the size of the range.
 fn first_free(pool: IpNet, length: u8, taken: &[IpNet], numbers: std::ops::Range<u128>) -> Option<IpNet> {
     let mut number = numbers.start;
     while number < numbers.end {
@@ -358,7 +357,7 @@ fn bits(address: IpAddr) -> u128 {
     }
 }
 
-/// The address `n` after this one. The caller stays within a prefix, so that no address overflows.
+/// The address `n` after this one. The caller stays within a prefix, so no address overflows.
 fn add(address: IpAddr, n: u128) -> IpAddr {
     match address {
         IpAddr::V4(_) => Ipv4Addr::from((bits(address) + n) as u32).into(),

@@ -11,7 +11,8 @@ use nix::unistd::{AccessFlags, access};
 use super::detached_mount::DetachedMount;
 use crate::error::{Error, Result};
 
-/// In it, as in /proc, the sysctls are those of the thread's own network namespace.
+/// A detached /proc. As in the visible one, its sysctls are those of the thread's own network
+/// namespace.
 static PRIVATE_PROC: DetachedMount = DetachedMount::new(c"proc");
 
 /// A value to write. Keys are paths below `/proc/sys/net`, because an interface name may contain a
@@ -43,8 +44,8 @@ impl SysctlSetting {
         }
     }
 
-    /// Writes it unless it is set, for an interface or a namespace that netwatch has made. A
-    /// read-only /proc/sys protects the host's settings and not these.
+    /// Writes it unless it is set, for an interface or a namespace that netwatch created. A
+    /// read-only /proc/sys does not matter, because it protects the host's settings and not these.
     pub fn write_own(&self) -> Result<()> {
         if read(&self.key)?.as_ref() == Some(&self.value) {
             return Ok(());
@@ -87,8 +88,9 @@ pub fn read(key: &str) -> Result<Option<String>> {
     }
 }
 
-/// The kernel answers only the first read of some values (`ip_local_reserved_ports`), which
-/// therefore has to have room for all of it: `proc_do_large_bitmap`, kernel/sysctl.c.
+/// Reads a value by one read(2). For some values (`ip_local_reserved_ports`) the kernel returns
+/// nothing to a second read, so the first one needs a buffer for the whole value
+/// (`proc_do_large_bitmap`, kernel/sysctl.c).
 fn read_at_once(path: &Path) -> io::Result<String> {
     let mut bytes = vec![0; 64 << 10];
     let length = File::open(path)?.read(&mut bytes)?;
@@ -125,7 +127,7 @@ fn is_special(name: &str) -> bool {
     ["all", "default", "lo"].contains(&name) || name.strip_prefix("nw").and_then(crate::undo::RunId::parse).is_some()
 }
 
-/// Identifies the network namespace as long as the machine runs; unlike the inode, it is never
+/// Identifies the network namespace until the machine restarts; unlike the inode, it is never
 /// reused.
 pub fn netns_cookie() -> Result<u64> {
     let fail = |error: io::Error| Error::os("read", "network namespace cookie", error);

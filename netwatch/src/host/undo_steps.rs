@@ -1,5 +1,5 @@
-//! How each change of the host is undone, and what else undoing a run does on the host. The
-//! functions are those of the modules that make the changes.
+//! Registers how each change of the host is undone, by functions of the modules that make the
+//! changes, and the other steps of undoing a run.
 
 use super::cgroup::{self, RunCgroup};
 use super::conntrack::{self, TrackedConnections};
@@ -37,8 +37,9 @@ fn forget_connections(context: &UndoContext<'_>, connections: &TrackedConnection
 }
 
 /// An anonymous namespace is removed by the kernel together with its link, in the background;
-/// deleting the link here would take 13 to 20 ms. A named namespace lives on if another process
-/// joined it, and so does the namespace of a dead run while orphaned sockets wait for an answer.
+/// deleting the link here would take 13 to 20 ms. A named namespace continues to exist if another
+/// process has joined it, and so does the namespace of a dead run while orphaned sockets wait for a
+/// reply.
 fn delete_link(context: &UndoContext<'_>) -> Result<()> {
     let is_named = context.journal.iter().any(|line| line.is::<NamespaceName>());
     if context.cause == UndoCause::Died || is_named {

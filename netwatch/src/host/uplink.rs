@@ -20,8 +20,8 @@ pub const MTU_OF_IPV6: u32 = 1280;
 /// Largest MTU of veth. Bytes.
 const MTU_OF_VETH: u32 = 65_535;
 
-/// Addresses that no host has a special route for, to look up. More than one, because a test
-/// network may consist of one of them.
+/// Addresses to look up, for which hosts have no special route. There are several, because a test
+/// network may contain one of them.
 const UNKNOWN_V4: [Ipv4Addr; 3] =
     [Ipv4Addr::new(203, 0, 113, 77), Ipv4Addr::new(198, 51, 100, 77), Ipv4Addr::new(192, 88, 99, 77)];
 const UNKNOWN_V6: [Ipv6Addr; 3] = [
@@ -52,11 +52,11 @@ pub struct DefaultRoute {
     pub index: u32,
     /// The next hop; `None` on point-to-point interfaces.
     pub gateway: Option<IpAddr>,
-    /// An address behind the route, of no particular remote.
+    /// An arbitrary address behind the route.
     pub remote: IpAddr,
     /// The source address of the host's packets.
     pub source: Option<IpAddr>,
-    /// The routing table that the route is from (254 is main).
+    /// The routing table that contains the route (254 is main).
     pub table: u32,
     /// The route's MTU, or the interface's where the route has none. Bytes.
     pub mtu: u32,
@@ -83,14 +83,14 @@ impl Uplink {
         Ok(Self { v4: finish(true), v6: finish(false) })
     }
 
-    /// As if the host had no uplink in these families.
+    /// The uplink without the routes of these families.
     #[must_use]
     pub fn without(self, closed: Families) -> Self {
         Self { v4: self.v4.filter(|_| !closed.ipv4), v6: self.v6.filter(|_| !closed.ipv6) }
     }
 
-    /// The MTU for the link: the smaller one of both families, so that no packet of the target is
-    /// too large for the uplink; never too small for IPv6 if the host has it. Bytes.
+    /// The MTU for the link, bytes: the smaller one of both families, so that no packet of the
+    /// target is too large for the uplink; but at least the minimum of IPv6 if the host has IPv6.
     pub fn mtu(&self) -> u32 {
         let routes = [&self.v4, &self.v6].into_iter().flatten();
         let smallest = routes.map(|route| route.mtu).min().unwrap_or(MTU_WITHOUT_UPLINK);

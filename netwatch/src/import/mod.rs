@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use document::{
     AttemptObject, AttributionObject, LookupObject, ProcessObject, ReplayObject, ReportDocument, RunObject,
 };
-use value::{Numbers, direction, protocol, source_of_lookup, time_ns};
+use value::{Numbers, direction, lookup_protocol, protocol, time_ns};
 
 use crate::flow::{
     Balance, FlowTable, IcmpError, Malformed, ObservationLosses, ObservationPoint, RemainderKind, Remainders, Traffic,
@@ -119,7 +119,7 @@ fn lookup(entry: &LookupObject) -> Result<Lookup, ImportError> {
     let outcomes = entry.response_codes.iter().filter_map(|(code, count)| Some((Rcode::of_text(code)?, *count)));
     Ok(Lookup {
         question: Question { name: Name::of_text(&entry.name), kind },
-        application: source_of_lookup(&entry.protocol)?,
+        application: lookup_protocol(&entry.protocol)?,
         queried_by: direction(&entry.direction)?,
         queries: entry.queries,
         responses: entry.responses,
@@ -175,7 +175,7 @@ fn attempt(entry: AttemptObject, numbers: &Numbers) -> Result<Attempt, ImportErr
         (None, None, None) => return Err("an attempt has no target".into()),
     };
     let cause = match entry.cause.as_str() {
-        // The second words are those of the first documents of schema 2.
+        // Early documents of schema 2 contain the second word of each pair.
         "timeout" | "unanswered" => AttemptCause::Timeout,
         "refused" => AttemptCause::Refused,
         "reset" => AttemptCause::Reset,
@@ -200,7 +200,7 @@ fn attempt(entry: AttemptObject, numbers: &Numbers) -> Result<Attempt, ImportErr
     })
 }
 
-/// The remainders that hide remotes. Link housekeeping does not matter for another machine.
+/// The remainders that hide remotes, without link housekeeping.
 fn remainders(entries: &[document::RemainderObject]) -> Remainders {
     let traffic = |kind: &str| match kind {
         name if name == RemainderKind::Overflow.name() => Some(Traffic::Overflow(0)),

@@ -18,7 +18,7 @@ use crate::wire::Name;
 pub(super) fn endpoint(mut entry: EndpointObject, numbers: &Numbers) -> Result<ReportEndpoint, ImportError> {
     let remote = match entry.remote.as_str() {
         "others" => Remote::Others,
-        text => Remote::Address(text.parse().map_err(|_| format!("{text} is no address"))?),
+        text => Remote::Address(text.parse().map_err(|_| format!("{text} is not an address"))?),
     };
     let key = EndpointKey {
         remote,
@@ -82,7 +82,7 @@ fn flow(entry: FlowObject, point: ObservationPoint, numbers: &Numbers) -> Result
     })
 }
 
-/// Names of a flow. The list is left out if the displayed name is the only one.
+/// Names of a flow. A document omits the list if the displayed name is the only one.
 fn flow_naming(mut entry: NamesObject, first_seen_ns: u64) -> Result<FlowNaming, ImportError> {
     let display_name = display_name(&entry)?;
     let application = application(&mut entry);

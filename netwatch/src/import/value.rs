@@ -22,7 +22,7 @@ const SOURCES: [NameSource; 8] = [
     NameSource::Ptr,
 ];
 
-/// The place of each process in the list, by its number.
+/// The index of each process in the list, by its number.
 pub(super) struct Numbers(HashMap<u32, ProcessId>);
 
 impl Numbers {
@@ -40,7 +40,7 @@ pub(super) fn time_ns(text: &str) -> Result<u64, ImportError> {
     if text.is_empty() {
         return Ok(0);
     }
-    let time = humantime::parse_rfc3339(text).map_err(|error| format!("the time {text} is wrong ({error})"))?;
+    let time = humantime::parse_rfc3339(text).map_err(|error| format!("invalid time {text} ({error})"))?;
     let since = time.duration_since(UNIX_EPOCH).map_err(|_| format!("the time {text} is before 1970"))?;
     Ok(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
@@ -57,15 +57,15 @@ pub(super) fn direction(text: &str) -> Result<Direction, ImportError> {
 }
 
 pub(super) fn source(text: &str) -> Result<NameSource, ImportError> {
-    SOURCES.into_iter().find(|source| source.name() == text).ok_or_else(|| format!("unknown source of a name {text}"))
+    SOURCES.into_iter().find(|source| source.name() == text).ok_or_else(|| format!("unknown name source {text}"))
 }
 
-pub(super) fn source_of_lookup(text: &str) -> Result<Application, ImportError> {
+pub(super) fn lookup_protocol(text: &str) -> Result<Application, ImportError> {
     let known = [Application::Dns, Application::Mdns, Application::Llmnr];
-    known.into_iter().find(|one| one.name() == text).ok_or_else(|| format!("unknown protocol of a lookup {text}"))
+    known.into_iter().find(|one| one.name() == text).ok_or_else(|| format!("unknown lookup protocol {text}"))
 }
 
-/// Without evidence, the port is the evidence.
+/// If the document has no evidence, it is the port.
 pub(super) fn application(entry: &mut NamesObject) -> Option<ApplicationProtocol> {
     let name = entry.application.take()?;
     let evidence = entry.application_evidence.take().unwrap_or_else(|| ApplicationProtocol::PORT.to_owned());

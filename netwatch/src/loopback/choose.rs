@@ -1,4 +1,4 @@
-//! Which services of the host's loopback the namespace gets. Pure.
+//! Chooses the services of the host's loopback that the namespace gets. Pure.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -8,7 +8,7 @@ use crate::flow::Protocol;
 use crate::host::listeners::HostListener;
 use crate::report::HostService;
 
-/// The services that the namespace gets.
+/// The chosen services.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServiceChoice {
     /// In the order of their protocol and address.
@@ -17,14 +17,14 @@ pub struct ServiceChoice {
     pub left_out: usize,
 }
 
-/// What decides the choice.
+/// The input of the choice.
 #[derive(Debug, Clone)]
 pub struct ChoiceInput<'a> {
-    /// The ports of the command line; `None` for all that the host serves.
+    /// The ports from the command line; `None` for all that the host serves.
     pub ports: Option<&'a [u16]>,
     /// The sockets of the host.
     pub listeners: &'a [HostListener],
-    /// Ports that the host gives to clients.
+    /// Ports that the host's kernel assigns to clients.
     pub client_ports: RangeInclusive<u16>,
     /// Ports of the host that lead to the command.
     pub published: &'a [u16],
@@ -32,7 +32,7 @@ pub struct ChoiceInput<'a> {
     pub limit: usize,
 }
 
-/// Chooses the services. With a list of ports, a port that the host does not serve yet gets every
+/// Chooses the services. A listed port that the host does not serve yet is chosen for every
 /// protocol and address.
 pub fn choose(input: &ChoiceInput<'_>) -> ServiceChoice {
     let found = input.listeners.iter().filter(|listener| match input.ports {
@@ -49,8 +49,8 @@ pub fn choose(input: &ChoiceInput<'_>) -> ServiceChoice {
     ServiceChoice { services: services.into_iter().take(input.limit).collect(), left_out }
 }
 
-/// Whether a socket is a service: not a port that leads to the command, and not the socket of a UDP
-/// client, which has a port of the range for clients on every address.
+/// Whether a socket is a service, and neither a port that leads to the command nor the socket of a
+/// UDP client. Such a socket is bound to every address and to a port of the range for clients.
 fn is_service(listener: &HostListener, input: &ChoiceInput<'_>) -> bool {
     let port = listener.bound.port();
     let is_client = Protocol(listener.protocol) == Protocol::UDP

@@ -1,4 +1,5 @@
-//! What the proxy passed on and what it could not, shared by its tasks and the reader.
+//! Counts what the proxy passed on and what it could not, in counters that its tasks and the reader
+//! share.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,7 +19,7 @@ pub struct LoopbackCounts {
     pub cut_off: u64,
     /// Datagrams that the host refused, or that a full buffer dropped, in both directions.
     pub dropped_datagrams: u64,
-    /// UDP clients that gave way to newer ones.
+    /// UDP clients that were evicted for newer ones.
     pub evicted_clients: u64,
 }
 
@@ -34,7 +35,7 @@ struct ProxyState {
 pub(super) struct SharedCounts(Arc<Mutex<ProxyState>>);
 
 impl SharedCounts {
-    /// The counters at this moment. `is_ended`: open connections will pass on no more.
+    /// The counters at this moment. `is_ended`: open connections will not pass on more data.
     pub(super) fn read(&self, is_ended: bool) -> LoopbackCounts {
         let state = self.lock();
         LoopbackCounts { cut_off: if is_ended { state.open } else { 0 }, ..state.counts.clone() }

@@ -1,5 +1,5 @@
 //! Connections to the TCP services. Each direction is passed on until its sender closes it, so a
-//! half-closed connection stays one.
+//! half-closed connection stays half-closed.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use super::thread::ProxyShared;
 use crate::report::HostService;
 
-/// Bytes that a direction of a connection holds beside the buffers of the kernel.
+/// Bytes that a direction of a connection holds in addition to the buffers of the kernel.
 const BUFFER_BYTES: usize = 16 * 1024;
 
 /// Pause after a failed accept (too many open files), so that the loop does not spin.
@@ -85,8 +85,8 @@ fn other_loopback(service: SocketAddr) -> Option<SocketAddr> {
     Some(SocketAddr::new(other, service.port()))
 }
 
-/// Passes on both directions. When the run ends, no process is left that could receive, so only
-/// what the command has sent is still passed on.
+/// Passes on both directions. After the end of the run, no process of the command can receive, so
+/// only what the command has sent is still passed on.
 async fn relay(client: &mut TcpStream, host: &mut TcpStream, proxy: &ProxyShared) -> io::Result<()> {
     let (from_client, to_client) = client.split();
     let (from_host, to_host) = host.split();
@@ -122,8 +122,8 @@ async fn pass_on(
     }
 }
 
-/// Makes the close of a socket a reset, as the peer on the other side had it.
+/// Makes closing this socket send a reset, as the connection on the other side was reset.
 fn reset_on_close(stream: &TcpStream) {
-    // Fails for no open socket.
+    // Does not fail for an open socket.
     let _ = setsockopt(stream, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 });
 }

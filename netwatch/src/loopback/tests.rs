@@ -1,5 +1,5 @@
-//! The proxy between two namespaces: connections and datagrams reach the host's services, whatever
-//! its peers do.
+//! The proxy between two namespaces: connections and datagrams reach the host's services,
+//! regardless of what its peers do.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -17,7 +17,7 @@ use crate::undo::{Exclusive, Journal, RunDir};
 
 /// Bounds every wait for a peer.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
-/// Of [`RunningProxy::finish`], where there is something to wait for.
+/// The limit for [`RunningProxy::finish`] in tests that have something to wait for.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(10);
 
 const TCP: [&str; 2] = ["127.0.0.1:5432", "[::1]:5432"];
@@ -82,7 +82,7 @@ fn bind_reusing(at: &str) -> nix::Result<()> {
 }
 
 #[test]
-fn no_program_of_the_namespace_can_bind_a_port_of_the_proxy_beside_it() {
+fn no_program_of_the_namespace_can_share_a_port_of_the_proxy() {
     in_fresh_namespace(|| {
         let proxied = Proxied::start();
         for at in UDP.into_iter().chain(["0.0.0.0:5353", "[::]:5353"]) {
@@ -94,7 +94,7 @@ fn no_program_of_the_namespace_can_bind_a_port_of_the_proxy_beside_it() {
 }
 
 #[test]
-fn a_half_closed_connection_stays_one() {
+fn a_half_closed_connection_stays_half_closed() {
     in_fresh_namespace(|| {
         let proxied = Proxied::start();
         for at in TCP {

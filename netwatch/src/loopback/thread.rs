@@ -22,10 +22,10 @@ const MAX_SERVICES: usize = 128;
 const MAX_CONNECTIONS: usize = 256;
 const MAX_CLIENTS: usize = 256;
 
-/// By then, the event loop has received everything that had arrived when the run ended.
+/// Within this time, the event loop receives everything that had arrived when the run ended.
 const ENDING_PAUSE: Duration = Duration::from_millis(2);
 
-/// What every task of the proxy uses.
+/// State that every task of the proxy uses.
 #[derive(Debug, Clone)]
 pub(super) struct ProxyShared {
     slots: Arc<Semaphore>,
@@ -92,7 +92,7 @@ impl RunningProxy {
                     _ = stopped => {}
                 }
             });
-            // With the runtime, its sockets are closed.
+            // Dropping the runtime closes its sockets.
             drop(runtime);
             drop(running);
         };
@@ -111,8 +111,8 @@ impl RunningProxy {
         self.counts.read(false)
     }
 
-    /// Ends the proxy after the command: what its processes have sent is still passed on, for
-    /// `limit` at most. Returns what the proxy counted.
+    /// Ends the proxy after the command has exited. What its processes have sent is still passed
+    /// on, for `limit` at most. Returns what the proxy counted.
     pub fn finish(self, limit: Duration) -> LoopbackCounts {
         // The thread holds the receivers until it ends.
         let _ = self.ends.send(true);

@@ -1,5 +1,5 @@
-//! Datagrams to the UDP services. Each client has a socket of its own toward the host, so that the
-//! answers find their way back, until it is idle.
+//! Datagrams to the UDP services. Each client has its own socket toward the host, by which its
+//! replies are assigned to it, until it is idle.
 
 use std::collections::HashMap;
 use std::io;
@@ -60,7 +60,7 @@ impl UdpClients {
         self.by_key.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The socket of a client, if it has one.
+    /// The socket of a client, if it has one. Records that the client is in use.
     fn find(&self, key: &ClientKey) -> Option<Arc<UdpSocket>> {
         let mut by_key = self.lock();
         let client = by_key.get_mut(key)?;
@@ -68,7 +68,7 @@ impl UdpClients {
         Some(Arc::clone(&client.socket))
     }
 
-    /// Adds a client. Returns whether another one had to give way to it.
+    /// Adds a client. Returns whether another one was evicted for it.
     fn add(&self, key: ClientKey, client: UdpClient) -> bool {
         let mut by_key = self.lock();
         let is_full = by_key.len() >= self.limit;
@@ -80,7 +80,7 @@ impl UdpClients {
         is_full
     }
 
-    /// Removes a client that is idle. Returns whether it did.
+    /// Removes a client if it is idle. Returns whether it was.
     fn remove_if_idle(&self, key: &ClientKey) -> bool {
         let mut by_key = self.lock();
         let is_idle = by_key.get(key).is_none_or(|client| client.last_used.elapsed() >= IDLE_TIMEOUT);
@@ -130,7 +130,7 @@ fn pass_on(datagram: &[u8], key: ClientKey, socket: &Arc<UdpSocket>, proxy: &Pro
     };
     let send_once = |client: &UdpSocket| send(client.as_raw_fd(), datagram, MsgFlags::MSG_DONTWAIT);
     let sent = client.is_ok_and(|client| match send_once(&client) {
-        // That was about an earlier datagram.
+        // The error is that of an earlier datagram.
         Err(Errno::ECONNREFUSED) => {
             proxy.counts.drop_datagram();
             send_once(&client).is_ok()
@@ -180,9 +180,9 @@ async fn pass_on_answers(host: Arc<UdpSocket>, socket: Arc<UdpSocket>, key: Clie
     }
 }
 
-/// The service refused an earlier datagram: the error is read, so that it is counted once.
+/// The service refused an earlier datagram. Reading the error clears it, so it is counted once.
 fn take_refusal(host: &UdpSocket, proxy: &ProxyShared) {
-    // WouldBlock, as the next error is a new event.
+    // Returns WouldBlock, which clears the readiness: the next error is a new event.
     let _ = host.try_io(Interest::ERROR, || {
         if matches!(host.take_error(), Ok(Some(_))) {
             proxy.counts.drop_datagram();
@@ -199,7 +199,8 @@ fn answer(host: &UdpSocket, socket: &UdpSocket, key: &ClientKey, proxy: &ProxySh
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Err(_) => return proxy.counts.drop_datagram(),
         };
-        let _is_known = proxy.clients.find(key);
+        // Records that the client is in use.
+        let _ = proxy.clients.find(key);
         if socket.try_send_to(&buffer[..length], key.1).is_err() {
             proxy.counts.drop_datagram();
         }

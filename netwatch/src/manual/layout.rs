@@ -4,7 +4,7 @@ use super::markdown::{Styled, TextStyle};
 
 /// Spaces between the columns of a table.
 const GAP: usize = 2;
-/// The narrowest column that a wide table is reduced to.
+/// Minimum width to which a column of a wide table is reduced.
 const MIN_COLUMN: usize = 8;
 
 /// Wraps a text at spaces. A longer word is broken.
@@ -28,14 +28,14 @@ pub(super) fn wrap(text: &[(char, TextStyle)], width: usize) -> Vec<Styled> {
     lines
 }
 
-/// The space before a word has the style of both words, if it is the same.
+/// The space before a word, in the style of the words on both sides if they have the same.
 fn separator(line: &Styled, word: &[(char, TextStyle)]) -> (char, TextStyle) {
     let before = line.last().map(|(_, style)| *style);
     let style = word.first().map(|(_, style)| *style).filter(|style| before == Some(*style));
     (' ', style.unwrap_or(TextStyle::Plain))
 }
 
-/// The lines of a table. A header without text is left out.
+/// The lines of a table. An empty header is left out.
 pub(super) fn table(rows: &[Vec<Styled>], width: usize) -> Vec<Styled> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let widths = column_widths(rows, columns, width);
@@ -72,7 +72,8 @@ fn join(cells: &[Vec<Styled>], widths: &[usize], line: usize) -> Styled {
     joined
 }
 
-/// As wide as the longest cell, while the table fits; otherwise the widest columns are reduced.
+/// The width of the longest cell of each column. If the table does not fit, the widest columns are
+/// reduced.
 fn column_widths(rows: &[Vec<Styled>], columns: usize, width: usize) -> Vec<usize> {
     let longest = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(Vec::len).max().unwrap_or_default();
     let mut widths: Vec<usize> = (0..columns).map(longest).collect();

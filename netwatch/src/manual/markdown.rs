@@ -10,7 +10,7 @@ pub(super) enum PageBlock {
     Paragraph(Styled),
     /// An element of a list, indented by this number of columns.
     Item { indent: usize, marker: String, text: Styled },
-    /// A table. Every row, the first is the header, has one cell for each column.
+    /// A table. The first row is the header; every row has one cell for each column.
     Table(Vec<Vec<Styled>>),
     /// Lines that stay as they are.
     Code(Vec<String>),
@@ -43,7 +43,7 @@ pub(super) fn parse(page: &str) -> Vec<PageBlock> {
             while let Some(row) = lines.next_if(|line| line.starts_with('|')) {
                 rows.push(cells(row));
             }
-            // The line below the header has no text.
+            // The line below the header consists of dashes.
             rows.remove(1);
             blocks.push(PageBlock::Table(rows));
         } else if let Some((level, text)) = heading(line) {
@@ -87,14 +87,14 @@ fn item(line: &str) -> Option<(&str, &str)> {
     (marker == "-" || is_number).then_some((marker, text.trim_start()))
 }
 
-/// The cells of a row. A `\|` is a character of its cell.
+/// The cells of a row. `\|` is a literal bar in a cell.
 fn cells(row: &str) -> Vec<Styled> {
     let row = row.trim().trim_start_matches('|').replace("\\|", "\0");
     let row = row.strip_suffix('|').unwrap_or(&row);
     row.split('|').map(|cell| inline(&cell.trim().replace('\0', "|"))).collect()
 }
 
-/// The text with styles. Of links only the text remains.
+/// The text with styles. A link is replaced by its text.
 fn inline(text: &str) -> Styled {
     let mut styled = Vec::new();
     append(text, TextStyle::Plain, &mut styled);
@@ -130,7 +130,8 @@ fn append(mut text: &str, style: TextStyle, styled: &mut Styled) {
     }
 }
 
-/// What is between the delimiters, and the rest. A space after the first one makes it a character.
+/// The text between the delimiters, and the rest. An opening delimiter before a space is literal
+/// text.
 fn delimited<'a>(text: &'a str, open: &str, close: &str) -> Option<(&'a str, &'a str)> {
     let (inner, rest) = text.strip_prefix(open)?.split_once(close)?;
     (!inner.is_empty() && !inner.starts_with(' ')).then_some((inner, rest))

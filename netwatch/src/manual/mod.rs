@@ -1,20 +1,21 @@
 //! The topics of the manual: pages of docs/ that are embedded in the program, for a terminal
-//! (`netwatch help TOPIC`) and as man pages. The pages about subcommands are made from the command
-//! line (`cli`).
+//! (`netwatch help TOPIC`) and as man pages. The pages about subcommands are generated from the
+//! command-line definitions (`cli`).
 
 mod layout;
 mod markdown;
 mod roff;
 mod text;
 
-/// A page about a subject that concerns several subcommands.
+/// A page about a subject of several subcommands.
 #[derive(Debug)]
 pub(crate) struct Topic {
-    /// As `netwatch help` takes it.
+    /// TOPIC of `netwatch help TOPIC`.
     pub name: &'static str,
     /// One line, without a full stop.
     pub about: &'static str,
-    /// Markdown. The files in `netwatch/topics` are links to docs/: the crate contains them.
+    /// Markdown. The files in `netwatch/topics` are links to docs/, because a crate contains only
+    /// its own folder.
     page: &'static str,
 }
 
@@ -68,7 +69,7 @@ impl Topic {
     }
 }
 
-/// The section of a man page about a subcommand that names the topics.
+/// The section SEE ALSO of a man page about a subcommand, with all topics.
 pub(crate) fn see_also() -> String {
     roff::see_also(&TOPICS.iter().map(Topic::man_name).collect::<Vec<_>>())
 }

@@ -3,7 +3,7 @@
 use super::layout::table;
 use super::markdown::{PageBlock, Styled, TextStyle, parse};
 
-/// Columns of a table in a terminal with 80 columns.
+/// Width of tables, which fits into a terminal with 80 columns.
 const TABLE_WIDTH: usize = 72;
 
 /// What a manual page has besides its text.
@@ -46,7 +46,7 @@ pub(super) fn see_also(pages: &[String]) -> String {
 
 fn write_block(block: &PageBlock, out: &mut String) {
     match block {
-        // The title is the line about the page.
+        // The section NAME replaces the title.
         PageBlock::Heading { level: 1, .. } => {}
         PageBlock::Heading { level, text } => {
             let text: String = text.iter().map(|(c, _)| c).collect();
@@ -67,7 +67,7 @@ fn write_block(block: &PageBlock, out: &mut String) {
     }
 }
 
-/// A heading begins a paragraph already.
+/// After a heading, a paragraph begins without a macro.
 fn begin_paragraph(out: &mut String) {
     if !out.lines().last().is_some_and(|line| line.starts_with(".S")) {
         *out += ".PP\n";
@@ -118,7 +118,7 @@ fn escape(text: &str) -> String {
     escaped
 }
 
-/// A line that begins with a dot is not a macro.
+/// Escapes a dot at the start of a line, which would begin a macro.
 fn protect(line: &str) -> String {
     if line.starts_with('.') { format!("\\&{line}") } else { line.to_owned() }
 }

@@ -3,9 +3,9 @@
 use super::layout::{table, wrap};
 use super::markdown::{PageBlock, TextStyle, parse};
 
-/// Columns before everything but headings.
+/// Indentation of everything except headings.
 const INDENT: usize = 2;
-/// Text of longer lines is hard to read.
+/// Maximum width, because longer lines are hard to read.
 const MAX_WIDTH: usize = 100;
 
 /// Renders a page. Without `color`, the text has no styles.

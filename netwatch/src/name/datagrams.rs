@@ -9,7 +9,7 @@ use crate::wire::identify::{self, Rtp};
 use crate::wire::tls::dtls;
 use crate::wire::{Application, Name, quic, text};
 
-/// Maximum number of datagrams that are read of a flow.
+/// Maximum number of datagrams of a flow that are read.
 const MAX_DATAGRAMS: u32 = 64;
 
 /// State of one flow.

@@ -1,5 +1,4 @@
-//! Reads one direction of a TCP flow: selects the parser, and decides when it is worth parsing
-//! again.
+//! Reads one direction of a TCP flow: selects the parser, and decides when to parse again.
 
 use super::event::{HttpRequest, NameEvent};
 use super::facts::RequestLine;
@@ -11,12 +10,12 @@ use crate::wire::tls::{self, Carrier, ClientHello, Hello, ServerHello};
 use crate::wire::{Application, Name, dns, port, proxy_header, text};
 
 /// Maximum number of attempts to parse as soon as enough bytes have arrived. Later attempts wait
-/// for a tenth more bytes, so that a stream of single bytes costs no more than a few times its
+/// for a tenth more bytes, which bounds the cost of a stream of single bytes to a few times its
 /// length.
 const MAX_EAGER_ATTEMPTS: u32 = 64;
 
-/// Number of segments at whose start a protocol may begin that is identified by its first bytes
-/// alone: a proxy protocol may come first.
+/// Number of segments at the start of which a protocol is identified by its first bytes alone.
+/// There are several, because a proxy protocol may come first.
 const MAX_EARLY_SEGMENTS: u8 = 4;
 
 /// The state of one direction.
@@ -27,7 +26,7 @@ pub(super) struct DirectionReader {
     /// Minimum length of the readable bytes before the next attempt.
     wait: usize,
     attempts: u32,
-    /// Number of segments at whose start nothing was recognized.
+    /// Number of segments at the start of which nothing was recognized.
     moves: u8,
     /// A greeting that does not identify a protocol alone.
     pub greeting: Option<Greeting>,
@@ -67,7 +66,7 @@ struct ParseContext<'a> {
     /// Near the start of the flow, and nothing has been recognized yet. Only there is a protocol
     /// identified by its first bytes alone; later, these may be content of another protocol.
     is_early: bool,
-    /// Bytes that were not recognized came before: a name after them may not belong to the remote.
+    /// Unrecognized bytes came before, so a name after them may not belong to the remote.
     follows_unknown: bool,
     out: &'a mut Vec<NameEvent>,
 }
@@ -122,7 +121,7 @@ impl DirectionReader {
         true
     }
 
-    /// Parses the buffered bytes as far as possible. That makes room if anything was recognized.
+    /// Parses the buffered bytes as far as possible, which makes room if anything is recognized.
     fn make_room(&mut self, sequence: u32, payload: &[u8], ports: Ports, out: &mut Vec<NameEvent>) -> bool {
         let mut is_nothing_lost = matches!(self.parser, Parser::Any);
         self.read(ports, true, out);

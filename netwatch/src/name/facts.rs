@@ -55,8 +55,8 @@ pub struct SourcedName {
 }
 
 impl SourcedName {
-    /// The name that the target looked up, if there is one. The name that aliases lead to mostly
-    /// concerns the operator only.
+    /// The name that the target looked up, if there is one. The name that aliases lead to is
+    /// usually internal to the operator.
     pub fn shown(&self) -> &Name {
         self.question.as_ref().unwrap_or(&self.name)
     }
@@ -109,8 +109,8 @@ pub struct FlowFacts {
     pub request: Option<RequestLine>,
     /// The identification string of each side of SSH.
     pub banner: PerDirection<Option<String>>,
-    /// Whether the names may not be those of the remote: requests are to a proxy, or follow bytes
-    /// that were not recognized (SOCKS is not).
+    /// Whether the names may belong to another host than the remote: requests are to a proxy, or
+    /// follow bytes that were not recognized (such as SOCKS).
     pub is_proxied: bool,
 }
 

@@ -54,7 +54,7 @@ impl FlowReader {
                 datagrams.observe(sample, &mut events);
                 tag(sample.direction, events, read);
             }
-            // A sample that contradicts its own key is ignored.
+            // A sample of another protocol than its key is ignored.
             _ => {}
         }
     }

@@ -1,5 +1,5 @@
-//! The facts of all flows, within bounds. When there is no room for another flow, the oldest is
-//! forgotten of those that are no longer being read, so that a long session keeps the most recent.
+//! The facts of all flows, within bounds. To make room for another flow, the oldest of those that
+//! are no longer being read is evicted, so a long session keeps the most recent flows.
 
 use std::collections::BTreeMap;
 
@@ -23,8 +23,9 @@ pub(super) struct FactsEntry {
     created: u64,
     /// Sequence number of the last time it was opened for reading; 0 before the first time.
     opened: u64,
-    /// It was closed for others, with everything parsed so far: its next sample is lost.
-    is_closed_for_others: bool,
+    /// It was closed to make room, and everything received so far has been parsed: its next sample
+    /// counts as lost.
+    is_closed_early: bool,
     /// Bytes of `facts` as included in [`FactsTable::facts_bytes`].
     counted: usize,
 }
@@ -96,7 +97,7 @@ impl FactsTable {
         let mut events = Vec::new();
         if self.is_over(sample) {
             let entry = self.entries.get_mut(&sample.flow);
-            lost.open_flows += entry.map_or(0, |entry| std::mem::take(&mut entry.is_closed_for_others).into());
+            lost.open_flows += entry.map_or(0, |entry| std::mem::take(&mut entry.is_closed_early).into());
             return events;
         }
         let flow = sample.flow;
@@ -110,7 +111,7 @@ impl FactsTable {
         self.reopen(sample, &mut events);
         self.read(sample, lost, &mut events);
         while self.open_by_age.len() > self.limits.open_flows {
-            lost.open_flows += u64::from(self.close_for_others(&mut events));
+            lost.open_flows += u64::from(self.close_early(&mut events));
         }
         while self.held > self.limits.waiting_bytes && self.close_oldest(&mut events) {
             lost.waiting_bytes += 1;
@@ -145,7 +146,7 @@ impl FactsTable {
             open: None,
             created: self.counter,
             opened: 0,
-            is_closed_for_others: false,
+            is_closed_early: false,
             counted: 0,
         };
         self.entries.insert(sample.flow, entry);
@@ -167,7 +168,7 @@ impl FactsTable {
         let Some(mut open) = FlowReader::new(&sample.flow, &self.limits) else { return };
         open.is_over(sample);
         self.counter += 1;
-        (entry.open, entry.opened, entry.is_closed_for_others) = (Some(open), self.counter, false);
+        (entry.open, entry.opened, entry.is_closed_early) = (Some(open), self.counter, false);
         self.settled.remove(&entry.created);
         self.open_by_age.insert(self.counter, sample.flow);
     }
@@ -207,15 +208,15 @@ impl FactsTable {
         true
     }
 
-    /// Closes the oldest open flow, of which more samples may follow. Returns true if one of its
-    /// messages is incomplete.
-    fn close_for_others(&mut self, events: &mut Vec<FlowEvent>) -> bool {
+    /// Closes the oldest open flow, for which more samples may follow, to make room. Returns true
+    /// if one of its messages is incomplete.
+    fn close_early(&mut self, events: &mut Vec<FlowEvent>) -> bool {
         let Some(flow) = self.open_by_age.first_key_value().map(|(_, flow)| *flow) else { return false };
         let is_incomplete =
             self.entries.get(&flow).and_then(|entry| entry.open.as_ref()).is_some_and(|open| open.held() > 0);
         self.close(&flow, events);
         if let Some(entry) = self.entries.get_mut(&flow) {
-            entry.is_closed_for_others = !is_incomplete;
+            entry.is_closed_early = !is_incomplete;
         }
         is_incomplete
     }

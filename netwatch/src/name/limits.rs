@@ -2,13 +2,13 @@
 
 use serde::Serialize;
 
-/// Limits of memory. They hold for any traffic.
+/// Limits of memory, for any traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NameLimits {
     /// Bytes of payload that are buffered per direction of a flow. As vectors grow, up to twice
     /// that is allocated.
     pub direction_bytes: usize,
-    /// Bytes of payload that are buffered of all flows (up to twice that is allocated).
+    /// Bytes of payload of all flows that are buffered (up to twice that is allocated).
     pub waiting_bytes: usize,
     /// Flows that are being read.
     pub open_flows: usize,
@@ -20,8 +20,7 @@ pub struct NameLimits {
     pub lookups: usize,
     /// DNS queries whose response is pending.
     pub pending: usize,
-    /// Bytes of names and other text in each of the three tables (flows, addresses, lookups),
-    /// whatever the number of entries.
+    /// Bytes of names and other text in each of the three tables (flows, addresses, lookups).
     pub table_bytes: usize,
 }
 
@@ -50,27 +49,28 @@ impl NameLimits {
     }
 }
 
-/// What exceeded the limits or could not be parsed, by reason. Each costs names, none costs counts.
+/// What exceeded the limits or could not be parsed, by reason. It affects names and never counters.
 /// The JSON report has these fields.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct NamesLost {
     /// Directions of flows in which a message was recognized that exceeded the limit, or whose
     /// pieces were too far apart.
     pub direction_bytes: u64,
-    /// Flows closed because all flows together buffered too many bytes: the oldest.
+    /// Flows that were closed, the oldest first, because all flows together buffered too many
+    /// bytes.
     pub waiting_bytes: u64,
-    /// Flows closed because too many were being read, the oldest, of which a message was incomplete
-    /// or further ones were sampled.
+    /// Flows that were closed, the oldest first, because too many were being read; counted if a
+    /// message was incomplete or a further sample arrived.
     pub open_flows: u64,
-    /// Flows whose facts were evicted to make room for newer ones: the oldest.
+    /// Flows whose facts were evicted to make room for newer ones, the oldest first.
     pub flows: u64,
-    /// Addresses whose names were evicted: the oldest.
+    /// Addresses whose names were evicted, the oldest first.
     pub addresses: u64,
     /// Names beyond the limit of one address or one flow.
     pub names: u64,
     /// New lookups when the table was full.
     pub lookups: u64,
-    /// Pending queries that were evicted before the response: the oldest.
+    /// Pending queries that were evicted before their response, the oldest first.
     pub pending: u64,
     /// Questions and records beyond the limits of one DNS message.
     pub records: u64,

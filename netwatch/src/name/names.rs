@@ -86,7 +86,7 @@ impl Names {
         self.flows.iter()
     }
 
-    /// Reads what still waits for more data of one flow.
+    /// Parses the buffered bytes of one flow as far as possible.
     pub fn finish_flow(&mut self, flow: &FlowKey) {
         let events = self.flows.finish_flow(flow);
         self.apply(events);
@@ -143,8 +143,8 @@ impl Names {
     }
 
     /// The name of the remote of a flow that began at `began_ns`: of the flow itself; else of the
-    /// last DNS response before it began; else of the hosts file; else of [`Self::resolve`]. A
-    /// server name that covers an encrypted one comes after DNS, which may have the true name.
+    /// last DNS response before it began; else of the hosts file; else of [`Self::resolve`]. The
+    /// outer name of an encrypted ClientHello ranks after DNS, which may have the true name.
     pub fn best(&self, flow: &FlowKey, began_ns: u64) -> Option<BestName<'_>> {
         let own = self.flow(flow).and_then(own_name);
         let is_cover = self.ech(flow) == Some(Hidden::Ech);
@@ -272,7 +272,7 @@ fn own_name(facts: &FlowFacts) -> Option<BestName<'_>> {
     named.min_by_key(|named| rank(named.source)).map(|named| BestName { name: &named.name, source: named.source })
 }
 
-/// Whether the name is an IP address: `198.51.100.7` or `[2001:db8::1]`, also with a zone.
+/// Whether the name is an IP address, with or without a zone: `198.51.100.7` or `[2001:db8::1]`.
 fn is_address(name: &Name) -> bool {
     let name = name.as_str();
     let name = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);

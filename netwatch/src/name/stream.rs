@@ -17,7 +17,7 @@ pub(super) struct Stream {
     first: Option<u32>,
     /// The offset up to which the stream has been read.
     position: u64,
-    /// Whether bytes before `position` were recognized, so that no byte is read twice.
+    /// Whether bytes before `position` were recognized. Then no byte is read twice.
     is_read: bool,
     /// Offsets of segments after `position`, in order: messages may begin there.
     starts: Vec<u64>,
@@ -44,7 +44,8 @@ impl Stream {
         match (self.first, self.known) {
             (Some(first), _) => return first == sequence,
             (None, None) => self.known = Some((sequence, ORIGIN)),
-            // A late SYN. After bytes that were seen, it can only be of another connection.
+            // A SYN that arrives late. If its sequence number follows that of bytes which have
+            // already arrived, it belongs to another connection.
             (None, Some(_)) if self.offset(sequence) > self.bytes.start().unwrap_or(self.position) => return false,
             (None, Some(_)) => {}
         }
@@ -81,9 +82,9 @@ impl Stream {
         Ok(rewinds)
     }
 
-    /// If other bytes arrive at the same offset before anything was recognized, the earlier ones
-    /// were not of this stream. Some devices pass the padding of short Ethernet frames off as
-    /// payload.
+    /// Removes the earlier bytes if other bytes arrive at the same offset before anything was
+    /// recognized: the earlier ones did not belong to this stream. Some devices pass on the padding
+    /// of short Ethernet frames as payload.
     fn drop_foreign(&mut self, offset: u64, payload: &[u8]) {
         let held = self.bytes.from(offset);
         let both = held.len().min(payload.len());
@@ -109,7 +110,7 @@ impl Stream {
         self.bytes.from(self.position)
     }
 
-    /// Whether a sample was cut at the end of the readable bytes, so that no more will arrive.
+    /// Whether a sample was cut at the end of the readable bytes. Then no more will arrive.
     pub fn is_cut(&self) -> bool {
         !self.cuts.is_empty() && self.cuts.contains(&(self.position + self.readable().len() as u64))
     }
@@ -167,7 +168,7 @@ impl Stream {
     }
 }
 
-/// Adds a offset in order, if there is room.
+/// Inserts an offset in order, if there is room.
 fn remember(offsets: &mut Vec<u64>, offset: u64) {
     if let Err(index) = offsets.binary_search(&offset)
         && offsets.len() < MAX_OFFSETS

@@ -23,9 +23,8 @@ pub struct Contact {
 pub struct LookupUsage<'a> {
     /// Names that the target looked up and received addresses for, without contacting any of them.
     pub unused: Vec<&'a Name>,
-    /// Addresses that the target contacted without having a name for them: no earlier DNS response
-    /// contained them, and the hosts file does not either. Multicast, loopback and similar
-    /// addresses are excluded.
+    /// Addresses that the target contacted without a name: neither an earlier DNS response nor the
+    /// hosts file contains them. Multicast, loopback and similar addresses are excluded.
     pub never_looked_up: Vec<IpAddr>,
 }
 

@@ -1,8 +1,8 @@
-//! Whether the host lets a user send packets, so that the command, whose packets are forwarded,
-//! does not get around a policy that holds for programs of the host (a kill switch, a firewall that
-//! denies outgoing traffic). Rules cannot be judged in general, so the kernel is asked: sockets of
-//! the user send probes, which a program at the interfaces sees and discards, so that none leaves.
-//! Probes are sent only where a chain of another program sees what the host sends.
+//! Determines whether the host lets a user send packets. The packets of the command are forwarded,
+//! so they would bypass a policy for programs of the host, such as a kill switch or a firewall that
+//! denies outgoing traffic. No evaluation of rules is complete, so netwatch sends probes from
+//! sockets of the user, and a program at the interfaces detects and discards them, so none leaves.
+//! Probes are sent only where a chain of another program processes what the host sends.
 
 mod probe;
 mod verdict;
@@ -16,14 +16,14 @@ use crate::host::forwarding::Families;
 use crate::host::uplink::Uplink;
 use crate::meter::EgressWatch;
 
-/// Public addresses that every host may be expected to send to, besides the one behind the default
-/// route that a run looks up.
+/// Public addresses that every host may be expected to send to. Probes also go to an address behind
+/// each default route ([`DefaultRoute::remote`](crate::host::uplink::DefaultRoute)).
 const PUBLIC_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(9, 9, 9, 9));
 const PUBLIC_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2620, 0xfe, 0, 0, 0, 0, 0, 0xfe));
-/// DNS, HTTP, HTTPS, and a port of no particular service.
+/// DNS, HTTP, HTTPS, and a port that no common service uses.
 const PORTS: [u16; 4] = [53, 80, 443, 42_424];
 
-/// Who sends.
+/// The user whose packets are probed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sender {
     /// The name of the user, for notes.
@@ -41,12 +41,12 @@ pub struct OutputPolicy {
     pub closed: Families,
     /// For the report: what is not permitted, or could not be verified.
     pub notes: Vec<String>,
-    /// Discards probes that wait for a neighbor and may be sent later.
+    /// Discards probes that the kernel sends later, after it has resolved a neighbor.
     watch: Option<EgressWatch>,
 }
 
 impl OutputPolicy {
-    /// No policy.
+    /// A host that permits everything.
     pub fn open() -> Self {
         Self { closed: Families { ipv4: false, ipv6: false }, notes: Vec::new(), watch: None }
     }
@@ -63,14 +63,15 @@ impl OutputPolicy {
         is_closed && !has_open
     }
 
-    /// The program that discards late probes, to be held until the end of the run.
+    /// The program that discards late probes. The caller keeps it until the end of the run.
     pub fn take_watch(&mut self) -> Option<EgressWatch> {
         self.watch.take()
     }
 }
 
-/// Finds out what this user may send, also to these resolvers. In the network namespace of the
-/// calling thread, whose user for file access this changes: call it in a thread of its own.
+/// Finds out what this user may send to public addresses and to these resolvers, from the network
+/// namespace of the calling thread. Changes the thread's user for file access, so call it in a
+/// separate thread.
 pub fn find(uplink: &Uplink, resolvers: &[SocketAddr], sender: &Sender) -> Result<OutputPolicy> {
     let chains = firewall::output_chains()?;
     if chains.is_empty() || (uplink.v4.is_none() && uplink.v6.is_none()) {
@@ -79,7 +80,7 @@ pub fn find(uplink: &Uplink, resolvers: &[SocketAddr], sender: &Sender) -> Resul
     let targets = targets(uplink, resolvers);
     let (sent, watch) = match probe::send(&targets, sender) {
         Ok(sent) => sent,
-        // Without tcx (before Linux 6.6), and where no program can be attached.
+        // There is no tcx (before Linux 6.6), or no program can be attached.
         Err(error) => return Ok(OutputPolicy::unverified(&error.to_string())),
     };
     Ok(judge(&sent, &chains, sender, watch))
@@ -102,7 +103,7 @@ fn own_addresses() -> Vec<IpAddr> {
     interfaces.filter_map(|interface| interface.address.and_then(address)).collect()
 }
 
-/// The ports of public addresses, and of the resolvers.
+/// What to send probes to: ports of public addresses, and the resolvers.
 fn targets(uplink: &Uplink, resolvers: &[SocketAddr]) -> Vec<(SocketAddr, ProbeTransport)> {
     let mut targets = Vec::new();
     for (route, public) in [(&uplink.v4, PUBLIC_V4), (&uplink.v6, PUBLIC_V6)] {

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::host::route_check;
 use crate::meter::{EgressPlace, EgressWatch};
 
-/// Time for a probe to arrive at an interface: the kernel may have to resolve the address of a
+/// Maximum time that a probe takes to an interface: the kernel may have to resolve the address of a
 /// neighbor first.
 const ARRIVAL_TIMEOUT: Duration = Duration::from_millis(60);
 const CHECK_INTERVAL: Duration = Duration::from_millis(1);
@@ -37,17 +37,17 @@ impl fmt::Display for ProbeTransport {
     }
 }
 
-/// What became of a probe.
+/// The outcome of a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum ProbeOutcome {
     /// It would have left the host.
     Left,
     /// It was redirected to a program of the host.
     Redirected,
     /// The host did not let the user send it.
     Refused,
-    /// It did not arrive anywhere in time.
-    Lost,
+    /// It has not arrived at any interface so far.
+    Unseen,
 }
 
 /// A probe that was sent.
@@ -55,18 +55,18 @@ pub(super) enum Fate {
 pub(super) struct Sent {
     pub to: SocketAddr,
     pub transport: ProbeTransport,
-    pub fate: Fate,
+    pub outcome: ProbeOutcome,
 }
 
 impl Sent {
-    /// Whether it may leave later. A TCP connect that a firewall drops does not fail, and its
-    /// socket is closed.
+    /// Whether the kernel may still send it. A SYN is not retransmitted, because the socket of the
+    /// connect has been closed.
     pub(super) fn is_pending(&self) -> bool {
-        self.fate == Fate::Lost && self.transport == ProbeTransport::Udp
+        self.outcome == ProbeOutcome::Unseen && self.transport == ProbeTransport::Udp
     }
 }
 
-/// Sends a probe to each target, and returns what became of them.
+/// Sends a probe to each target; returns the outcomes, and the program that discards late probes.
 pub(super) fn send(targets: &[(SocketAddr, ProbeTransport)], sender: &Sender) -> Result<(Vec<Sent>, EgressWatch)> {
     let addresses: BTreeSet<_> = targets.iter().map(|(to, _)| to.ip()).collect();
     let mut interfaces: BTreeSet<u32> = route_check::interfaces_to(addresses.into_iter(), sender.uid)?;
@@ -91,7 +91,7 @@ pub(super) fn send(targets: &[(SocketAddr, ProbeTransport)], sender: &Sender) ->
     Ok((probes.into_iter().map(|probe| probe.sent).collect(), watch))
 }
 
-/// New sockets of this thread belong to the user.
+/// Makes new sockets of this thread belong to the user.
 fn act_as(sender: &Sender) {
     // SAFETY: the calls take a number and change only this thread.
     unsafe {
@@ -123,19 +123,19 @@ impl Probe {
         if transport == ProbeTransport::Udp {
             done = done.and_then(|()| send_to(socket.as_raw_fd(), &[0], MsgFlags::empty()).map(drop));
         }
-        let fate = if done.is_ok() { Fate::Lost } else { Fate::Refused };
-        Ok(Self { sent: Sent { to, transport, fate }, cookie, _socket: socket })
+        let outcome = if done.is_ok() { ProbeOutcome::Unseen } else { ProbeOutcome::Refused };
+        Ok(Self { sent: Sent { to, transport, outcome }, cookie, _socket: socket })
     }
 
-    /// Returns whether its fate is known.
+    /// Returns whether its outcome is known.
     fn update(&mut self, watch: &EgressWatch) -> Result<bool> {
-        // A discarded probe is an error of the call that sent it, too.
+        // This overrides a failed call: sending also fails if the watch discards the probe.
         match watch.place(self.cookie)? {
-            Some(EgressPlace::Interface) => self.sent.fate = Fate::Left,
-            Some(EgressPlace::Loopback) => self.sent.fate = Fate::Redirected,
+            Some(EgressPlace::Interface) => self.sent.outcome = ProbeOutcome::Left,
+            Some(EgressPlace::Loopback) => self.sent.outcome = ProbeOutcome::Redirected,
             None => {}
         }
-        Ok(self.sent.fate != Fate::Lost)
+        Ok(self.sent.outcome != ProbeOutcome::Unseen)
     }
 }
 

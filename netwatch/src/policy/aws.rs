@@ -12,15 +12,15 @@ use super::{Requirements, RuleOptions};
 use crate::flow::Direction;
 use crate::wire::port;
 
-/// Rules of a security group in each direction and address family, unless the account has a higher
-/// quota.
+/// Maximum number of rules of a security group per direction and address family, unless the account
+/// has a higher quota.
 const MAX_RULES: usize = 60;
 
 const USAGE: [&str; 3] = [
     "Apply with `aws ec2 authorize-security-group-egress --group-id GROUP --ip-permissions \"$(jq .egress FILE)\"`, and the same with ingress. \
     An empty list needs no command.",
     "A new group allows all outgoing traffic: remove that rule with revoke-security-group-egress. Responses to allowed traffic need no rule.",
-    "Security groups never filter DNS to the VPC's own resolver, so that it has no rule. Name other resolvers with --resolver.",
+    "Security groups never filter DNS to the VPC's own resolver, so there is no rule for it. Name other resolvers with --resolver.",
 ];
 const LIMITS: &str = "multicast; ports of protocols other than TCP and UDP, which are opened as a whole";
 

@@ -1,4 +1,4 @@
-//! Cilium: a CiliumNetworkPolicy (cilium.io/v2), by name where DNS was queried for one.
+//! Cilium: a CiliumNetworkPolicy (cilium.io/v2), by name for names that were looked up over DNS.
 
 use std::collections::BTreeSet;
 
@@ -15,8 +15,8 @@ const USAGE: &str = "Apply with `kubectl apply -f FILE`. It selects pods by the 
     traffic need no rule. Port ranges need Cilium 1.16, ICMP 1.13.";
 const NAMES: &str = "Cilium follows the addresses of names, because DNS passes through its proxy. Peers without a DNS query are listed by address.";
 const LIMITS: &str = "multicast, and protocols other than TCP, UDP, SCTP and ICMP";
-/// The DNS proxy, without which Cilium does not follow names. It allows every query: with search
-/// domains, a resolver queries more names than those below.
+/// The DNS proxy, without which Cilium does not follow names. It allows every query, because with
+/// search domains a resolver queries more names than those in the rules.
 const DNS_PROXY: &str = "          rules:
             dns:
               - matchPattern: \"*\"
@@ -109,7 +109,7 @@ fn out(need: &Need) -> String {
     text
 }
 
-/// The DNS proxy also for a DNS server that the program chose itself.
+/// The DNS proxy, for DNS servers that the program chose itself.
 fn proxy(service: Service) -> &'static str {
     match service {
         Service::Ports(Protocol::TCP | Protocol::UDP, port::DNS, port::DNS) => DNS_PROXY,

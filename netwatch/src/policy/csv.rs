@@ -1,12 +1,12 @@
-//! Required ports as comma-separated values (RFC 4180): one row per address, so that a spreadsheet
-//! can sort and filter them.
+//! Required ports as comma-separated values (RFC 4180): one row per address, for sorting and
+//! filtering in a spreadsheet.
 
 use super::rows::{Row, rows};
 use super::text::comment;
 use super::{Requirements, RuleOptions};
 
 const COLUMNS: [&str; 9] = ["purpose", "name", "protocol", "port", "direction", "address", "used", "need", "program"];
-/// Bytes of a name in a cell.
+/// Maximum length of a name in a cell, bytes.
 const MAX_NAME_BYTES: usize = 255;
 
 pub(super) fn text(requirements: &Requirements, options: &RuleOptions) -> String {

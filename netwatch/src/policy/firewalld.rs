@@ -1,5 +1,5 @@
-//! firewalld: a script of `firewall-cmd` commands that makes a policy for what the host sends, and
-//! one for what comes in.
+//! firewalld: a script of `firewall-cmd` commands that creates a policy for outgoing and one for
+//! incoming traffic.
 
 use std::fmt::Write;
 

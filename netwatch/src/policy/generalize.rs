@@ -27,8 +27,8 @@ impl Default for Generalize {
 
 /// Minimum number of addresses of one name that become a prefix.
 const MIN_NAMED_ADDRESSES: usize = 2;
-/// The same without a name, or for a wildcard: two adjacent addresses may belong to different
-/// owners.
+/// The same for addresses without a name or of a wildcard, because two adjacent addresses may
+/// belong to different owners.
 const MIN_OTHER_ADDRESSES: usize = 3;
 /// Minimum number of ephemeral ports of one peer that become the whole range.
 const MIN_PORTS: usize = 3;
@@ -102,7 +102,7 @@ fn split_by_peer(need: Need) -> Vec<Need> {
             unused: need.unused.contains(peer).then_some(*peer).into_iter().collect(),
             queried: if is_unqueried { BTreeSet::new() } else { need.queried.clone() },
             unqueried: is_unqueried.then_some(*peer).into_iter().collect(),
-            // Only the first one, so that failures are counted once.
+            // Only the first one has the failures, so they are counted once.
             failed: std::mem::take(&mut failed),
             ..need.clone()
         }
@@ -202,6 +202,6 @@ fn covering(nets: &[IpNet]) -> IpNet {
             None => break,
         }
     }
-    // They are sorted by address, so that a prefix that covers the first and the last covers all.
+    // They are sorted by address, so a prefix that covers the first and the last covers all.
     wide.trunc()
 }

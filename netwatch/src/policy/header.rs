@@ -11,13 +11,13 @@ use super::text::comment;
 use super::{AddressFamily, Requirements, RuleOptions};
 use crate::format::rfc3339;
 
-/// Bytes of a line of a header before it is wrapped.
+/// Maximum length of a line of a header, bytes.
 const MAX_LINE_BYTES: usize = 110;
-/// The begin of the line about addresses that were not used.
+/// The beginning of the line about addresses that were not used.
 const UNUSED: &str = "Also allowed, because";
-/// Addresses that this line lists.
+/// Maximum number of addresses in this line.
 const MAX_UNUSED_ADDRESSES: usize = 40;
-/// Bytes of a name or path in a header.
+/// Maximum length of a name or path in a header, bytes.
 const MAX_NAME_BYTES: usize = 80;
 
 /// Sentences for the header of a format. `usage` describes how to load and remove the rules,
@@ -46,7 +46,7 @@ pub(super) fn lines(
     lines
 }
 
-/// The addresses that DNS listed and that the runs did not use.
+/// The line about addresses that DNS listed and that the runs did not use.
 fn unused(requirements: &Requirements, options: &RuleOptions) -> Option<String> {
     let is_v4 = options.family.map(|family| family == AddressFamily::V4);
     let is_written = |net: &&IpNet| is_v4.is_none_or(|is_v4| net.addr().is_ipv4() == is_v4);
@@ -84,7 +84,7 @@ fn list(programs: &[&str]) -> String {
     }
 }
 
-/// The notes of a table: a sentence each.
+/// The notes below a table, as sentences.
 pub(super) fn table_notes(requirements: &Requirements, options: &RuleOptions, rows: &[Row]) -> Vec<String> {
     let mut notes = Vec::new();
     if rows.iter().any(|row| row.addresses.iter().any(|address| !row.mark(address).is_empty())) {
@@ -96,8 +96,7 @@ pub(super) fn table_notes(requirements: &Requirements, options: &RuleOptions, ro
     }
     if rows.iter().any(|row| !row.is_required) {
         notes.push(
-            "\"attempted\": every attempt failed in these runs, so that they do not show whether it is required."
-                .to_owned(),
+            "\"attempted\": every attempt failed in these runs, so they do not show whether it is required.".to_owned(),
         );
     }
     if requirements.needs.iter().any(|need| need.name.is_some()) {
@@ -117,7 +116,7 @@ fn title(requirements: &Requirements) -> String {
 
 fn sources(requirements: &Requirements) -> String {
     let one = |source: &super::SourceRun| {
-        // With seconds as the finest unit.
+        // To the second.
         let time = rfc3339(source.started_ns).chars().take(19).collect::<String>() + "Z";
         let what = if source.programs.is_empty() { "capture" } else { "run" };
         format!("{what} {} of {time}", comment(&source.id, MAX_NAME_BYTES))
@@ -130,7 +129,7 @@ pub(super) fn commented(lines: &[String], mark: &str) -> String {
     wrapped(lines, mark, MAX_LINE_BYTES)
 }
 
-/// The same with lines of this width.
+/// As [`commented`], with lines of this width.
 pub(super) fn wrapped(lines: &[String], mark: &str, width: usize) -> String {
     let mut text = String::new();
     for line in lines {
@@ -169,5 +168,5 @@ pub(super) fn failed(need: &Need) -> String {
 
 /// Precedes the rules of failed attempts, which are comments.
 pub(super) const FAILED_ATTEMPTS: &str = "Failed attempts, not opened:";
-/// The limit of formats that have addresses only.
+/// The limit of formats that support addresses only.
 pub(super) const NAMES_LIMIT: &str = "names; generate the rules again when the addresses of a name change";

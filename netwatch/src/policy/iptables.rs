@@ -16,7 +16,7 @@ const OUT: &str = "netwatch-out";
 const IN: &str = "netwatch-in";
 /// Every chain that these rules can create.
 const CHAINS: [&str; 2] = [OUT, IN];
-/// iptables allows 255 bytes.
+/// Maximum length of a comment, bytes. iptables allows 255.
 const MAX_COMMENT_BYTES: usize = 100;
 
 pub(super) fn text(requirements: &Requirements, options: &RuleOptions) -> String {

@@ -53,7 +53,7 @@ fn section(text: &mut String, name: &str, rules: &str) {
     *text += &if rules.is_empty() { format!("  {name}: []\n") } else { format!("  {name}:\n{rules}") };
 }
 
-/// Resolvers other than the cluster's.
+/// The resolvers of `--resolver`, in addition to the cluster's.
 fn resolvers(options: &RuleOptions) -> String {
     if options.resolvers.is_empty() {
         return String::new();

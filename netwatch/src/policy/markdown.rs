@@ -7,7 +7,7 @@ use super::{Requirements, RuleOptions};
 
 const HEAD: &str = "| Purpose | Name | Protocol | Port | Direction | Addresses | Need | Program |\n\
     |---|---|---|---|---|---|---|---|\n";
-/// Bytes of a name in a cell.
+/// Maximum length of a name in a cell, bytes.
 const MAX_NAME_BYTES: usize = 200;
 
 pub(super) fn text(requirements: &Requirements, options: &RuleOptions) -> String {
@@ -47,7 +47,7 @@ fn cell(text: &str) -> String {
     escaped(&comment(text, MAX_NAME_BYTES))
 }
 
-/// Without the characters that Markdown interprets. [`comment`] has removed those of HTML.
+/// Escapes the characters that Markdown interprets. [`comment`] has already removed those of HTML.
 fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,8 +1,8 @@
-//! Firewall requirements of a program, from the reports of its runs, as rules for several
-//! firewalls. Writes rules and loads none; opens nothing that was not used.
+//! Derives the firewall requirements of a program from reports of its runs, and writes them as
+//! rules for several firewalls. Loads no rules, and opens nothing that the runs do not contain.
 //!
 //! [`Requirements`] is the list, [`generalize()`] shortens it by documented rules, and each format
-//! has a file of its own. docs/ports.md is the manual.
+//! has its own file. docs/ports.md is the manual.
 
 mod aws;
 mod cilium;
@@ -83,7 +83,7 @@ impl RuleFormat {
         Self::AwsSg,
         Self::Systemd,
     ];
-    /// The formats that describe and that no firewall reads.
+    /// The formats for readers instead of firewalls.
     pub const TABLES: [Self; 4] = [Self::Table, Self::Markdown, Self::Csv, Self::Json];
 
     /// The name on the command line.
@@ -119,7 +119,7 @@ pub enum AddressFamily {
 pub struct RuleOptions {
     /// Combine addresses, names and ports.
     pub generalize: Option<Generalize>,
-    /// The users' DNS resolvers; without any, DNS to every address is opened.
+    /// The users' DNS resolvers. If there are none, DNS to every address is opened.
     pub resolvers: Vec<IpAddr>,
     /// Also open what was attempted and never succeeded.
     pub with_failed: bool,
@@ -131,9 +131,9 @@ pub struct RuleOptions {
     pub user: Option<String>,
     /// The name of the policy, if the format has one; by default the program's name.
     pub name: Option<String>,
-    /// Only this address family, without the script around it: iptables.
+    /// Only this address family, without the script around the rules: iptables.
     pub family: Option<AddressFamily>,
-    /// Columns of the plain table; any number if there is none.
+    /// Width of the plain table in columns; unlimited if `None`.
     pub width: Option<usize>,
 }
 

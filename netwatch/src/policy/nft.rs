@@ -10,15 +10,15 @@ use super::text::comment;
 use super::{Requirements, RuleOptions};
 use crate::flow::{Direction, Protocol};
 
-/// nft allows 128 bytes.
+/// Maximum length of a comment, bytes. nft allows 128.
 const MAX_COMMENT_BYTES: usize = 100;
 
 /// ICMPv6 that IPv6 requires (RFC 4861, RFC 4890), sent and received; switches depend on multicast
 /// listener reports.
 const NDP_OUT: &str = "icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert, mld-listener-report, mld-listener-done, mld2-listener-report } accept comment \"neighbor discovery\"";
 const NDP_IN: &str = "icmpv6 type { nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, nd-redirect, mld-listener-query } accept comment \"neighbor discovery\"";
-/// Errors of connections, for path MTU discovery among others, also if connection tracking has no
-/// entry for them (RFC 1191, RFC 8201).
+/// ICMP errors, which path MTU discovery and others need even if connection tracking has no entry
+/// for them (RFC 1191, RFC 8201).
 const ERRORS: [&str; 2] = [
     "icmp type { destination-unreachable, time-exceeded, parameter-problem } accept comment \"errors\"",
     "icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem } accept comment \"errors\"",

@@ -1,4 +1,4 @@
-//! The names of the endpoints of a report: by flow, and those that DNS was queried for.
+//! The names of the endpoints of a report: those of flows, and those that were looked up over DNS.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;

@@ -5,7 +5,7 @@ use crate::flow::Protocol;
 use crate::report::ApplicationProtocol;
 use crate::wire::port;
 
-/// Identifiers of reports, and what people call them.
+/// Identifiers in reports, and the common names for them.
 const PURPOSES: &[(&str, &str)] = &[
     ("amqp", "AMQP"),
     ("amqps", "AMQP over TLS"),
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn purposes_are_what_people_call_them() {
+    fn purposes_are_common_names() {
         assert_eq!(of(Protocol::TCP, 443, "tls"), "HTTPS");
         assert_eq!(of(Protocol::UDP, 443, "quic"), "HTTPS (HTTP/3)");
         assert_eq!(of(Protocol::TCP, 8443, "tls"), "TLS");

@@ -32,13 +32,13 @@ pub struct SourceRun {
 pub struct Requirements {
     /// The runs.
     pub sources: Vec<SourceRun>,
-    /// What to open: out before in, peers with a name before peers without.
+    /// What to open: outgoing before incoming, peers with a name before peers without.
     pub needs: Vec<Need>,
     /// Multicast and broadcast that the program sent.
     pub groups: Vec<Need>,
     /// What was attempted and never succeeded.
     pub failed: Vec<Need>,
-    /// The program used the DNS resolvers of the machine, whichever they are.
+    /// The program used the DNS resolvers of the machine.
     pub dns: bool,
     /// What is left out on purpose, escaped for comments.
     pub left_out: Vec<String>,
@@ -132,7 +132,8 @@ impl Collector {
         }
     }
 
-    /// A capture does not contain which DNS servers are the machine's resolvers: all count as such.
+    /// Whether this is DNS to the resolvers of the machine. A capture does not show which servers
+    /// these are, so all DNS servers in it count as resolvers.
     fn is_dns(&self, report: &Report, known: &ReportEndpoint, address: IpAddr) -> bool {
         let key = &known.endpoint.key;
         let is_query = key.port == port::DNS && key.direction == Direction::Egress && key.protocol.has_ports();
@@ -153,7 +154,7 @@ impl Collector {
         }
         let names = peers.names(known);
         let named = names.iter().map(|name| Some(*name));
-        // A peer without a name is required too.
+        // A peer without a name is also required.
         for name in named.chain(names.is_empty().then_some(None)) {
             let mut need = need(report, known, service, address, name);
             let queried = peers.queried(known, name);
@@ -193,7 +194,7 @@ impl Collector {
         }
     }
 
-    /// What failed in one run and succeeded in another is required.
+    /// Removes failed attempts that succeeded in another run, because they are required.
     fn remove_failures_that_succeeded_elsewhere(&mut self) {
         for (key, failed) in &mut self.failed {
             if let Some(need) = self.needs.get(key) {
@@ -203,7 +204,8 @@ impl Collector {
         self.failed.retain(|_, need| !need.peers.is_empty());
     }
 
-    /// An incoming service that other hosts use too has a rule.
+    /// Lists services that only the machine itself uses. An incoming service that other hosts also
+    /// use has a rule.
     fn leave_out_services_of_the_machine(&mut self) {
         for (direction, service) in &self.on_machine {
             let is_required = |need: &Need| (need.direction, need.service) == (*direction, *service);
@@ -284,7 +286,7 @@ fn gaps(report: &Report) -> Vec<String> {
     let mut gaps: Vec<String> = report.gaps().iter().map(|gap| format!("{id}: {}", comment(gap, 300))).collect();
     let has_v6 = report.replay.is_some() || report.interface.local.iter().any(IpAddr::is_ipv6);
     if !has_v6 {
-        gaps.push(format!("{id}: the run had no IPv6, so that IPv6 addresses are not listed"));
+        gaps.push(format!("{id}: the run had no IPv6, so IPv6 addresses are not listed"));
     }
     let at_once = failed_at_once(report);
     gaps.extend(at_once.iter().take(MAX_FAILED_AT_ONCE).map(|failed| format!("{id}: {failed}")));
@@ -295,10 +297,10 @@ fn gaps(report: &Report) -> Vec<String> {
     gaps
 }
 
-/// Attempts that failed at once and are listed in a header.
+/// Maximum number of attempts in a header that failed at once.
 const MAX_FAILED_AT_ONCE: usize = 5;
 
-/// Attempts to reach other hosts that always failed before a packet was sent, so that they belong
+/// Attempts to reach other hosts that always failed before a packet was sent, and therefore belong
 /// to no endpoint.
 fn failed_at_once(report: &Report) -> Vec<String> {
     let endpoints = report.endpoints.iter().map(|known| &known.endpoint.key);

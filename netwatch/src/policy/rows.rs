@@ -12,7 +12,7 @@ use crate::flow::{Direction, Protocol};
 pub(super) struct Row {
     /// `HTTPS`; empty if it is not known.
     pub purpose: String,
-    /// The host, or what stands for it; empty if only addresses are known.
+    /// The host, or a description such as `your DNS resolvers`; empty if only addresses are known.
     pub name: String,
     /// `tcp`, `udp, tcp`, `icmp`, or the number of a protocol.
     pub protocol: String,
@@ -43,7 +43,7 @@ impl Row {
         }
     }
 
-    /// What stands behind an address.
+    /// The text after an address.
     pub fn mark(&self, address: &RowAddress) -> &'static str {
         if self.is_required && !address.is_used { " (not used)" } else { "" }
     }

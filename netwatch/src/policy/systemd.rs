@@ -16,7 +16,7 @@ const NO_DNS: &str = "DNS is denied to every resolver that is not on this machin
 /// getaddrinfo(3) needs AF_NETLINK to determine the address families.
 const FAMILIES: &str = "# Runs show IP and local sockets, but not packet sockets, VSOCK, Bluetooth and others. If the service uses none of those:\n\
     # RestrictAddressFamilies=AF_UNIX AF_NETLINK AF_INET AF_INET6\n";
-const OPEN_PORTS: &str = "# Any remote may connect to the ports below, and systemd has one list for both directions, so that addresses are not restricted.\n\
+const OPEN_PORTS: &str = "# Any remote may connect to the ports below, and systemd has one list for both directions, so addresses are not restricted.\n\
     # With --by-remote they are restricted to the remotes that connected.\n# IPAddressDeny=any\n";
 const BIND: &str = "# Denying other ports also denies port 0 to clients that bind before they send, as musl's resolver does. Runs do not show that.\n\
     # SocketBindDeny=any\n";

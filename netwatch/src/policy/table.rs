@@ -1,5 +1,5 @@
-//! A plain table of required ports, for a manual or a ticket. Where it is too wide, the addresses
-//! are below the other cells, and on the narrowest terminals all cells are below each other.
+//! A plain table of required ports, for a manual or a ticket. If it is too wide, the addresses are
+//! below the other cells; on very narrow terminals, all cells are below each other.
 
 use super::header;
 use super::rows::{Row, rows};
@@ -10,16 +10,16 @@ const TITLES: [&str; COLUMNS] = ["DIRECTION", "PROTOCOL", "PORT", "NAME", "PURPO
 const COLUMNS: usize = 7;
 const ADDRESSES: &str = "ADDRESSES";
 const NAME: usize = 3;
-/// Columns to which a cell may be wrapped; 0 for cells that stay as they are.
+/// Minimum width to which a cell is wrapped; 0 for cells that are never wrapped.
 const MIN_WIDTHS: [usize; COLUMNS] = [0, 0, 0, 16, 10, 9, 8];
-/// Between two columns.
+/// The gap between two columns.
 const GAP: &str = "  ";
-/// On narrower terminals lines are longer than the terminal, because they would be unreadable
-/// otherwise.
+/// Minimum width. On narrower terminals, lines are longer than the terminal, because shorter ones
+/// would be unreadable.
 const MIN_WIDTH: usize = 40;
-/// Columns of the notes where the table may have any width.
+/// Width of the notes if the width of the table is unlimited.
 const NOTES_WIDTH: usize = 110;
-/// Bytes of a name in a cell.
+/// Maximum length of a name in a cell, bytes.
 const MAX_NAME_BYTES: usize = 200;
 
 /// A row: its cells and its addresses.

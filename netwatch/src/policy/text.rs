@@ -1,5 +1,5 @@
-//! Names from packets and command lines as comments that cannot end a comment, a quoted string or a
-//! line.
+//! Escapes names from packets and command lines, so that they cannot end a comment, a quoted string
+//! or a line.
 
 use std::fmt::Write;
 
@@ -14,7 +14,7 @@ fn is_plain(byte: u8) -> bool {
 /// cut.
 pub(super) fn comment(word: &str, limit: usize) -> String {
     let mut safe = String::new();
-    // Where to cut if it becomes too long: after a whole character or `%XX`.
+    // The position at which a word that is too long is cut: after a whole character or `%XX`.
     let mut cut = 0;
     let last = word.len().wrapping_sub(1);
     for (at, byte) in word.bytes().enumerate() {

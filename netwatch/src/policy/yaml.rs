@@ -1,4 +1,4 @@
-//! What both kinds of Kubernetes policies share: quoting, names, and comments.
+//! Quoting, names and comments that both kinds of Kubernetes policies use.
 
 use super::header::failed;
 use super::need::{Need, Service, shown};

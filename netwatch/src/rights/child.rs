@@ -20,8 +20,8 @@ use crate::target::user::Identity;
 /// errors.
 ///
 /// # Safety
-/// The process has a single thread: the child has only this one, and locks that another one holds
-/// would stay locked.
+/// The process must have a single thread. The child is a copy of the calling thread only, so a lock
+/// that another thread holds would never be released.
 pub(crate) unsafe fn in_child<T: Serialize + DeserializeOwned>(
     user: &Identity,
     what: &str,
@@ -33,10 +33,10 @@ pub(crate) unsafe fn in_child<T: Serialize + DeserializeOwned>(
     match unsafe { fork() }.map_err(failed)? {
         ForkResult::Child => {
             drop(reader);
-            // The stack below belongs to the parent's work, so a panic ends here.
-            let done = catch_unwind(AssertUnwindSafe(|| {
-                report(File::from(writer), become_entirely(user).and_then(|()| work()))
-            }));
+            // The outer stack frames belong to the work of the parent, so a panic must not unwind
+            // into them.
+            let done =
+                catch_unwind(AssertUnwindSafe(|| report(File::from(writer), become_user(user).and_then(|()| work()))));
             let code = i32::from(!matches!(done, Ok(Ok(()))));
             // SAFETY: ends the process, without the exit handlers of the parent.
             unsafe { libc::_exit(code) }
@@ -60,9 +60,9 @@ fn report<T: Serialize>(mut writer: File, result: Result<T>) -> std::io::Result<
     writer.write_all(&serde_json::to_vec(&result)?)
 }
 
-/// Permanently gives this process the rights of the user. Root itself keeps its user id and loses
-/// its capabilities.
-fn become_entirely(user: &Identity) -> Result<()> {
+/// Permanently gives this process the rights of the user. If that is root, the process keeps its
+/// user id and loses its capabilities.
+fn become_user(user: &Identity) -> Result<()> {
     if !Uid::effective().is_root() {
         return Ok(());
     }

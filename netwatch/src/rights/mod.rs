@@ -13,8 +13,9 @@ use crate::target::user::Identity;
 
 pub(crate) use child::in_child;
 
-/// Runs `work` with the file access rights of this user, supplementary groups included. These ids
-/// belong to the thread, and without root's the thread has no DAC capabilities (setfsuid(2)).
+/// Runs `work` with the file access rights of this user, supplementary groups included. The ids for
+/// file access belong to the thread, and the kernel removes its capabilities for file access while
+/// they are not those of root (setfsuid(2), capabilities(7)).
 pub(crate) fn as_user<T>((uid, gid): (Uid, Gid), work: impl FnOnce() -> T) -> T {
     if uid == Uid::effective() {
         return work();
@@ -46,7 +47,7 @@ fn groups_of_this_thread() -> nix::Result<Vec<libc::gid_t>> {
     Ok(nix::unistd::getgroups()?.into_iter().map(Gid::as_raw).collect())
 }
 
-/// The function of the C library changes all threads of the process.
+/// By a system call, because the function of the C library changes all threads of the process.
 fn set_groups_of_this_thread(groups: &[libc::gid_t]) -> nix::Result<()> {
     // SAFETY: the kernel reads `groups.len()` group ids.
     let set = unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) };

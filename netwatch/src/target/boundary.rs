@@ -1,7 +1,7 @@
 //! The boundary between a session and a command of another user in it: `netwatch run -u USER` in a
-//! root shell, or under sudo, which may have been called in a root shell too. The command shares
-//! the terminal and inherits descriptors, and must gain no rights by them. If it runs as the same
-//! user as netwatch, it has both as without netwatch.
+//! root shell, or under sudo, which may also have been called in a root shell. The command shares
+//! the terminal and inherits descriptors, and must not gain rights through either. If it runs as
+//! the same user as netwatch, nothing is restricted.
 
 use std::fs;
 use std::os::fd::RawFd;
@@ -14,7 +14,8 @@ use crate::seccomp::{
     unless_equal, verdict,
 };
 
-/// ioctl(2) in the calls of each architecture that the kernel runs: `AUDIT_ARCH_*` and the number.
+/// ioctl(2) on each architecture whose programs the kernel runs: `AUDIT_ARCH_*`, and the number of
+/// the call.
 #[cfg(target_arch = "x86_64")]
 const IOCTL: [(u32, u32); 3] = [(0xc000_003e, 16), (0xc000_003e, 0x4000_0000 | 514), (0x4000_0003, 54)];
 #[cfg(target_arch = "aarch64")]
@@ -27,10 +28,10 @@ const TIOCLINUX: u32 = 0x541c;
 /// The kernel uses the lower half of a request, the second argument.
 const REQUEST: u32 = FIRST_ARGUMENT + 8;
 
-/// Lets every ioctl that puts input into a terminal fail with EPERM, in this process and its
+/// Makes every ioctl that puts input into a terminal fail with EPERM, in this process and its
 /// descendants: a shell on the terminal would execute that input with its own rights. The kernel
-/// forbids TIOCSTI itself only where `dev.tty.legacy_tiocsti` is 0 (Linux 6.2). Needs
-/// CAP_SYS_ADMIN, so that programs with the set-user-ID bit keep working.
+/// itself refuses TIOCSTI only where `dev.tty.legacy_tiocsti` is 0 (Linux 6.2). The filter is
+/// installed with CAP_SYS_ADMIN instead of no_new_privs, so set-user-ID programs keep working.
 pub fn forbid_terminal_input() -> Result<()> {
     install(filter(), FilteredThreads::Caller).map_err(|errno| {
         let error = Error::os("protect", "the terminal from the command", errno);
@@ -38,7 +39,7 @@ pub fn forbid_terminal_input() -> Result<()> {
     })
 }
 
-/// For each architecture: if this is its ioctl, refuse the requests.
+/// Refuses the requests in the ioctl of each architecture.
 fn filter() -> Vec<Instruction> {
     let mut filter = Vec::new();
     for (architecture, number) in IOCTL {
@@ -57,15 +58,15 @@ fn filter() -> Vec<Instruction> {
     filter
 }
 
-/// Closes every descriptor but the standard streams when the command is executed: a file that root
-/// opened is not one that the user may read.
+/// Closes every descriptor except the standard streams when the command is executed: root may have
+/// opened files that the user may not read.
 pub fn close_descriptors() -> Result<()> {
     let path = "/proc/self/fd";
     let entries = fs::read_dir(path).map_err(|error| Error::os("list", path, error))?;
     let open: Vec<RawFd> = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     for fd in open.into_iter().filter(|fd| *fd > libc::STDERR_FILENO) {
         // EBADF: the descriptor of the directory that was just read.
-        // SAFETY: the descriptor is only marked, and stays valid for its owner.
+        // SAFETY: only a flag of the descriptor changes, and its owner keeps it open.
         let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
         let _ = fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC));
     }

@@ -1,4 +1,4 @@
-//! The command: looked up before anything is set up, so that a typing error is reported at once.
+//! The command. It is looked up before anything is set up, so a typo is reported at once.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -32,7 +32,7 @@ pub struct NotRunnable {
 }
 
 impl Command {
-    /// Looks the command up in the PATH that it will have itself, as execvp(3) does.
+    /// Looks the command up in its own PATH, as execvp(3) does.
     pub fn find(words: Vec<OsString>, variables: Variables) -> Result<Self, NotRunnable> {
         let name = words.first().cloned().unwrap_or_default();
         let path = variables.iter().find(|(key, _)| key == "PATH").map(|(_, value)| value.clone());

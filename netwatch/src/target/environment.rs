@@ -11,14 +11,14 @@ use crate::proc::stat::ProcStat;
 /// The default PATH of a login (Debian's `ENV_PATH` in /etc/login.defs).
 const LOGIN_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games";
 const LOGIN_PATH_ROOT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// How many ancestors to search for sudo, which may have a monitor process between itself and
-/// netwatch.
+/// Maximum number of ancestors to search for sudo, which may have a monitor process between itself
+/// and netwatch.
 const MAX_ANCESTORS: usize = 6;
 
 /// Variables that sudo removes and that the command of the caller gets back, besides `LC_*`,
-/// `XDG_*` and `PATH`: how to reach the network and its services, the session, the locale, and the
-/// tools of a developer. docs/environment.md lists them. Not those that name a user or a home
-/// directory: these are set for the user of the command.
+/// `XDG_*` and `PATH`: proxies and certificates, the session, the locale, and the tools of a
+/// developer. docs/environment.md lists them. Variables that name a user or a home directory are
+/// missing, because they are set for the user of the command.
 const FROM_CALLER: &[&str] = &[
     // Proxies and certificates.
     "http_proxy",
@@ -79,8 +79,8 @@ pub type Variables = Vec<(OsString, OsString)>;
 
 /// The environment for a command that runs as `user`. With `changed`, this is not the user that
 /// netwatch runs as; `before_sudo` is the environment of the caller before sudo replaced it, if the
-/// command runs as the caller. A variable that netwatch itself has was kept by sudo, or set after
-/// it, and stays.
+/// command runs as the caller. A variable that netwatch itself has was kept by sudo or set after
+/// it, so it is not replaced.
 pub fn for_user(own: Variables, user: &Identity, changed: bool, before_sudo: Option<Variables>) -> Variables {
     let mut variables = own;
     if changed {
@@ -104,7 +104,8 @@ pub fn with_gateway(environment: &[CString], gateway: Option<IpAddr>) -> Vec<CSt
     others.chain(gateway).collect()
 }
 
-/// Gives a variable of the caller back. PATH is always one that sudo or the line above has set.
+/// Restores a variable of the caller. PATH is always replaced, because sudo or [`for_user`] has set
+/// it.
 fn restore(variables: &mut Variables, name: &OsStr, value: &OsStr) {
     let Some(text) = name.to_str() else { return };
     if text == "PATH" {
@@ -123,8 +124,8 @@ fn set(variables: &mut Variables, name: &str, value: &OsStr) {
     }
 }
 
-/// The environment of the user who called sudo. sudo changes that of its child, but its own process
-/// keeps the one that it was started with.
+/// The environment of the user who called sudo. sudo changes the environment of its child, but its
+/// own process keeps the one that it was started with.
 pub fn before_sudo() -> Option<Variables> {
     let mut pid = std::process::id();
     for _ in 0..MAX_ANCESTORS {

@@ -10,8 +10,8 @@ pub mod user;
 
 use crate::undo::{UndoCause, UndoRegistry};
 
-/// Registers what undoing a dead run does to the processes of its target: they are killed first, so
-/// that none uses what is undone.
+/// Registers the step that kills the processes of a dead run's target before anything that they use
+/// is undone.
 pub fn register_undo_steps(steps: &mut UndoRegistry) {
     steps.register_before(|context| match context.cause {
         UndoCause::Ended => Ok(()),

@@ -41,8 +41,8 @@ impl Identity {
         }
     }
 
-    /// The user who called sudo, if netwatch was started by sudo. Not in a root shell (`sudo -i`):
-    /// the variables of sudo linger there, but its user works as root.
+    /// The user who called sudo, if netwatch was started by sudo. `None` in a root shell (`sudo
+    /// -i`), where the variables of sudo are still set although the user works as root.
     pub fn of_sudo() -> Result<Option<Self>> {
         if env::var("SUDO_COMMAND").is_ok_and(|command| is_shell(&command)) {
             return Ok(None);
@@ -53,7 +53,7 @@ impl Identity {
         Self::by_uid(Uid::from_raw(uid), Gid::from_raw(gid)).map(Some)
     }
 
-    /// The user netwatch itself runs as.
+    /// The user that netwatch runs as.
     pub fn own() -> Result<Self> {
         Self::by_uid(Uid::effective(), Gid::effective())
     }
@@ -90,8 +90,8 @@ impl From<User> for Identity {
     }
 }
 
-/// Whether the command of sudo is an interactive shell: `sudo -i`, `sudo -s`, `sudo su`. It has no
-/// arguments then, which netwatch and a script always have.
+/// Whether the command of sudo is an interactive shell: `sudo -i`, `sudo -s`, `sudo su`. It then
+/// has no arguments, while netwatch and scripts always have some.
 fn is_shell(sudo_command: &str) -> bool {
     const SHELLS: [&str; 14] =
         ["sh", "bash", "dash", "zsh", "fish", "ksh", "mksh", "tcsh", "csh", "ash", "nu", "elvish", "xonsh", "su"];

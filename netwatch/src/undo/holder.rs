@@ -1,6 +1,5 @@
-//! The process that holds the lock of all runs, if a signal has stopped it (SIGSTOP, which no
-//! process can put off): every other run would wait for it, so it is continued until it has
-//! released the lock, and then stopped again.
+//! Continues a stopped process that holds the lock of all runs. No process can block SIGSTOP, and
+//! every other run would wait for this one. After it has released the lock, it is stopped again.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -16,10 +15,10 @@ pub(super) struct ContinuedHolder {
 }
 
 impl ContinuedHolder {
-    /// Restores the state that the process was found in. The caller holds the lock now.
+    /// Stops the process again. The caller holds the lock by now.
     pub(super) fn stop_again(&self) {
         let is_same = || stat(self.pid).is_some_and(|stat| stat.start_ticks == self.start_ticks);
-        // Failure leaves it running, which blocks no other run.
+        // After a failure it keeps running, which blocks no other run.
         let _ = pidfd::signal_if(self.pid, libc::SIGSTOP, is_same);
     }
 }
@@ -40,7 +39,7 @@ fn stat(pid: i32) -> Option<ProcStat> {
     ProcStat::of(pid.cast_unsigned())
 }
 
-/// The process that has locked this file, as /proc/locks lists it.
+/// The process that holds the lock on this file, from /proc/locks.
 fn holder(lock: &File) -> Option<i32> {
     let data = lock.metadata().ok()?;
     let (major, minor) = (nix::sys::stat::major(data.dev()), nix::sys::stat::minor(data.dev()));

@@ -18,7 +18,8 @@ const RETRY_INTERVALS: [Duration; 2] = [Duration::from_micros(500), Duration::fr
 /// Time between two checks whether the process that holds the lock is stopped.
 const HOLDER_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Number of locks that this process holds: of several threads, one does and the others wait.
+/// Number of [`Exclusive`] values in this process. It can be 2 for a moment: a thread may take the
+/// lock before the thread that released it has dropped its value.
 static HELD: AtomicUsize = AtomicUsize::new(0);
 
 /// The lock, held by one run at a time. Released on drop, and by the kernel when the process dies.
@@ -28,7 +29,7 @@ pub struct Exclusive {
     _counted: Counted,
 }
 
-/// Counts a lock in [`HELD`] from its creation to its drop, which follows that of the lock itself.
+/// Counts an [`Exclusive`] in [`HELD`]. It is dropped after the lock has been released.
 #[derive(Debug)]
 struct Counted;
 
@@ -46,8 +47,8 @@ impl Drop for Counted {
 }
 
 impl Exclusive {
-    /// Waits for the lock. Usually a few milliseconds, but seconds while another process undoes
-    /// many runs, so that a thread that serves anything must not call this.
+    /// Waits for the lock. That usually takes a few milliseconds, but seconds while another process
+    /// undoes many runs. So a thread that serves anything must not call this.
     pub fn take() -> Result<Self> {
         Self::take_while(|| Ok(()))
     }
@@ -68,8 +69,8 @@ impl Exclusive {
         }
     }
 
-    /// Waits for the lock until `check` fails. A process that was stopped while it held the lock is
-    /// continued until it has released it: its signals are not those of other runs.
+    /// Waits for the lock until `check` fails. A stopped process that holds the lock is continued
+    /// until it has released the lock, because a signal to one run must not delay the others.
     pub fn take_while(check: impl Fn() -> Result<()>) -> Result<Self> {
         let mut wait = LockWait::new();
         loop {

@@ -1,7 +1,7 @@
-//! Undoing what runs changed on the host: the directory that each run keeps under `/run/netwatch`
-//! while it lives, the journal of its changes in it, and the registry of functions that undo them.
-//! Not the changes themselves: the modules that make them define their records and register how
-//! each is undone, so this module imports none of them.
+//! Undoes what runs changed on the host. Each run has a directory under `/run/netwatch` while it is
+//! alive, with the journal of its changes; the registry contains the functions that undo them. The
+//! modules that make the changes define the records and register these functions, so this module
+//! imports none of them.
 
 mod holder;
 mod journal;

@@ -1,5 +1,5 @@
-//! The registry of undo steps, and undoing a run with it: the last change first, each whatever
-//! became of the others.
+//! The registry of undo steps. A run is undone from its last change to its first, and a failed step
+//! does not stop the others.
 
 use std::fmt;
 use std::path::Path;
@@ -17,7 +17,7 @@ pub enum UndoCause {
     Died,
 }
 
-/// What an undo step receives beside the record.
+/// What an undo step receives in addition to the record.
 #[derive(Debug, Clone, Copy)]
 pub struct UndoContext<'a> {
     /// The run that is undone.
@@ -82,23 +82,24 @@ impl UndoRegistry {
         self.steps.push(UndoStep { kind, is_batched, undo });
     }
 
-    /// Registers what happens before the first record is undone, and before the journal is read.
+    /// Registers a hook that is called before the journal is read.
     pub fn register_before(&mut self, hook: UndoHook) {
         self.before.push(hook);
     }
 
-    /// Registers what happens after the last record is undone.
+    /// Registers a hook that is called after the last record has been undone.
     pub fn register_after(&mut self, hook: UndoHook) {
         self.after.push(hook);
     }
 
-    /// Registers how to find out whether the network namespace with an inode is alive and not the
+    /// Registers a check whether the network namespace with this inode exists and is not the
     /// caller's. A run that was started in such a namespace can only be undone there.
     pub fn register_elsewhere(&mut self, is_elsewhere: fn(u64) -> Result<bool>) {
         self.is_elsewhere = Some(is_elsewhere);
     }
 
-    /// Registers what happens once after all dead runs were undone, if there were any.
+    /// Registers a hook that is called once after all dead runs have been undone, if there were
+    /// any.
     pub fn register_after_dead_runs(&mut self, hook: fn(&Exclusive) -> Result<()>) {
         self.after_dead_runs.push(hook);
     }
@@ -157,8 +158,8 @@ impl UndoRegistry {
         failures.first().map(|()| dead.len())
     }
 
-    /// Refuses a run of another network namespace that still exists: its rules and switches can be
-    /// found there only.
+    /// Fails for a run of another network namespace that still exists, because only there can its
+    /// rules and switches be found.
     fn undo_dead_run(&self, run: &RunDir, held: &Exclusive) -> Result<()> {
         if let (Some(is_elsewhere), Some(inode)) = (self.is_elsewhere, run.netns_inode())
             && is_elsewhere(inode)?

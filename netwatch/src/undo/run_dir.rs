@@ -14,14 +14,14 @@ use crate::error::{Error, Result};
 /// The directory of all runs.
 const ROOT: &str = "/run/netwatch";
 
-/// Every user lists the runs: `netwatch tail` finds the one to attach to.
+/// Every user may list the runs, because `netwatch tail` looks here for the run to attach to.
 const ROOT_MODE: u32 = 0o755;
 
-/// Only root lists a run's directory, and every user can pass it: the user of the run reaches its
-/// socket for tails. Each file in it has a mode of its own.
+/// Only root may list the directory of a run. Every user may look up paths in it, because the user
+/// of the run connects to the socket for tails. Each file in it has its own mode.
 const DIRECTORY_MODE: u32 = 0o711;
 
-/// The directory of all runs' directories, `/run/netwatch`. Created on first use.
+/// The directory of the directories of all runs, `/run/netwatch`. It is created on first use.
 pub fn root() -> Result<PathBuf> {
     let path = PathBuf::from(ROOT);
     DirBuilder::new().recursive(true).mode(ROOT_MODE).create(&path).map_err(|error| {
@@ -31,7 +31,8 @@ pub fn root() -> Result<PathBuf> {
     Ok(path)
 }
 
-/// What others could write is not trusted: root undoes what journals in it list.
+/// A directory that others can write to is refused, because root executes what the journals in it
+/// list.
 fn check_owner(root: &Path) -> Result<()> {
     const WRITABLE_BY_OTHERS: u32 = 0o022;
     let shown = || root.display().to_string();
@@ -133,7 +134,7 @@ impl RunDir {
         DirBuilder::new()
             .mode(0o700)
             .create(&path)
-            // The umask may be anything, and an older version gave the directory another mode.
+            // Independent of the umask, and of the mode that an older version gave the directory.
             .and_then(|()| {
                 let modes = [(&root, ROOT_MODE), (&path, DIRECTORY_MODE)];
                 modes.into_iter().try_for_each(|(path, mode)| set_mode(path, mode))
@@ -159,7 +160,7 @@ impl RunDir {
         fs::read_to_string(self.path.join("netns")).ok()?.parse().ok()
     }
 
-    /// The directories of runs that died without undoing everything, locked from now on. Live runs
+    /// Locks and returns the directories of runs that died without undoing everything. Live runs
     /// are skipped.
     pub fn dead(_held: &super::Exclusive) -> Result<Vec<Self>> {
         let mut found = Vec::new();
@@ -173,7 +174,7 @@ impl RunDir {
 
     /// The cards of live runs.
     pub fn live() -> Result<Vec<RunCard>> {
-        // Trying the lock of a run must not interfere with one that is being created or removed.
+        // Testing the lock of a run must not interfere with its creation or removal.
         let _held = super::Exclusive::take()?;
         let mut cards = Vec::new();
         for (_, path) in all()? {
@@ -187,7 +188,7 @@ impl RunDir {
         Ok(cards)
     }
 
-    /// The directory of the run with this id, whether it is there or not.
+    /// The directory of the run with this id, which may not exist.
     pub fn path_of(id: &RunId) -> PathBuf {
         Path::new(ROOT).join(id.as_str())
     }
@@ -230,8 +231,8 @@ impl RunDir {
     }
 }
 
-/// Rules and switches can only be undone in the namespace they were made in, so the namespace is
-/// recorded.
+/// Records the network namespace, because rules and switches can be undone only where they were
+/// made.
 fn write_netns(dir: &Path) -> Result<()> {
     let own = "/proc/thread-self/ns/net";
     let inode = fs::metadata(own).map_err(|error| Error::os("read", own, error))?.ino();

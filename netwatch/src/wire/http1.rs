@@ -8,7 +8,7 @@ const MAX_LINE: usize = 8192;
 /// Maximum length of a method, bytes; a little more than the longest that is registered.
 const MAX_METHOD: usize = 24;
 
-/// The head of a request, as far as it is there.
+/// The head of a request, as far as it has arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestHead<'a> {
     /// HTTP, or another protocol with such heads.
@@ -138,8 +138,8 @@ impl<'a> RequestHead<'a> {
         named.or(self.host).map(without_port).filter(|host| !host.is_empty())
     }
 
-    /// Whether this is a request to a proxy, so that the authority is not the peer of this
-    /// connection (RFC 9112 section 3.2).
+    /// Whether this is a request to a proxy. The authority is then not the peer of this connection
+    /// (RFC 9112 section 3.2).
     pub fn is_proxied(&self) -> bool {
         self.method == b"CONNECT" || absolute(self.target).is_some()
     }

@@ -1,6 +1,6 @@
 //! Parsers of what packets carry, from their bytes alone. No input makes them panic, and a message
-//! that is cut off is parsed up to its last byte. They keep no state about flows: who sent a
-//! packet, when, and what came before is the subject of [`crate::name`].
+//! that is cut off is parsed up to its last byte. They keep no state about flows: [`crate::name`]
+//! tracks the sender of a packet, its time, and the packets before it.
 
 mod alpn;
 mod application;

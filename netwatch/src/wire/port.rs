@@ -1,4 +1,4 @@
-//! Registered port numbers that the program depends on. The ports that reports merely name are in
+//! Registered port numbers that the code depends on. Names of ports for reports are in
 //! [`crate::report`].
 
 use super::Application;
@@ -27,7 +27,7 @@ pub const SSDP: u16 = 1900;
 pub const GTP_U: u16 = 2152;
 /// VXLAN (RFC 7348).
 pub const VXLAN: u16 = 4789;
-/// VXLAN where Linux's default, older than the RFC, was kept.
+/// VXLAN with the default port of Linux, which is older than the RFC.
 pub const VXLAN_LINUX: u16 = 8472;
 /// Geneve (RFC 8926).
 pub const GENEVE: u16 = 6081;

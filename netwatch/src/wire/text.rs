@@ -1,7 +1,6 @@
 //! Bytes of packets as text that is safe to print and from which the bytes can be restored.
 
-/// Marks text that was cut at its limit. It cannot be confused with an escape, because none begins
-/// like this.
+/// Marks text that was cut at its limit. No escape begins like this.
 pub const CUT: &str = "\\…";
 
 /// Appends `bytes` as text. Printable UTF-8 is kept. A backslash, and every character in `also`,

@@ -8,8 +8,8 @@ use super::{Application, ByteReader, port};
 pub struct InnerFrame {
     /// The protocol of the tunnel.
     pub application: Application,
-    /// The frame from its Ethernet header on. Where the tunnel carries bare IP packets, an Ethernet
-    /// header is made up.
+    /// The frame from its Ethernet header on. If the tunnel carries bare IP packets, an Ethernet
+    /// header is added.
     pub frame: Vec<u8>,
 }
 

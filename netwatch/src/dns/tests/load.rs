@@ -1,4 +1,4 @@
-//! Clients with more queries than there is room for, and other clients at the same time.
+//! Clients with more queries than the forwarder has room for, and other clients at the same time.
 
 use super::*;
 
@@ -35,7 +35,7 @@ fn an_idle_connection_gives_way_to_a_new_one() {
             idle.push(TcpStream::connect((GATEWAY, 53)).await.unwrap());
         }
         assert_eq!(query_tcp((GATEWAY, 53), &[query(1, "app.example")]).await.len(), 1);
-        // Had all of them reached the idle timeout, none would be left.
+        // If all of them had reached the idle timeout, none would be left.
         let open = idle.iter().filter(|stream| stream.try_read(&mut [0; 1]).is_err()).count();
         assert!(open > 0, "every idle connection was closed");
     });

@@ -73,7 +73,7 @@ fn rcode(response: &[u8]) -> u8 {
     response[3] & 0x0f
 }
 
-/// How a made-up resolver reacts to a query.
+/// How a simulated resolver reacts to a query.
 #[derive(Debug, Clone, Copy)]
 enum Behavior {
     /// Responds after `after_ms`, with `padding` bytes after the question.
@@ -120,7 +120,7 @@ const RESPONDS: Behavior = Behavior::Responds { padding: 16, after_ms: 0 };
 
 async fn resolver(address: &str, behavior: Behavior) -> SocketAddr {
     let udp = Arc::new(UdpSocket::bind((address, 0)).await.unwrap());
-    // The forwarder must not be blamed for what a burst loses here.
+    // Packets that a burst loses here must not count against the forwarder.
     nix::sys::socket::setsockopt(&udp, nix::sys::socket::sockopt::RcvBufForce, &(8 << 20)).unwrap();
     let at = udp.local_addr().unwrap();
     let tcp = TcpListener::bind(at).await.unwrap();

@@ -42,7 +42,7 @@ fn accepts_packets_only_from_its_interface() {
     });
 }
 
-/// A resolver in a thread of its own, which ends when `queries` have been answered.
+/// A resolver in its own thread, which ends when `queries` have been answered.
 fn blocking_resolver(queries: usize) -> (SocketAddr, std::thread::JoinHandle<()>) {
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();

@@ -7,7 +7,7 @@ use super::BlockedChain;
 use crate::error::Result;
 use crate::host::nft::{ChainInfo, Nft, NftFamily, NftHook, RuleInfo, RuleTerm, Verdict};
 
-/// How the names of the tables of runs begin.
+/// Prefix of the names of the tables of runs.
 const OWN_TABLES: &str = "netwatch-";
 
 /// A base chain of another program that drops packets.
@@ -24,12 +24,12 @@ pub struct FoundChains {
     pub blocked: Vec<BlockedChain>,
 }
 
-/// A chain of another program that sees packets which the host sends.
+/// A chain of another program that processes packets which the host sends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutputChain {
     /// As its own tool shows it: `ip filter OUTPUT`.
     pub name: String,
-    /// Whether some of them can be dropped in it.
+    /// Whether it can drop some of them.
     pub may_drop: bool,
 }
 
@@ -42,7 +42,7 @@ pub fn output(nft: &Nft) -> Result<Vec<OutputChain>> {
         if !is_output && base.hook != Some(NftHook::Postrouting) {
             continue;
         }
-        // No rule for an interface matters here.
+        // A rule for the interface of a run does not matter here.
         let may_drop = base.drops || reach(&nft.rules(chain.table(), None)?, &chain.name, "").drops;
         if is_output || may_drop {
             found.push(OutputChain { name: chain.to_string(), may_drop });
@@ -51,7 +51,8 @@ pub fn output(nft: &Nft) -> Result<Vec<OutputChain>> {
     Ok(found)
 }
 
-/// Inspects the chains at the forward and input hooks. A single netlink request if there are none.
+/// Inspects the chains at the forward and input hooks. Costs a single netlink request if there are
+/// none.
 pub fn foreign(nft: &Nft, interface: &str) -> Result<FoundChains> {
     let candidates: Vec<ForeignChain> = nft.chains()?.into_iter().filter_map(candidate).collect();
     let mut found = FoundChains::default();
@@ -64,7 +65,8 @@ pub fn foreign(nft: &Nft, interface: &str) -> Result<FoundChains> {
         let key = (foreign.chain.family, foreign.chain.table.clone());
         let owner =
             tables.iter().find(|table| (table.family, &table.name) == (key.0, &key.1)).and_then(|table| table.owner);
-        // Where the policy decides, the rules are not read: there can be tens of thousands.
+        // If the policy drops packets, the rules are not read, because there can be tens of
+        // thousands.
         let policy = foreign.chain.base.is_some_and(|base| base.drops);
         if policy && owner.is_none() {
             found.open.push(foreign);

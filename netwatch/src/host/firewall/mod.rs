@@ -1,7 +1,7 @@
 //! Firewalls of other programs: finds the chains that would drop the target's packets, and inserts
 //! narrow accept rules for the run's interface at their top, because an accept in one table never
 //! overrides a drop in another. Chains that cannot be opened are reported with the command that
-//! opens them. Not: netwatch's own table ([`super::nat`]).
+//! opens them. netwatch's own table is in [`super::nat`].
 
 mod accept;
 mod find;
@@ -38,7 +38,7 @@ pub struct OpenSpec<'a> {
     pub publish: bool,
 }
 
-/// What of [`OpenSpec`] depends on the settings of a run.
+/// The fields of [`OpenSpec`] that depend on the settings of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "as in OpenSpec")]
 pub struct FirewallNeeds {
@@ -47,7 +47,7 @@ pub struct FirewallNeeds {
 }
 
 impl FirewallNeeds {
-    /// The needs of this run.
+    /// The complete specification for this run.
     pub fn of<'a>(&self, run: &'a RunId, interface: &'a str) -> OpenSpec<'a> {
         let Self { dns_port, publish } = *self;
         OpenSpec { run, interface, dns_port, publish }
@@ -166,8 +166,8 @@ pub fn inspect() -> Result<Vec<Finding>> {
     Ok(legacy.chain(opens).chain(found.blocked.into_iter().map(Finding::Blocked)).collect())
 }
 
-/// The chains of other programs that see packets which the host sends. A single netlink request if
-/// there are none.
+/// The chains of other programs that process packets which the host sends. Costs a single netlink
+/// request if there are none.
 pub fn output_chains() -> Result<Vec<OutputChain>> {
     let mut chains = find::output(&Nft::open()?)?;
     chains.extend(legacy::output()?);

@@ -1,4 +1,4 @@
-//! Firewalls as people have them, and real packets through them.
+//! Typical firewalls of hosts, and real packets through them.
 
 use super::*;
 use crate::host::nat::{LinkAddresses, Nat, NatSpec};
@@ -6,7 +6,7 @@ use crate::host::nft::testbed::{Echo, Internet, TestNamespace, ask, is_unanswere
 use crate::host::nft::{BaseChain, ChainKind, Rule};
 use crate::undo::{Exclusive, RunDir};
 
-/// A run with NAT on a host with forwarding; what is left to open is the firewall.
+/// A run with NAT on a host with forwarding, so only the firewall has to be opened.
 struct Run {
     internet: Internet,
     dir: Option<RunDir>,
@@ -61,8 +61,8 @@ impl Run {
     /// The servers and the gateway's DNS answer the target in both families, or none of them does.
     #[track_caller]
     fn assert_reached(&self, is_open: bool) {
-        // Clear the neighbor tables, also of entries that failed within the last second: neighbor
-        // discovery must pass too.
+        // Clear the neighbor tables, including entries that failed within the last second, because
+        // neighbor discovery must pass too.
         self.internet.host.sh("ip neigh flush all");
         self.internet.target.sh("ip neigh flush all");
         for to in SERVERS.iter().chain(&GATEWAYS) {
@@ -76,7 +76,8 @@ impl Run {
         self.internet.host.sh("nft list ruleset | sed 's/packets [0-9]* bytes [0-9]*//'")
     }
 
-    /// Closed before, open after, and as before in the end.
+    /// Verifies that the firewall is closed before the run opens it, open then, and unchanged after
+    /// the undo.
     fn opens(&self) -> String {
         let before = self.ruleset();
         self.assert_reached(false);
@@ -122,7 +123,7 @@ fn nat(run: &RunId) -> Nat {
     .unwrap()
 }
 
-/// What a careful host has: answers to itself, and neighbor discovery on its uplink.
+/// A strict firewall, which accepts replies to the host, and neighbor discovery on its uplink.
 const IPTABLES: &str = "for t in iptables ip6tables; do
     $t -P FORWARD DROP; $t -P INPUT DROP
     $t -A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
@@ -146,7 +147,8 @@ fn iptables_policies_are_opened_and_iptables_can_still_read_its_tables() {
         assert!(listing.contains(&rule), "{rule} is missing in\n{listing}");
     }
     assert!(!listing.contains("incompatible") && !listing.contains("unsupported"), "{listing}");
-    // Others can go on to use it, and what they add at the top does not hide ours from the undo.
+    // Other programs can still use it, and rules that they insert at the top do not hide netwatch's
+    // from the undo.
     run.internet.host.sh("iptables -I FORWARD -i eth7 -j DROP; iptables-save | iptables-restore");
     run.undo();
     let listing = run.internet.host.sh("iptables -S; ip6tables -S");
@@ -272,8 +274,8 @@ fn reports_an_owned_table_with_the_command_that_opens_it() {
     });
 }
 
-/// What [`IPTABLES`] has, in the tables of iptables-legacy, with a jump behind the place of the new
-/// rules.
+/// The rules of [`IPTABLES`] in the tables of iptables-legacy, with a jump after the position of
+/// the new rules.
 const LEGACY: &str = "for t in iptables-legacy ip6tables-legacy; do
     $t -N side; $t -A side -s 192.0.2.7 -j RETURN 2>/dev/null || $t -A side -s 2001:db8:7::7 -j RETURN
     $t -A FORWARD -j side; $t -P FORWARD DROP; $t -P INPUT DROP
@@ -324,7 +326,7 @@ fn tables_of_iptables_legacy_are_opened_repaired_and_restored() {
         legacy_rules(&run)
     );
     assert_eq!(legacy_rules(&run), opened);
-    // What others add at the top does not hide ours from the undo.
+    // Rules that other programs insert at the top do not hide netwatch's from the undo.
     run.internet.host.sh("iptables-legacy -I FORWARD -i eth7 -j DROP; iptables-legacy -t nat -L");
     run.undo_legacy();
     assert_eq!(legacy_rules(&run).replace("-A FORWARD -i eth7 -j DROP\n", ""), before);
@@ -394,7 +396,7 @@ fn doctor_finds_the_tables_of_iptables_legacy_that_drop() {
 }
 
 #[test]
-fn a_chain_that_is_gone_is_no_error() {
+fn a_missing_chain_is_not_an_error() {
     let Some(host) = TestNamespace::new() else { return };
     host.run(|| {
         undo(&[rule_in(NftFamily::Ip as u8)]).unwrap();

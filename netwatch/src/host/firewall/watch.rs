@@ -1,5 +1,5 @@
-//! Reports that another program changed the host's firewall. Not what has changed: the rules are
-//! read again ([`super::repair`]).
+//! Reports that another program changed the host's firewall. It does not report what has changed,
+//! because the rules are read again ([`super::repair`]).
 //!
 //! nf_tables reports each change of tables, chains and rules. iptables-legacy reports nothing, so
 //! where its tables exist they have to be read at intervals.

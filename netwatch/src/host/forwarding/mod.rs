@@ -1,8 +1,8 @@
-//! Switches on forwarding between the link and every interface by which answers may arrive, and
-//! puts every switch back when the last run that used it ends. While a switch is on, routing rules
-//! (`rules`) keep the host from forwarding for others: they are added before the switch is turned
-//! on and removed after it is off, and they need no process to be in force. Not the firewall:
-//! [`super::nat`] and [`super::firewall`] decide what else may pass.
+//! Turns on forwarding between the link and every interface by which replies may arrive, and
+//! restores every switch when the last run that used it ends. While a switch is on, routing rules
+//! (`rules`) prevent the host from forwarding for other machines: they are added before the switch
+//! is turned on and removed after it is off, and they stay in force without any process.
+//! [`super::nat`] and [`super::firewall`] filter what may pass.
 //!
 //! For IPv4, the switch of the incoming interface decides. IPv6 has such a switch
 //! (`force_forwarding`) since Linux 6.17; before, only one for all interfaces, which also stops
@@ -33,12 +33,12 @@ pub struct Families {
     pub ipv6: bool,
 }
 
-/// The switch by which the kernel forwards IPv6.
+/// The kind of switch that controls IPv6 forwarding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ipv6Switch {
-    /// One for each incoming interface (`force_forwarding`, since Linux 6.17).
+    /// One switch for each incoming interface (`force_forwarding`, since Linux 6.17).
     PerInterface,
-    /// One for all interfaces (`all.forwarding`).
+    /// One switch for all interfaces (`all.forwarding`).
     AllInterfaces,
 }
 
@@ -150,7 +150,8 @@ pub fn release(run: &RunId, netns_cookie: u64, held: &Exclusive) -> Result<Relea
     for setting in &writes {
         setting.write_if_there()?;
     }
-    // The guards after the switches, and nothing is taken out of the file before it is undone.
+    // The guards are removed after the switches are off, and no entry leaves the file before it is
+    // undone.
     let mut netlink = Netlink::route()?;
     let kinds = rules::guards(&plan::guards(&register)?, &sysctl::interfaces("ipv6")?);
     let passes = register.take_rules(|kind| !matches!(kind, PolicyRuleKind::Pass { run: of, .. } if of == run));
@@ -198,9 +199,9 @@ pub fn forget_dead_namespaces(held: &Exclusive) -> Result<()> {
     register::all(held)?.into_iter().try_for_each(|cookie| register::remove_if_dead(cookie, held).map(drop))
 }
 
-/// Sets the switches of the run's own interface, before it is brought up: forwarding, and none of
-/// the host's defaults that delay or break a point-to-point link. Nothing is put back, because the
-/// interface is removed with the run.
+/// Sets the switches of the run's own interface before it is brought up: forwarding, and
+/// replacements for defaults of the host that would delay or break a point-to-point link. They are
+/// not restored, because the interface is removed with the run.
 pub fn prepare_interface(interface: &str, families: Families, route_localnet: bool) -> Result<()> {
     plan::own_interface(interface, families, route_localnet)?.iter().try_for_each(sysctl::SysctlSetting::write_own)
 }

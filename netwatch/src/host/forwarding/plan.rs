@@ -49,7 +49,8 @@ pub fn switches_to_turn_on(families: Families, ipv6_switch: Ipv6Switch) -> Resul
     Ok(keys)
 }
 
-/// What must not be forwarded for others although the switches now allow it, because of any run.
+/// Traffic that must not be forwarded for others although the switches permit it because of some
+/// run.
 pub fn guards(register: &SwitchRegister<'_>) -> Result<Vec<ForwardGuard>> {
     let mut guards = Vec::new();
     for (key, entry) in register.entries() {
@@ -97,7 +98,7 @@ pub fn own_interface(interface: &str, families: Families, route_localnet: bool) 
         }
         // Strict filtering drops the target's packets where a policy rule (of a VPN) routes the
         // answers elsewhere. The kernel uses the larger of this value and that of `all`, so 2
-        // (loose) is as permissive as it gets.
+        // (loose) is the most permissive value that has an effect.
         if read(&key("rp_filter"))?.as_deref() == Some("1") || read("ipv4/conf/all/rp_filter")?.as_deref() == Some("1")
         {
             wanted.push(SysctlSetting::new(key("rp_filter"), "2"));
@@ -135,13 +136,13 @@ fn all_ipv6(register: &SwitchRegister<'_>) -> Result<Vec<SysctlSetting>> {
         return Ok(Vec::new());
     }
     let mut wanted = Vec::new();
-    // Of `default` only forwarding: an interface created with accept_ra 2 would keep it, so new
-    // interfaces are followed instead.
+    // For `default` only forwarding is set: an interface created with accept_ra 2 would keep that
+    // value, so new interfaces are followed instead.
     for interface in sysctl::interfaces("ipv6")?.into_iter().chain(["default".into()]) {
         let key = |name: &str| format!("ipv6/conf/{interface}/{name}");
         let (forwarding, accept_ra) = (key("forwarding"), key("accept_ra"));
         let known = register.entries().contains_key(&accept_ra);
-        // While netwatch has the switch for all interfaces on, only the register holds which
+        // While netwatch has the switch for all interfaces on, only the register contains which
         // interfaces forwarded before.
         let forwarded = register.entries().contains_key(&forwarding)
             || (!register.entries().contains_key(ALL_IPV6) && is_on(&forwarding)?);

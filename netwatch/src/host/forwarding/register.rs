@@ -31,7 +31,7 @@ pub struct SwitchEntry {
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct RegisterContent {
-    /// Inode of the namespace, to find out whether that still exists.
+    /// Inode of the namespace, to check whether it still exists.
     netns_inode: u64,
     entries: BTreeMap<String, SwitchEntry>,
     /// The routing rules that netwatch has added or is about to add.
@@ -85,7 +85,7 @@ impl<'a> SwitchRegister<'a> {
         &self.content.rules
     }
 
-    /// Enters a rule unless there is one of its kind; `place` decides on its priority.
+    /// Enters a rule unless there is one of its kind; `place` chooses its priority.
     pub fn add_rule(
         &mut self,
         kind: PolicyRuleKind,
@@ -110,8 +110,8 @@ impl<'a> SwitchRegister<'a> {
         self.content.entries.values().any(|entry| entry.runs.contains(run)) || self.content.rules.iter().any(passes)
     }
 
-    /// Replaces the file by rename, so that a run that is killed meanwhile leaves the old one;
-    /// removes the file when no entry is left.
+    /// Replaces the file by rename, so that a run that is killed meanwhile leaves the old file
+    /// intact. Removes the file when no entry is left.
     pub fn save(&self) -> Result<()> {
         if self.content.entries.is_empty() && self.content.rules.is_empty() {
             return remove(&self.path);
@@ -119,7 +119,7 @@ impl<'a> SwitchRegister<'a> {
         let text = serde_json::to_vec(&self.content).expect("a switch register is plain data");
         let new = next(&self.path);
         fs::write(&new, text).and_then(|()| fs::rename(&new, &self.path)).map_err(|error| {
-            // On a full /run the new file is there, incomplete.
+            // On a full /run, an incomplete new file is left.
             let _ = fs::remove_file(&new);
             Error::os("write", new.display().to_string(), error)
         })
@@ -134,8 +134,7 @@ pub fn all(_held: &Exclusive) -> Result<Vec<u64>> {
     Ok(entries.flatten().filter_map(|entry| cookie(entry.file_name().to_str()?)).collect())
 }
 
-/// Removes the switch register if its namespace no longer exists. Returns whether it does not
-/// exist.
+/// Removes the switch register if its namespace no longer exists. Returns whether that is the case.
 pub fn remove_if_dead(cookie: u64, held: &Exclusive) -> Result<bool> {
     let Some(register) = SwitchRegister::find(cookie, held)? else { return Ok(true) };
     let dead = !is_alive(register.content.netns_inode);

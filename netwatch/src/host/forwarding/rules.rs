@@ -51,7 +51,7 @@ pub enum PolicyRuleKind {
     },
     /// Discards what arrives by an interface.
     Guard {
-        /// Of which family.
+        /// The address family.
         is_ipv6: bool,
         /// The name of the interface.
         interface: String,
@@ -67,8 +67,8 @@ impl PolicyRuleKind {
     }
 }
 
-/// The guards of these interfaces; `interfaces` are all of the host, for a kernel with one switch
-/// for all of them.
+/// The guards of these interfaces. `interfaces` are all interfaces of the host, for a kernel with
+/// one switch for all of them.
 pub fn guards(guards: &[ForwardGuard], interfaces: &[String]) -> Vec<PolicyRuleKind> {
     let guard = |is_ipv6, interface: &String| PolicyRuleKind::Guard { is_ipv6, interface: interface.clone() };
     let mut kinds = Vec::new();
@@ -82,7 +82,7 @@ pub fn guards(guards: &[ForwardGuard], interfaces: &[String]) -> Vec<PolicyRuleK
     kinds
 }
 
-/// Where new rules go, in each family.
+/// The priorities of new rules, in each family.
 #[derive(Debug, Clone, Copy)]
 pub struct RulePriorities {
     v4: Result<u32, PriorityRefusal>,
@@ -131,7 +131,7 @@ impl RulePriorities {
     }
 }
 
-/// What matters of a rule that is there.
+/// The relevant properties of an existing rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct ExistingRule {
     priority: u32,
@@ -161,13 +161,13 @@ fn local_priority(rules: &[ExistingRule]) -> Result<u32, PriorityRefusal> {
     if is_taken { Err(PriorityRefusal::Taken(local)) } else { Ok(local) }
 }
 
-/// Adds these rules. One that is there already stays.
+/// Adds these rules, unless they exist.
 pub fn add(netlink: &mut Netlink, rules: &[PolicyRule]) -> Result<()> {
     let requests: Vec<_> = rules.iter().map(PolicyRule::addition).collect();
     netlink.try_batch(&requests)?.into_iter().try_for_each(|added| accept_errno(added, Errno::EEXIST))
 }
 
-/// Removes these rules. One that is gone already is no failure.
+/// Removes these rules; succeeds if they do not exist.
 pub fn remove(netlink: &mut Netlink, rules: &[PolicyRule]) -> Result<()> {
     let requests: Vec<_> = rules.iter().map(PolicyRule::removal).collect();
     netlink.try_batch(&requests)?.into_iter().try_for_each(|removed| accept_errno(removed, Errno::ENOENT))
@@ -212,7 +212,7 @@ impl PolicyRule {
                 ]);
             }
             PolicyRuleKind::Guard { interface, .. } => {
-                // Silent, as a host that does not forward.
+                // Discards silently, like a host that does not forward.
                 message.header.action = RuleAction::Blackhole;
                 message.attributes.push(RuleAttribute::Iifname(interface.clone()));
             }

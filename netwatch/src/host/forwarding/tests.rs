@@ -19,7 +19,7 @@ fn lock() -> Exclusive {
     Exclusive::take().unwrap()
 }
 
-/// A run as far as forwarding is concerned.
+/// The part of a run that concerns forwarding.
 struct Run {
     forwarding: Option<Forwarding>,
     /// `None` after its process has died.
@@ -147,13 +147,13 @@ fn guards_are_shared_by_runs_and_removed_by_the_last() {
             };
             let of_run = [&[passes(0)][..], &guards, &[passes(1)], &guards].concat();
             assert_eq!(rules(), of_run, "{switch:?}");
-            // Removed by another program, and put back.
+            // Another program has removed it, and netwatch restores it.
             assert!(["-4", "-6", "-4", "-6"].iter().all(|family| ip(family, "rule del priority 1")));
             let mut second = Run::new(switch);
             assert_eq!(rules(), of_run, "the second run has the same subnets in this test");
             second.refresh();
             drop(first);
-            // The passes of the first run are gone, and those of the second are put back.
+            // The passes of the first run are removed, and those of the second are restored.
             second.refresh();
             assert_eq!(rules(), of_run);
             drop(second);
@@ -241,7 +241,7 @@ fn new_interfaces_are_followed() {
 }
 
 #[test]
-fn a_killed_run_is_put_right_later_but_only_from_its_namespace() {
+fn a_killed_run_is_undone_later_but_only_from_its_namespace() {
     let (Some(host), Some(elsewhere)) = (host(), TestNamespace::new()) else { return };
     let (run, cookie) = host.run(|| {
         let mut run = Run::new(Ipv6Switch::AllInterfaces);
@@ -302,7 +302,7 @@ fn the_route_of_a_router_advertisement_survives() {
     let Some(internet) = Internet::new() else { return };
     advertise(&internet);
     let has_route = || internet.host.sh("ip -6 route show default").contains("proto ra");
-    // The witness that the test sees the difference: the switch alone deletes the route.
+    // Verifies that the test detects the difference: the switch alone deletes the route.
     internet.host.sh("echo 1 >/proc/sys/net/ipv6/conf/all/forwarding; echo 0 >/proc/sys/net/ipv6/conf/all/forwarding");
     assert!(!has_route());
     internet.host.sh("ip -6 route add default via 2001:db8:1::1");
@@ -327,7 +327,7 @@ fn forwards_for_the_target_and_for_no_other_host() {
         ip -6 route add default via 2001:db8:3::1; ip route add default via 203.0.113.1");
     internet.inet.sh("ip -6 route add 2001:db8:3::/64 via 2001:db8:1::2; ip route add 203.0.113.0/24 via 198.51.100.2");
     other.until_answer("2001:db8:3::1");
-    // Also with strict reverse path filtering.
+    // The same holds with strict reverse path filtering.
     internet.host.sh("echo 1 >/proc/sys/net/ipv4/conf/all/rp_filter");
     let _servers = ["198.51.100.1:7", "[2001:db8:1::1]:7"].map(|at| Echo::start(&internet.inet, at));
     for switch in [Ipv6Switch::PerInterface, Ipv6Switch::AllInterfaces] {
@@ -345,7 +345,7 @@ fn forwards_for_the_target_and_for_no_other_host() {
         assert_eq!(ask(&internet.target, "[2001:db8:1::1]:7").as_deref(), Some("2001:db8:1::2"));
         let is_refused = || ["198.51.100.1:7", "[2001:db8:1::1]:7"].map(|to| is_unanswered(&other, to));
         assert_eq!(is_refused(), [true, true]);
-        // Also when the process that owns the nftables table is dead.
+        // The same holds when the process that owns the nftables table is dead.
         let run = internet.host.run(move || {
             let mut run = run;
             run.nat = None;

@@ -1,5 +1,5 @@
-//! Waits until both ends of a new link can send and can be resolved: the kernel does the last steps
-//! in work queues, which may run late on a busy machine.
+//! Waits until both ends of a new link can send and can be resolved. The kernel performs the last
+//! steps in work queues, which may run late on a busy machine.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::thread;
@@ -12,10 +12,10 @@ use crate::host::netlink::{Netlink, attribute, u32_at};
 /// `IF_OPER_UP` of RFC 2863.
 const OPER_UP: u8 = 6;
 const IFA_MULTICAST: u16 = libc::IFA_MULTICAST;
-/// How long an end may take to get a carrier.
+/// Maximum time until an end has a carrier.
 const CARRIER_TIMEOUT: Duration = Duration::from_secs(2);
-/// A neighbor solicitation without an answer is repeated after a second, so a longer wait for the
-/// groups would gain nothing.
+/// Maximum time until an end has joined its groups. A neighbor solicitation without an answer is
+/// repeated after a second, so a longer wait would be useless.
 const GROUPS_TIMEOUT: Duration = Duration::from_secs(1);
 
 const POLL_INTERVAL: Duration = Duration::from_micros(100);
@@ -30,7 +30,7 @@ pub(super) struct LinkEnd<'a> {
     pub addresses: Vec<IpAddr>,
 }
 
-/// Waits for both ends, usually a fraction of a millisecond.
+/// Waits for both ends, which usually takes a fraction of a millisecond.
 pub(super) fn wait(mut ends: [LinkEnd<'_>; 2]) -> Result<()> {
     let started = Instant::now();
     for end in &mut ends {

@@ -1,6 +1,6 @@
 //! The nftables table of a run: source NAT, DNS redirection, published ports, and the rules that
 //! keep the host from routing for others. The kernel removes it with the socket that created it.
-//! Not: tables of other programs ([`super::firewall`]).
+//! Tables of other programs are in [`super::firewall`].
 
 mod rules;
 #[cfg(test)]
@@ -39,7 +39,7 @@ pub struct NatSpec<'a> {
     pub masquerade: bool,
     /// The port of the DNS forwarder, if it could not bind the gateway's port 53.
     pub dns_port: Option<u16>,
-    /// Published ports, reserved before ([`super::publish::reserve`]).
+    /// Published ports, which [`super::publish::reserve`] has reserved.
     pub publish: &'a [Publish],
 }
 
@@ -77,7 +77,7 @@ impl Nat {
         Ok(nat)
     }
 
-    /// Replaces the guards, in one transaction. To be called before forwarding is switched on.
+    /// Replaces the guards, in one transaction. Call this before forwarding is switched on.
     pub fn guard(&self, guards: &[ForwardGuard]) -> Result<()> {
         let mut batch = Batch::new();
         batch.flush_chain(self.table(), rules::GUARD);

@@ -10,7 +10,8 @@ use crate::wire::port;
 
 /// The chain with the guards.
 pub const GUARD: &str = "guard";
-/// Before connection tracking and every translation: packets are here as they were on the wire.
+/// Priority before connection tracking and every translation, where packets are as they were on the
+/// wire.
 const RAW: i32 = -300;
 const DSTNAT: i32 = -100;
 const FILTER: i32 = 0;
@@ -18,12 +19,12 @@ const SRCNAT: i32 = 100;
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
 const ICMP_REDIRECT: u8 = 5;
-/// Type and code.
+/// ICMP type and code.
 const ICMP_FRAGMENTATION_NEEDED: [u8; 2] = [3, 4];
 const ICMPV6_PACKET_TOO_BIG: u8 = 2;
 const ICMPV6_ROUTER_ADVERTISEMENT: u8 = 134;
 const ICMPV6_REDIRECT: u8 = 137;
-/// How the comments of rules that drop packets of the target begin.
+/// Prefix of the comments of rules that drop packets of the target.
 const DROPPED: &str = "dropped: ";
 const TRANSPORTS: [PublishProtocol; 2] = [PublishProtocol::Tcp, PublishProtocol::Udp];
 
@@ -68,9 +69,9 @@ pub fn published(comment: &str) -> Option<Publish> {
     comment.strip_prefix("publish ")?.parse().ok()
 }
 
-/// What the target may send. `route_localnet` lets loopback addresses pass on the run's interface;
-/// only the translations below may use them. Behind NAT, a source address that is not the target's
-/// would be translated like its own, or reach services of the host.
+/// Restricts the addresses in packets of the target. `route_localnet` permits loopback addresses on
+/// the run's interface, but only the translations below may use them. Behind NAT, a source address
+/// that is not the target's would be translated like its own, or reach services of the host.
 fn raw(spec: &NatSpec<'_>) -> Vec<Rule> {
     let from_target = || Rule::new().iifname(spec.interface);
     let mut rules = Vec::new();
@@ -89,8 +90,8 @@ fn raw(spec: &NatSpec<'_>) -> Vec<Rule> {
     rules
 }
 
-/// What the target claims about routes and path MTUs changes nothing for the host: it is the
-/// neighbor of one link, whose MTU the host has set.
+/// Drops what the target claims about routes and path MTUs. It is the only neighbor on a link whose
+/// MTU the host has set, so no such claim is needed.
 fn input(spec: &NatSpec<'_>) -> Vec<Rule> {
     let claims: [(u8, &[u8]); 5] = [
         (ICMP, &[ICMP_REDIRECT]),
@@ -150,8 +151,8 @@ fn dns(spec: &NatSpec<'_>) -> Vec<Rule> {
         .collect()
 }
 
-/// One rule for each family in which the port is published and which the target has. `start` and
-/// `start_v6` begin the rules.
+/// One rule for each family that the target has and in which the port is published. The rules begin
+/// with the matches of `start` and `start_v6`.
 fn translations(
     spec: &NatSpec<'_>,
     publish: &Publish,
@@ -182,13 +183,14 @@ fn forward(spec: &NatSpec<'_>) -> Vec<Rule> {
     let from_target = || Rule::new().iifname(spec.interface);
     let mut rules = Vec::new();
     if spec.masquerade {
-        // They would leave with the target's own address.
-        rules.push(counted_drop(from_target().untracked(), "of no connection, so that NAT cannot translate it"));
+        // NAT would pass these packets with the target's own address.
+        rules.push(counted_drop(from_target().untracked(), "no connection, so NAT cannot translate them"));
     }
     rules.push(from_target().accept());
     if spec.masquerade {
-        // Behind NAT, only answers and connections to published ports come in. Otherwise a neighbor
-        // with a route to the subnet would reach every port of the target, published or not.
+        // Behind NAT, only replies and connections to published ports may come in. Otherwise a
+        // neighbor with a route to the subnet could reach every port of the target, published or
+        // not.
         rules.extend([
             inbound().established().accept(),
             inbound().destination_translated().accept(),

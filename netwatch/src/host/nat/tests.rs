@@ -120,7 +120,7 @@ fn another_runs_published_port_is_named() {
         let _held = reserve(&["8080:80/udp".parse().unwrap()]).unwrap();
         reserve(&["127.0.0.1:8080:1/udp".parse().unwrap()]).unwrap_err().to_string()
     });
-    // UDP sockets that are bound show up as this process; a TCP one would not.
+    // Bound UDP sockets are listed for this process; a TCP socket would not be.
     assert!(error.contains("port 8080/udp is in use by "), "{error}");
     let run = internet.host.run(|| run_that_publishes(&"8080:1/udp".parse().unwrap()).unwrap());
     assert_eq!(run, Some(internet.run.clone()));
@@ -149,7 +149,7 @@ fn the_hosts_loopback_is_closed_on_the_link() {
 }
 
 #[test]
-fn questions_for_the_gateway_reach_the_forwarders_own_port() {
+fn queries_to_the_gateway_reach_the_forwarders_own_port() {
     let Some(internet) = Internet::new() else { return };
     let _nat = install(&internet, &[], |spec| spec.dns_port = Some(5300));
     let _others = Echo::start(&internet.host, "127.0.0.1:53");
@@ -237,7 +237,7 @@ fn foreign_source_addresses_are_dropped_and_counted() {
     for (from, to) in [("203.0.113.9", "198.51.100.1"), ("2001:db8:9::9", "2001:db8:1::1")] {
         assert!(!probe(from, to), "{from}");
     }
-    // A service of the host is not reached either.
+    // A service of the host cannot be reached either.
     assert!(!probe("203.0.113.9", "198.51.100.2"));
     assert!(!arrived(&internet));
     assert_eq!(dropped(&internet), ["foreign source address"]);
@@ -265,7 +265,7 @@ fn packets_that_nat_cannot_translate_do_not_leave() {
     // A packet that follows it has arrived.
     internet.target.until_answer("198.51.100.1");
     assert!(!arrived(&internet));
-    assert_eq!(dropped(&internet), ["of no connection, so that NAT cannot translate it"]);
+    assert_eq!(dropped(&internet), ["no connection, so NAT cannot translate them"]);
 }
 
 #[test]

@@ -1,12 +1,13 @@
-//! Netlink attributes: length and kind in host order, values padded to four bytes. Written here;
-//! read by [`crate::host::netlink`], except the values, which nf_tables has in network order.
+//! Writes netlink attributes: length and kind in host order, values padded to four bytes.
+//! [`crate::host::netlink`] reads them, except the numbers, which nf_tables stores in network
+//! order.
 
 /// Set on attributes that hold attributes.
 const NESTED: u16 = 1 << 15;
 
 pub use crate::host::netlink::{attribute as find, attributes as parse};
 
-/// A list of attributes to be written.
+/// A list of attributes to write.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Attributes(Vec<u8>);
 
@@ -25,7 +26,7 @@ impl Attributes {
         self.0.resize(self.0.len().next_multiple_of(4), 0);
     }
 
-    /// nf_tables has its numbers in network order.
+    /// Appends a number in network order.
     pub fn put_u32(&mut self, kind: u16, value: u32) {
         self.put(kind, &value.to_be_bytes());
     }
@@ -35,7 +36,7 @@ impl Attributes {
         self.put(kind, &value.to_be_bytes());
     }
 
-    /// Text with its final NUL.
+    /// Appends a text with its final NUL.
     pub fn put_text(&mut self, kind: u16, text: &str) {
         let mut value = text.as_bytes().to_vec();
         value.push(0);

@@ -55,7 +55,7 @@ pub struct BaseChain {
     pub priority: i32,
 }
 
-/// Changes to be committed by [`super::Nft::commit`].
+/// Changes for [`super::Nft::commit`].
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Batch {
     messages: Vec<BatchMessage>,
@@ -84,7 +84,7 @@ impl Batch {
     }
 
     /// Creates a table that belongs to the socket: no other program can change it, and the kernel
-    /// removes it when the socket is closed, also after SIGKILL.
+    /// removes it when the socket is closed, even by SIGKILL.
     pub fn create_owned_table(&mut self, table: NftTable<'_>) {
         let mut attributes = Attributes::default();
         attributes.put_text(TABLE_NAME, table.name);

@@ -1,4 +1,4 @@
-//! Tables, chains and rules as listed by the kernel, parsed as far as netwatch needs: owners,
+//! Parses tables, chains and rules as the kernel lists them, as far as netwatch needs: owners,
 //! policies and verdicts.
 
 use super::attributes::{find, find_text, find_u32, find_u64, parse, text};

@@ -1,5 +1,5 @@
 //! A small nf_tables client: batches of changes, dumps, and the expressions that netwatch writes.
-//! Not a general library: no sets, no maps, no monitoring.
+//! It does not support sets, maps or monitoring.
 //!
 //! Written by hand because no crate fits: netlink-packet-netfilter supports neither NAT, conntrack,
 //! fib nor user data, and nftnl cannot set the owner flag. Wire format:

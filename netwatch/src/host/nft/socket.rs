@@ -40,7 +40,7 @@ impl Nft {
         Ok(Self { socket, sequence: AtomicU32::new(1) })
     }
 
-    /// Makes all changes of the batch, or none; the error names the first that failed.
+    /// Commits all changes of the batch, or none; the error names the first that failed.
     pub fn commit(&self, batch: &Batch) -> Result<()> {
         if batch.is_empty() {
             return Ok(());

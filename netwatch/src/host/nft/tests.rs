@@ -85,7 +85,7 @@ fn an_error_names_the_message_that_failed_and_nothing_is_left() {
 }
 
 #[test]
-fn dumps_know_policies_verdicts_and_comments() {
+fn dumps_contain_policies_verdicts_and_comments() {
     let Some(ns) = TestNamespace::new() else { return };
     ns.sh("nft -f - <<'END'
         table inet t {

@@ -1,5 +1,5 @@
-//! `--publish [ADDR:]PORT:PORT[/udp]`: parses the argument, and reserves the host's port for the
-//! run. Not the translation ([`super::nat`]).
+//! `--publish [ADDR:]HOST_PORT:PORT[/udp]`: parses the argument, and reserves the host's port for
+//! the run. [`super::nat`] translates the packets.
 
 mod holder;
 mod reserve;
@@ -123,14 +123,14 @@ fn parse_address(text: &str) -> Result<IpAddr, String> {
         Some(address) if address.is_multicast() => Err(format!("{address} is a multicast address")),
         Some(address) => Ok(address),
         None if text.contains(':') && bracketed.is_none() => {
-            Err(format!("`{text}` is no address (IPv6 needs brackets)"))
+            Err(format!("`{text}` is not an address (IPv6 needs brackets)"))
         }
-        None => Err(format!("`{text}` is no address")),
+        None => Err(format!("`{text}` is not an address")),
     }
 }
 
 fn parse_port(text: &str) -> Result<u16, String> {
-    text.parse().ok().filter(|port| *port != 0).ok_or(format!("`{text}` is no port (1 to 65535)"))
+    text.parse().ok().filter(|port| *port != 0).ok_or(format!("`{text}` is not a port (1 to 65535)"))
 }
 
 /// The target's ports among these that need CAP_NET_BIND_SERVICE.
@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_people_type_is_understood() {
+    fn parses_what_users_type() {
         for (typed, shown) in [
             ("8080:80", "8080:80/tcp"),
             ("8080:80/tcp", "8080:80/tcp"),
@@ -166,14 +166,14 @@ mod tests {
         for (typed, cause) in [
             ("8080", "there is no target port"),
             ("", "there is no target port"),
-            ("8080:", "`` is no port (1 to 65535)"),
-            ("0:80", "`0` is no port (1 to 65535)"),
-            ("80:65536", "`65536` is no port (1 to 65535)"),
+            ("8080:", "`` is not a port (1 to 65535)"),
+            ("0:80", "`0` is not a port (1 to 65535)"),
+            ("80:65536", "`65536` is not a port (1 to 65535)"),
             ("80:80/sctp", "`sctp` is neither tcp nor udp"),
-            ("host:80:80", "`host` is no address"),
-            ("::1:80:80", "`::1` is no address (IPv6 needs brackets)"),
+            ("host:80:80", "`host` is not an address"),
+            ("::1:80:80", "`::1` is not an address (IPv6 needs brackets)"),
             ("[::1]:80:80", "nothing can be translated from ::1; publish on 127.0.0.1"),
-            ("[10.0.0.1]:80:80", "`[10.0.0.1]` is no address"),
+            ("[10.0.0.1]:80:80", "`[10.0.0.1]` is not an address"),
             ("224.0.0.1:80:80", "224.0.0.1 is a multicast address"),
         ] {
             let error = typed.parse::<Publish>().unwrap_err().to_string();
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn clashes_are_seen() {
+    fn clashes_are_detected() {
         let clash = |one: &str, two: &str| one.parse::<Publish>().unwrap().clashes(&two.parse().unwrap());
         assert!(clash("80:1", "80:2"));
         assert!(clash("80:1", "10.0.0.1:80:2"));

@@ -1,5 +1,5 @@
-//! Reserves the host's ports before the run starts, so that a port in use is an error, and no other
-//! program can take it during the run.
+//! Reserves the host's ports before the run starts. So a port that is in use is an error, and no
+//! other program can take one during the run.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -13,7 +13,8 @@ use crate::error::{Error, Result};
 use crate::host::nat;
 
 /// Sockets bound to the published ports, so that no other program and no other run can take them.
-/// They never listen: packets for these ports are translated before any socket is looked up.
+/// They never listen, because packets for these ports are translated before the kernel looks up a
+/// socket.
 #[derive(Debug)]
 pub struct PortReservation {
     _sockets: Vec<OwnedFd>,
@@ -42,7 +43,7 @@ fn addresses(port: &Publish) -> Vec<IpAddr> {
     }
 }
 
-/// `None` where the kernel has no such family.
+/// `None` if the kernel does not have the address family.
 fn take(port: &Publish, address: IpAddr) -> Result<Option<OwnedFd>> {
     match bound(port, address, false) {
         Ok(socket) => Ok(Some(socket)),
@@ -55,8 +56,8 @@ fn take(port: &Publish, address: IpAddr) -> Result<Option<OwnedFd>> {
     }
 }
 
-/// The port is in use. If no process listens on it, only old or outgoing connections use it, and it
-/// can be reserved.
+/// Reserves a port that is in use. That is possible if no process listens on it, and only old or
+/// outgoing connections use it.
 fn take_from_leftovers(port: &Publish, address: IpAddr) -> Result<OwnedFd> {
     let holder = match holder(port.protocol, port.host_port) {
         Some(process) => Some(process),

@@ -1,4 +1,4 @@
-//! Names of addresses, and when each was assigned.
+//! Names of addresses, with the times at which DNS assigned them.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -17,7 +17,7 @@ const MAX_CHANGES: usize = 32;
 struct AddressNames {
     /// In the order in which they were first seen.
     names: Vec<SourcedName>,
-    /// The name in the last response, and since when, in order.
+    /// The name in the last response at each time, in order of time.
     assigned: VecDeque<(u64, SourcedName)>,
 }
 

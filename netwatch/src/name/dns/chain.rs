@@ -1,6 +1,6 @@
 //! The addresses that a question leads to, and their names. Only records that can be reached from
-//! the question count: a response may contain records of any name, also of names that the sender
-//! has no authority for.
+//! the question count, because a response may contain records of any name, including names that the
+//! sender has no authority for.
 
 use std::net::IpAddr;
 

@@ -39,7 +39,8 @@ pub(super) struct ObservedMessage<'a> {
     pub flow: FlowKey,
     pub direction: Direction,
     pub time_ns: u64,
-    /// Whether the records may name addresses although no query of this response was observed.
+    /// Whether the names in the records are used although the query of this response was not
+    /// observed.
     pub is_trusted: bool,
 }
 

@@ -12,12 +12,12 @@ use crate::wire::dns::Question;
 type TransactionKey = (FlowKey, Direction, u16);
 
 /// Time that a program waits for a response, nanoseconds: the default of resolver libraries
-/// (resolv.conf(5), `timeout`). A query without a response is in flight for so long.
+/// (resolv.conf(5), `timeout`). A query without a response counts as in flight for this long.
 const RESPONSE_TIMEOUT_NS: u64 = 5_000_000_000;
 
 #[derive(Debug)]
 struct PendingQuery {
-    /// The first question of the message; servers answer no others.
+    /// The first question of the message. Servers ignore others.
     question: Option<Question>,
     queried_by: Direction,
     time_ns: u64,

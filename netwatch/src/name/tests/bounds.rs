@@ -34,10 +34,10 @@ fn closes_the_oldest_flows_when_too_many_are_read() {
     assert_eq!(names.lost(), NamesLost { open_flows: 4, ..NamesLost::default() });
 }
 
-/// A service with many short connections: nothing is lost if what was sent so far is parsed, unless
-/// more follows.
+/// A service with many short connections: if everything sent so far has been parsed, only what
+/// follows is lost.
 #[test]
-fn a_flow_that_was_closed_for_others_loses_only_what_follows() {
+fn a_flow_that_was_closed_early_loses_only_what_follows() {
     let mut names = small();
     let request = b"GET / HTTP/1.1\r\nHost: app.example\r\n\r\n";
     let send = |names: &mut Names, port: u16, sequence: usize| {

@@ -70,7 +70,7 @@ fn reads_the_server_hello() {
     let conversation = Conversation::new(tcp(7, 443)).client(&hello()).server(&server);
     let chosen = conversation.facts().server_hello.as_ref().unwrap();
     assert_eq!((chosen.version, chosen.cipher), (TlsVersion(0x0303), 0x1301));
-    // Also without the direction of the client.
+    // The same without the direction of the client.
     let conversation = Conversation::new(tcp(7, 443)).server(&server);
     assert_eq!(conversation.applications(), [Application::Tls]);
 }

@@ -1,7 +1,8 @@
-//! Keeps the target's private files mounted. A host that replaces one of its files by rename
-//! (resolvconf, NetworkManager, systemd-resolved, a package upgrade) removes every mount over the
-//! old one, in all mount namespaces, silently (d_invalidate in fs/dcache.c). The keeper watches the
-//! directories that lead to these files, from netwatch's own process, and mounts again.
+//! Keeps the target's private files mounted. When a host file is replaced by rename (resolvconf,
+//! NetworkManager, systemd-resolved, a package upgrade), the kernel silently removes every mount
+//! over the old file in all mount namespaces (d_invalidate in fs/dcache.c). The keeper watches the
+//! directories that lead to these files, from netwatch's own process, and mounts the target's files
+//! again.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
@@ -19,12 +20,12 @@ use super::path_steps::{PathStep, steps};
 use super::{Ensured, IfMissing, MountPlan, ensure, name_services, resolv_conf};
 use crate::error::{Error, Result};
 
-/// How long the host's resolv.conf may be missing before a place is made for the target's. Scripts
-/// remove the file and then write it again; the overlay is for hosts that stay without.
+/// How long the host's resolv.conf may be missing before an overlay makes a place for the target's.
+/// Some scripts remove the file and then write it again; the overlay is for hosts that have none.
 const MISSING_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Watches, and mounts again. Its descriptor ([`AsFd`]) is readable when there may be something to
-/// do.
+/// Watches the host's files and mounts the target's again. Its descriptor ([`AsFd`]) is readable
+/// when [`Keeper::check`] may have something to do.
 #[derive(Debug)]
 pub struct Keeper {
     plan: MountPlan,
@@ -50,8 +51,8 @@ pub struct KeptMounts {
 }
 
 impl Keeper {
-    /// Starts watching. To be called before the target's process mounts anything, so that no change
-    /// in between is missed.
+    /// Starts watching. Call it before the target's process mounts anything, so that no change in
+    /// between is missed.
     pub fn watch(plan: &MountPlan) -> Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).map_err(|errno| {
             Error::os("watch", resolv_conf::PATH, errno).hint("raise fs.inotify.max_user_instances")
@@ -85,9 +86,9 @@ impl Keeper {
         Ok(())
     }
 
-    /// Reads the events and mounts again what is missing; takes under a millisecond, a few
-    /// microseconds if nothing happened. To be called when the descriptor is readable, after
-    /// [`Keeper::enter`], and once a second: a file that stays removed causes no event.
+    /// Reads the events and mounts again what is missing. Takes under a millisecond, or a few
+    /// microseconds if nothing has happened. Call it when the descriptor is readable, after
+    /// [`Keeper::enter`], and once a second, because a file that stays removed causes no event.
     pub fn check(&mut self) -> Result<KeptMounts> {
         let host_changed = self.read_events()?;
         if self.is_dirty {
@@ -120,8 +121,8 @@ impl Keeper {
         }
     }
 
-    /// Whether it is about a watched file or a directory that leads to one. After an overflow it
-    /// may be about anything.
+    /// Whether the event concerns a watched file or a directory that leads to one. An overflow may
+    /// concern any of them.
     fn concerns(&self, event: &InotifyEvent) -> bool {
         if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
             return true;
@@ -136,13 +137,13 @@ impl Keeper {
         for PathStep { dir, name } in self.files().iter().flat_map(|file| steps(file)) {
             match self.inotify.add_watch(&dir, WATCH_MASK) {
                 Ok(descriptor) => drop(watched.entry(descriptor).or_default().insert(name)),
-                // Removed meanwhile: that is an event in the directory above.
+                // It was removed meanwhile, which causes an event in its parent directory.
                 Err(Errno::ENOENT | Errno::ENOTDIR) => {}
                 Err(errno) => return Err(Error::os("watch", dir.display().to_string(), errno)),
             }
         }
         for stale in self.watched.keys().filter(|descriptor| !watched.contains_key(descriptor)) {
-            // EINVAL if its directory is gone.
+            // EINVAL: the directory no longer exists.
             let _ = self.inotify.rm_watch(*stale);
         }
         self.watched = watched;
@@ -155,7 +156,7 @@ impl Keeper {
     }
 }
 
-/// A name is created or removed in a directory, or a file in it has been written.
+/// A name was created in a directory or removed from it, or a file in it was written.
 const WATCH_MASK: AddWatchFlags = AddWatchFlags::IN_CREATE
     .union(AddWatchFlags::IN_MOVED_TO)
     .union(AddWatchFlags::IN_MOVED_FROM)
@@ -163,9 +164,9 @@ const WATCH_MASK: AddWatchFlags = AddWatchFlags::IN_CREATE
     .union(AddWatchFlags::IN_CLOSE_WRITE)
     .union(AddWatchFlags::IN_ONLYDIR);
 
-/// Calls [`ensure`] in the target's mount namespace: in a thread of its own, because a thread that
-/// shares its root and working directory with others cannot change namespaces, and because this one
-/// need not return to the old namespace.
+/// Calls [`ensure`] in the target's mount namespace, in a separate thread: a thread that shares its
+/// root and working directory with others cannot change its mount namespace, and this one need not
+/// return to the old namespace.
 fn ensure_within(namespace: &OwnedFd, plan: &MountPlan, if_missing: IfMissing) -> Result<Ensured> {
     let work = || {
         let failed = |errno| Error::os("enter", "the command's mount namespace", errno);

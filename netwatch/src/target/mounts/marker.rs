@@ -1,6 +1,6 @@
-//! A mount that marks the processes of a run, in whatever session, cgroup or further namespace they
-//! are. It is used when netwatch and its guardian, which find them by their parents, were both
-//! killed, and the run had no cgroup.
+//! A mount that marks the processes of a run, whatever session, cgroup or namespace they move to.
+//! It is needed if the run had no cgroup, and netwatch and its guardian, which find processes by
+//! their parents, were both killed.
 
 use std::fs;
 use std::path::Path;
@@ -22,8 +22,8 @@ pub(super) fn mark(private: &Path) -> Result<()> {
     bind(private, private).map_err(|errno| Error::os("mark", "the command's mount namespace", errno))
 }
 
-/// Kills every process with that mark. It does not find one that changed to a root directory
-/// without it (chroot, pivot_root).
+/// Kills every marked process. Does not find a process that changed its root directory (chroot,
+/// pivot_root) to one without the mark.
 pub fn end_processes(private: &Path) -> Result<()> {
     let started = Instant::now();
     loop {
@@ -46,7 +46,7 @@ pub fn end_processes(private: &Path) -> Result<()> {
     }
 }
 
-/// The marked processes except the caller. One that exits meanwhile need not be found.
+/// The marked processes except the caller. A process that exits meanwhile may be missing.
 fn marked(private: &Path) -> Vec<i32> {
     let own = fs::read_link("/proc/self/ns/mnt").ok();
     let pids = fs::read_dir("/proc").into_iter().flatten().flatten();

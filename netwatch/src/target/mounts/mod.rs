@@ -1,6 +1,6 @@
 //! The target's private view of the file system: its resolv.conf, its /sys, and no way for glibc to
-//! resolve names past the network namespace. Only mounts in a mount namespace of the target's own;
-//! no file of the host is changed. Not: creating that namespace.
+//! resolve names outside the network namespace. All of this consists of mounts in the target's own
+//! mount namespace, which the guardian creates; no file of the host is changed.
 
 pub mod keep;
 pub mod marker;
@@ -23,11 +23,11 @@ use crate::error::{Error, Result};
 /// What is to be mounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountPlan {
-    /// The file that stands in for /etc/resolv.conf: see [`write_readable`]. It may be rewritten in
-    /// place later.
+    /// The file that is mounted over /etc/resolv.conf, written by [`write_readable`]. It may be
+    /// rewritten in place later.
     pub resolv_conf: PathBuf,
-    /// A directory of the run, in which further files are created as needed. It is removed with the
-    /// run.
+    /// A directory of the run for further files, which are created as needed. It is removed with
+    /// the run.
     pub private: PathBuf,
     /// The name of the network namespace, if it has one: the files of /etc/netns/NAME are mounted
     /// over those of /etc, as with `ip netns exec`.
@@ -41,16 +41,16 @@ impl MountPlan {
     }
 }
 
-/// Where a run keeps files that are private to its target.
+/// The directory of a run for files that only its target uses.
 pub fn private_dir(run_dir: &Path) -> PathBuf {
     run_dir.join("private")
 }
 
-/// Makes all mounts, for the calling process, which is alone in a new mount namespace, in its new
-/// network namespace, and still root.
+/// Makes all mounts. The calling process has to be root, in its new network namespace, and alone in
+/// a new mount namespace.
 ///
-/// Returns what the target will not have: files of /etc/netns without a namesake in /etc, mounts
-/// below /sys that could not be kept. Any other failure is an error.
+/// Returns what the target will lack: files of /etc/netns that have no file of the same name in
+/// /etc, and mounts below /sys that could not be kept. Any other failure is an error.
 pub fn prepare(plan: &MountPlan) -> Result<Vec<Error>> {
     stop_propagation()?;
     marker::mark(&plan.private)?;
@@ -60,8 +60,8 @@ pub fn prepare(plan: &MountPlan) -> Result<Vec<Error>> {
     Ok(missed)
 }
 
-/// Later mounts of the host still appear here (a USB stick, an automounter); mounts made here never
-/// appear on the host.
+/// Later mounts of the host (a USB stick, an automounter) still appear in this namespace, but
+/// mounts made in it never appear on the host.
 fn stop_propagation() -> Result<()> {
     mount(None::<&Path>, "/", None::<&Path>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&Path>).map_err(|errno| {
         let error = Error::os("make the command's mounts private", "", errno);
@@ -107,8 +107,7 @@ fn bind(source: &Path, target: &Path) -> Result<(), Errno> {
     mount(Some(source), target, None::<&Path>, MsFlags::MS_BIND, None::<&Path>)
 }
 
-/// Whether both paths lead to the same file, through whatever is mounted there. False if one of
-/// them is missing.
+/// Whether both paths lead to the same file, mounts included. False if one of them does not exist.
 fn is_same_file(a: &Path, b: &Path) -> bool {
     match (fs::metadata(a), fs::metadata(b)) {
         (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
@@ -116,9 +115,9 @@ fn is_same_file(a: &Path, b: &Path) -> bool {
     }
 }
 
-/// Writes a file that will be mounted over one of the host's, in place and readable for every user:
-/// the target's user is not root, and netwatch's umask may be anything. A file that has these
-/// contents already is not touched, because a reader could find it half written.
+/// Writes a file that will be mounted over one of the host's. It is readable for every user,
+/// regardless of the umask, because the user of the target may not be root. A file that already has
+/// these contents is not touched, because a reader could find it half written.
 pub fn write_readable(path: &Path, text: &[u8]) -> Result<()> {
     if fs::read(path).is_ok_and(|old| old == text) {
         return Ok(());

@@ -1,6 +1,6 @@
-//! Keeps glibc from resolving names through a daemon of the host, past the network namespace: the
-//! sockets of nscd and systemd-resolved are hidden, and nsswitch.conf(5) loses nss-resolve, which
-//! passes host names to systemd-resolved.
+//! Prevents glibc from resolving names through a daemon of the host, outside the network namespace:
+//! the sockets of nscd and systemd-resolved are hidden, and nss-resolve, which passes host names to
+//! systemd-resolved, is removed from nsswitch.conf(5).
 //!
 //! The other services of nsswitch.conf stay. `files` and `myhostname` read files and the
 //! namespace's own interfaces. `mymachines` returns addresses of local containers, as /etc/hosts
@@ -19,9 +19,9 @@ use crate::error::{Error, Result};
 
 pub(super) const NSSWITCH: &str = "/etc/nsswitch.conf";
 
-/// glibc connects to nscd by the path in /var/run; where that is no link to /run, there are two.
-/// nss-resolve connects to the sockets of systemd-resolved; nsswitch.conf is changed as well,
-/// because an older nss-resolve uses D-Bus, which the target needs for other things.
+/// glibc connects to nscd by the path in /var/run; where that is not a link to /run, there are two
+/// sockets. nss-resolve connects to the sockets of systemd-resolved; nsswitch.conf is changed as
+/// well, because an older nss-resolve uses D-Bus, which the target needs for other things.
 pub(super) const SOCKETS: [&str; 4] = [
     "/run/nscd/socket",
     "/var/run/nscd/socket",
@@ -29,9 +29,9 @@ pub(super) const SOCKETS: [&str; 4] = [
     "/run/systemd/resolve/io.systemd.Resolve.Monitor",
 ];
 
-/// Mounted over the sockets. connect(2) to a file that is no socket fails with ECONNREFUSED, as if
-/// the daemon did not run, which every client handles. Every user may write to /dev/null; a socket
-/// file that netwatch created would give EACCES.
+/// Mounted over the sockets. connect(2) to a file that is not a socket fails with ECONNREFUSED, as
+/// if the daemon were not running, which every client handles. Every user may write to /dev/null; a
+/// socket file that netwatch created would give EACCES.
 const COVER: &str = "/dev/null";
 
 /// Hides the sockets that exist; returns the number of those that were not hidden yet.
@@ -57,8 +57,8 @@ fn hide(socket: &Path) -> Result<bool, Errno> {
     }
 }
 
-/// Mounts a changed copy over the host's nsswitch.conf if that names nss-resolve. True if it was
-/// mounted just now.
+/// Mounts a changed copy over the host's nsswitch.conf if that lists nss-resolve. Returns whether
+/// this call mounted it.
 pub(super) fn cover_nsswitch(private: &Path) -> Result<bool> {
     let (copy, target) = (private.join("nsswitch.conf"), Path::new(NSSWITCH));
     if is_same_file(&copy, target) {
@@ -76,9 +76,9 @@ pub(super) fn cover_nsswitch(private: &Path) -> Result<bool> {
     Ok(true)
 }
 
-/// The text without `resolve` and the `[…]` actions behind it in the hosts line, or `None` if it is
-/// not there. If the line has no `dns`, that replaces it, because otherwise nothing would be
-/// resolved at all.
+/// The text without `resolve` and the `[…]` actions after it in the hosts line; `None` if the line
+/// has no `resolve`. If the line has no `dns` either, `dns` replaces `resolve`, because otherwise
+/// nothing would be resolved.
 pub fn without_resolve(text: &[u8]) -> Option<Vec<u8>> {
     let mut found = false;
     let lines: Vec<Vec<u8>> = text
@@ -111,7 +111,7 @@ fn hosts_line(line: &[u8]) -> Option<Vec<u8>> {
         let action = word.trim_ascii().starts_with(b"[");
         dropping = if action { dropping } else { is(&word, b"resolve") };
         if !dropping {
-            // Only actions may have separated the two services.
+            // Only the removed actions may have separated the two services.
             let glued = !action && !word[0].is_ascii_whitespace() && changed.last().is_some_and(u8::is_ascii_lowercase);
             changed.extend_from_slice(if glued { b" " } else { b"" });
             changed.extend_from_slice(word);
@@ -123,8 +123,7 @@ fn hosts_line(line: &[u8]) -> Option<Vec<u8>> {
     Some(changed)
 }
 
-/// Services and `[…]` actions, each with the blanks before it, so that concatenated they are the
-/// whole text.
+/// Services and `[…]` actions, each with the blanks before it: concatenated, they equal the text.
 fn words(services: &[u8]) -> Vec<&[u8]> {
     let mut words = Vec::new();
     let mut rest = services;

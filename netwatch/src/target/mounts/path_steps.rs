@@ -1,4 +1,4 @@
-//! The look-ups that lead to a file: every directory in which a name is looked up, with links
+//! The lookups that lead to a file: every directory in which the kernel looks up a name, with links
 //! followed.
 
 use std::collections::VecDeque;
@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-/// The kernel's own limit (MAXSYMLINKS).
+/// The limit of the kernel (MAXSYMLINKS).
 const MAX_LINKS: usize = 40;
 
 /// A name that is looked up in a directory.

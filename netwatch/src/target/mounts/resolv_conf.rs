@@ -1,5 +1,5 @@
-//! The target's /etc/resolv.conf, mounted over the host's file, wherever that really lies; and
-//! other files of /etc that the user keeps for a named namespace.
+//! The target's /etc/resolv.conf, mounted over the file that the host's path leads to; and other
+//! files of /etc that the user keeps for a named namespace.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -23,8 +23,8 @@ fn source(plan: &MountPlan) -> PathBuf {
     named.filter(|path| path.is_file()).unwrap_or_else(|| plan.resolv_conf.clone())
 }
 
-/// `Some(true)`: mounted just now. `Some(false)`: it was mounted already. `None`: there is no file
-/// to mount over, and none was to be made.
+/// `Some(true)`: this call mounted it. `Some(false)`: it was already mounted. `None`: there is no
+/// file to mount over, and `if_missing` is to wait.
 pub(super) fn ensure(plan: &MountPlan, if_missing: IfMissing) -> Result<Option<bool>> {
     let (source, target) = (source(plan), Path::new(PATH));
     if is_same_file(&source, target) {
@@ -48,15 +48,15 @@ fn is_missing(errno: Errno) -> bool {
     matches!(errno, Errno::ENOENT | Errno::ELOOP | Errno::ENOTDIR)
 }
 
-/// Makes a place for a resolv.conf where the host has none: mounts /etc again as an overlay with an
+/// Makes a place for a resolv.conf if the host has none: mounts /etc again as an overlay with an
 /// empty resolv.conf in it, which hides a dangling link of that name. The mounts below /etc stay.
-/// Only for such hosts, because the target cannot write to /etc then.
+/// Other hosts get no overlay, because the target cannot write to /etc below one.
 ///
-/// An overlay with two lower layers and none that is writable: with a writable layer in memory,
-/// what a command run as root writes to /etc would be lost silently; without one the write fails
-/// with EROFS. Not a tmpfs full of bind mounts: a file of /etc that the host then replaces by
-/// rename (passwd, shadow) would turn into an empty one. And the file goes into /etc and not to
-/// where a dangling link points, because that directory may not exist either.
+/// The overlay has two lower layers and no writable one: with a writable layer in memory, what a
+/// command run as root writes to /etc would be lost silently; without one, the write fails with
+/// EROFS. A tmpfs full of bind mounts would not do: if the host replaced a file by rename (passwd,
+/// shadow), the target would have an empty one. The file is in /etc and not at the target of a
+/// dangling link, because the directory of that target may not exist.
 fn make_place(private: &Path) -> Result<()> {
     let layer = private.join("etc");
     make_layer(&layer)?;
@@ -71,7 +71,7 @@ fn make_place(private: &Path) -> Result<()> {
     lost.into_iter().next().map_or(Ok(()), Err)
 }
 
-/// The attributes of the upper layer become those of /etc.
+/// /etc has the attributes of this layer, the topmost one.
 fn make_layer(layer: &Path) -> Result<()> {
     DirBuilder::new()
         .recursive(true)
@@ -91,8 +91,9 @@ fn etc_netns(name: &str) -> PathBuf {
     Path::new("/etc/netns").join(name)
 }
 
-/// Mounts the files of /etc/netns/NAME over their namesakes in /etc, as `ip netns exec` does,
-/// except resolv.conf, which [`ensure`] mounts. Returns those without a namesake.
+/// Mounts the files of /etc/netns/NAME over the files of the same names in /etc, as `ip netns exec`
+/// does, except resolv.conf, which [`ensure`] mounts. Returns an error for each file that /etc
+/// lacks.
 pub(super) fn bind_etc_netns(name: &str) -> Result<Vec<Error>> {
     let dir = etc_netns(name);
     let entries = match fs::read_dir(&dir) {

@@ -1,5 +1,5 @@
-//! A new mount over a directory that keeps what is mounted below the directory, and the first user
-//! of that: /sys of the new network namespace.
+//! Mounts something over a directory and keeps what is mounted below it. Used for /sys of the new
+//! network namespace, and for /etc ([`super::resolv_conf`]).
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd;
@@ -14,9 +14,9 @@ use crate::proc::mountinfo::{self, Mount};
 const SYS: &str = "/sys";
 
 /// Mounts a new sysfs over the old one, with the flags of the old one: sysfs shows the interfaces
-/// of the network namespace in which it was mounted. cgroup, bpf, debug, tracing and whatever else
-/// is mounted below stays. Where /sys is no sysfs (a bare chroot), there is nothing to renew.
-/// Returns the mounts that could not be kept.
+/// of the network namespace in which it was mounted. Everything that is mounted below it (cgroup,
+/// bpf, debug, tracing and others) stays. If /sys is not a sysfs (a bare chroot), nothing is
+/// mounted. Returns the mounts that could not be kept.
 pub(super) fn renew_sysfs() -> Result<Vec<Error>> {
     let point = Path::new(SYS);
     let mounts = mountinfo::read()?;
@@ -40,8 +40,7 @@ pub(super) fn keep_submounts(mounts: &[Mount], point: &Path, cover: impl FnOnce(
 }
 
 /// The mount points below `point`, on the mount that is visible at `point`. Mounts below these move
-/// together with them, and mounts hidden by another mount at the same point cannot be reached
-/// anyway.
+/// with them, and mounts that another mount at the same point hides cannot be reached anyway.
 fn topmost_below<'a>(mounts: &'a [Mount], point: &Path) -> Vec<&'a Path> {
     let around = mounts.iter().filter(|mount| point.starts_with(&mount.point));
     let Some(visible) = around.max_by_key(|mount| mount.point.components().count()) else { return Vec::new() };
@@ -49,7 +48,7 @@ fn topmost_below<'a>(mounts: &'a [Mount], point: &Path) -> Vec<&'a Path> {
     points.filter(|below| *below != point && below.starts_with(point)).collect()
 }
 
-/// A descriptor of a mount that its path will soon not reach any more.
+/// A descriptor of a mount that cannot be reached by its path after `cover`.
 fn open_handle(point: &Path) -> Result<File> {
     OpenOptions::new()
         .read(true)
@@ -58,7 +57,7 @@ fn open_handle(point: &Path) -> Result<File> {
         .map_err(|error| Error::os("open", point.display().to_string(), error))
 }
 
-/// Moves and does not copy: no process can reach the old place any more, and a move keeps the
+/// Moves the mount instead of copying it: no process can reach the old place, and a move keeps the
 /// mounts below.
 fn move_mount(handle: &File, point: &Path) -> Result<()> {
     let from = format!("/proc/thread-self/fd/{}", handle.as_raw_fd());

@@ -1,4 +1,4 @@
-//! DNS messages (RFC 1035), also those of mDNS (RFC 6762) and LLMNR (RFC 4795): questions and
+//! DNS messages (RFC 1035), including those of mDNS (RFC 6762) and LLMNR (RFC 4795): questions and
 //! records. A message that is cut off is parsed up to its last byte. The crate `domain` parses the
 //! format; this module selects what netwatch uses.
 
@@ -25,7 +25,7 @@ const MAX_RECORDS: usize = 512;
 pub struct DnsMessage {
     /// Pairs a response with its query.
     pub id: u16,
-    /// Whether it is a response; else a query.
+    /// Whether it is a response; otherwise it is a query.
     pub is_response: bool,
     /// The server omitted records: a query over TCP returns all of them.
     pub is_truncated: bool,
@@ -74,8 +74,8 @@ pub fn parse(bytes: &[u8]) -> Option<DnsMessage> {
     (!message.questions.is_empty() || !message.records.is_empty() || is_error).then_some(message)
 }
 
-/// Whether this is certainly a message, whatever the port: exactly one question, of class IN or
-/// ANY, and the records that the header counts end exactly where the bytes do.
+/// Whether this is certainly a message, on any port: it has exactly one question, of class IN or
+/// ANY, and the records that the header counts end exactly at the end of the bytes.
 pub fn is_certain(bytes: &[u8]) -> bool {
     let Ok(raw) = Raw::from_slice(bytes) else { return false };
     let in_class = |class| matches!(class, Class::IN | Class::ANY);

@@ -37,7 +37,7 @@ impl RecordType {
 pub struct Rcode(pub u8);
 
 impl Rcode {
-    /// No error; there may be no records all the same.
+    /// No error. The response may still contain no records.
     pub const NOERROR: Self = Self(0);
     /// The server failed.
     pub const SERVFAIL: Self = Self(2);

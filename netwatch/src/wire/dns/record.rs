@@ -61,7 +61,7 @@ pub struct ServiceBinding {
     pub ech: Vec<EchConfig>,
 }
 
-/// Records of the authority section are of name servers, and name no address that the target
+/// Records of the authority section belong to name servers, and contain no address that the target
 /// contacts.
 pub(super) fn is_wanted(section: Section) -> bool {
     section != Section::Authority

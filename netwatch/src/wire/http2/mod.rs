@@ -7,7 +7,7 @@ mod static_table;
 use super::ByteReader;
 use hpack::Decoder;
 
-/// What a client sends first (section 3.4).
+/// The first bytes of a client (section 3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 const FRAME_HEADER: usize = 9;
@@ -26,7 +26,7 @@ mod flag {
     pub const PRIORITY: u8 = 0x20;
 }
 
-/// What is at the start of the client's stream.
+/// The element at the start of the client's stream.
 #[derive(Debug, PartialEq, Eq)]
 pub enum FrameStep {
     /// A frame of this length, of which part may still be missing, and the authority of the request
@@ -34,7 +34,7 @@ pub enum FrameStep {
     Frame(u64, Option<Vec<u8>>),
     /// At least this many bytes are needed.
     Needs(usize),
-    /// The rest cannot be read: a header block is missing on which the following ones depend.
+    /// The rest cannot be read, because it depends on a header block that is missing.
     Broken,
 }
 

@@ -1,4 +1,4 @@
-//! Protocols in datagrams. DNS, QUIC and DTLS have parsers of their own, which return more.
+//! Protocols in datagrams. DNS, QUIC and DTLS have their own parsers, which return more.
 
 use super::Ports;
 use crate::wire::{Application, ByteReader, http1, port};

@@ -1,5 +1,5 @@
-//! Protocols at the start of one direction of a TCP stream. TLS, HTTP and DNS have parsers of their
-//! own, which return more.
+//! Protocols at the start of one direction of a TCP stream. TLS, HTTP and DNS have their own
+//! parsers, which return more.
 
 use super::datagram::ber_length;
 use crate::wire::{Application, ByteReader};

@@ -44,7 +44,7 @@ impl Keys {
         })
     }
 
-    /// Decrypts a packet; `None` if it is not the client's or was damaged.
+    /// Decrypts a packet; `None` if the client did not send it, or if it is damaged.
     pub fn open(&self, packet: &Initial<'_>) -> Option<Vec<u8>> {
         let sample_at = packet.number_at + MAX_NUMBER;
         let mask = self.header.new_mask(packet.bytes.get(sample_at..sample_at + SAMPLE)?).ok()?;

@@ -12,8 +12,8 @@ mod version;
 pub use client::{QuicHandshake, QuicObservation};
 pub use version::QuicVersion;
 
-/// The version, if this datagram is QUIC: a long header of a known version whose parts fit, or one
-/// of Google's with a version.
+/// The version, if this datagram is QUIC: it has a long header of a known version with consistent
+/// lengths, or a header of Google's with a version.
 pub fn looks_like(datagram: &[u8]) -> Option<QuicVersion> {
     packet::first_version(datagram).or_else(|| google::version(datagram))
 }

@@ -90,7 +90,8 @@ fn next<'a>(rest: &mut ByteReader<'a>) -> Option<Next<'a>> {
     })
 }
 
-/// There are zeros between packets in datagrams that offloading merged or that a client padded.
+/// Skips zeros between packets, which datagrams contain that offloading merged or that a client
+/// padded.
 fn skip_padding(rest: &mut ByteReader<'_>) {
     let zeros = rest.rest().iter().take_while(|byte| **byte == 0).count();
     rest.take(zeros);

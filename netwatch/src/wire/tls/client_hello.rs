@@ -13,7 +13,7 @@ pub(super) mod extension {
     pub const SUPPORTED_VERSIONS: u16 = 43;
     pub const KEY_SHARE: u16 = 51;
     pub const ECH: u16 = 0xfe0d;
-    /// Encrypted the server name before ECH, in drafts only.
+    /// Encrypted server name, in drafts that preceded ECH.
     pub const ESNI: u16 = 0xffce;
 }
 

@@ -28,7 +28,7 @@ pub fn looks_like(datagram: &[u8]) -> bool {
 struct DtlsRecord<'a> {
     kind: u8,
     epoch: u16,
-    /// As far as it is there.
+    /// The body, as far as it has arrived.
     body: &'a [u8],
     whole: bool,
 }

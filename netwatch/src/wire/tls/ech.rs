@@ -12,7 +12,7 @@ pub enum Ech {
         /// The id of the configuration with the key of the server.
         config_id: u8,
     },
-    /// The marker of an inner ClientHello. Without encryption only by mistake.
+    /// The marker of an inner ClientHello. It is sent unencrypted only by mistake.
     Inner,
 }
 

@@ -23,7 +23,7 @@ const SERVER_HELLO: u8 = 2;
 /// A hello message, as far as the stream has it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct HelloMessage<'a> {
-    /// A ClientHello; else a ServerHello.
+    /// It is a ClientHello; otherwise a ServerHello.
     pub is_client: bool,
     /// The message without the handshake header.
     pub body: Cow<'a, [u8]>,
@@ -58,7 +58,7 @@ pub fn may_begin_client_hello(stream: &[u8]) -> bool {
 }
 
 /// Whether these are records from the middle of a connection: one that ends exactly at the end of
-/// the bytes, or two in a row. Other content does not look like that by chance.
+/// the bytes, or two in a row. Other content is unlikely to have this form by chance.
 pub fn looks_like_records(stream: &[u8]) -> bool {
     let mut rest = ByteReader::new(stream);
     let Some(length) = any_record(&mut rest) else { return false };
@@ -95,7 +95,7 @@ fn starts_like_record(bytes: &[u8]) -> bool {
     matches!(bytes, [] | [HANDSHAKE] | [HANDSHAKE, 3] | [HANDSHAKE, 3, 0..=4, ..])
 }
 
-/// Borrows while a single record has all of it.
+/// Appends a fragment. A payload in a single record is borrowed and not copied.
 fn append<'a>(payload: &mut Cow<'a, [u8]>, fragment: &'a [u8]) {
     if payload.is_empty() {
         *payload = Cow::Borrowed(fragment);

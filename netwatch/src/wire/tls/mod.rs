@@ -19,8 +19,8 @@ pub use message::{HelloMessage, first_message, looks_like_records, may_begin_cli
 pub use server_hello::ServerHello;
 pub use version::TlsVersion;
 
-/// Whether this is a GREASE value: clients send them so that servers do not become intolerant of
-/// unknown values (RFC 8701).
+/// Whether this is a GREASE value. Clients send such values so that servers continue to accept
+/// unknown ones (RFC 8701).
 pub(super) fn is_grease(value: u16) -> bool {
     value & 0x0f0f == 0x0a0a && value >> 8 == value & 0xff
 }

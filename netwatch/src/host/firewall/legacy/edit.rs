@@ -1,6 +1,6 @@
 //! Replaces a table of iptables-legacy by one with or without the rules of a run. The rules of
-//! other programs and their counters are kept. The lock of iptables is held meanwhile, and the
-//! kernel refuses the replacement of a table that has another number of entries by then.
+//! other programs and their counters are kept. netwatch holds the lock of iptables meanwhile, and
+//! the kernel refuses to replace a table whose number of entries has changed since it was read.
 
 use std::fs::File;
 use std::io;
@@ -32,7 +32,7 @@ const EXTENSION_HEADER: usize = 32;
 /// `IP6T_F_PROTO`: the protocol is compared.
 const COMPARE_PROTOCOL: u8 = 1;
 
-/// The lock of iptables (`-w`), if it has been used since the machine started.
+/// The lock file of iptables (`-w`). It exists if iptables has run since the machine started.
 const LOCK: &str = "/run/xtables.lock";
 /// iptables holds its lock for milliseconds.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(300);
@@ -49,7 +49,7 @@ pub(super) struct TableLock<'a> {
 
 impl<'a> TableLock<'a> {
     pub(super) fn take(layout: &'a LegacyLayout) -> Result<Self> {
-        // A new file would outlive the run.
+        // Not created if it does not exist: a new file would outlive the run.
         let Ok(mut file) = File::options().read(true).write(true).open(LOCK) else {
             return Ok(Self { layout, _lock: None });
         };
@@ -71,7 +71,7 @@ pub(super) struct ChangedTable {
     entries: Vec<u8>,
     starts: [u32; 5],
     policies: [u32; 5],
-    /// Of each new entry, the number of the old one, whose counters it keeps.
+    /// For each new entry, the number of the old one whose counters it keeps.
     origins: Vec<Option<usize>>,
 }
 
@@ -162,7 +162,8 @@ fn rebuild(
     new_at: impl Fn(usize) -> Vec<Vec<u8>>,
 ) -> ChangedTable {
     let (mut entries, mut origins) = (Vec::new(), Vec::new());
-    // Old offset, new offset of what is inserted there, new offset of the entry or of the next one.
+    // For each entry: its old offset, the new offset of what is inserted before it, and its new
+    // offset (that of the next entry, if this one is removed).
     let mut moved: Vec<(usize, usize, usize)> = Vec::new();
     for (number, entry) in table.all().enumerate() {
         let start = entries.len();
@@ -190,7 +191,7 @@ fn rebuild(
     ChangedTable { entries, starts, policies: map(table.policies, |(_, _, entry)| entry), origins }
 }
 
-/// As `accept` has them for iptables.
+/// The rules of [`super::super::accept`] in the style of iptables.
 fn rules(layout: &LegacyLayout, spec: &OpenSpec<'_>, hook: NftHook) -> Vec<Vec<u8>> {
     let [udp, tcp] = [("udp", libc::IPPROTO_UDP), ("tcp", libc::IPPROTO_TCP)];
     let from = || LegacyRule::new(layout, 0, spec.interface);

@@ -1,7 +1,8 @@
-//! The tables of iptables-legacy, which exist beside nf_tables: finds the chains that would drop
-//! the target's packets, and opens them with the rules that [`super::accept`] has for iptables.
-//! Such a table can only be replaced as a whole, with the rules of all programs in it (`edit`), and
-//! the kernel sends no notification of a change, so netwatch compares them at intervals.
+//! The tables of iptables-legacy, which exist independently of nf_tables: finds the chains that
+//! would drop the target's packets, and opens them with the rules that [`super::accept`] has for
+//! iptables. Such a table can only be replaced as a whole, with the rules of all programs in it
+//! (`edit`), and the kernel sends no notification of a change, so netwatch compares them at
+//! intervals.
 
 mod edit;
 mod table;
@@ -21,7 +22,7 @@ const HOOKS: [NftHook; 2] = [NftHook::Forward, NftHook::Input];
 /// rule names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LegacyRules {
-    /// Of `ip6tables-legacy`.
+    /// Whether it is a table of `ip6tables-legacy`.
     is_ipv6: bool,
     table: String,
 }
@@ -37,7 +38,8 @@ impl LegacyRules {
     }
 }
 
-/// The chains that drop packets and have no rule for the interface, as their own tool shows them.
+/// The chains that drop packets and have no rule for the interface, in the notation of their own
+/// tool.
 pub fn found(interface: &str) -> Result<Vec<(String, NftHook)>> {
     let mut found = Vec::new();
     for (layout, name) in tables() {
