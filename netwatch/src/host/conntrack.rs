@@ -1,11 +1,11 @@
-//! What the kernel's connection tracking remembers about a run, forgotten at its end. Not the rules
-//! that use it ([`super::nat`]).
+//! Deletes the entries of a run in the kernel's connection tracking when the run ends. The rules
+//! that use them are in [`super::nat`].
 //!
 //! Entries outlive a run: by ten minutes for protocols without ports, by days for a TCP connection
-//! whose end was not seen. Behind NAT, GRE or another protocol without ports has one entry for each
-//! remote. Another run has another address, so the kernel would drop its packets to the same remote
-//! until the entry expires. And late packets of remotes would reach the next run that has the
-//! address.
+//! whose end was not observed. Behind NAT, GRE or another protocol without ports has one entry for
+//! each remote. Another run has another address, so the kernel would drop its packets to the same
+//! remote until the entry expires. And late packets of remotes would reach the next run that has
+//! the address.
 
 use std::net::IpAddr;
 
@@ -24,7 +24,7 @@ const DELETE: u16 = SUBSYSTEM | 2;
 /// `struct nfgenmsg`: family, version, resource.
 const NFGEN_HEADER: usize = 4;
 
-/// `CTA_*`: the two directions of an entry, and what else identifies it.
+/// `CTA_*`: the two directions of an entry, and the other attributes that identify it.
 const TUPLE_ORIGINAL: u16 = 1;
 const TUPLE_REPLY: u16 = 2;
 const ID: u16 = 12;
@@ -36,10 +36,10 @@ const IP_V6_SOURCE: u16 = 3;
 /// `CTA_FILTER_F_CTA_IP_SRC` (Linux 5.8).
 const BY_SOURCE: u32 = 1;
 
-/// Size from which deletions are sent, bytes: several hundred.
+/// Size at which collected deletions are sent, bytes: enough for several hundred of them.
 const MAX_BATCH: usize = 32 * 1024;
 
-/// Connections of the target will be tracked.
+/// The kernel tracks connections of the target. Undoing deletes their entries.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrackedConnections {
     /// The addresses of the target.
@@ -50,7 +50,7 @@ impl UndoRecord for TrackedConnections {
     const KIND: &'static str = "tracked-connections";
 }
 
-/// Deletes all entries of connections that the target opened or accepted. To be called when it
+/// Deletes all entries of connections that the target opened or accepted. Call this when the target
 /// sends no more packets. A kernel without ctnetlink keeps them until they expire.
 pub fn forget(connections: &TrackedConnections) -> Result<()> {
     let mut listing = Netlink::netfilter()?;
@@ -113,7 +113,8 @@ impl Deletions {
 
     fn flush(&mut self) {
         self.bytes = 0;
-        // An entry that has expired meanwhile is no failure, so nothing is acknowledged.
+        // No acknowledgment is requested, because an entry that has expired meanwhile is not a
+        // failure.
         if let Err(error) = self.netlink.send_unacknowledged(DELETE, self.requests.drain(..)) {
             self.error.get_or_insert(error);
         }

@@ -30,7 +30,7 @@ pub fn undo_steps() -> UndoRegistry {
     steps
 }
 
-/// After the link, so that no packet of an orphaned socket makes a new entry.
+/// Deletes the link first, so that no packet of an orphaned socket creates a new entry.
 fn forget_connections(context: &UndoContext<'_>, connections: &TrackedConnections) -> Result<()> {
     delete_link(context)?;
     conntrack::forget(connections)

@@ -1,5 +1,6 @@
 //! Sockets that the command inherits from the caller of netwatch: as standard streams (inetd, a
-//! service manager), or as further descriptors. They stay in the namespace where they were made.
+//! service manager), or as further descriptors. They stay in the namespace in which they were
+//! created.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -20,7 +21,7 @@ pub struct InheritedSocket {
 }
 
 /// The descriptors of this process that an executed program inherits, if they are sockets with an
-/// IP address. `only_standard`: of the standard streams, because the others are closed.
+/// IP address. `only_standard` restricts them to the standard streams, if the others are closed.
 pub fn sockets(only_standard: bool) -> Vec<InheritedSocket> {
     let entries = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
     let open = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<RawFd>().ok());

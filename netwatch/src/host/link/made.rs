@@ -1,5 +1,5 @@
-//! Interfaces that the target makes in its namespace: tunnels, and links to namespaces of its own.
-//! Their packets are counted only where they leave by the link of the run.
+//! Lists the interfaces that the target creates in its namespace: tunnels, and links to its own
+//! namespaces. Their packets are counted only if they leave by the link of the run.
 
 use std::collections::BTreeSet;
 
@@ -12,9 +12,9 @@ use crate::host::netlink::{attribute, messages, u32_at};
 const LINK_GROUP: u32 = 1;
 /// `struct ifinfomsg`: the index and the flags are at 4 and 8, attributes follow.
 const HEADER: usize = 16;
-/// Interfaces that are named; more are not remembered.
+/// Maximum number of interfaces that are listed.
 const MAX_NAMES: usize = 16;
-/// Size of a part of the notifications.
+/// Size of the receive buffer, bytes.
 const BUFFER: usize = 64 * 1024;
 
 /// Follows the network namespace of the thread that created it.
@@ -35,8 +35,8 @@ impl MadeLinks {
         Ok(Self { socket })
     }
 
-    /// The names of interfaces that were up, beside the loopback and `own`, the index of the link
-    /// of the run.
+    /// The names of interfaces that were up, except the loopback and the interface with the index
+    /// `own`, which is the link of the run.
     pub fn names(&self, own: u32) -> BTreeSet<String> {
         let mut names = BTreeSet::new();
         let mut buffer = Vec::new();

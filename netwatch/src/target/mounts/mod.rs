@@ -65,7 +65,7 @@ pub fn prepare(plan: &MountPlan) -> Result<Vec<Error>> {
 fn stop_propagation() -> Result<()> {
     mount(None::<&Path>, "/", None::<&Path>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&Path>).map_err(|errno| {
         let error = Error::os("make the command's mounts private", "", errno);
-        // `/` is no mount point.
+        // `/` is not a mount point.
         if errno == Errno::EINVAL {
             error.hint("this is a plain chroot; use a container, or pivot_root(2)")
         } else {
