@@ -5,8 +5,8 @@ mod sample;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use netwatch::flow::{Counters, EndReason, FlowTable, Increment, ObservationPoint, PerDirection, Traffic};
-use netwatch::name::{Hosts, NameLimits, Names};
+use netwatch::flow::{Counters, Direction, EndReason, FlowTable, Increment, ObservationPoint, PerDirection, Traffic};
+use netwatch::name::{Hosts, NameLimits, NameSample, Names, Segment};
 use netwatch::process::FlowUsers;
 use netwatch::record::{Completeness, read_file};
 use netwatch::report::{Facts, Interval, Report, ReportFlow, UnfinishedRun};
@@ -351,4 +351,80 @@ fn folded_flows_and_lost_names_are_gaps() {
             "name parsing lost data 3 times, names may be missing"
         ]
     );
+}
+
+/// All rows of a table, a line each.
+fn rows_of(path: &Path, table: &str) -> String {
+    let db = rusqlite::Connection::open(path).expect("a recording");
+    let mut statement = db.prepare(&format!("SELECT * FROM {table} ORDER BY 1, 2")).expect("a table");
+    let columns = statement.column_count();
+    let mut rows = statement.query(()).expect("rows");
+    let mut text = format!("{table}\n");
+    while let Some(row) = rows.next().expect("a row") {
+        let value = |column| match row.get_ref(column).expect("a column") {
+            rusqlite::types::ValueRef::Null => "-".to_owned(),
+            rusqlite::types::ValueRef::Integer(number) => number.to_string(),
+            other => other.as_str().expect("no other type is stored").to_owned(),
+        };
+        text += &format!("{}\n", (0..columns).map(value).collect::<Vec<_>>().join(" "));
+    }
+    text
+}
+
+/// One connection, or another flow, for each number: ports are used again, some fail, some carry a
+/// name, and some are still open when the interval ends.
+fn connection(metered: &mut Metered, number: u16) {
+    let port = 40_000 + number % 17;
+    let remote = v4(10 + (number % 3) as u8);
+    let at_ns = START_NS + u64::from(number) * 250_000_000;
+    let ended = (!number.is_multiple_of(7)).then_some(EndReason::EndOfFlow);
+    let flow = match number % 11 {
+        3 => key(17, port, remote, 53),
+        _ => key(6, port, remote, 80),
+    };
+    let increment = match number % 11 {
+        3 => growth(Traffic::Flow(flow), (2, 120), (2, 300)),
+        5 => failed(flow, 3, false),
+        6 => on_loopback(tcp(flow, 40_000, (3, 200), (3, 200))),
+        _ => tcp(flow, 30_000, (5, 400), (5, 4_000)),
+    };
+    let Traffic::Flow(flow) = increment.traffic else { unreachable!("every increment is of a flow") };
+    metered.send(4242 + u32::from(number % 2), flow);
+    if number % 11 < 2 {
+        let payload = format!("GET /{number} HTTP/1.1\r\nHost: host{}.example\r\n\r\n", number % 5);
+        metered.session.observe(Observed::Name(NameSample {
+            time_ns: at_ns + 1,
+            flow,
+            direction: Direction::Egress,
+            opened_by: Direction::Egress,
+            payload: payload.as_bytes(),
+            payload_len: payload.len() as u32,
+            tcp: Some(Segment { sequence: 1, flags: netwatch_common::tcp::ACK }),
+        }));
+    }
+    metered.apply([Increment { first_seen_ns: at_ns, last_seen_ns: at_ns + 100_000_000, ended, ..increment }]);
+}
+
+/// The report and the rows of the flows, to the last digit, of which the ledger had room for a
+/// quarter.
+#[test]
+fn short_connections_are_reported_and_recorded_to_the_last_digit() {
+    let (_dir, path) = target();
+    let mut metered = Metered::start(&path, 16);
+    metered.exec(4242, "sh");
+    metered.exec(4243, "curl");
+    for number in 0..64 {
+        connection(&mut metered, number);
+        if number % 8 == 7 {
+            metered.end_interval(Duration::from_secs(u64::from(number / 4)));
+        }
+    }
+    let report = metered.finish(Duration::from_secs(20), None);
+    assert_eq!(report.flows.len() as u64 + report.loopback.flows.len() as u64, 16);
+    let mut json = Vec::new();
+    netwatch::format::json::write(&report, &mut json).expect("written");
+    let json = String::from_utf8(json).expect("JSON");
+    snapbox::assert_data_eq!(json, snapbox::file!["snapshots/connections.json"].raw());
+    let rows = ["flow", "flow_name", "flow_user", "endpoint"].map(|table| rows_of(&path, table)).concat();
+    snapbox::assert_data_eq!(rows, snapbox::file!["snapshots/connections.txt"].raw());
 }

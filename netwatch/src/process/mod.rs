@@ -21,4 +21,5 @@ pub use model::{
 pub use program::file_name;
 pub use trace::{
     FlowToAttribute, LiveProcess, PacketCoverage, ReportedFlows, SystemView, Trace, TraceOutcome, TraceResult, Usage,
+    Usages,
 };

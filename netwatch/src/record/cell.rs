@@ -1,6 +1,7 @@
 //! Values as columns of a row: each type defines its number of columns, and reads what it wrote.
 //! Columns are found by their position.
 
+use std::fmt::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -271,12 +272,38 @@ pub(super) fn text<T>(row: &mut Cursor<'_>, read: impl FnOnce(&str) -> Option<T>
     std::str::from_utf8(bytes).ok().and_then(read).ok_or_else(|| row.wrong(value))
 }
 
+/// The text of an address, in place: each flow has two.
+struct AddressText {
+    bytes: [u8; Self::MAX],
+    len: usize,
+}
+
+impl AddressText {
+    /// `[ffff:…:255.255.255.255%4294967295]:65535`
+    const MAX: usize = 80;
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..self.len]).unwrap_or_default()
+    }
+}
+
+impl fmt::Write for AddressText {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = self.bytes.get_mut(self.len..self.len + text.len()).ok_or(fmt::Error)?;
+        room.copy_from_slice(text.as_bytes());
+        self.len += text.len();
+        Ok(())
+    }
+}
+
 /// Addresses are text, for SQL queries by users.
 macro_rules! as_text {
     ($($type:ty),*) => {$(
         impl Put for $type {
             fn put(&self, row: &mut Binder<'_, '_>) -> rusqlite::Result<()> {
-                row.bind(self.to_string())
+                let mut text = AddressText { bytes: [0; AddressText::MAX], len: 0 };
+                write!(text, "{self}").expect("an address is short");
+                row.bind(text.as_str())
             }
         }
 

@@ -78,12 +78,12 @@ pub(super) fn write_local_sockets(
 pub(super) fn write_users(
     rows: &mut Rows<'_>,
     flow: u64,
-    users: &[FlowUser],
+    users: impl Iterator<Item = FlowUser>,
     numbers: ProcessNumbers<'_>,
 ) -> rusqlite::Result<()> {
-    let known = users.iter().filter_map(|user| Some((numbers.of(user.process)?, user)));
+    let known = users.filter_map(|user| Some((numbers.of(user.process)?, user)));
     (0_u64..).zip(known).try_for_each(|(position, (process, FlowUser { evidence, is_maker, .. }))| {
-        rows.put(&[&flow, &position, &process, evidence, is_maker])
+        rows.put(&[&flow, &position, &process, &evidence, &is_maker])
     })
 }
 

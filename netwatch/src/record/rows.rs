@@ -9,11 +9,14 @@ use super::processes;
 pub use super::processes::ProcessNumbers;
 use super::remainder;
 use super::table::{Rows, clear, put};
-use crate::flow::{Balance, Counters, Endpoint, FoldedCounts, ObservationPoint, PerDirection, Remainders};
+use crate::flow::{Balance, Counters, Endpoint, Flow, FoldedCounts, ObservationPoint, PerDirection, Remainders};
 use crate::name::Lookup;
-use crate::process::{Attempt, AttemptCause, AttemptTarget, Attribution, LocalSocket, Process, ProcessNumber};
+use crate::process::{
+    Attempt, AttemptCause, AttemptTarget, Attribution, FlowUser, LocalSocket, Process, ProcessNumber,
+};
 use crate::report::{
-    DnsForwarder, Interface, Interval, Naming, Replay, Report, ReportEndpoint, ReportFlow, Run, Series, loss_reasons,
+    DnsForwarder, FlowNaming, Interface, Interval, Naming, Replay, Report, ReportEndpoint, ReportFlow, Run, Series,
+    loss_reasons,
 };
 
 type Result<T, E = rusqlite::Error> = std::result::Result<T, E>;
@@ -262,22 +265,37 @@ impl<'c> FlowRows<'c> {
 
     /// Writes a flow under its serial number, in place of what was there.
     pub fn put(&mut self, known: &ReportFlow) -> Result<()> {
-        let number = known.flow.serial;
-        let nothing = crate::report::FlowNaming::default();
-        let naming = known.naming.as_deref().unwrap_or(&nothing);
+        self.remove_users(known.flow.serial)?;
+        self.put_new(&known.flow, known.naming.as_deref(), known.users.iter().copied())
+    }
+
+    /// Writes a flow that has no row yet.
+    pub fn put_new(
+        &mut self,
+        flow: &Flow,
+        naming: Option<&FlowNaming>,
+        users: impl Iterator<Item = FlowUser>,
+    ) -> Result<()> {
+        let number = flow.serial;
+        let nothing = FlowNaming::default();
+        let naming = naming.unwrap_or(&nothing);
         let hidden = (!naming.hidden.is_empty()).then(|| TextList(hidden_names(&naming.hidden)));
         let none: &dyn Put = &None::<u32>;
         let hidden: &dyn Put = hidden.as_ref().map_or(none, |list| list);
-        self.flow.put(&[&number, &known.flow, &naming.display_name, &naming.application, hidden, &naming.tls])?;
+        self.flow.put(&[&number, flow, &naming.display_name, &naming.application, hidden, &naming.tls])?;
         for (position, named) in (0_u64..).zip(&naming.names) {
             self.name.put(&[&number, &position, named])?;
         }
+        processes::write_users(&mut self.user, number, users, self.numbers)
+    }
+
+    /// Removes the users of a flow that is written again: it may have fewer than before.
+    pub fn remove_users(&mut self, number: u64) -> Result<()> {
         let remove = match &mut self.remove_users {
             Some(statement) => statement,
             none => none.insert(self.db.prepare("DELETE FROM flow_user WHERE flow = ?")?),
         };
-        remove.execute([number.cast_signed()])?;
-        processes::write_users(&mut self.user, number, &known.users, self.numbers)
+        remove.execute([number.cast_signed()]).map(drop)
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 
 use super::model::ReportFlow;
-use crate::flow::{Direction, Protocol};
+use crate::flow::{Direction, Flow, Protocol};
 use crate::name::Lookup;
 use crate::process::{Attempt, AttemptCause, AttemptTarget, ProcessId};
 use crate::wire::dns::Rcode;
@@ -75,11 +75,16 @@ pub(super) fn add(sum: &mut Attempt, other: &Attempt) {
     sum.packets += other.packets;
 }
 
+/// Whether the packets of a flow show failed attempts of the target.
+pub(super) fn has_failed(flow: &Flow) -> bool {
+    flow.opened_by == Direction::Egress && flow.failed().attempts() > 0
+}
+
 /// Failed attempts that the packets of a flow show, if the target opened it.
 pub(super) fn of_flow(known: &ReportFlow) -> Vec<Attempt> {
     let flow = &known.flow;
     let failed = flow.failed();
-    if failed.attempts() == 0 || flow.opened_by == Direction::Ingress {
+    if !has_failed(flow) {
         return Vec::new();
     }
     let attempt = |count, packets, cause| Attempt {

@@ -70,6 +70,9 @@ impl FoldedFacts {
     }
 
     fn add_attempts(&mut self, flow: &Flow, usages: &[Usage]) {
+        if !attempts::has_failed(flow) {
+            return;
+        }
         let user = |usage: &Usage| FlowUser {
             process: ProcessId(usage.process),
             evidence: usage.evidence,
@@ -111,7 +114,8 @@ impl FoldedFacts {
 
     fn add_contact(&mut self, flow: &Flow, names: &Names, gateways: &[IpAddr]) {
         let address = flow.key.remote.addr;
-        if flow.opened_by != Direction::Egress || !is_nameable(address, gateways) {
+        let is_listed = self.contacted_without_lookup.contains(&address);
+        if flow.opened_by != Direction::Egress || is_listed || !is_nameable(address, gateways) {
             return;
         }
         if self.contacted.len() >= MAX_ADDRESSES && !self.contacted.contains(&address) {

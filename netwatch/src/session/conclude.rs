@@ -145,5 +145,6 @@ fn report_flow(record: FlowRecord, ids: &BTreeMap<ProcessNumber, ProcessId>) -> 
         let Usage { process, evidence, is_maker } = *usage;
         Some(FlowUser { process: *ids.get(&process)?, evidence, is_maker })
     };
+    let naming = naming.map(|naming| Box::new(Arc::unwrap_or_clone(naming)));
     ReportFlow { flow, naming, users: usages.iter().filter_map(user).collect() }
 }

@@ -2,6 +2,8 @@
 //! may deliver several connections at once: names are divided by the times at which the connections
 //! began.
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
 
 use crate::flow::FlowKey;
@@ -26,12 +28,12 @@ pub(super) struct ConnectionNames {
 }
 
 /// When the next connection began, and the names until then.
-type DividedNames = (u64, Option<Box<FlowNaming>>);
+type DividedNames = (u64, Option<Arc<FlowNaming>>);
 
 /// What is known about the names of a connection.
 pub(super) enum NamesOf<'c> {
     /// They were divided from those of the next connection.
-    Earlier(Option<&'c FlowNaming>),
+    Earlier(Option<&'c Arc<FlowNaming>>),
     /// They are the newest names of its five-tuple.
     Newest,
     /// None was observed.
@@ -61,7 +63,7 @@ impl ConnectionNames {
     }
 
     /// Stores the names of a connection. The next one began at `until_ns`.
-    pub(super) fn store(&mut self, flow: FlowKey, until_ns: u64, naming: Option<Box<FlowNaming>>) {
+    pub(super) fn store(&mut self, flow: FlowKey, until_ns: u64, naming: Option<Arc<FlowNaming>>) {
         if self.named.len() < MAX_KEYS || self.named.contains_key(&flow) {
             let named = self.named.entry(flow).or_default();
             named.push((until_ns, naming));
@@ -73,7 +75,7 @@ impl ConnectionNames {
     pub(super) fn names_of(&self, flow: &FlowKey, began_ns: u64) -> NamesOf<'_> {
         let earlier = self.named.get(flow).and_then(|all| all.iter().find(|(until, _)| *until > began_ns));
         if let Some((_, naming)) = earlier {
-            return NamesOf::Earlier(naming.as_deref());
+            return NamesOf::Earlier(naming.as_ref());
         }
         let is_unobserved = self.begun.get(flow).is_some_and(|begun| begun.iter().any(|began| *began <= began_ns));
         if is_unobserved { NamesOf::Unobserved } else { NamesOf::Newest }
@@ -107,10 +109,10 @@ mod tests {
         FlowKey { point: ObservationPoint::Link, protocol: 6, fragment: false, local: end(1), remote: end(2) }
     }
 
-    fn naming(name: &str) -> Option<Box<FlowNaming>> {
+    fn naming(name: &str) -> Option<Arc<FlowNaming>> {
         let display_name =
             Some(DisplayName { name: crate::wire::Name::of_text(name), source: crate::name::NameSource::Sni });
-        Some(Box::new(FlowNaming { display_name, ..FlowNaming::default() }))
+        Some(Arc::new(FlowNaming { display_name, ..FlowNaming::default() }))
     }
 
     fn name_of(connections: &ConnectionNames, began_ns: u64) -> String {

@@ -7,7 +7,7 @@ use crate::flow::{
     Remainders,
 };
 use crate::name::{self, Lookup};
-use crate::process::{self, Attempt, LocalSocket, Process, ProcessNumber, Usage};
+use crate::process::{self, Attempt, LocalSocket, Process, ProcessNumber, Usages};
 use crate::report::{self, DnsForwarder, FlowNaming, Interface, Report, Run, Series};
 
 /// An event of a session.
@@ -121,10 +121,10 @@ pub struct Started {
 pub struct FlowRecord {
     /// The flow and its counts.
     pub flow: Flow,
-    /// Names and application protocol; `None` if none were found.
-    pub naming: Option<Box<FlowNaming>>,
+    /// Names and application protocol; `None` if none were found. Shared with the session.
+    pub naming: Option<Arc<FlowNaming>>,
     /// The processes that used the flow, the one with the strongest evidence first.
-    pub usages: Vec<Usage>,
+    pub usages: Usages,
 }
 
 impl FlowRecord {

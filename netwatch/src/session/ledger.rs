@@ -3,6 +3,7 @@
 //! are stored when it ends, and folded into its endpoint when the flow is evicted.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::connections::{ConnectionNames, NamesOf};
 use super::event::FlowRecord;
@@ -10,14 +11,14 @@ use super::input::Observed;
 use super::scope::Scope;
 use crate::flow::{Flow, FlowChange, FlowKey, FlowTable, Increment, ObservationPoint, Place};
 use crate::name::{NameSample, Names};
-use crate::process::{FlowToAttribute, ReportedFlows, Trace, Usage};
+use crate::process::{Evidence, FlowToAttribute, ReportedFlows, Trace, Usage, Usages};
 use crate::report::{FlowNaming, FoldedFacts};
 
 /// Names and processes of an ended flow, as they were when it ended.
 #[derive(Debug)]
 struct Settled {
-    naming: Option<Box<FlowNaming>>,
-    usages: Vec<Usage>,
+    naming: Option<Arc<FlowNaming>>,
+    usages: Usages,
     /// Its memory is part of [`Ledger::settled_bytes`]: the flow has not been reopened.
     is_counted: bool,
 }
@@ -96,7 +97,7 @@ impl Ledger {
         let Some(until_ns) = self.connections.next(&flow, sample.time_ns) else { return };
         self.names.finish_flow(&flow);
         if self.names.flow(&flow).is_some() {
-            let naming = crate::report::naming_of(&flow, until_ns, &self.names).map(Box::new);
+            let naming = crate::report::naming_of(&flow, until_ns, &self.names).map(Arc::new);
             self.names.take(&flow);
             self.connections.store(flow, until_ns, naming);
         }
@@ -140,7 +141,7 @@ impl Ledger {
     /// Folds the names and processes of an evicted flow into its endpoint.
     fn fold(&mut self, place: Place, flow: Flow) -> FlowRecord {
         let settled = self.take_settled(place);
-        let (naming, usages) = settled.map_or((None, Vec::new()), |it| (it.naming, it.usages));
+        let (naming, usages) = settled.map_or((None, Usages::new()), |it| (it.naming, it.usages));
         let record = FlowRecord { flow, naming, usages };
         self.folded.add(&record.flow, record.naming.as_deref(), &record.usages, &self.names, &self.gateways);
         record
@@ -149,18 +150,19 @@ impl Ledger {
     /// Stores the names and processes of a flow that ended, and removes its samples.
     fn settle(&mut self, place: Place) {
         let Some(flow) = self.table.at(place) else { return };
-        let has_newest = matches!(self.connections.names_of(&flow.key, flow.first_seen_ns), NamesOf::Newest);
+        let names_of = self.connections.names_of(&flow.key, flow.first_seen_ns);
+        let has_newest = matches!(names_of, NamesOf::Newest);
         if has_newest {
             self.names.finish_flow(&flow.key);
         }
-        let naming = self.naming_of(&flow);
+        let naming = naming_of(names_of, &flow, &self.names);
         let usages = self.usages_of(&flow);
         if has_newest {
             self.names.take(&flow.key);
         }
         self.connections.forget(&flow.key, flow.first_seen_ns);
         // The sockets of earlier flows with this key are forgotten with the newest one.
-        if self.table.flow(&flow.key).is_none_or(|newest| newest.epoch == flow.epoch) {
+        if self.table.is_newest(place) {
             self.trace.forget_flow(&flow.key, flow.last_seen_ns);
         }
         if place >= self.settled.len() {
@@ -178,16 +180,12 @@ impl Ledger {
     }
 
     /// The names of a live flow so far.
-    fn naming_of(&self, flow: &Flow) -> Option<Box<FlowNaming>> {
-        match self.connections.names_of(&flow.key, flow.first_seen_ns) {
-            NamesOf::Newest => crate::report::naming_of(&flow.key, flow.first_seen_ns, &self.names).map(Box::new),
-            NamesOf::Earlier(naming) => naming.cloned().map(Box::new),
-            NamesOf::Unobserved => self.with_name_of_address(None, flow),
-        }
+    fn naming_of(&self, flow: &Flow) -> Option<Arc<FlowNaming>> {
+        naming_of(self.connections.names_of(&flow.key, flow.first_seen_ns), flow, &self.names)
     }
 
     /// The processes of a live flow so far.
-    fn usages_of(&self, flow: &Flow) -> Vec<Usage> {
+    fn usages_of(&self, flow: &Flow) -> Usages {
         self.trace.usages_of(&to_attribute(flow))
     }
 
@@ -207,7 +205,7 @@ impl Ledger {
             return FlowRecord { naming: self.naming_of(&flow), usages: self.usages_of(&flow), flow };
         };
         let naming = match flow.ended {
-            Some(_) => self.with_name_of_address(settled.naming.clone(), &flow),
+            Some(_) => with_name_of_address(settled.naming.clone(), &flow, &self.names),
             None => Settled::merge_naming(settled.naming.clone(), self.naming_of(&flow)),
         };
         let usages = match flow.ended {
@@ -215,20 +213,6 @@ impl Ledger {
             None => merge_usages(self.usages_of(&flow), &settled.usages),
         };
         FlowRecord { flow, naming, usages }
-    }
-
-    /// The names of an ended flow. If it has no display name, that of the address is used, which
-    /// may have been added since, for example by `--resolve`. The names of its five-tuple may be
-    /// those of the next connection.
-    fn with_name_of_address(&self, settled: Option<Box<FlowNaming>>, flow: &Flow) -> Option<Box<FlowNaming>> {
-        if settled.as_ref().is_some_and(|naming| naming.display_name.is_some()) {
-            return settled;
-        }
-        let Some(display_name) = crate::report::name_of_address(flow, &self.names) else { return settled };
-        Some(Box::new(FlowNaming {
-            display_name: Some(display_name),
-            ..settled.map_or_else(Default::default, |it| *it)
-        }))
     }
 
     /// Removes processes and sockets that no flow needs, and assigns ICMP errors. To be called
@@ -244,7 +228,7 @@ impl Ledger {
 
 impl Settled {
     /// Adds names and processes. A flow that was reopened has some from its earlier ends.
-    fn merged(before: Option<Self>, naming: Option<Box<FlowNaming>>, usages: Vec<Usage>) -> Self {
+    fn merged(before: Option<Self>, naming: Option<Arc<FlowNaming>>, usages: Usages) -> Self {
         match before {
             None => Self { naming, usages, is_counted: true },
             Some(before) => Self {
@@ -263,12 +247,17 @@ impl Settled {
             let tls = naming.tls.as_ref().map_or(0, |tls| LIST_BYTES * (2 + tls.alpn.len()));
             size_of::<FlowNaming>() + names + tls + LIST_BYTES
         });
-        size_of::<Self>() + naming + self.usages.len() * size_of::<Usage>() + LIST_BYTES
+        let usages = if self.usages.spilled() { self.usages.len() * size_of::<Usage>() } else { 0 };
+        size_of::<Self>() + naming + usages + LIST_BYTES
     }
 
     /// Combines names: the first display name, protocol and TLS facts are kept, names are added.
-    fn merge_naming(before: Option<Box<FlowNaming>>, later: Option<Box<FlowNaming>>) -> Option<Box<FlowNaming>> {
-        let (Some(mut before), Some(later)) = (before.clone(), later.clone()) else { return before.or(later) };
+    fn merge_naming(before: Option<Arc<FlowNaming>>, later: Option<Arc<FlowNaming>>) -> Option<Arc<FlowNaming>> {
+        let (before, later) = match (before, later) {
+            (Some(before), Some(later)) => (before, later),
+            (before, later) => return before.or(later),
+        };
+        let [mut before, later] = [before, later].map(Arc::unwrap_or_clone);
         before.display_name = before.display_name.or(later.display_name);
         before.application = before.application.or(later.application);
         before.tls = before.tls.or(later.tls);
@@ -282,15 +271,48 @@ impl Settled {
                 before.hidden.push(hidden);
             }
         }
-        Some(before)
+        Some(Arc::new(before))
     }
 }
 
-/// Combines usages, the later ones first.
-fn merge_usages(mut later: Vec<Usage>, before: &[Usage]) -> Vec<Usage> {
-    let is_new = |usage: &&Usage| !later.iter().any(|known| known.process == usage.process);
-    let older: Vec<Usage> = before.iter().filter(is_new).copied().collect();
-    later.extend(older);
+/// The names of a live flow so far.
+fn naming_of(names_of: NamesOf<'_>, flow: &Flow, names: &Names) -> Option<Arc<FlowNaming>> {
+    match names_of {
+        NamesOf::Newest => crate::report::naming_of(&flow.key, flow.first_seen_ns, names).map(Arc::new),
+        NamesOf::Earlier(naming) => naming.cloned(),
+        NamesOf::Unobserved => with_name_of_address(None, flow, names),
+    }
+}
+
+/// The names of an ended flow. If it has no display name, that of the address is used, which may
+/// have been added since, for example by `--resolve`. The names of its five-tuple may be those of
+/// the next connection.
+fn with_name_of_address(settled: Option<Arc<FlowNaming>>, flow: &Flow, names: &Names) -> Option<Arc<FlowNaming>> {
+    if settled.as_ref().is_some_and(|naming| naming.display_name.is_some()) {
+        return settled;
+    }
+    let Some(display_name) = crate::report::name_of_address(flow, names) else { return settled };
+    let settled = settled.map_or_else(FlowNaming::default, Arc::unwrap_or_clone);
+    Some(Arc::new(FlowNaming { display_name: Some(display_name), ..settled }))
+}
+
+/// Combines usages, the strongest evidence first, and the later ones of equal evidence. Late
+/// segments of a closed connection come when its socket is forgotten: then the network namespace is
+/// no evidence beside the socket.
+fn merge_usages(mut later: Usages, before: &[Usage]) -> Usages {
+    for usage in before {
+        match later.iter_mut().find(|known| known.process == usage.process) {
+            Some(known) => {
+                known.evidence = known.evidence.min(usage.evidence);
+                known.is_maker |= usage.is_maker;
+            }
+            None => later.push(*usage),
+        }
+    }
+    later.sort_by_key(|usage| usage.evidence);
+    if later.first().is_some_and(|strongest| strongest.evidence != Evidence::Netns) {
+        later.retain(|usage| usage.evidence != Evidence::Netns);
+    }
     later
 }
 

@@ -27,10 +27,10 @@ pub use outlet::{GrowthTiming, Missed};
 pub use scope::{CaptureScope, IsolatedScope, Moment, Scope, ScopeFacts};
 
 use crate::flow::{
-    Counters, Direction, FlowChange, FlowKey, FlowTable, Increment, ObservationPoint, PerDirection, Traffic,
+    Counters, Direction, FlowChange, FlowKey, FlowTable, Increment, ObservationPoint, PerDirection, Place, Traffic,
 };
 use crate::name::Names;
-use crate::process::{Attribution, FlowToAttribute, Process, Trace};
+use crate::process::{Attribution, FlowToAttribute, Process, Trace, Usages};
 use crate::report::{self, Series};
 use crate::wire::Name;
 use ledger::Ledger;
@@ -183,10 +183,10 @@ impl<S: Scope> Session<S> {
             self.interval.activate(changed.place, changed.change, &increment);
         }
         let Some(place) = changed.place else { return };
-        let before = changed.evicted_before.map(Arc::new);
-        let after: Vec<_> = changed.evicted_after.into_iter().map(|(from, record)| (from, Arc::new(record))).collect();
+        if let Some(record) = changed.evicted_before {
+            self.evict(place, record);
+        }
         for outlet in &mut self.outlets {
-            before.iter().for_each(|record| outlet.evict(place, record));
             match changed.change {
                 FlowChange::Opened => outlet.opened(place),
                 _ if is_growth => outlet.grew(place),
@@ -195,7 +195,18 @@ impl<S: Scope> Session<S> {
             if changed.has_ended {
                 outlet.ended(place);
             }
-            after.iter().for_each(|(from, record)| outlet.evict(*from, record));
+        }
+        changed.evicted_after.into_iter().for_each(|(from, record)| self.evict(from, record));
+    }
+
+    /// Removes an evicted flow from the outlets. Its record is shared only if one of them has
+    /// changes that were not delivered.
+    fn evict(&mut self, place: Place, record: FlowRecord) {
+        let mut waiting =
+            self.outlets.iter_mut().filter_map(|outlet| (!outlet.evict_unchanged(place)).then_some(outlet)).peekable();
+        if waiting.peek().is_some() {
+            let record = Arc::new(record);
+            waiting.for_each(|outlet| outlet.evict(place, &record));
         }
     }
 
@@ -203,7 +214,7 @@ impl<S: Scope> Session<S> {
     pub fn identify(&self, key: FlowKey, direction: Direction, time_ns: u64) -> FlowIdentity {
         let flow = FlowToAttribute { key, opened_by: direction, first_ns: time_ns, last_ns: time_ns };
         let trace = &self.ledger.trace;
-        let usages = if self.is_attributing() { trace.usages_of(&flow) } else { Vec::new() };
+        let usages = if self.is_attributing() { trace.usages_of(&flow) } else { Usages::new() };
         let process = usages.first().and_then(|usage| trace.process(usage.process));
         let name = self.ledger.names.best(&key, time_ns).map(|best| best.name.clone());
         FlowIdentity { process: process.map(|(process, _)| process), name }

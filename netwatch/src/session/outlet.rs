@@ -206,12 +206,18 @@ impl Outlet {
         }
     }
 
-    /// Removes the flow at this place, which is evicted. `record` is its last record.
+    /// Removes the flow at this place, which is evicted, unless it has changes that were not
+    /// delivered. Returns whether it was removed.
+    pub(super) fn evict_unchanged(&mut self, place: Place) -> bool {
+        let Some(mark) = self.marks.get_mut(place) else { return true };
+        let is_unchanged = !mark.has_changes();
+        mark.is_known &= !is_unchanged;
+        is_unchanged
+    }
+
+    /// Removes the flow at this place, which is evicted with changes. `record` is its last record.
     pub(super) fn evict(&mut self, place: Place, record: &Arc<FlowRecord>) {
         let mark = self.mark(place).take();
-        if !mark.has_changes() {
-            return;
-        }
         if self.evicted.len() + MAX_EVENTS_OF_RECORD <= MAX_EVICTED_EVENTS {
             self.evicted.extend(events_of(mark, record));
         } else {

@@ -10,6 +10,7 @@ use super::{Consumer, StreamEnd};
 use crate::error::{Error, Result};
 use crate::record::{Destination, OpenRecording, note_failure, write_failed};
 use crate::session::{Event, EventKinds, Finished};
+use write::WrittenFlows;
 
 /// Writes a recording.
 #[derive(Debug)]
@@ -18,6 +19,7 @@ pub struct Recording {
     run_id: String,
     started_ns: u64,
     open: Option<OpenRecording>,
+    written: WrittenFlows,
     finished: Option<Arc<Finished>>,
 }
 
@@ -25,7 +27,7 @@ impl Recording {
     /// A recording of the run with this id, which started at `started_ns` (nanoseconds since the
     /// Unix epoch). The file is created in the thread of the consumer.
     pub fn new(destination: Destination, run_id: String, started_ns: u64) -> Self {
-        Self { destination, run_id, started_ns, open: None, finished: None }
+        Self { destination, run_id, started_ns, open: None, written: WrittenFlows::default(), finished: None }
     }
 }
 
@@ -52,7 +54,7 @@ impl Consumer for Recording {
 
     fn consume(&mut self, events: Vec<Event>) -> Result<()> {
         let Some(OpenRecording { db, path, .. }) = &mut self.open else { return Ok(()) };
-        write::events(db, &events).map_err(|error| {
+        write::events(db, &events, &mut self.written).map_err(|error| {
             let error = write_failed(path, &error, db);
             note_failure(db, &error);
             error

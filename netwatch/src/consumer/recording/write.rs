@@ -4,17 +4,33 @@ use rusqlite::{Connection, Result};
 
 use crate::process::{FlowUser, ProcessId};
 use crate::record::rows::{self, FlowRows, ProcessNumbers, RecordingState};
-use crate::report::ReportFlow;
 use crate::session::{Event, Finished, FlowRecord, IntervalTotals, Missed};
 
+/// The flows that the recording has.
+#[derive(Debug, Default)]
+pub(super) struct WrittenFlows {
+    /// Higher than the serial number of each. Flows are mostly delivered in the order in which they
+    /// were opened, so nearly every other number below belongs to one that is written again.
+    next_serial: u64,
+}
+
+impl WrittenFlows {
+    /// Adds a flow. Returns whether it is known to be new.
+    fn add(&mut self, serial: u64) -> bool {
+        let is_new = serial >= self.next_serial;
+        self.next_serial = self.next_serial.max(serial.saturating_add(1));
+        is_new
+    }
+}
+
 /// Writes a batch in one transaction.
-pub(super) fn events(db: &mut Connection, events: &[Event]) -> Result<()> {
+pub(super) fn events(db: &mut Connection, events: &[Event], written: &mut WrittenFlows) -> Result<()> {
     let transaction = db.transaction()?;
     let mut flows = FlowRows::new(&transaction, ProcessNumbers::Identity);
     for event in events {
         match event {
             Event::FlowOpened(record) | Event::FlowGrew(record) | Event::FlowEnded(record, _) => {
-                flows.put(&numbered(record))?;
+                put(&mut flows, record, written)?;
             }
             Event::UsedBy(used) => rows::process(&transaction, &used.process, used.parent)?,
             Event::DnsExchange(number, lookup) => rows::lookup(&transaction, *number, lookup)?,
@@ -28,15 +44,18 @@ pub(super) fn events(db: &mut Connection, events: &[Event]) -> Result<()> {
     transaction.commit()
 }
 
-/// Converts a record to a flow of the tables, which refer to processes by their number.
-fn numbered(record: &FlowRecord) -> ReportFlow {
+/// Writes a record. The tables refer to processes by their number.
+fn put(flows: &mut FlowRows<'_>, record: &FlowRecord, written: &mut WrittenFlows) -> Result<()> {
     let FlowRecord { flow, naming, usages } = record;
     let users = usages.iter().map(|usage| FlowUser {
         process: ProcessId(usage.process),
         evidence: usage.evidence,
         is_maker: usage.is_maker,
     });
-    ReportFlow { flow: flow.clone(), naming: naming.clone(), users: users.collect() }
+    if !written.add(flow.serial) {
+        flows.remove_users(flow.serial)?;
+    }
+    flows.put_new(flow, naming.as_deref(), users)
 }
 
 fn interval(db: &Connection, totals: &IntervalTotals) -> Result<()> {

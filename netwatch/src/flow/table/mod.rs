@@ -342,6 +342,11 @@ impl FlowTable {
     }
 
     /// The flow at a place; `None` if there is none.
+    /// Whether the flow at a place is the newest one with its key.
+    pub fn is_newest(&self, place: Place) -> bool {
+        self.store.is_newest(place)
+    }
+
     pub fn at(&self, place: Place) -> Option<Flow> {
         self.store.stored(place).map(|stored| self.with_error(stored))
     }

@@ -14,7 +14,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use outcome::{TraceOutcome, Usage};
+pub use outcome::{TraceOutcome, Usage, Usages};
 pub use result::{FlowToAttribute, PacketCoverage, TraceResult};
 
 use super::{

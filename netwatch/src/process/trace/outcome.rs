@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+use smallvec::SmallVec;
+
 use super::result::{FlowToAttribute, PacketCoverage};
 use super::{LocalSocketUse, Trace};
 use crate::process::{Attempt, Evidence, LocalCalls, LocalSocket, Process, ProcessId, ProcessNumber, Processes};
@@ -18,6 +20,9 @@ pub struct Usage {
     /// It created the socket; another process may have used the socket.
     pub is_maker: bool,
 }
+
+/// The processes that used one flow: usually one of each end that belongs to the target.
+pub type Usages = SmallVec<[Usage; 2]>;
 
 /// The processes of a report.
 #[derive(Debug, Clone, Default)]
@@ -38,7 +43,7 @@ impl Trace {
     }
 
     /// The processes that used a flow, the most certain first.
-    pub fn usages_of(&self, flow: &FlowToAttribute) -> Vec<Usage> {
+    pub fn usages_of(&self, flow: &FlowToAttribute) -> Usages {
         let usage = |(process, evidence, is_maker)| Usage { process, evidence, is_maker };
         self.users_of(self.command, flow).into_iter().map(usage).collect()
     }
