@@ -1,8 +1,11 @@
 //! Flows that are folded into their endpoints: details are lost, counts are kept.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 
+use hashbrown::hash_table::Entry;
+
+use super::shards::ShardedTable;
 use crate::flow::endpoint::FoldedEndpoint;
 use crate::flow::{
     Counters, Direction, Endpoint, EndpointKey, Flow, FlowKey, Increment, ObservationPoint, PerDirection, Protocol,
@@ -51,8 +54,10 @@ impl FoldedCounts {
 pub struct FoldedFlows {
     max_endpoints: usize,
     endpoints: BTreeMap<(ObservationPoint, EndpointKey), FoldedEndpoint>,
-    /// Maps the fingerprint of a key to the epoch of the next record with that key.
-    fingerprints: HashMap<u64, u32>,
+    /// The fingerprint of each key, which is its hash, and the epoch of the next record with that
+    /// key.
+    fingerprints: ShardedTable<(u64, u32)>,
+    fingerprint_count: usize,
     hasher: RandomState,
     counts: FoldedCounts,
     /// Higher than the epoch of every folded flow without a fingerprint.
@@ -70,7 +75,8 @@ impl FoldedFlows {
         Self {
             max_endpoints,
             endpoints: BTreeMap::new(),
-            fingerprints: HashMap::new(),
+            fingerprints: ShardedTable::default(),
+            fingerprint_count: 0,
             hasher: RandomState::new(),
             counts: FoldedCounts::default(),
             epoch_floor: 0,
@@ -124,28 +130,46 @@ impl FoldedFlows {
     /// Stores the fingerprint of a key. Returns whether it is new, or `None` if there is no room.
     fn remember(&mut self, key: &FlowKey, next_epoch: u32) -> Option<bool> {
         let fingerprint = self.hasher.hash_one(key);
-        let has_room = self.fingerprints.len() < self.max_endpoints.saturating_mul(MAX_FINGERPRINTS_PER_FLOW);
-        match self.fingerprints.get_mut(&fingerprint) {
-            Some(epoch) => {
+        let has_room = self.fingerprint_count < self.max_endpoints.saturating_mul(MAX_FINGERPRINTS_PER_FLOW);
+        let shard = self.fingerprints.of_mut(fingerprint);
+        match shard.entry(fingerprint, |(known, _)| *known == fingerprint, |(known, _)| *known) {
+            Entry::Occupied(mut entry) => {
+                let (_, epoch) = entry.get_mut();
                 *epoch = next_epoch.max(*epoch);
                 Some(false)
             }
-            None if has_room => {
-                self.fingerprints.insert(fingerprint, next_epoch);
+            Entry::Vacant(entry) if has_room => {
+                entry.insert((fingerprint, next_epoch));
+                self.fingerprint_count += 1;
                 Some(true)
             }
-            None => None,
+            Entry::Vacant(_) => None,
         }
     }
 
     /// Whether a flow with this key was folded.
     pub(super) fn has(&self, key: &FlowKey) -> bool {
-        !self.fingerprints.is_empty() && self.fingerprints.contains_key(&self.hasher.hash_one(key))
+        self.remembered(key).is_some()
+    }
+
+    /// The epoch of the next record with this key, if the key has a fingerprint.
+    fn remembered(&self, key: &FlowKey) -> Option<u32> {
+        if self.fingerprint_count == 0 {
+            return None;
+        }
+        let fingerprint = self.hasher.hash_one(key);
+        let found = self.fingerprints.of(fingerprint).find(fingerprint, |(known, _)| *known == fingerprint);
+        found.map(|(_, epoch)| *epoch)
     }
 
     /// Removes the fingerprint of a flow that ended, so that the next flow with this key is new.
     pub(super) fn forget(&mut self, key: &FlowKey) {
-        self.fingerprints.remove(&self.hasher.hash_one(key));
+        let fingerprint = self.hasher.hash_one(key);
+        let shard = self.fingerprints.of_mut(fingerprint);
+        if let Ok(entry) = shard.find_entry(fingerprint, |(known, _)| *known == fingerprint) {
+            entry.remove();
+            self.fingerprint_count -= 1;
+        }
     }
 
     /// The epoch of a new record with this key.
@@ -153,7 +177,7 @@ impl FoldedFlows {
         if self.counts.flows == 0 {
             return 0;
         }
-        self.fingerprints.get(&self.hasher.hash_one(key)).copied().unwrap_or(self.epoch_floor)
+        self.remembered(key).unwrap_or(self.epoch_floor)
     }
 
     fn endpoint(&mut self, key: EndpointKey, point: ObservationPoint) -> &mut FoldedEndpoint {

@@ -2,6 +2,7 @@
 //! counts; the session keeps the names and processes of flows.
 
 mod folded;
+mod shards;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -341,12 +342,12 @@ impl FlowTable {
         self.store.find(key).and_then(|place| self.at(place))
     }
 
-    /// The flow at a place; `None` if there is none.
     /// Whether the flow at a place is the newest one with its key.
     pub fn is_newest(&self, place: Place) -> bool {
         self.store.is_newest(place)
     }
 
+    /// The flow at a place; `None` if there is none.
     pub fn at(&self, place: Place) -> Option<Flow> {
         self.store.stored(place).map(|stored| self.with_error(stored))
     }

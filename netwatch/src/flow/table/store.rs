@@ -5,8 +5,7 @@ use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
 
-use hashbrown::HashTable;
-
+use super::shards::ShardedTable;
 use crate::flow::{EndReason, Flow, FlowId, FlowKey, Increment};
 
 /// The position of a tracked flow in the table. It is reused after the flow was evicted.
@@ -116,7 +115,7 @@ pub(super) struct FlowStore {
     slots: Vec<Option<StoredFlow>>,
     free: Vec<Place>,
     /// The place of the newest flow of each key.
-    index: HashTable<u32>,
+    index: ShardedTable<u32>,
     hasher: foldhash::fast::RandomState,
     /// The place after the flow that grew last. Every drain delivers flows in the same order, so
     /// the next increment usually belongs to this place and needs no lookup.
@@ -179,7 +178,7 @@ impl FlowStore {
             return Some(self.next);
         }
         let hash = self.hasher.hash_one(key);
-        self.index.find(hash, |place| self.key_at(*place) == Some(key)).map(|place| *place as Place)
+        self.index.of(hash).find(hash, |place| self.key_at(*place) == Some(key)).map(|place| *place as Place)
     }
 
     fn key_at(&self, place: u32) -> Option<&FlowKey> {
@@ -313,7 +312,8 @@ impl FlowStore {
         let is_same = |at: &u32| *at as Place == place || key_at(*at) == Some(key);
         let hash_at = |at: &u32| hasher.hash_one(key_at(*at).unwrap_or(key));
         let number = u32::try_from(place).expect("a table has fewer than 2^32 flows");
-        let before = match self.index.entry(hasher.hash_one(key), is_same, hash_at) {
+        let hash = hasher.hash_one(key);
+        let before = match self.index.of_mut(hash).entry(hash, is_same, hash_at) {
             hashbrown::hash_table::Entry::Occupied(mut entry) => Some(std::mem::replace(entry.get_mut(), number)),
             hashbrown::hash_table::Entry::Vacant(entry) => {
                 entry.insert(number);
@@ -365,7 +365,7 @@ impl FlowStore {
     fn remove(&mut self, place: Place) -> Option<StoredFlow> {
         let (key, earlier) = (self.get(place)?.key, self.earlier(place));
         let hash = self.hasher.hash_one(key);
-        if let Ok(entry) = self.index.find_entry(hash, |at| *at as Place == place) {
+        if let Ok(entry) = self.index.of_mut(hash).find_entry(hash, |at| *at as Place == place) {
             entry.remove();
             earlier.into_iter().for_each(|earlier| self.index_newest(&key, earlier));
         }

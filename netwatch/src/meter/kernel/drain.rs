@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use netwatch_common::flow::FlowValue;
 use netwatch_common::remainder::{self, Remainder};
 
+use super::fronts::FrontGroup;
 use super::memory::Region;
 use super::table::SharedTable;
 use crate::error::Result;
@@ -32,17 +33,22 @@ impl DrainProgress {
     }
 }
 
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 enum DrainStep {
-    /// Merge the fronts into the table.
-    #[default]
-    MergeFronts,
+    /// Merge the fronts into the table, from this group on.
+    MergeFronts(FrontGroup),
     /// Read the entries from this number on, and retire finished flows.
     Entries(u32),
     /// Read the remainders.
     Remainders,
     /// Nothing is left to do.
     Done,
+}
+
+impl Default for DrainStep {
+    fn default() -> Self {
+        Self::MergeFronts(FrontGroup::default())
+    }
 }
 
 /// All counters, and what of them was handed over.
@@ -72,9 +78,10 @@ impl Drain {
         sink: &mut impl FnMut(Increment),
     ) -> Result<bool> {
         match progress.step {
-            DrainStep::MergeFronts => {
+            DrainStep::MergeFronts(from) => {
                 progress.step = DrainStep::Entries(0);
-                self.table.lock().fronts.merge()?;
+                let next = self.table.lock().fronts.merge_part(from, Instant::now() + MAX_PART)?;
+                progress.step = next.map_or(DrainStep::Entries(0), DrainStep::MergeFronts);
             }
             DrainStep::Entries(from) => {
                 let next = self.read_entries(from, progress.is_last, clock, sink)?;

@@ -5,7 +5,7 @@
 //! to the highest that is online at the load. The packets of another CPU take the long path.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use netwatch_common::front::{FrontHead, GROUPS};
 use netwatch_common::stage::flushed;
@@ -23,6 +23,14 @@ pub(super) const MAX_TRIES: u32 = 10_000;
 /// packet for a long time.
 const MAX_TRIES_WITH_PAUSE: u32 = 10_000;
 const RETRY_PAUSE: Duration = Duration::from_millis(1);
+
+/// A group of slots in the front of a CPU.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct FrontGroup {
+    cpu: u32,
+    group: usize,
+}
+
 /// All fronts.
 #[derive(Debug)]
 pub(super) struct Fronts {
@@ -85,6 +93,22 @@ impl Fronts {
     /// As [`Fronts::flush`], if the fronts are used.
     pub(super) fn merge(&self) -> Result<()> {
         if self.are_used { self.flush() } else { Ok(()) }
+    }
+
+    /// Merges groups of the fronts into the table, from `from` on, until `deadline`, but at least
+    /// one. Returns where to continue.
+    pub(super) fn merge_part(&self, from: FrontGroup, deadline: Instant) -> Result<Option<FrontGroup>> {
+        let cpus = if self.are_used { from.cpu..self.count() } else { 0..0 };
+        for cpu in cpus {
+            let first = if cpu == from.cpu { from.group } else { 0 };
+            for group in self.taken_groups(cpu).into_iter().filter(|group| *group >= first) {
+                self.flush_group(cpu, group)?;
+                if Instant::now() >= deadline {
+                    return Ok(Some(FrontGroup { cpu, group: group + 1 }));
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// Always flushes the first group: if that succeeds, the CPU is not counting a packet. Only

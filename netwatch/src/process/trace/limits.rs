@@ -2,6 +2,8 @@
 
 /// Maps and sets that are looked up for every event of a socket.
 pub(super) type HashMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
+/// As [`HashMap`], for large values: they lie side by side, in memory that grows without a copy.
+pub(super) type IndexMap<K, V> = indexmap::IndexMap<K, V, foldhash::fast::RandomState>;
 pub(super) type HashSet<T> = std::collections::HashSet<T, foldhash::fast::RandomState>;
 
 /// Limits of a trace. What exceeds one is counted in [`ProcessLosses::beyond`].

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, VecDeque};
 use smallvec::SmallVec;
 
 use super::ReportedFlows;
-use super::limits::{Capacity, HashMap, HashSet};
+use super::limits::{Capacity, HashMap, HashSet, IndexMap};
 use super::socket::{ClosedEnds, Connects, KnownSocket, MAX_USERS, SocketClose, TimeSpan};
 use crate::flow::{FlowKey, ObservationPoint, Protocol, TransportAddress};
 use crate::process::{ClosedSocket, ProcessNumber, SocketOperation, SocketUse};
@@ -31,7 +31,7 @@ pub(super) struct Sockets {
     capacities: [Capacity; 2],
     /// Number of calls of [`Self::is_nearly_full`].
     tidied: u64,
-    known: HashMap<u64, KnownSocket>,
+    known: IndexMap<u64, KnownSocket>,
     /// Cookies of the sockets in `known` whose last connection failed with an errno.
     failing: BTreeSet<u64>,
     of_flows: HashMap<FlowKey, Cookies>,
@@ -58,7 +58,7 @@ impl Sockets {
         Self {
             capacities: [max, max_flows].map(Capacity::new),
             tidied: 0,
-            known: HashMap::default(),
+            known: IndexMap::default(),
             failing: BTreeSet::new(),
             of_flows: HashMap::default(),
             bound: HashMap::default(),
@@ -332,7 +332,7 @@ impl Sockets {
 
     /// Removes a socket without flows.
     fn remove(&mut self, cookie: u64) {
-        let Some(known) = self.known.remove(&cookie) else { return };
+        let Some(known) = self.known.swap_remove(&cookie) else { return };
         if known.errno.is_some() {
             self.failing.remove(&cookie);
         }
@@ -394,7 +394,7 @@ impl Sockets {
 
 /// Removes unknown sockets, and closed sockets with the same users as another socket of the flow:
 /// successive connections from one port add no information.
-fn join_alike(cookies: &mut Cookies, known: &mut HashMap<u64, KnownSocket>) {
+fn join_alike(cookies: &mut Cookies, known: &mut IndexMap<u64, KnownSocket>) {
     let mut redundant = Cookies::new();
     for (at, cookie) in cookies.iter().enumerate() {
         let Some(socket) = known.get(cookie) else {
@@ -414,7 +414,7 @@ fn join_alike(cookies: &mut Cookies, known: &mut HashMap<u64, KnownSocket>) {
 }
 
 /// A flow is no longer linked to this socket.
-fn unlink(known: &mut HashMap<u64, KnownSocket>, cookie: u64) {
+fn unlink(known: &mut IndexMap<u64, KnownSocket>, cookie: u64) {
     if let Some(socket) = known.get_mut(&cookie) {
         socket.flows -= 1;
     }
