@@ -271,6 +271,7 @@ fn increment(number: u64, point: ObservationPoint) -> Increment {
         connections: 1,
         initial_sequence: Some(number as u32),
         epoch: 0,
+        superseded: false,
         ended: Some(EndReason::EndOfFlow),
         tcp: Some(TcpFacts {
             flags: PerDirection { egress: flags, ingress: flags },

@@ -152,6 +152,7 @@ mod tests {
             connections: 1,
             initial_sequence: None,
             epoch: 0,
+            superseded: false,
             ended,
             tcp: Some(TcpFacts::default()),
         }

@@ -234,6 +234,7 @@ mod tests {
             connections: 0,
             initial_sequence: None,
             epoch: 0,
+            superseded: false,
             ended: None,
             tcp: None,
         });

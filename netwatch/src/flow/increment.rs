@@ -25,6 +25,8 @@ pub struct Increment {
     /// Distinguishes entries of the meter that have the same key: higher for each later connection.
     /// It starts over when the meter has no entry with this key.
     pub epoch: u32,
+    /// The meter has an entry of the next connection with this key, with a higher epoch.
+    pub superseded: bool,
     /// Why the entry of the meter ended. Set on its last increment, which is also delivered when
     /// nothing grew. Further packets of the flow get a new entry.
     pub ended: Option<EndReason>,

@@ -53,6 +53,7 @@ pub(super) fn increment(growth: &Growth<'_>, clock: Clock) -> Option<Increment> 
         connections: now.handshake.connections.wrapping_sub(before.handshake.connections).into(),
         initial_sequence: (now.handshake.connections != 0).then_some(now.handshake.isn),
         epoch: now.epoch,
+        superseded: now.superseded != 0,
         ended,
         tcp: (key.protocol == protocol::TCP && key.kind <= kind::IPV6).then(|| tcp_facts(before, now, flipped)),
     })

@@ -41,6 +41,7 @@ fn growth(port: u16, at_ns: u64, ended: Option<EndReason>) -> Increment {
         connections: 0,
         initial_sequence: None,
         epoch: 0,
+        superseded: false,
         ended,
         tcp: None,
     }

@@ -63,6 +63,7 @@ pub fn growth(traffic: Traffic, sent: (u64, u64), received: (u64, u64)) -> Incre
         connections: 0,
         initial_sequence: None,
         epoch: 0,
+        superseded: false,
         ended: None,
         tcp: None,
     }

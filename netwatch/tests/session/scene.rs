@@ -172,6 +172,7 @@ pub(super) fn growth(port: u16, packets: u64, second: u64) -> Increment {
         connections: 1,
         initial_sequence: None,
         epoch: 0,
+        superseded: false,
         ended: None,
         tcp: Some(TcpFacts::default()),
     }

@@ -35,6 +35,8 @@ pub(super) struct StoredFlow {
     is_closed: bool,
     /// The epoch of its entry in the meter.
     meter_epoch: u32,
+    /// The meter had an entry of the next connection while it had this one.
+    is_superseded: bool,
     /// The sequence number of its SYN, if that was observed.
     initial_sequence: Option<u32>,
     /// The place of the flow with this key before this one. If that flow was evicted, another flow
@@ -51,6 +53,7 @@ impl StoredFlow {
             end: None,
             is_closed: false,
             meter_epoch: 0,
+            is_superseded: false,
             initial_sequence: None,
             earlier: None,
             is_newest: false,
@@ -83,8 +86,10 @@ impl StoredFlow {
 
     /// The epoch of a flow that an increment opens after this one.
     fn epoch_after(&self, increment: &Increment) -> u32 {
-        // The epochs of the meter start over when it has no entry with this key.
-        let more = increment.epoch.checked_sub(self.meter_epoch).filter(|more| *more > 0);
+        // The epochs of the meter start over when it has no entry with this key. Then the increment
+        // of the first one may be delivered later.
+        let is_continued = !self.is_ended() || self.is_superseded;
+        let more = increment.epoch.checked_sub(self.meter_epoch).filter(|more| is_continued && *more > 0);
         self.flow.epoch.saturating_add(more.unwrap_or(increment.epoch.saturating_add(1)))
     }
 
@@ -240,11 +245,13 @@ impl FlowStore {
         // Two CPUs may have added the same connection, each with a copy of its SYN.
         let is_copy = stored.initial_sequence.is_some() && stored.initial_sequence == increment.initial_sequence;
         let connections = if is_copy { 0 } else { increment.connections };
+        let is_another_entry = stored.is_ended() && increment.first_seen_ns > stored.flow.last_seen_ns;
         stored.flow.absorb(&Increment { connections, ..*increment });
         stored.initial_sequence = stored.initial_sequence.or(increment.initial_sequence);
         if stored.is_ended() {
             stored.meter_epoch = increment.epoch;
         }
+        stored.is_superseded = increment.superseded || stored.is_superseded && !is_another_entry;
         if !stored.is_closed && stored.end.take().is_some() {
             stored.flow.ended = None;
             self.ended_flows -= 1;
@@ -272,8 +279,13 @@ impl FlowStore {
         };
         let flow = Flow { serial: self.next_serial, ..Flow::new(FlowId { key, epoch }, increment) };
         let initial_sequence = increment.initial_sequence;
-        let place =
-            self.store(StoredFlow { initial_sequence, meter_epoch: increment.epoch, earlier, ..StoredFlow::new(flow) });
+        let place = self.store(StoredFlow {
+            initial_sequence,
+            meter_epoch: increment.epoch,
+            is_superseded: increment.superseded,
+            earlier,
+            ..StoredFlow::new(flow)
+        });
         match (owner, near.and_then(|place| self.slots[place].as_mut())) {
             (Owner::NewBefore(_), Some(later)) => later.earlier = Some(place),
             _ => self.index_newest(&key, place),

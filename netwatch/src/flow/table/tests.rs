@@ -27,6 +27,7 @@ fn growth(traffic: Traffic, bytes: u64) -> Increment {
         connections: 0,
         initial_sequence: None,
         epoch: 0,
+        superseded: false,
         ended: None,
         tcp: None,
     }
@@ -192,6 +193,7 @@ prop_compose! {
             connections,
             initial_sequence: None,
             epoch: 0,
+            superseded: false,
             ended: ends,
             tcp: None,
         }

@@ -165,6 +165,7 @@ impl HostMeter {
         }
         if let Some(value) = self.flows.get_mut(&seen.key) {
             if let Some(ended) = end_before(value, seen, self.idle_timeout_ns) {
+                value.superseded = 1;
                 emit(&seen.key, value, Some(ended), sink);
                 self.probes.disarm(&seen.key);
                 *value = FlowValue { epoch: value.epoch.wrapping_add(1), ..FlowValue::EMPTY };

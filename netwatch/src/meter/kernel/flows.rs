@@ -310,7 +310,7 @@ impl FlowEntries {
         let (region, within) = self.segments.entry(number)?;
         let entry: FlowEntry = region.read(within);
         region.clear(within);
-        let now = FlowValue { retiring: 0, superseded: 0, ..entry.value };
+        let now = FlowValue { retiring: 0, ..entry.value };
         let before = self.before.get_mut(number as usize).map(std::mem::take).unwrap_or_default();
         let growth = Growth { key: &entry.key, before: &before, now: &now, ended: Some(reason) };
         self.waiting.extend(abi::increment(&growth, clock));

@@ -108,12 +108,12 @@ impl Trace {
     }
 
     fn users_of_flow(&self, flow: &FlowToAttribute, root: impl FnOnce() -> Option<ProcessNumber>) -> NumberedUsers {
-        let by_socket = users(&self.sockets.of_flow(&flow.key), Evidence::Socket);
+        let span = TimeSpan { first_ns: flow.first_ns, last_ns: flow.last_ns };
+        let by_socket = users(&self.sockets.of_flow(&flow.key, span), Evidence::Socket);
         if !by_socket.is_empty() {
             return by_socket;
         }
         let FlowKey { protocol, local, remote, point, .. } = flow.key;
-        let span = TimeSpan { first_ns: flow.first_ns, last_ns: flow.last_ns };
         // On the loopback both ends belong to the target.
         let is_local = point == ObservationPoint::Loopback;
         // If the record that links the flow to its socket was lost: a socket that had the ends of

@@ -132,14 +132,13 @@ impl Sockets {
             self.beyond += 1;
             return;
         }
-        let is_linked = self.of_flows.get(&flow).is_some_and(|cookies| cookies.contains(&cookie));
         let Some(known) = self.known_mut(cookie) else { return };
         known.has_packets = true;
         let ends = known.closed_ends().filter(|_| known.flows == 0);
-        if is_linked {
+        let cookies = self.of_flows.entry(flow).or_default();
+        if cookies.contains(&cookie) {
             return;
         }
-        let cookies = self.of_flows.entry(flow).or_default();
         if cookies.len() >= MAX_USERS {
             join_alike(cookies, &mut self.known);
         }
@@ -150,6 +149,7 @@ impl Sockets {
         cookies.push(cookie);
         if let Some(known) = self.known.get_mut(&cookie) {
             known.flows += 1;
+            known.was_linked = true;
         }
         ends.into_iter().for_each(|ends| remove_cookie(&mut self.closed, &ends, cookie));
     }
@@ -229,8 +229,18 @@ impl Sockets {
     }
 
     /// The sockets that the packets of a flow came from or went to, those of the side that opened
-    /// it first.
-    pub(super) fn of_flow(&self, flow: &FlowKey) -> FoundSockets<'_> {
+    /// it first. Of successive TCP connections on the same ports, those of the time of the flow.
+    pub(super) fn of_flow(&self, flow: &FlowKey, span: TimeSpan) -> FoundSockets<'_> {
+        let mut found = self.of_key(flow);
+        let is_of_span = |socket: &&KnownSocket| socket.has_connection_in(span);
+        if found.len() > 1 && flow.protocol == Protocol::TCP.0 && found.iter().any(is_of_span) {
+            found.retain(|socket| is_of_span(socket));
+        }
+        found
+    }
+
+    /// The sockets of all flows with this key.
+    fn of_key(&self, flow: &FlowKey) -> FoundSockets<'_> {
         let FlowKey { local, remote, .. } = *flow;
         let turned = FlowKey { local: remote, remote: local, ..*flow };
         // On the loopback the record does not contain which end opened it.
@@ -282,8 +292,9 @@ impl Sockets {
         cookies.retain(|cookie| {
             let Some(socket) = known.get_mut(cookie) else { return false };
             let closed = socket.closed.is_some_and(|closed| closed.time_ns <= last_ns.saturating_add(CLOSE_DELAY_NS));
-            // An open socket of TCP is that of the next connection on the same ports.
-            if is_tcp && !closed && !socket.is_unknown() {
+            // An open socket of TCP is that of the next connection on the same ports, and that
+            // connection may be over too.
+            if is_tcp && (!closed || socket.is_connected_after(last_ns)) && !socket.is_unknown() {
                 return true;
             }
             socket.flows -= 1;
@@ -327,7 +338,7 @@ impl Sockets {
     /// Whether a reported flow, whose packets are not linked to a socket, has the ends of this one.
     fn is_wanted(&self, known: &KnownSocket, reported: &dyn ReportedFlows) -> bool {
         let is_wanted = |flow: &FlowKey| reported.contains(flow) && !self.of_flows.contains_key(flow);
-        known.closed_ends().is_some_and(|ends| has_ends_of(ends, is_wanted))
+        !known.was_linked && known.closed_ends().is_some_and(|ends| has_ends_of(ends, is_wanted))
     }
 
     /// Removes a socket without flows.

@@ -1,7 +1,13 @@
 //! Successive connections on one five-tuple.
 
+use std::net::SocketAddr;
+
 use super::*;
+use crate::flow::Protocol;
 use crate::name::Segment;
+use crate::process::{
+    Attribution, ClosedSocket, Evidence, FlowUser, Image, Origin, SocketOperation, SocketUse, ThreadName,
+};
 
 /// The entry of a TCP connection with this epoch and SYN, or of late segments.
 fn connection(epoch: u32, at_ns: u64, syn: Option<u32>, ended: Option<EndReason>) -> Increment {
@@ -66,4 +72,45 @@ fn each_of_two_connections_in_one_drain_has_its_own_name() {
     assert_eq!(names(&session), expected, "also after they ended");
     observe(&mut session, 33, "third.example");
     assert_eq!(names(&session)[2], ["third.example"]);
+}
+
+/// Late segments get an entry of their own, when the socket of the connection is forgotten. They do
+/// not change how its process is known.
+#[test]
+fn late_segments_leave_the_process_of_a_connection() {
+    const CLOSED: Option<EndReason> = Some(EndReason::EndOfFlow);
+    let mut session = session(100);
+    session.set_attribution(Attribution::On);
+    let flow = FlowKey { protocol: 6, ..key(1) };
+    for (pid, name) in [(1, "command"), (2, "client")] {
+        let origin = Origin { start_ns: 1, ppid: 0, maker: 0 };
+        let image = Image { comm: name.into(), ..Image::default() };
+        process_event(&mut session, pid, 1, ProcessAction::Exec(origin, image));
+    }
+    let (protocol, cookie, netns) = (Some(Protocol::TCP), 7, 0);
+    let address = Some(SocketAddr::new(flow.remote.addr, flow.remote.port));
+    let connects = SocketUse { cookie, netns, protocol, address };
+    process_event(&mut session, 2, 9, ProcessAction::SocketUse(SocketOperation::Connect, connects));
+    session.observe(Observed::Socket { flow, cookie });
+    let (local, remote) = (Some(flow.local), Some(flow.remote));
+    let closed = ClosedSocket { cookie, netns, protocol, local, remote };
+    process_event(&mut session, 2, 11, ProcessAction::ClosedSocket(closed));
+    let users = |session: &Session<IsolatedScope>| {
+        let report = session.report(1, None);
+        let user = |user: &FlowUser| (report.processes.list[user.process.0 as usize].comm.clone(), user.evidence);
+        report.flows[0].users.iter().map(user).collect::<Vec<_>>()
+    };
+    let expected = [("client".to_owned(), Evidence::Socket)];
+    session.apply(connection(0, 10, Some(7), CLOSED));
+    assert_eq!(users(&session), expected);
+    for at_ns in [3_000_000_000, 6_000_000_000] {
+        session.apply(connection(0, at_ns, None, CLOSED));
+        assert_eq!(users(&session), expected);
+    }
+}
+
+fn process_event(session: &mut Session<IsolatedScope>, pid: u32, time_ns: u64, action: ProcessAction) {
+    let comm = ThreadName::from("thread");
+    let event = ProcessEvent { time_ns, start_ns: 1, pid, tid: pid, program: 1, uid: 0, comm, action };
+    session.observe(Observed::Process(event, &mut NoSystem));
 }

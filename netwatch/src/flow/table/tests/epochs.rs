@@ -65,8 +65,9 @@ fn the_meter_may_deliver_connections_in_any_order() {
 fn epochs_go_on_when_those_of_the_meter_start_over() {
     let mut table = FlowTable::default();
     for (epoch, at_ns, sequence) in [(0, 10, 1), (1, 20, 2), (0, 30, 3), (1, 40, 4), (0, 50, 5)] {
+        let superseded = [10, 30].contains(&at_ns);
         table.apply(connection(epoch, at_ns, sequence));
-        table.apply(end_of(connection(epoch, at_ns, sequence)));
+        table.apply(end_of(Increment { superseded, ..connection(epoch, at_ns, sequence) }));
     }
     // Late segments of the last one, and a copy of its SYN.
     table.apply(Increment { connections: 0, initial_sequence: None, ..connection(0, 60, 0) });
@@ -74,8 +75,24 @@ fn epochs_go_on_when_those_of_the_meter_start_over() {
     assert_eq!(packets_by_epoch(&table), [(0, 1, 1), (1, 1, 1), (2, 1, 1), (3, 1, 1), (4, 3, 1)]);
 }
 
+/// After a flow has ended, two connections on its ports begin before the next drain, which may
+/// deliver the newer one first.
+#[test]
+fn two_connections_of_one_drain_after_an_ended_flow_are_two_flows() {
+    let first = Increment { superseded: true, ..connection(0, 20, 2) };
+    for order in [[first, connection(1, 30, 3)], [connection(1, 30, 3), first]] {
+        let mut table = FlowTable::default();
+        table.apply(connection(0, 10, 1));
+        table.apply(end_of(connection(0, 10, 1)));
+        order.into_iter().for_each(|increment| _ = table.apply(increment));
+        table.apply(end_of(first));
+        table.apply(end_of(connection(1, 30, 3)));
+        assert_eq!(packets_by_epoch(&table), [(0, 1, 1), (1, 1, 1), (2, 1, 1)]);
+    }
+}
+
 /// The entry with the late segments of an ended connection is delivered after that of the next
-/// connection.
+/// connection, whose epoch leaves room for a connection in between.
 #[test]
 fn late_segments_open_no_flow() {
     let mut table = FlowTable::default();
@@ -83,7 +100,7 @@ fn late_segments_open_no_flow() {
     table.apply(end_of(connection(0, 10, 1)));
     table.apply(connection(1, 30, 2));
     table.apply(Increment { connections: 0, initial_sequence: None, ..connection(0, 20, 0) });
-    assert_eq!(packets_by_epoch(&table), [(0, 2, 1), (1, 1, 1)]);
+    assert_eq!(packets_by_epoch(&table), [(0, 2, 1), (2, 1, 1)]);
 }
 
 #[test]
