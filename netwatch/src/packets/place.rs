@@ -149,8 +149,8 @@ impl CapturePlace {
     }
 }
 
-/// Whether it is /dev/null, whose owner receives nothing. tcpdump gives the file that it writes, and
-/// so /dev/null, to a user of its own.
+/// Whether it is /dev/null, whose owner receives nothing. tcpdump gives the file that it writes,
+/// and so /dev/null, to a user of its own.
 fn is_null_device(about: &FileStat) -> bool {
     about.st_mode & libc::S_IFMT == libc::S_IFCHR && about.st_rdev == libc::makedev(1, 3)
 }
