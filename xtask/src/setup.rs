@@ -62,6 +62,10 @@ const PACKAGES: &[(&str, &str)] = &[
     ("python3-jsonschema", "/usr/lib/python3/dist-packages/jsonschema/__init__.py"),
     ("python3-yaml", "/usr/lib/python3/dist-packages/yaml/__init__.py"),
     ("python3-botocore", "/usr/lib/python3/dist-packages/botocore/__init__.py"),
+    // The recipes of docs/ci.md.
+    ("npm", "npm"),
+    ("python3-pip", "/usr/lib/python3/dist-packages/pip/__init__.py"),
+    ("python3-pytest", "/usr/lib/python3/dist-packages/pytest/__init__.py"),
     ("chromium", "chromium"),
 ];
 

@@ -35,7 +35,7 @@ pub(super) fn check(settings: &CheckSettings) -> Result<Exit> {
     if let Err(error) = report_to_github(&checked, settings.format) {
         print_error(&error);
     }
-    if source.exit != Exit::Success {
+    if source.exit.code() != 0 {
         print_message(&format!("the command failed with code {}", source.exit.code()));
     }
     Ok(if verdict.fails() { Exit::Negative } else { source.exit })

@@ -47,6 +47,7 @@ mod parallel;
 mod ports;
 mod processes;
 mod publish;
+mod recipes;
 mod recording;
 mod recording_refused;
 mod reload;
