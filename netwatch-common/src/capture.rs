@@ -32,7 +32,8 @@ pub struct PacketHeader {
 pub struct CaptureSettings {
     /// Maximum number of bytes copied of a packet, from the Ethernet header on.
     pub snaplen: u32,
-    /// The reader is woken when the ring contains this many bytes. Fewer are read on a timer.
+    /// The reader is woken whenever the ring contains another multiple of this many bytes, a power
+    /// of two. Fewer are read on a timer.
     pub wakeup_bytes: u32,
     /// Whether packets are filtered: user space has replaced the function `packet_filter`.
     pub filter: u32,
@@ -40,7 +41,7 @@ pub struct CaptureSettings {
 
 impl CaptureSettings {
     /// What the object contains until user space writes the settings.
-    pub const DEFAULT: Self = Self { snaplen: MAX_CAPLEN, wakeup_bytes: DEFAULT_RING_BYTES / 8, filter: 0 };
+    pub const DEFAULT: Self = Self { snaplen: MAX_CAPLEN, wakeup_bytes: DEFAULT_RING_BYTES / 32, filter: 0 };
 }
 
 /// Default size of the PACKETS ring in bytes.

@@ -8,7 +8,9 @@ use pcap_parser::{
 
 use super::broken::BrokenCause;
 use super::time::TimeResolution;
-use super::{CapturedFrame, CapturedInterface, Decode, MAX_BLOCK, MAX_COMMENTS, MAX_FRAME, link_type};
+use super::{
+    CapturedFrame, CapturedInterface, Decode, MAX_BLOCK, MAX_COMMENTS, MAX_FRAME, MAX_INTERFACE_TEXT, link_type,
+};
 
 /// The type of the obsolete packet block, which preceded the enhanced one.
 const PACKET_BLOCK: u32 = 2;
@@ -29,6 +31,9 @@ pub(super) struct Blocks {
     interfaces: Vec<InterfaceFormat>,
     /// What the file states about the same interfaces.
     about: Vec<CapturedInterface>,
+    /// Number of interfaces of all sections so far, and the length of their texts.
+    described: usize,
+    text_bytes: usize,
     /// Simple packet blocks have no time; they get the time of the packet before.
     latest_ns: u64,
     /// The sum of the statistics so far.
@@ -73,14 +78,26 @@ impl Decode for Blocks {
                 self.obsolete(block, offset).map(Some)
             }
             Block::SectionHeader(header) => {
-                let Self { section, latest_ns, dropped, has_statistics, .. } = *self;
-                let (big_endian, section) = (header.big_endian(), section + 1);
-                *self = Self { big_endian, section, latest_ns, dropped, has_statistics, ..Self::default() };
+                let Self { section, latest_ns, dropped, has_statistics, described, text_bytes, .. } = *self;
+                let (big_endian, section) = (header.big_endian(), section.saturating_add(1));
+                *self = Self {
+                    big_endian,
+                    section,
+                    latest_ns,
+                    dropped,
+                    has_statistics,
+                    described,
+                    text_bytes,
+                    ..Self::default()
+                };
                 Ok(None)
             }
             Block::InterfaceDescription(description) => self.describe(description).map(|()| None),
             Block::DecryptionSecrets(secrets) if secrets.secrets_type == SecretsType::TlsKeyLog => {
                 let length = secrets.data.len().min(secrets.secrets_len as usize);
+                if self.secrets.len() + length > MAX_BLOCK {
+                    return Err(BrokenCause::Secrets);
+                }
                 self.secrets.extend_from_slice(&secrets.data[..length]);
                 Ok(None)
             }
@@ -207,9 +224,10 @@ impl Blocks {
     }
 
     fn describe(&mut self, description: &InterfaceDescriptionBlock<'_>) -> Result<(), BrokenCause> {
-        if self.interfaces.len() > usize::from(u16::MAX) {
+        if self.described > usize::from(u16::MAX) {
             return Err(BrokenCause::Interfaces);
         }
+        self.described += 1;
         let option = |code| description.options.iter().find(|option| option.code == code).map(|option| &*option.value);
         // Parsed here, because the crate supports neither binary resolutions nor big-endian
         // offsets.
@@ -219,13 +237,19 @@ impl Blocks {
         let text = |code| option(code).map(text_of);
         // The first byte is the kind of filter: 0 for an expression.
         let filter = option(OptionCode(11)).filter(|value| value.first() == Some(&0));
-        self.about.push(CapturedInterface {
+        let about = CapturedInterface {
             filter: filter.map(|value| text_of(&value[1..])),
             name: text(OptionCode::IfName),
             description: text(OptionCode::IfDescription),
             link_number,
             snaplen: description.snaplen,
-        });
+        };
+        let texts = [&about.filter, &about.name, &about.description];
+        self.text_bytes += texts.into_iter().flatten().map(String::len).sum::<usize>();
+        if self.text_bytes > MAX_INTERFACE_TEXT {
+            return Err(BrokenCause::InterfaceTexts);
+        }
+        self.about.push(about);
         self.interfaces.push(InterfaceFormat {
             link: link_type(link_number),
             resolution: resolution.map_or(TimeResolution::DEFAULT, TimeResolution::new),

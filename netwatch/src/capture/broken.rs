@@ -5,7 +5,7 @@ use std::io;
 
 use pcap_parser::PcapError;
 
-use super::{MAX_BLOCK, MAX_FRAME};
+use super::{MAX_BLOCK, MAX_FRAME, MAX_INTERFACE_TEXT};
 use crate::error::Error;
 
 /// The record or block at which a capture cannot be read further. Everything before it has been
@@ -51,6 +51,10 @@ pub(super) enum BrokenCause {
     Interface(u32),
     /// More interfaces than packets can refer to.
     Interfaces,
+    /// The texts of the interfaces of a section are longer than any that was captured.
+    InterfaceTexts,
+    /// More secrets between two packets than a capture has.
+    Secrets,
     /// A section header without a valid byte order.
     ByteOrder,
     /// Reading was stopped.
@@ -78,6 +82,8 @@ impl fmt::Display for BrokenCause {
                 write!(f, "corrupt: a packet of interface {number}, which is not described")
             }
             Self::Interfaces => f.write_str("more than 65,536 interfaces"),
+            Self::InterfaceTexts => write!(f, "corrupt: interfaces with more than {MAX_INTERFACE_TEXT} bytes of text"),
+            Self::Secrets => write!(f, "corrupt: more than {MAX_BLOCK} bytes of secrets between two packets"),
             Self::ByteOrder => f.write_str("corrupt: a section header without a valid byte order"),
             Self::Stopped => f.write_str("stopped"),
         }

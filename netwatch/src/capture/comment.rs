@@ -3,6 +3,10 @@
 
 /// The kernel's limit for the name of a process, bytes.
 const COMM_BYTES: usize = 15;
+/// Maximum length of each text in a comment that is read, bytes: that of a path (`PATH_MAX`).
+const MAX_TEXT_BYTES: usize = 4096;
+/// Maximum length of a name of a remote that is read, bytes.
+const MAX_NAME_BYTES: usize = 255;
 
 /// The process in a comment.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -38,8 +42,8 @@ impl CommentedProcess {
             match key {
                 "pid" => (process.pid, has_pid) = (number()?, true),
                 "uid" => process.uid = Some(number()?),
-                "comm" => process.comm = value.as_str()?.to_owned(),
-                "exe" => process.exe = Some(value.as_str()?.to_owned()),
+                "comm" => process.comm = read_text(value)?,
+                "exe" => process.exe = Some(read_text(value)?),
                 _ => {}
             }
             Some(())
@@ -51,7 +55,7 @@ impl CommentedProcess {
     fn parse_ptcpdump(comment: &str) -> Option<Self> {
         let line = |name: &str| comment.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
         let pid = line("PID:")?.parse().ok().filter(|pid| *pid != 0)?;
-        let exe = line("Cmd:").filter(|path| !path.is_empty());
+        let exe = line("Cmd:").filter(|path| !path.is_empty() && path.len() <= MAX_TEXT_BYTES);
         let name = exe.and_then(|path| path.rsplit('/').next()).unwrap_or_default();
         let comm = name.char_indices().take_while(|(at, c)| at + c.len_utf8() <= COMM_BYTES).map(|(_, c)| c).collect();
         Some(Self { pid, uid: None, comm, exe: exe.map(str::to_owned) })
@@ -68,11 +72,16 @@ pub fn parse_remote(comment: &str) -> Option<String> {
     let mut name = None;
     each_value(comment.strip_prefix("remote ")?, |key, value| {
         if key == "name" {
-            name = Some(value.as_str()?.to_owned());
+            name = Some(value.as_str().filter(|name| name.len() <= MAX_NAME_BYTES)?.to_owned());
         }
         Some(())
     })?;
     name
+}
+
+/// A text that is not longer than what netwatch writes.
+fn read_text(value: &serde_json::Value) -> Option<String> {
+    value.as_str().filter(|text| text.len() <= MAX_TEXT_BYTES).map(str::to_owned)
 }
 
 fn quoted(text: &str) -> String {
@@ -117,6 +126,15 @@ mod tests {
         {
             assert!(CommentedProcess::parse(comment).is_none(), "{comment}");
         }
+    }
+
+    #[test]
+    fn long_texts_are_not_read() {
+        let comment = |length: usize| format!(r#"process pid=7 comm="{}""#, "x".repeat(length));
+        assert!(CommentedProcess::parse(&comment(MAX_TEXT_BYTES)).is_some());
+        assert!(CommentedProcess::parse(&comment(MAX_TEXT_BYTES + 1)).is_none());
+        assert!(parse_remote(&remote_comment(&"x".repeat(MAX_NAME_BYTES))).is_some());
+        assert!(parse_remote(&remote_comment(&"x".repeat(MAX_NAME_BYTES + 1))).is_none());
     }
 
     #[test]

@@ -32,6 +32,9 @@ const BUFFER: usize = 1 << 20;
 /// Maximum length of a block of a pcapng file, bytes, as in libpcap. Some blocks contain the keys
 /// or names of a whole session.
 const MAX_BLOCK: usize = 16 << 20;
+/// Maximum length of what all interfaces of a file are called, bytes. A file of a few kilobytes can
+/// decompress to gigabytes.
+const MAX_INTERFACE_TEXT: usize = 16 << 20;
 /// Maximum length of a frame, bytes. libpcap captures no more of one (`MAXIMUM_SNAPLEN`); a record
 /// with a greater length is not a frame.
 const MAX_FRAME: u32 = 262_144;

@@ -128,9 +128,9 @@ enum DirectionArg {
 
 impl CaptureArgs {
     /// `None` without `-w` and `--packets`, which prints to `lines`.
-    pub(super) fn settings(self, lines: Option<LineTarget>, keylog: bool) -> Option<CaptureOptions> {
+    pub(super) fn settings(self, lines: Option<LineTarget>) -> Option<CaptureOptions> {
         let is_on = self.file.is_some() || lines.is_some();
-        is_on.then(|| CaptureOptions { lines, keylog, ..self.options() })
+        is_on.then(|| CaptureOptions { lines, ..self.options() })
     }
 
     /// The options without lines.
@@ -138,7 +138,6 @@ impl CaptureArgs {
         CaptureOptions {
             file: self.file,
             lines: None,
-            keylog: false,
             only: Selection::new(self.only),
             force: self.force,
             snaplen: self.snaplen.unwrap_or(MAX_CAPLEN),

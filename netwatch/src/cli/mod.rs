@@ -269,6 +269,7 @@ mod tests {
             assert!(is_accepted(&format!("netwatch run {flag} -w x -- true")), "{flag}");
             assert!(is_accepted(&format!("netwatch run {flag} --packets -- true")), "{flag}");
         }
+        assert!(!is_accepted("netwatch tail --keylog") && is_accepted("netwatch tail --keylog -w x"));
         assert!(!is_accepted("netwatch replay -c 3 x") && is_accepted("netwatch replay -c 3 --packets x"));
         assert!(is_accepted("netwatch replay --filter tcp x") && is_accepted("netwatch tail --filter tcp -c 3"));
         for flag in ["-C 1M", "-G 1m", "--force"] {

@@ -234,13 +234,12 @@ pub(super) struct RunArgs {
     )]
     packets: Option<LinesArg>,
 
-    /// Write the keys of TLS connections into the file of -w, so that it decrypts
+    /// Write the keys of TLS and QUIC connections into the file of -w
     ///
     /// Sets SSLKEYLOGFILE for the command. Every reader of the file can read what these connections
-    /// carried: keep it only as long as you need it.
+    /// carried: keep it only as long as you need it. `netwatch tail --keylog` can write them too.
     #[arg(
         long,
-        requires = "file",
         env = "NETWATCH_KEYLOG",
         value_parser = FalseyValueParser::new(),
         help_heading = CAPTURE
@@ -390,7 +389,8 @@ impl RunArgs {
             sample: self.sample,
             sample_snaplen: self.sample_snaplen,
             events: self.events.map(EventsArg::style),
-            capture: self.capture.settings(self.packets.and_then(|lines| lines.0), self.keylog),
+            keylog: self.keylog,
+            capture: self.capture.settings(self.packets.and_then(|lines| lines.0)),
             sample_buffer: self.sample_buffer,
             by: self.by.into(),
             no_cmdline: self.no_cmdline,

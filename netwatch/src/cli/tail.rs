@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::capture::CaptureArgs;
+use super::capture::{CAPTURE, CaptureArgs};
 use super::display::DisplayArgs;
 use crate::settings::{TailSettings, ViewSettings};
 
@@ -19,6 +19,13 @@ pub(super) struct TailArgs {
 
     #[command(flatten)]
     display: DisplayArgs,
+
+    /// Write the keys of TLS and QUIC connections into the file of -w
+    ///
+    /// For a run with --keylog. Contains the keys from now on. Every reader of the file can read
+    /// what these connections carried: keep it only as long as you need it.
+    #[arg(long, requires = "file", help_heading = CAPTURE)]
+    keylog: bool,
 
     #[command(flatten)]
     capture: CaptureArgs,
@@ -51,6 +58,7 @@ impl TailArgs {
                 rotation: options.rotation(),
                 file: options.file,
                 force: options.force,
+                keylog: self.keylog,
                 count: options.count,
                 only: options.only,
                 // Packets are few or arrive together.

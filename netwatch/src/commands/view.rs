@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::packets::{CaptureFacts, CapturePlace, CaptureWriter, PacketPrinter, ViewSpec};
 use crate::rights;
 use crate::settings::ViewSettings;
+use crate::terminal::print_message;
 
 /// The name of standard output in messages.
 const STANDARD_OUTPUT: &str = "standard output";
@@ -39,10 +40,27 @@ fn open_writer(settings: &ViewSettings, file: &Path) -> Result<CaptureWriter> {
     } else {
         let owner = rights::caller()?;
         let place = CapturePlace::open(file, (owner.uid, owner.gid), settings.force)?;
+        if settings.keylog {
+            require_secrets(&place, file)?;
+        }
         CaptureWriter::open(place, settings.rotation)?
     };
     writer.set_facts(own_facts(), Vec::new());
     Ok(writer)
+}
+
+/// Refuses a file that cannot contain the secrets of TLS connections.
+pub(super) fn require_secrets(place: &CapturePlace, file: &Path) -> Result<()> {
+    if place.is_pcapng() {
+        return Ok(());
+    }
+    Err(Error::other("write keys to", file.display().to_string(), "pcap cannot contain them")
+        .hint("write pcapng: give a name that does not end in .pcap"))
+}
+
+/// Prints what a file with secrets is.
+pub(super) fn warn_of_secrets(what: &str) {
+    print_message(&format!("{what} will contain the keys of TLS connections: keep it private, and not for long"));
 }
 
 /// The facts that every file of this netwatch states.

@@ -5,9 +5,10 @@ use super::operation::{
     Arithmetic, BranchTest, INCOMING, IndexSource, LoadSize, LoadSource, MEMORY_WORDS, OUTGOING, Operand, Operation,
 };
 
-/// Maximum number of jumps back. libpcap's loops end after one for each header of the packet; a
-/// filter that jumps back more often rejects the packet.
-const MAX_REPEATS: usize = 65_536;
+/// Minimum length of the headers that libpcap's loops (`protochain`) step over, bytes. A filter
+/// that jumps back more often than the packet has such headers rejects the packet: its work is
+/// bounded.
+const MIN_HEADER_BYTES: usize = 8;
 
 /// A packet, for a filter.
 #[derive(Debug, Clone, Copy)]
@@ -39,7 +40,7 @@ impl FilterProgram {
     pub fn run(&self, frame: &FilteredFrame<'_>) -> u32 {
         let mut machine = FilterMachine::default();
         let (mut at, mut repeats) = (0_usize, 0);
-        while repeats <= MAX_REPEATS {
+        while repeats <= frame.bytes.len() / MIN_HEADER_BYTES {
             match machine.step(&self.operations[at], frame) {
                 Some(FilterStep::Skip(skipped)) => {
                     repeats += usize::from(skipped < 0);

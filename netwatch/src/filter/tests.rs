@@ -118,7 +118,12 @@ fn loads_take_the_bytes_in_network_order_and_never_wrap_around() {
 #[test]
 fn a_loop_ends() {
     let endless = program("2\n5 0 0 4294967295\n6 0 0 1");
-    assert_eq!(run(&endless, &[]), 0);
+    for length in [0, 60, 262_144] {
+        assert_eq!(run(&endless, &vec![0; length]), 0);
+    }
+    // A + 1 until A > 4: four jumps back, for which the packet needs 32 bytes.
+    let counting = program("4\n4 0 0 1\n37 1 0 4\n5 0 0 4294967293\n6 0 0 1");
+    assert_eq!([31, 32].map(|length| run(&counting, &vec![0; length])), [0, 1]);
     let error = translate(&endless, PacketAccess::Direct).expect_err("the verifier would refuse it");
     assert!(error.contains("loop"), "{error}");
 }

@@ -65,6 +65,11 @@ impl CaptureFiles {
         Self { target, rotation, sink, opened: Instant::now(), number: 0, names: VecDeque::new() }
     }
 
+    /// Whether another file may follow.
+    pub(super) fn may_rotate(&self) -> bool {
+        self.rotation.is_on()
+    }
+
     /// The path of the current file, for messages.
     pub(super) fn path(&self) -> String {
         match &self.target {

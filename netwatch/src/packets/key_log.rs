@@ -1,11 +1,10 @@
-//! The secrets of the command's TLS connections (`--keylog`): the file of SSLKEYLOGFILE, and the
-//! wait for the secrets of a connection before its packets are written. A reader of the capture
-//! decrypts only packets that come after the secrets.
+//! The secrets of the command's TLS and QUIC connections (`--keylog`): the file of SSLKEYLOGFILE,
+//! and the wait for the secrets of a connection before its packets are written. A reader of the
+//! capture decrypts only packets that come after the secrets.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom};
-use std::os::unix::fs::{OpenOptionsExt, fchown};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -15,6 +14,7 @@ use crate::capture::write::Layout;
 use crate::error::{Error, Result};
 use crate::flow::{Direction, FlowKey};
 use crate::meter::RingPacket;
+use crate::wire::quic::QuicHandshake;
 
 /// Maximum length of all secrets of a capture, bytes. Each file of a rotation contains all so far.
 const MAX_SECRETS_BYTES: usize = 4 << 20;
@@ -31,7 +31,7 @@ const MAX_TIMEOUTS: u32 = 3;
 const CLIENT_HELLO: (u8, u8, u8) = (22, 3, 1);
 /// Where the random of a ClientHello is in its record: after the headers and the version.
 const RANDOM: std::ops::Range<usize> = 11..43;
-/// The last secrets that a client writes: for TLS 1.3, and for older versions.
+/// The last secrets that a client writes: for TLS 1.3 and QUIC, and for older versions.
 const LAST_SECRETS: [&str; 2] = ["CLIENT_TRAFFIC_SECRET_0", "CLIENT_RANDOM"];
 
 /// The file of SSLKEYLOGFILE.
@@ -66,6 +66,19 @@ impl KeyLog {
         Self { file, read: 0, secrets: 0, connections, complete, timeouts: 0 }
     }
 
+    /// Another reader of the same file, from its beginning.
+    pub fn duplicate(&self) -> Result<Self> {
+        let failed = |error| Error::os("duplicate", "a file descriptor", error);
+        self.file.try_clone().map(Self::new).map_err(failed)
+    }
+
+    /// Skips the secrets so far: those of connections that have begun.
+    pub fn skip(&mut self) {
+        drop(self.new_secrets());
+        self.secrets = 0;
+        self.complete.clear();
+    }
+
     /// The secrets that are new and that these packets may need. Waits for those of a connection
     /// when its server answers.
     pub(super) fn secrets_for<'a>(
@@ -83,9 +96,15 @@ impl KeyLog {
 
     /// The random of the connection, if this packet is the first answer of its server.
     fn answered(&mut self, packet: &RingPacket<'_>, flow: FlowKey) -> Option<String> {
-        let layout = Layout::of(packet.bytes).filter(|layout| layout.is_tcp)?;
+        let layout = Layout::of(packet.bytes)?;
         let payload = packet.bytes.get(layout.payload..layout.end.min(packet.bytes.len()))?;
-        if let Some(random) = client_random(payload) {
+        let is_known = self.connections.contains_key(&flow);
+        let random = match layout.is_tcp {
+            true => client_random(payload),
+            false if is_known => None,
+            false => quic_random(payload),
+        };
+        if let Some(random) = random {
             if self.connections.len() >= MAX_CONNECTIONS {
                 self.connections.clear();
             }
@@ -118,14 +137,8 @@ impl KeyLog {
 
     /// The complete lines since the last call. A file that cannot be read has none.
     pub(super) fn new_secrets(&mut self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        let room = MAX_SECRETS_BYTES.saturating_sub(self.secrets) as u64;
-        let read =
-            self.file.seek(SeekFrom::Start(self.read)).and_then(|_| (&self.file).take(room).read_to_end(&mut bytes));
+        let bytes = self.unread().unwrap_or_default();
         let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        if read.is_err() || end == 0 {
-            return Vec::new();
-        }
         self.read += end as u64;
         let lines = bytes[..end].split_inclusive(|byte| *byte == b'\n').filter_map(|line| Some((line, parse(line)?)));
         let mut secrets = Vec::new();
@@ -135,6 +148,17 @@ impl KeyLog {
         }
         self.secrets += secrets.len();
         secrets
+    }
+
+    /// What the file has beyond what was read, within the limit. The position in the file is that
+    /// of all its readers, and is not used.
+    fn unread(&self) -> std::io::Result<Vec<u8>> {
+        let room = MAX_SECRETS_BYTES.saturating_sub(self.secrets) as u64;
+        let unread = self.file.metadata()?.len().saturating_sub(self.read);
+        let mut bytes = vec![0; unread.min(room) as usize];
+        let length = self.file.read_at(&mut bytes, self.read)?;
+        bytes.truncate(length);
+        Ok(bytes)
     }
 }
 
@@ -154,13 +178,23 @@ fn parse(line: &[u8]) -> Option<Option<String>> {
 fn client_random(payload: &[u8]) -> Option<String> {
     let is_hello =
         matches!(payload, [kind, version, _, _, _, message, ..] if (*kind, *version, *message) == CLIENT_HELLO);
-    let random = payload.get(RANDOM).filter(|_| is_hello)?;
-    Some(random.iter().map(|byte| format!("{byte:02x}")).collect())
+    payload.get(RANDOM).filter(|_| is_hello).map(hexadecimal)
+}
+
+/// The random of a ClientHello in a datagram of QUIC, whose keys follow from the datagram.
+fn quic_random(datagram: &[u8]) -> Option<String> {
+    let mut handshake = QuicHandshake::default();
+    handshake.observe(datagram)?;
+    handshake.client_random().map(hexadecimal)
+}
+
+fn hexadecimal(random: &[u8]) -> String {
+    random.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::{Seek, SeekFrom, Write};
 
     use super::*;
 
@@ -178,6 +212,20 @@ mod tests {
         write("AFFIC_SECRET_0 0c 0d\nnot a secret\n");
         assert_eq!(log.new_secrets(), b"CLIENT_TRAFFIC_SECRET_0 0c 0d\n");
         assert_eq!(log.complete, HashSet::from(["0a".to_owned(), "0c".to_owned()]));
+    }
+
+    /// A tail that attaches later.
+    #[test]
+    fn another_reader_has_only_what_comes_later() {
+        let mut file = tempfile::tempfile().expect("a file");
+        let mut log = KeyLog::new(file.try_clone().expect("a duplicate"));
+        let mut later = log.duplicate().expect("a duplicate");
+        file.write_all(b"CLIENT_RANDOM 0a 0b\n").expect("written");
+        later.skip();
+        file.write_all(b"CLIENT_RANDOM 0c 0d\n").expect("written");
+        assert_eq!(later.new_secrets(), b"CLIENT_RANDOM 0c 0d\n");
+        assert_eq!(later.complete, HashSet::from(["0c".to_owned()]));
+        assert_eq!(log.new_secrets(), b"CLIENT_RANDOM 0a 0b\nCLIENT_RANDOM 0c 0d\n");
     }
 
     #[test]

@@ -18,15 +18,19 @@ use super::{CaptureCommand, CaptureSpec, CaptureSummary, EndedOutput};
 use crate::capture::write::{INBOUND, OUTBOUND, ObservedFrame, Segmenter, WritablePacket};
 use crate::error::{Error, Result};
 use crate::flow::{Amount, BalanceState, Direction, PerDirection};
-use crate::meter::{PacketRing, RingPacket};
+use crate::meter::{PacketRing, RingPacket, set_thread_priority};
 use crate::report::Report;
 
 /// Time without a wake-up after which the ring is read.
 const READ_INTERVAL: Duration = Duration::from_millis(50);
 /// Time after which collected blocks are written.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
-/// Maximum size of a batch: the ring has room for the next packets meanwhile.
-const MAX_BATCH_BYTES: u64 = 1 << 20;
+/// A full ring loses packets, so the thread is preferred to the command. It sleeps most of the
+/// time.
+const NICE: i32 = -10;
+/// Maximum size of a batch: the ring has room for the next packets meanwhile, and the cache of a
+/// CPU has room for the batch, which is read twice.
+const MAX_BATCH_BYTES: u64 = 256 << 10;
 
 pub(super) struct PacketThread {
     ring: PacketRing,
@@ -81,6 +85,7 @@ impl PacketThread {
     }
 
     pub(super) fn run(mut self) {
+        set_thread_priority(NICE);
         let begun = self.output.output.writer.as_mut().map_or(Ok(()), CaptureWriter::begin);
         self.check(begun);
         loop {

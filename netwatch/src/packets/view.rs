@@ -51,8 +51,8 @@ pub struct ViewedFrame<'a> {
 pub struct PacketView {
     output: PacketOutput,
     is_unbuffered: bool,
-    /// The numbers of interfaces in the new file, by section.
-    interfaces: HashMap<u32, Vec<u32>>,
+    /// The section that is being read, and the numbers of its interfaces in the new file.
+    interfaces: (u32, Vec<u32>),
     names: HashMap<IpAddr, String>,
 }
 
@@ -61,7 +61,7 @@ impl PacketView {
     pub fn new(spec: ViewSpec) -> Self {
         let ViewSpec { writer, printer, only, max_packets, is_unbuffered } = spec;
         let output = PacketOutput::new(writer, printer, only, max_packets);
-        Self { output, is_unbuffered, interfaces: HashMap::new(), names: HashMap::new() }
+        Self { output, is_unbuffered, interfaces: Default::default(), names: HashMap::new() }
     }
 
     /// Whether the requested number of frames was reached.
@@ -112,7 +112,10 @@ impl PacketView {
     fn interface(&mut self, frame: &CapturedFrame<'_>) -> u32 {
         let (section, index) = frame.interface;
         let Some(writer) = &mut self.output.writer else { return index };
-        let numbers = self.interfaces.entry(section).or_default();
+        if self.interfaces.0 != section {
+            self.interfaces = (section, Vec::new());
+        }
+        let numbers = &mut self.interfaces.1;
         if let Some(new) = frame.interfaces.get(numbers.len()..).filter(|new| !new.is_empty()) {
             let first = writer.add_interfaces(new);
             numbers.extend((first..).take(new.len()));

@@ -49,7 +49,7 @@ pub struct CaptureWriter {
     facts: CaptureFacts,
     interfaces: Vec<CapturedInterface>,
     encoder: Encoder,
-    /// Secrets so far, for the head of the next file.
+    /// Secrets for the head of the next file.
     secrets: Vec<u8>,
     has_head: bool,
     /// Packets in the current file, and the times of the first and the last one.
@@ -143,7 +143,9 @@ impl CaptureWriter {
         if key_log.is_empty() {
             return;
         }
-        self.secrets.extend_from_slice(key_log);
+        if self.files.may_rotate() || !self.has_head {
+            self.secrets.extend_from_slice(key_log);
+        }
         if let (true, Encoder::PcapNg(pcapng)) = (self.has_head, &mut self.encoder) {
             pcapng.secrets(key_log);
         }

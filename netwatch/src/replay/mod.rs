@@ -197,7 +197,7 @@ fn with(
                 }
                 if let Some(flow) = counted.flow() {
                     let flow = CaptureScope::default().orient_key(flow);
-                    processes.observe(&mut session, flow, frame.comments[0], frame.time_ns);
+                    processes.observe(&mut session, flow, &frame.comments, frame.time_ns);
                 }
                 observer.counted(&counted);
                 observer.frame(frame, &FrameFacts::of(&counted, stated, &session))?;
@@ -212,7 +212,8 @@ fn with(
     })?;
     engine.finish(&mut session)?;
     let (left_out, notes) = engine.left_out();
-    notes.into_iter().chain(tally.notes()).chain(filter.note()).for_each(|note| session.note(note));
+    let own = filter.note().into_iter().chain(processes.note());
+    notes.into_iter().chain(tally.notes()).chain(own).for_each(|note| session.note(note));
     session.scope.replay = Some(report::Replay {
         file: capture.name().to_owned(),
         format: capture.format().name(),

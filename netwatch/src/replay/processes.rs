@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::tally::frames_of;
 use crate::capture::comment::CommentedProcess;
 use crate::flow::{FlowKey, Protocol};
 use crate::process::{
@@ -9,9 +10,9 @@ use crate::process::{
 };
 use crate::session::{CaptureScope, Observed, Session};
 
-/// Maximum number of processes and of flows with a process that are followed. Further ones have no
-/// process in the report.
-const MAX_FOLLOWED: usize = 262_144;
+/// Maximum number of processes, of flows with a process, and of changes of a flow's process that
+/// are followed. Packets beyond have no process in the report.
+const MAX_FOLLOWED: usize = 65_536;
 
 /// The processes of the comments so far.
 #[derive(Debug, Default)]
@@ -20,6 +21,8 @@ pub(super) struct CommentedProcesses {
     /// The program that used each flow last, and the number of its socket.
     flows: HashMap<FlowKey, (u32, u64)>,
     sockets: u64,
+    /// Packets with a process that was not followed.
+    omitted: u64,
 }
 
 /// The process of a comment, as if it were alive.
@@ -36,28 +39,31 @@ impl SystemView for CommentedSystem {
 }
 
 impl CommentedProcesses {
-    /// Attributes the flow of a packet to the process in its comment, if it has one.
+    /// Attributes the flow of a packet to the process in one of its comments, if there is one.
     pub(super) fn observe(
         &mut self,
         session: &mut Session<CaptureScope>,
         flow: FlowKey,
-        comment: Option<&str>,
+        comments: &[Option<&str>],
         time_ns: u64,
     ) {
-        let Some(process) = comment.and_then(CommentedProcess::parse) else {
+        let Some(process) = comments.iter().flatten().find_map(|comment| CommentedProcess::parse(comment)) else {
             return;
         };
         if self.processes.is_empty() {
             session.set_attribution(Attribution::On);
         }
+        let known = self.processes.get(&process).copied();
+        if known.is_some() && self.flows.get(&flow).map(|(last, _)| *last) == known {
+            return;
+        }
+        // Each change needs a socket, so there are no more processes and flows than sockets.
+        if self.sockets >= MAX_FOLLOWED as u64 {
+            self.omitted += 1;
+            return;
+        }
         let next = self.processes.len() as u32;
-        if self.processes.len() >= MAX_FOLLOWED || self.flows.len() >= MAX_FOLLOWED {
-            return;
-        }
         let program = *self.processes.entry(process.clone()).or_insert(next);
-        if self.flows.get(&flow).is_some_and(|(last, _)| *last == program) {
-            return;
-        }
         self.sockets += 1;
         let operation = match self.flows.insert(flow, (program, self.sockets)) {
             None => SocketOperation::Created,
@@ -69,6 +75,14 @@ impl CommentedProcesses {
             &mut system(process, time_ns),
         ));
         session.observe(Observed::Socket { flow, cookie });
+    }
+
+    /// The note for the report.
+    pub(super) fn note(&self) -> Option<String> {
+        let packets = frames_of(self.omitted);
+        (self.omitted > 0).then(|| {
+            format!("the processes of {packets} are not in this report: it follows {MAX_FOLLOWED} changes of a process")
+        })
     }
 }
 
@@ -101,4 +115,29 @@ fn used(
 fn system(process: CommentedProcess, time_ns: u64) -> CommentedSystem {
     let image = Image { comm: process.comm, exe: process.exe, ..Image::default() };
     CommentedSystem(LiveProcess { origin: Origin { start_ns: time_ns, ppid: 0, maker: 0 }, image })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::{ObservationPoint, TransportAddress};
+    use crate::session::SessionConfig;
+
+    /// A capture of any length with another process in every comment.
+    #[test]
+    fn changes_of_a_process_are_bounded_and_the_rest_is_reported() {
+        let end = |text: &str| TransportAddress { addr: text.parse().expect("an address"), port: 1 };
+        let (local, remote) = (end("198.51.100.2"), end("198.51.100.1"));
+        let flow = FlowKey { point: ObservationPoint::Link, protocol: 6, fragment: false, local, remote };
+        let mut session = Session::new(CaptureScope::default(), SessionConfig::default());
+        let mut processes = CommentedProcesses::default();
+        let comments = [1, 2].map(|pid| format!("process pid={pid} comm=\"x\""));
+        for number in 0..MAX_FOLLOWED + 6 {
+            let comments = [Some("another comment"), Some(comments[number % 2].as_str())];
+            processes.observe(&mut session, flow, &comments, number as u64);
+        }
+        assert_eq!((processes.sockets, processes.processes.len()), (MAX_FOLLOWED as u64, 2));
+        let note = processes.note().expect("a note");
+        assert!(note.starts_with("the processes of 3 frames are not in this report"), "{note}");
+    }
 }

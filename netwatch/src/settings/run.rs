@@ -58,6 +58,8 @@ pub struct RunSettings {
     pub sample_snaplen: u32,
     /// Write events of connections to standard error.
     pub events: Option<EventStyle>,
+    /// Make the secrets of TLS connections available to captures.
+    pub keylog: bool,
     /// The capture of packets, if one was requested.
     pub capture: Option<CaptureOptions>,
     /// Size of the sample ring in KiB, a power of two.
@@ -118,8 +120,6 @@ pub struct CaptureOptions {
     pub lines: Option<LineTarget>,
     /// The packets that are written and printed.
     pub only: Selection,
-    /// Write the secrets of TLS connections into the file.
-    pub keylog: bool,
     /// Replace an existing file.
     pub force: bool,
     /// Maximum number of bytes of each packet.

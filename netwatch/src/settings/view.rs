@@ -16,6 +16,8 @@ pub struct ViewSettings {
     pub file: Option<PathBuf>,
     /// Replace an existing file.
     pub force: bool,
+    /// Write the secrets of TLS connections into the file.
+    pub keylog: bool,
     /// When a new file begins.
     pub rotation: Rotation,
     /// End after this number of packets.

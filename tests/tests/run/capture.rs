@@ -120,6 +120,14 @@ fn a_full_disk_ends_the_capture_and_not_the_run() {
 }
 
 #[test]
+fn names_of_files_are_escaped() {
+    let net = internet!();
+    let run = net.host.netwatch(&["run", "-q", "-w", "no\u{1b}[2J\nfolder/x.pcapng", "--", "true"]);
+    run.assert_error(125, &["cannot write no", "folder/x.pcapng: No such file or directory (ENOENT)"]);
+    assert!(!run.stderr.contains('\u{1b}'), "{run}");
+}
+
+#[test]
 fn a_file_that_was_deleted_is_reported() {
     let net = internet!();
     let script = "rm x.pcapng; curl -s http://app.example/ -o /dev/null; echo done";

@@ -6,6 +6,7 @@ use std::fs;
 use std::process::{Child, Stdio};
 
 use netwatch_tests::{TestHost, addresses::*, internet, needs, wait_until};
+use serde_json::Value;
 
 use crate::TRAFFIC;
 
@@ -162,11 +163,14 @@ fn rotation_under_load_loses_no_packet() {
         assert_eq!(count.trim(), sent.to_string(), "{name}: {run}");
         net.host.sh(&format!("rm {name}-*.pcapng"));
     }
-    let arguments = ["-q", "-w", "ring.pcapng", "-C", "256K", "-W", "2"];
-    net.host.run(&arguments, &["sh", "-c", &script]).assert_ok();
-    let files = net.host.sh("ls ring-*.pcapng");
-    assert_eq!(files.lines().count(), 2, "{files}");
-    assert!(!files.contains("ring-00001"), "the oldest are removed: {files}");
+    for flags in [&["-C", "256K", "-W", "2"][..], &["-C", "256K", "-G", "1h", "-W", "2"]] {
+        let arguments = [&["-q", "-w", "ring.pcapng"][..], flags].concat();
+        net.host.run(&arguments, &["sh", "-c", &script]).assert_ok();
+        let files = net.host.sh("ls ring-*.pcapng");
+        assert_eq!(files.lines().count(), 2, "{files}");
+        assert!(!files.contains("ring-00001"), "the oldest are removed: {files}");
+        net.host.sh("rm ring-*.pcapng");
+    }
 }
 
 #[test]
@@ -201,4 +205,45 @@ fn a_killed_run_leaves_a_readable_file() {
     run.finish_early();
     let counted = net.host.try_sh("tshark -r x.pcapng -T fields -e frame.number 2>/dev/null | wc -l").1;
     assert!(counted.trim().parse::<u32>().is_ok_and(|packets| packets > 100), "{counted}");
+}
+
+/// A disk of 600 KiB: the file has whole packets up to its end.
+#[test]
+fn a_disk_that_fills_up_leaves_a_readable_file() {
+    let net = internet!();
+    needs!("tshark");
+    let binary = net.host.binary().display().to_string();
+    let downloads = "for i in 1 2 3 4 5 6 7 8; do curl -s http://app.example/big -o /dev/null; done; echo done";
+    // The mount goes with its namespace.
+    let script = format!(
+        "mkdir full; mount -t tmpfs -o size=600k none full
+        {binary} run -q -w full/x.pcapng -- sh -c '{downloads}' 2> errors.txt; cp full/x.pcapng ."
+    );
+    fs::write(net.host.dir().join("fill.sh"), script).expect("a script");
+    assert_eq!(net.host.sh("unshare -m sh fill.sh"), "done\n", "the run continues");
+    let errors = fs::read_to_string(net.host.dir().join("errors.txt")).expect("errors");
+    assert!(errors.contains("cannot write full/x.pcapng: No space left on device (ENOSPC)"), "{errors}");
+    let read = net.host.sh("tshark -r x.pcapng 2>&1 | grep -v 'Running as'");
+    assert!(read.lines().count() > 100 && !read.contains("cut short"), "{read}");
+}
+
+/// SIGINT, as the terminal's Ctrl-C: the file is complete.
+#[test]
+fn an_interrupted_run_leaves_a_complete_file() {
+    let net = internet!();
+    needs!("tshark");
+    let script = "trap 'exit 0' INT; while :; do curl -s http://app.example/client -o /dev/null; done";
+    let run = net.host.start(&["-q", "-U", "-w", "x.pcapng"], &["sh", "-c", script]);
+    let size = || net.host.dir().join("x.pcapng").metadata().map_or(0, |about| about.len());
+    wait_until(|| size() > 20_000, || "packets in the file".to_owned());
+    run.signal(libc::SIGINT);
+    let run = run.finish();
+    let flows = run.assert_ok().report()["flows"].as_array().expect("flows");
+    let of_flow = |flow: &Value| ["egress", "ingress"].map(|way| flow[way]["packets"].as_u64().unwrap_or(0));
+    let packets = flows.iter().filter(|flow| flow["protocol"] == "tcp").flat_map(of_flow).sum::<u64>();
+    let read = net.host.sh(
+        "tshark -r x.pcapng -Y tcp -T fields -e frame.number 2>errors.txt; grep -v 'Running as' errors.txt || true",
+    );
+    let read = read.lines().collect::<Vec<_>>();
+    assert_eq!(read.len() as u64, packets, "every packet of TCP, and no complaint: {:?}", read.last());
 }

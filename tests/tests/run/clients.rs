@@ -2,7 +2,7 @@
 //! endpoint is named where a name exists.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use netwatch_tests::{
@@ -102,7 +102,7 @@ fn curl_by_each_version_of_http_it_has() {
 
 /// HTTP/3 by aioquic: `server ADDRESSES`, or `client NAME`.
 const HTTP3: &str = r#"
-import asyncio, ssl, sys
+import asyncio, os, ssl, sys
 from aioquic.asyncio import QuicConnectionProtocol, connect, serve
 from aioquic.h3.connection import H3_ALPN, H3Connection
 from aioquic.h3.events import HeadersReceived
@@ -133,6 +133,8 @@ async def server(addresses):
     await asyncio.Future()
 async def client(name):
     configuration = QuicConfiguration(alpn_protocols=H3_ALPN, verify_mode=ssl.CERT_NONE)
+    keys = os.environ.get('SSLKEYLOGFILE')
+    if keys: configuration.secrets_log_file = open(keys, 'a')
     async with connect(name, 443, configuration=configuration, create_protocol=Http3) as one:
         assert await one.get(name.encode()) == b'204'
 asyncio.run(server(sys.argv[2:]) if sys.argv[1] == 'server' else client(sys.argv[2]))
@@ -146,24 +148,48 @@ fn python_with_quic() -> Option<PathBuf> {
     done.is_ok_and(|done| done.status.success()).then_some(python)
 }
 
+/// A server of HTTP/3, and its client.
+pub(crate) struct Http3 {
+    server: Child,
+    python: String,
+}
+
+impl Http3 {
+    /// Starts the server. `None`, and the reason is printed, without the packages of Python.
+    pub(crate) fn start(net: &TestInternet) -> Option<Self> {
+        let Some(python) = python_with_quic() else {
+            skip("there is no Python with aioquic (`cargo xtask setup` makes it, with a network)");
+            return None;
+        };
+        let python = python.to_str().expect("a plain name").to_owned();
+        let mut server = net.inet.command(&python);
+        server.args(["-c", HTTP3, "server", &APP_V4.to_string(), &APP_V6.to_string()]);
+        let log = std::fs::File::create(net.inet.dir().join("http3")).expect("create a file");
+        let server = server.stdout(log).spawn().expect("start the server");
+        net.inet.wait_for("grep -q listening http3");
+        Some(Self { server, python })
+    }
+
+    /// The words of the client.
+    pub(crate) fn client(&self) -> [&str; 5] {
+        [&self.python, "-c", HTTP3, "client", APP]
+    }
+}
+
+impl Drop for Http3 {
+    fn drop(&mut self) {
+        self.server.kill().and_then(|()| self.server.wait()).expect("end the server");
+    }
+}
+
 #[test]
 fn a_client_of_http_3() {
-    let Some(python) = python_with_quic() else {
-        return skip("there is no Python with aioquic (`cargo xtask setup` makes it, with a network)");
-    };
-    let python = python.to_str().expect("a plain name");
     let net = internet!();
-    let mut server = net.inet.command(python);
-    server.args(["-c", HTTP3, "server", &APP_V4.to_string(), &APP_V6.to_string()]);
-    // Ended with the namespace.
-    let log = std::fs::File::create(net.inet.dir().join("http3")).expect("create a file");
-    let mut server = server.stdout(log).spawn().expect("start the server");
-    net.inet.wait_for("grep -q listening http3");
-    let one = run_client(&net, &[python, "-c", HTTP3, "client", APP]);
+    let Some(http3) = Http3::start(&net) else { return };
+    let one = run_client(&net, &http3.client());
     one.assert_used("python3", "udp", 443).assert_named("udp", 443, APP, "quic");
     assert_eq!(report::text(one.flows("udp", 443)[0], "application"), "quic", "{}", one.run);
     assert_eq!(one.flows("udp", 443)[0]["tls"]["alpn"][0], "h3", "{}", one.run);
-    server.kill().and_then(|()| server.wait()).expect("end the server");
 }
 
 #[test]

@@ -132,6 +132,19 @@ fn tshark_reads_what_a_tail_writes_to_standard_output() {
 }
 
 #[test]
+fn a_tail_ends_quietly_when_its_reader_has_left() {
+    let net = internet!();
+    let (gate, script) = downloads(&net.host, "ready");
+    let mut run = net.host.start(&["-q"], &["sh", "-c", &script]);
+    run.wait_for_stdout("ready");
+    let tail = format!("{} tail -w - 2> errors.txt; echo $? > code.txt", net.host.binary().display());
+    net.host.sh(&format!("({tail}) | head -c 100 > /dev/null"));
+    assert_eq!(net.host.sh("cat code.txt errors.txt"), "0\n");
+    gate.open();
+    run.finish().assert_ok();
+}
+
+#[test]
 fn the_user_who_started_a_run_may_watch_it_and_others_may_not() {
     let net = internet!();
     let id = USER_ID.to_string();

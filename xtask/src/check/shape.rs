@@ -39,7 +39,6 @@ const SMALL_FILES: &[(&str, &str)] = &[
     ("xtask/src/bench/engine/stats.rs", "every part of the bench uses it"),
     ("xtask/src/dependencies.rs", "one task, one file"),
     ("xtask/src/dist/archive.rs", "packing, apart from what is packed"),
-    ("xtask/src/dist/tools.rs", "the requirements of one task"),
 ];
 
 /// Everything wrong with the shape of this file.

@@ -20,7 +20,7 @@ pub fn collect(place: &DistPlace) -> Result<String> {
     let mut cargo = place.cargo();
     let metadata = output(cargo.args(["metadata", "--format-version", "1", "--locked", "--filter-platform", TARGET]))?;
     let metadata: Value = serde_json::from_str(&metadata).map_err(|error| format!("cargo metadata: {error}"))?;
-    let mut list = String::from("netwatch contains these crates. The texts of their licenses follow.\n\n");
+    let mut list = String::from("netwatch contains libpcap and these crates. The texts of their licenses follow.\n\n");
     let mut texts: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for package in linked_packages(&metadata) {
         let text = |key: &str| package[key].as_str().unwrap_or_default();

@@ -2,6 +2,7 @@
 //! man pages and completions, an SBOM, and checksums. The same sources give the same bytes.
 
 mod archive;
+mod libpcap;
 mod licenses;
 mod musl;
 mod reproduce;
@@ -65,11 +66,12 @@ pub fn run(arguments: &DistArguments) -> Result {
 
 /// Builds every file of a release from the sources in a place.
 fn build(place: &DistPlace) -> Result<Vec<PathBuf>> {
-    let binary = musl::build(place)?;
+    let libpcap = libpcap::build(place)?;
+    let binary = musl::build(place, &libpcap)?;
     let out = place.out();
     recreate(&out)?;
-    stage::fill(place, &binary)?;
-    let files = [archive::tarball(place)?, archive::debian_package(place)?, sbom::write(place)?];
+    stage::fill(place, &binary, &libpcap)?;
+    let files = [archive::tarball(place)?, archive::debian_package(place)?, sbom::write(place, &libpcap)?];
     let names = files.iter().filter_map(|file| file.file_name());
     let sums = output(Command::new("sha256sum").current_dir(&out).args(names))?;
     write(&out.join(SUMS), sums)?;

@@ -2,21 +2,25 @@
 
 use std::path::{Path, PathBuf};
 
+use super::libpcap::BuiltLibPcap;
 use super::{DistPlace, TARGET};
 use crate::Result;
 use crate::build::{cargo_home, sysroot};
 use crate::command::run;
 
 /// Builds the program for release. Returns its path.
-pub fn build(place: &DistPlace) -> Result<PathBuf> {
+pub fn build(place: &DistPlace, libpcap: &BuiltLibPcap) -> Result<PathBuf> {
     let mut build = place.cargo();
     build.args(["build", "--release", "--locked", "--package", "netwatch", "--bin", "netwatch", "--target", TARGET]);
+    build.args(["--features", "static-libpcap"]);
     let names = fixed_names(place)?;
     let flags = |option: &str, separator: &str| {
         let flags = names.iter().map(|(path, name)| format!("{option}={}={name}", path.display()));
         flags.collect::<Vec<_>>().join(separator)
     };
-    build.env("CARGO_ENCODED_RUSTFLAGS", flags("--remap-path-prefix", "\u{1f}")).env_remove("RUSTFLAGS");
+    let library = format!("-Lnative={}", libpcap.folder.display());
+    let rust_flags = [library, flags("--remap-path-prefix", "\u{1f}")].join("\u{1f}");
+    build.env("CARGO_ENCODED_RUSTFLAGS", rust_flags).env_remove("RUSTFLAGS");
     // SQLite, zstd and the assembler of ring.
     build.env(format!("CFLAGS_{}", TARGET.replace('-', "_")), flags("-ffile-prefix-map", " "));
     run(&mut build)?;

@@ -1,17 +1,18 @@
-//! The software bill of materials (CycloneDX, JSON): cargo-cyclonedx makes it, and what differs
-//! between two builds is removed.
+//! The software bill of materials (CycloneDX, JSON): cargo-cyclonedx makes it, libpcap is added,
+//! and what differs between two builds is removed.
 
 use std::fs;
 use std::path::PathBuf;
 
 use serde_json::Value;
 
+use super::libpcap::BuiltLibPcap;
 use super::{DistPlace, TARGET, reproduce, version, write as write_file};
 use crate::Result;
 use crate::command::run;
 
 /// Writes the document. Returns its path.
-pub fn write(place: &DistPlace) -> Result<PathBuf> {
+pub fn write(place: &DistPlace, libpcap: &BuiltLibPcap) -> Result<PathBuf> {
     // cargo-cyclonedx writes beside every manifest of the workspace, so it works on a copy.
     let copy = place.target.join("dist-sbom");
     reproduce::copy_sources(place, &copy)?;
@@ -23,6 +24,9 @@ pub fn write(place: &DistPlace) -> Result<PathBuf> {
     let failed = |error: &dyn std::fmt::Display| format!("cannot read {}: {error}", made.display());
     let text = fs::read_to_string(&made).map_err(|error| failed(&error))?;
     let mut document: Value = serde_json::from_str(&text).map_err(|error| failed(&error))?;
+    if let Some(components) = document["components"].as_array_mut() {
+        components.push(libpcap.component()?);
+    }
     make_reproducible(&mut document, &copy.display().to_string());
     let file = place.out().join(format!("netwatch-{}-{TARGET}.cdx.json", version()));
     write_file(&file, format!("{document:#}\n"))?;

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
+use super::libpcap::BuiltLibPcap;
 use super::{DistPlace, copy, licenses, recreate, write};
 use crate::Result;
 use crate::command::{output, run};
@@ -15,14 +16,14 @@ const DOCUMENTS: [&str; 5] = ["README.md", "CHANGELOG.md", "SECURITY.md", "LICEN
 const COMPLETIONS: [(&str, &str); 3] = [("bash", "netwatch"), ("zsh", "_netwatch"), ("fish", "netwatch.fish")];
 
 /// Fills the folder anew.
-pub fn fill(place: &DistPlace, binary: &Path) -> Result {
+pub fn fill(place: &DistPlace, binary: &Path, libpcap: &BuiltLibPcap) -> Result {
     let stage = place.stage();
     recreate(&stage)?;
     copy(binary, &stage.join("netwatch"))?;
     for name in DOCUMENTS {
         copy(&place.source.join(name), &stage.join(name))?;
     }
-    write(&stage.join("THIRD-PARTY-LICENSES.txt"), licenses::collect(place)?)?;
+    write(&stage.join("THIRD-PARTY-LICENSES.txt"), licenses::collect(place)? + &libpcap.license()?)?;
     recreate(&stage.join("docs"))?;
     for entry in entries(&place.source.join("docs"))? {
         copy(&entry, &stage.join("docs").join(entry.file_name().unwrap_or_default()))?;

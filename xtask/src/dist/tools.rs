@@ -14,9 +14,20 @@ const CRATES: [(&str, &str, &[&str]); 2] = [
     ("cargo-cyclonedx", "0.5.9", &[]),
 ];
 
+/// Debian packages; those from bison on build libpcap.
+const PACKAGES: [(&str, &str); 7] = [
+    ("musl-tools", "musl-gcc"),
+    ("xz-utils", "xz"),
+    ("dpkg", "dpkg-deb"),
+    ("bison", "bison"),
+    ("flex", "flex"),
+    ("make", "make"),
+    ("dpkg-dev", "dpkg-source"),
+];
+
 /// Installs what is missing. A fresh Debian is only needed to verify the package.
 pub fn install(verify: bool) -> Result {
-    setup::install(&[("musl-tools", "musl-gcc"), ("xz-utils", "xz"), ("dpkg", "dpkg-deb")])?;
+    setup::install(&PACKAGES)?;
     if verify {
         setup::install(&[("debootstrap", "debootstrap")])?;
     }

@@ -181,19 +181,20 @@ unsafe fn load(ctx: &TcContext, target: *mut u8, len: u32, room: u32) -> bool {
     unsafe { bpf_skb_load_bytes(ctx.skb.skb.cast(), 0, target.cast(), len_minus_1 + 1) == 0 }
 }
 
-/// Wakes the reader only when this record fills the ring beyond the threshold: a wake-up costs four
-/// times as much as the record.
+/// Wakes the reader only when this record fills the ring beyond another multiple of the step: a
+/// wake-up costs four times as much as the record. Records of other CPUs may hide one multiple, but
+/// not all of them.
 #[inline(always)]
 fn wakeup(record_bytes: u64) -> u64 {
+    /// The kernel's header of a record (`BPF_RINGBUF_HDR_SZ`).
+    const RECORD_HEADER_BYTES: u64 = 8;
     let settings: *const CaptureSettings = (&raw const CAPTURE).cast();
     // SAFETY: read-only data that lives as long as the program.
-    let threshold = u64::from(unsafe { (&raw const (*settings).wakeup_bytes).read_volatile() });
+    let step = u64::from(unsafe { (&raw const (*settings).wakeup_bytes).read_volatile() });
     let filled = PACKETS.query(BPF_RB_AVAIL_DATA.into());
-    if filled >= threshold && filled.wrapping_sub(record_bytes) < threshold {
-        BPF_RB_FORCE_WAKEUP.into()
-    } else {
-        BPF_RB_NO_WAKEUP.into()
-    }
+    let before = filled.wrapping_sub(record_bytes + RECORD_HEADER_BYTES);
+    // The bits from that of the step on count the multiples.
+    if (filled ^ before) & step.wrapping_neg() != 0 { BPF_RB_FORCE_WAKEUP.into() } else { BPF_RB_NO_WAKEUP.into() }
 }
 
 /// Counts one more packet in a slot of `netwatch_common::capture::slot`.

@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use fastrand::Rng;
 
-use super::libpcap::LibPcap;
-use crate::filter::{ClassicInstruction, FilterProgram, FilteredFrame, PacketAccess};
+use super::libpcap::{BpfFilter, LibPcap};
+use crate::filter::{FilterProgram, FilteredFrame, PacketAccess};
 use crate::meter::kernel::{load_filter, sys};
 
 /// One in a line.
@@ -20,8 +20,6 @@ const KERNEL_INTERVAL: u64 = 100;
 const ETHERNET: i32 = 1;
 /// BPF_PROG_TEST_RUN rejects longer frames.
 const MAX_FRAME: usize = 3_712;
-
-type BpfFilter = unsafe extern "C" fn(*const ClassicInstruction, *const u8, c_uint, c_uint) -> c_uint;
 
 fn number(name: &str) -> Option<u64> {
     env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text}: not a number")))
@@ -90,8 +88,7 @@ fn is_runnable(frame: &[u8]) -> bool {
 #[test]
 fn every_form_of_a_filter_decides_as_libpcap() {
     let Ok(library) = LibPcap::load() else { return println!("skipped: needs libpcap") };
-    // SAFETY: the type is that of pcap/bpf.h.
-    let bpf_filter = *unsafe { library.function::<BpfFilter>("bpf_filter") }.expect("a function of libpcap");
+    let bpf_filter = library.bpf_filter();
     let packets = number("NETWATCH_FUZZ_PACKETS").unwrap_or(PACKETS);
     let seed = number("NETWATCH_FUZZ_SEED").unwrap_or_else(|| Rng::new().u64(..));
     let mut subjects: Vec<_> = EXPRESSIONS.lines().map(|expression| Subject::new(&library, expression)).collect();

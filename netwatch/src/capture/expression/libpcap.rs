@@ -1,14 +1,21 @@
-//! The functions of libpcap (1.0 and later) that compile an expression, loaded at run time.
+//! The functions of libpcap (1.0 and later) that compile an expression. They are loaded at run
+//! time, or linked into a static program, which cannot load a library.
+
+#[cfg(feature = "static-libpcap")]
+mod linked;
+#[cfg(not(feature = "static-libpcap"))]
+mod loaded;
 
 use std::ffi::{CStr, CString, c_char, c_int, c_uint};
 use std::ptr::NonNull;
 
-use libloading::{Library, Symbol};
+#[cfg(feature = "static-libpcap")]
+use linked as provided;
+#[cfg(not(feature = "static-libpcap"))]
+use loaded as provided;
 
 use crate::filter::ClassicInstruction;
 
-/// Names of the library: that of most distributions, and Debian's.
-const NAMES: [&str; 2] = ["libpcap.so.1", "libpcap.so.0.8"];
 /// A packet is accepted with this many bytes, as by tcpdump.
 const SNAPLEN: c_int = 262_144;
 const OPTIMIZE: c_int = 1;
@@ -34,19 +41,35 @@ type GetError = unsafe extern "C" fn(*mut PcapHandle) -> *const c_char;
 type FreeCode = unsafe extern "C" fn(*mut CompiledProgram);
 type Close = unsafe extern "C" fn(*mut PcapHandle);
 
-/// The loaded library.
+/// `bpf_filter`.
+#[cfg(test)]
+pub(crate) type BpfFilter = unsafe extern "C" fn(*const ClassicInstruction, *const u8, c_uint, c_uint) -> c_uint;
+
+/// The functions, with the types of pcap.h.
+#[derive(Debug, Clone, Copy)]
+struct PcapFunctions {
+    open_dead: OpenDead,
+    compile: Compile,
+    get_error: GetError,
+    free_code: FreeCode,
+    close: Close,
+    #[cfg(test)]
+    bpf_filter: BpfFilter,
+}
+
+/// libpcap.
 #[derive(Debug)]
 pub(crate) struct LibPcap {
-    library: Library,
+    functions: PcapFunctions,
 }
 
 /// A handle without a network interface.
-struct DeadHandle<'a> {
+struct DeadHandle {
     handle: NonNull<PcapHandle>,
-    close: Symbol<'a, Close>,
+    close: Close,
 }
 
-impl Drop for DeadHandle<'_> {
+impl Drop for DeadHandle {
     fn drop(&mut self) {
         // SAFETY: the handle is open and not used afterwards.
         unsafe { (self.close)(self.handle.as_ptr()) }
@@ -54,35 +77,15 @@ impl Drop for DeadHandle<'_> {
 }
 
 impl LibPcap {
-    /// Loads the library, or returns the loader's error.
+    /// Loads the library, unless it is a part of the program. The error is the loader's.
     pub(crate) fn load() -> Result<Self, String> {
-        if cfg!(target_feature = "crt-static") {
-            return Err("this program is static and loads no library".to_owned());
-        }
-        let mut errors = Vec::new();
-        for name in NAMES {
-            // SAFETY: the constructors of libpcap have no requirements.
-            match unsafe { Library::new(name) } {
-                Ok(library) => return Ok(Self { library }),
-                Err(error) => errors.push(error.to_string()),
-            }
-        }
-        Err(errors.join("; "))
+        provided::functions().map(|functions| Self { functions })
     }
 
     /// Compiles an expression for a link type, or returns libpcap's error.
     pub(crate) fn compile(&self, expression: &str, link: i32) -> Result<Vec<ClassicInstruction>, String> {
         let text = CString::new(expression).map_err(|_| "it contains a NUL character".to_owned())?;
-        // SAFETY: the types are those of pcap.h.
-        let (open_dead, compile, get_error, free_code) = unsafe {
-            let open_dead: Symbol<'_, OpenDead> = self.function("pcap_open_dead")?;
-            let compile: Symbol<'_, Compile> = self.function("pcap_compile")?;
-            let get_error: Symbol<'_, GetError> = self.function("pcap_geterr")?;
-            let free_code: Symbol<'_, FreeCode> = self.function("pcap_freecode")?;
-            (open_dead, compile, get_error, free_code)
-        };
-        // SAFETY: as above.
-        let close: Symbol<'_, Close> = unsafe { self.function("pcap_close")? };
+        let PcapFunctions { open_dead, compile, get_error, free_code, close, .. } = self.functions;
         // SAFETY: takes any numbers.
         let handle = NonNull::new(unsafe { open_dead(link, SNAPLEN) }).ok_or("out of memory")?;
         let handle = DeadHandle { handle, close };
@@ -103,13 +106,10 @@ impl LibPcap {
         Ok(instructions)
     }
 
-    /// A function of the library.
-    ///
-    /// # Safety
-    /// `F` is its type.
-    pub(crate) unsafe fn function<F>(&self, name: &str) -> Result<Symbol<'_, F>, String> {
-        // SAFETY: guaranteed by the caller.
-        unsafe { self.library.get(name.as_bytes()) }.map_err(|error| error.to_string())
+    /// libpcap's interpreter of filters.
+    #[cfg(test)]
+    pub(crate) fn bpf_filter(&self) -> BpfFilter {
+        self.functions.bpf_filter
     }
 }
 

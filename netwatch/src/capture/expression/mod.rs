@@ -1,5 +1,5 @@
 //! Filter expressions (pcap-filter(7)), compiled by libpcap. The library is loaded only for this,
-//! so that netwatch runs and is built without it.
+//! so that netwatch runs and is built without it; a feature links it into a static program.
 
 mod column;
 #[cfg(test)]

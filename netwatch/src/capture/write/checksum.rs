@@ -8,9 +8,9 @@ impl Sum {
     /// Adds bytes, which start at an even offset of what is summed.
     pub(super) fn add(mut self, bytes: &[u8]) -> Self {
         let (words, rest) = bytes.as_chunks::<4>();
-        for word in words {
-            self.0 += u64::from(u32::from_be_bytes(*word));
-        }
+        // The sum of swapped words is the swapped sum (RFC 1071, 2 B): no word has to be swapped.
+        let native = words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum();
+        self.0 += u64::from(u16::from_be_bytes(Self(native).folded().to_ne_bytes()));
         match *rest {
             [a, b, c] => self.0 += u64::from(u32::from_be_bytes([a, b, c, 0])),
             [a, b] => self.0 += u64::from(u16::from_be_bytes([a, b])),

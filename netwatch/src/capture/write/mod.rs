@@ -4,6 +4,8 @@ mod checksum;
 mod layout;
 mod pcap;
 mod pcapng;
+#[cfg(test)]
+mod pcapng_tests;
 mod segment;
 #[cfg(test)]
 mod tests;

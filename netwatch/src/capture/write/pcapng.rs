@@ -109,11 +109,17 @@ impl PcapNgWriter {
 
     /// Adds a packet.
     pub fn packet(&mut self, packet: &WritablePacket<'_>) {
+        /// Fixed fields and short options, more than the lengths of bytes and comments.
+        const MORE_BYTES: usize = 96;
+        let comments = packet.comments.iter().flatten().map(|text| text.len() + 8).sum::<usize>();
+        self.buffer.reserve(packet.caplen() as usize + comments + MORE_BYTES);
         self.block(ENHANCED_PACKET, |block| {
-            block.u32(packet.interface);
-            block.time(packet.time_ns);
-            block.u32(packet.caplen());
-            block.u32(packet.orig_len);
+            let mut fixed = [0; 20];
+            fixed[..4].copy_from_slice(&packet.interface.to_le_bytes());
+            fixed[4..12].copy_from_slice(&halves(packet.time_ns));
+            fixed[12..16].copy_from_slice(&packet.caplen().to_le_bytes());
+            fixed[16..].copy_from_slice(&packet.orig_len.to_le_bytes());
+            block.bytes(&fixed);
             packet.parts.iter().for_each(|part| block.bytes(part));
             block.pad();
             packet.comments.iter().flatten().for_each(|comment| block.text(COMMENT, comment));

@@ -9,7 +9,7 @@ use super::metering::Metering;
 use super::network::Network;
 use crate::capture::CapturedInterface;
 use crate::capture::write::ETHERNET;
-use crate::commands::view::own_facts;
+use crate::commands::view::{own_facts, require_secrets, warn_of_secrets};
 use crate::error::{Error, Result};
 use crate::escape::escape;
 use crate::guardian::{GuardianClient, StartCapture};
@@ -20,14 +20,14 @@ use crate::packets::{
 };
 use crate::settings::{CaptureOptions, FilterOption, LineTarget};
 use crate::target::user::Identity;
-use crate::terminal::{print_error, print_message};
+use crate::terminal::print_error;
 use crate::undo::RunId;
 
 /// The slot of the run's own capture; tails have others.
 pub(super) const OWN_SLOT: u16 = 0;
 
 /// Opens the file, with the rights of its owner.
-pub(super) fn open(settings: &CaptureOptions, owner: &Identity) -> Result<Option<CaptureWriter>> {
+pub(super) fn open(settings: &CaptureOptions, keylog: bool, owner: &Identity) -> Result<Option<CaptureWriter>> {
     let Some(file) = &settings.file else { return Ok(None) };
     if file == Path::new("-") {
         return Err(
@@ -35,22 +35,23 @@ pub(super) fn open(settings: &CaptureOptions, owner: &Identity) -> Result<Option
         );
     }
     let place = CapturePlace::open(file, (owner.uid, owner.gid), settings.force)?;
-    if settings.keylog && !place.is_pcapng() {
-        return Err(Error::other("write keys to", file.display().to_string(), "pcap cannot contain them")
-            .hint("write pcapng: give a name that does not end in .pcap"));
+    if keylog {
+        require_secrets(&place, file)?;
     }
     CaptureWriter::open(place, settings.rotation()).map(Some)
 }
 
 /// Creates the file of `--keylog` and sets SSLKEYLOGFILE for the command.
 pub(super) fn create_key_log(plan: &mut RunPlan, run_dir: &Path) -> Result<()> {
-    if !plan.settings.capture.as_ref().is_some_and(|capture| capture.keylog) {
+    if !plan.settings.keylog {
         return Ok(());
     }
     let (keys, path) = KeyLog::create(run_dir, (plan.user.uid, plan.user.gid))?;
     plan.command.set_variable("SSLKEYLOGFILE", path.as_os_str());
     plan.keys = Some(keys);
-    print_message("the file of -w will contain the keys of TLS connections: keep it private, and not for long");
+    if plan.capture.is_some() {
+        warn_of_secrets("the file of -w");
+    }
     Ok(())
 }
 

@@ -108,7 +108,7 @@ impl RunPlan {
         let output = settings.output.as_deref().map(|path| Output::create(path, (owner.uid, owner.gid))).transpose()?;
         let record = Some(RecordingPlan::make(&settings, &owner)?);
         let options = settings.capture.as_ref();
-        let capture = options.map(|options| capture::open(options, &owner)).transpose()?.flatten();
+        let capture = options.map(|options| capture::open(options, settings.keylog, &owner)).transpose()?.flatten();
         let lines = options.map(|options| capture::open_lines(options, &owner)).transpose()?.flatten();
         let report = None;
         Ok(Self {

@@ -12,7 +12,7 @@ use super::metering::{Metering, MeteringSpec};
 use super::network::{Network, SetupContext, SetupFacts};
 use super::processes::TracerLoading;
 use super::signals::SignalStream;
-use super::tails::Tails;
+use super::tails::{TailCapture, Tails};
 use super::thread::PendingWork;
 use super::watch::NotStarted;
 use super::{RunPlan, capture, egress, notes};
@@ -101,8 +101,8 @@ pub(super) async fn set_up(
     if let Err(error) = &snapshots {
         metering.note(error.to_string());
     }
-    let facts = capture::facts(plan, run_dir.id());
-    let (tails, outcome) = Tails::start(run_dir.path(), &rights::caller()?, facts, network.link.name().to_owned());
+    let captured = TailCapture::of(plan, run_dir.id(), network.link.name())?;
+    let (tails, outcome) = Tails::start(run_dir.path(), &rights::caller()?, captured);
     if let Err(error) = outcome {
         metering.note(error.to_string());
     }

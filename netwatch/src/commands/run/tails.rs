@@ -19,14 +19,15 @@ use nix::sys::socket::shutdown;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, timeout_at};
 
-use super::capture;
 use super::metering::Metering;
+use super::{RunPlan, capture};
 use crate::commands::tail::protocol::{self, TailAnswer, TailRequest};
 use crate::error::{Error, Result};
 use crate::guardian::{GuardianClient, MAX_CAPTURES, StartCapture};
 use crate::meter::PacketRing;
-use crate::packets::{CaptureFacts, CaptureFilter, CaptureSpec, CaptureWriter, RunningCapture, Selection};
+use crate::packets::{CaptureFacts, CaptureFilter, CaptureSpec, CaptureWriter, KeyLog, RunningCapture, Selection};
 use crate::target::user::Identity;
+use crate::undo::RunId;
 
 /// Time in which a process has to send its request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
@@ -49,10 +50,27 @@ pub(super) enum TailEvent {
 pub(super) struct Tails {
     events: UnboundedReceiver<TailEvent>,
     running: BTreeMap<ConnectionId, RunningTail>,
-    facts: CaptureFacts,
-    interface: String,
+    captured: TailCapture,
     /// `None` if it could not be started.
     _server: Option<TailServer>,
+}
+
+/// What all tails of a run have in common.
+pub(super) struct TailCapture {
+    /// What each capture states.
+    facts: CaptureFacts,
+    /// The name of the interface.
+    interface: String,
+    /// The secrets of TLS connections, with `--keylog`.
+    keys: Option<KeyLog>,
+}
+
+impl TailCapture {
+    /// For the run of a plan, with this interface.
+    pub(super) fn of(plan: &RunPlan, id: &RunId, interface: &str) -> Result<Self> {
+        let keys = plan.keys.as_ref().map(KeyLog::duplicate).transpose()?;
+        Ok(Self { facts: capture::facts(plan, id), interface: interface.to_owned(), keys })
+    }
 }
 
 /// A tail with its capture.
@@ -72,19 +90,14 @@ impl Drop for RunningTail {
 impl Tails {
     /// Listens in the run directory for processes of `owner` and of root. The result states whether
     /// that works.
-    pub(super) fn start(
-        run_dir: &Path,
-        owner: &Identity,
-        facts: CaptureFacts,
-        interface: String,
-    ) -> (Self, Result<()>) {
+    pub(super) fn start(run_dir: &Path, owner: &Identity, captured: TailCapture) -> (Self, Result<()>) {
         let (sender, events) = unbounded_channel();
         let server = TailServer::start(run_dir, owner, sender);
         let (server, outcome) = match server {
             Ok(server) => (Some(server), Ok(())),
             Err(error) => (None, Err(error)),
         };
-        (Self { events, running: BTreeMap::new(), facts, interface, _server: server }, outcome)
+        (Self { events, running: BTreeMap::new(), captured, _server: server }, outcome)
     }
 
     /// The next event. Pending indefinitely if there is no server.
@@ -140,20 +153,22 @@ impl Tails {
         if ring_bytes > MAX_RING_BYTES {
             return Err(Error::other("start", "the capture", "the buffer of a tail can have at most 65536 KiB"));
         }
+        let TailCapture { facts, interface, .. } = &self.captured;
+        let keys = request.keylog.then(|| self.keys()).transpose()?;
         let start = StartCapture { slot, snaplen, ring_bytes, egress, ingress, filter: filter.clone() };
         let (maps, filter_error) = guardian.start_capture(start).await?;
         let is_in_kernel = filter_error.is_none();
         let failed = |error| Error::os("duplicate", "a file descriptor", error);
         let (own, ends) = (stream.try_clone().map_err(failed)?, stream.try_clone().map_err(failed)?);
-        let CaptureFacts { os, comment, .. } = self.facts.clone();
-        protocol::send(stream, &TailAnswer::Started { os, comment, interface: self.interface.clone() })?;
+        let CaptureFacts { os, comment, .. } = facts.clone();
+        protocol::send(stream, &TailAnswer::Started { os, comment, interface: interface.clone() })?;
         let mut writer = CaptureWriter::stream(OwnedFd::from(own).into(), "the packets to the tail")?;
-        writer.set_facts(self.facts.clone(), vec![capture::interface(&self.interface, snaplen, expression)]);
+        writer.set_facts(facts.clone(), vec![capture::interface(interface, snaplen, expression)]);
         RunningCapture::start(CaptureSpec {
             ring: PacketRing::open(maps, ring_bytes)?,
             filter: filter.map(|program| CaptureFilter { program, is_in_kernel, snaplen }),
             writer: Some(writer),
-            keys: None,
+            keys,
             printer: None,
             only: Selection::default(),
             states_names: true,
@@ -164,6 +179,15 @@ impl Tails {
             // Mostly EPIPE. The server notices the end of the connection.
             on_error: Box::new(move |_, _| _ = ends.shutdown(Shutdown::Both)),
         })
+    }
+
+    /// The secrets from now on.
+    fn keys(&self) -> Result<KeyLog> {
+        let none =
+            || Error::other("write keys of", "the run", "its command writes none").hint("start the run with --keylog");
+        let mut keys = self.captured.keys.as_ref().ok_or_else(none)?.duplicate()?;
+        keys.skip();
+        Ok(keys)
     }
 
     /// Sends the last packets to all tails, and waits for at most [`FINISH_TIMEOUT`]. Called when

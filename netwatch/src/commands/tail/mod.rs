@@ -23,15 +23,20 @@ use crate::undo::{RunDir, RunId};
 
 /// Runs until the run ends, the requested number of packets was printed, or a signal arrives.
 pub(super) fn tail(settings: &TailSettings) -> Result<Exit> {
-    let mut spec = view::open(&settings.view)?;
     let request = request(settings)?;
     let (id, stream) = connect(settings.run.as_deref().unwrap_or_default())?;
     let sent = protocol::send(&stream, &request);
     // A run that refuses the connection does not wait for the request.
     let answer = protocol::receive(&stream).or_else(|error| sent.and(Err(error)))?;
-    match answer {
+    let (os, comment) = match answer {
         TailAnswer::Refused(error) => return Err(error),
-        TailAnswer::Started { os, comment, .. } => set_facts(&mut spec, os, comment),
+        TailAnswer::Started { os, comment, .. } => (os, comment),
+    };
+    // Packets wait in the buffer of the run meanwhile.
+    let mut spec = view::open(&settings.view)?;
+    set_facts(&mut spec, os, comment);
+    if settings.view.keylog {
+        view::warn_of_secrets("what -w writes");
     }
     stop_on_signals()?;
     let end = match follow(spec, &id, stream) {
@@ -64,8 +69,8 @@ fn request(settings: &TailSettings) -> Result<TailRequest> {
         _ => None,
     };
     let TailSettings { snaplen, egress, ingress, super_frames, .. } = *settings;
-    let ring_bytes = settings.buffer * 1024;
-    Ok(TailRequest { snaplen, ring_bytes, egress, ingress, super_frames, filter, expression })
+    let (ring_bytes, keylog) = (settings.buffer * 1024, settings.view.keylog);
+    Ok(TailRequest { snaplen, ring_bytes, egress, ingress, super_frames, keylog, filter, expression })
 }
 
 /// The file states what the run states.

@@ -28,6 +28,9 @@ pub struct TailRequest {
     pub ingress: bool,
     /// Keep super-frames as they were observed.
     pub super_frames: bool,
+    /// Add the secrets of TLS connections.
+    #[serde(default)]
+    pub keylog: bool,
     /// Which packets are captured.
     pub filter: Option<FilterProgram>,
     /// The expression of the filter.
@@ -88,6 +91,7 @@ mod tests {
             egress: true,
             ingress: false,
             super_frames: false,
+            keylog: true,
             filter: None,
             expression: None,
         };

@@ -17,6 +17,9 @@ const MAX_FAILURES: u8 = 16;
 /// Maximum length of the handshake that is reassembled, bytes.
 const MAX_HANDSHAKE: usize = 1 << 14;
 
+/// The type of the message.
+const CLIENT_HELLO: u8 = 1;
+
 /// The result of one datagram.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuicObservation {
@@ -84,7 +87,6 @@ impl QuicHandshake {
     }
 
     fn read(&self, version: QuicVersion) -> (Option<Box<Hello>>, Option<Name>) {
-        const CLIENT_HELLO: u8 = 1;
         let stream = self.handshake.from(0);
         if google::encrypts_chlo(version) {
             let name = Chlo::parse(stream).and_then(|chlo| chlo.server_name()).and_then(Name::new);
@@ -96,6 +98,14 @@ impl QuicHandshake {
         let (body, is_all) = reader.take_some(length as usize);
         let hello = ClientHello::parse(body, is_all, Carrier::Quic).map(|hello| Box::new(Hello::from(&hello)));
         (hello, None)
+    }
+
+    /// The random of the ClientHello, if the beginning of the hello has arrived.
+    pub fn client_random(&self) -> Option<&[u8]> {
+        /// After the type, the length and the version.
+        const RANDOM: std::ops::Range<usize> = 6..38;
+        let stream = self.handshake.from(0);
+        stream.get(RANDOM).filter(|_| stream.first() == Some(&CLIENT_HELLO))
     }
 
     /// Number of bytes held.

@@ -74,7 +74,11 @@ fn decrypts_the_vectors_of_both_rfcs() {
     for (packet, version) in [(PACKET_V1, V1), (PACKET_V2, V2)] {
         let datagram = hex(packet);
         assert_eq!(looks_like(&datagram), Some(QuicVersion(version)));
-        let (observed, hello) = observe(&mut QuicHandshake::default(), &datagram);
+        let mut handshake = QuicHandshake::default();
+        assert_eq!(handshake.client_random(), None);
+        let (observed, hello) = observe(&mut handshake, &datagram);
+        let random = hex("ebf8fa56f12939b9584a3896472ec40bb863cfd3e86804fe3a47f06a2b69484c");
+        assert_eq!(handshake.client_random(), Some(&random[..]));
         let hello = hello.unwrap();
         assert_eq!((observed.0, hello.server_name.unwrap().as_str()), (version, "example.com"));
         assert!(hello.whole);

@@ -30,8 +30,9 @@ use crate::flow::PerDirection;
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../../bpf/capture.o");
 
 const CLASSIFIER: ProgramKind = ProgramKind { program: bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS, attach: 0 };
-/// The reader is woken when the ring is full by this share.
-const WAKEUP_SHARE: u32 = 8;
+/// The reader is woken whenever another such part of the ring is full: often enough that it is
+/// scheduled before the ring is full, also by super-frames of 64 KiB.
+const WAKEUP_SHARE: u32 = 32;
 
 /// What to capture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,6 +12,7 @@ use netwatch_common::capture::{PacketHeader, slot};
 use netwatch_common::parse::{self, Captured, Hook, Meta, Packet};
 use netwatch_common::tcp;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::super::sys;
@@ -30,8 +31,11 @@ const DISCARDED: u32 = 1 << 30;
 /// The reader of the ring.
 #[derive(Debug)]
 pub struct PacketRing {
-    map: OwnedFd,
+    _map: OwnedFd,
     stats: OwnedFd,
+    /// Becomes readable when the programs wake the reader. The map itself is readable whenever it
+    /// has a record: waiting for it would return for every packet.
+    wakeups: Epoll,
     /// The position of the reader, which the kernel reads.
     consumer: Mapping,
     /// The position of the programs, then the ring twice, so that no record is divided.
@@ -73,8 +77,11 @@ impl RingPacket<'_> {
 /// The flow that an Ethernet frame of the link is counted in, and whether it opens a TCP
 /// connection. `None` for frames of remainders.
 pub fn flow_of_frame(bytes: &[u8], orig_len: u32, direction: Direction) -> Option<(FlowKey, bool)> {
-    let mut packet = Packet::default();
-    parse::parse(&Captured { bytes, orig_len }, &Meta::default(), &mut packet);
+    let (frame, meta, mut packet) = (Captured { bytes, orig_len }, Meta::default(), Packet::default());
+    if !parse::quick(&frame, &meta, &mut packet) {
+        packet = Packet::default();
+        parse::parse(&frame, &meta, &mut packet);
+    }
     let hook = match direction {
         Direction::Egress => Hook::FromTarget,
         Direction::Ingress => Hook::ToTarget,
@@ -116,6 +123,7 @@ impl PacketRing {
     /// Maps the ring of [`super::PacketTap::descriptors`], which has `ring_bytes` bytes.
     pub fn open([map, stats]: [OwnedFd; 2], ring_bytes: u32) -> Result<Self> {
         let failed = |cause| Error::os("map BPF ring", "PACKETS", cause);
+        let waiting = |errno| Error::os("wait for", "packets", errno);
         // SAFETY: sysconf has no memory arguments.
         let page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as u64;
         let ring_bytes = u64::from(ring_bytes);
@@ -123,15 +131,20 @@ impl PacketRing {
         let consumer = Mapping::new(&map, 0, page_bytes, writable).map_err(failed)?;
         let producer =
             Mapping::new(&map, page_bytes, page_bytes + 2 * ring_bytes, ProtFlags::PROT_READ).map_err(failed)?;
-        Ok(Self { map, stats, consumer, producer, ring_bytes, page_bytes, clock: Clock::of_process() })
+        let wakeups = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(waiting)?;
+        let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0);
+        wakeups.add(&map, event).map_err(waiting)?;
+        Ok(Self { _map: map, stats, wakeups, consumer, producer, ring_bytes, page_bytes, clock: Clock::of_process() })
     }
 
-    /// Waits until the ring is fuller than the wake-up threshold, until `wake` is readable, or for
-    /// `timeout`.
+    /// Waits until the programs wake the reader, until `wake` is readable, or for `timeout`.
     pub fn wait(&self, timeout: Duration, wake: BorrowedFd<'_>) -> Result<()> {
         let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
-        let mut fds = [self.map.as_fd(), wake].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-        match poll(&mut fds, timeout) {
+        let mut fds = [self.wakeups.0.as_fd(), wake].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        // Takes the wake-up, so that the next call waits for another one.
+        let taken =
+            poll(&mut fds, timeout).and_then(|_| self.wakeups.wait(&mut [EpollEvent::empty()], EpollTimeout::ZERO));
+        match taken {
             Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
             Err(errno) => Err(Error::os("wait for", "packets", errno)),
         }

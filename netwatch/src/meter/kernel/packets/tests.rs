@@ -1,8 +1,11 @@
 //! Tests of the capture on a real link.
 
 use std::net::UdpSocket;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 use netwatch_common::capture::MIN_RING_BYTES;
+use nix::sys::eventfd::EventFd;
 
 use super::{PacketRing, PacketTap, TapConfig};
 use crate::filter::FilterProgram;
@@ -186,4 +189,33 @@ fn values_that_no_capture_has_are_refused() {
     ] {
         assert!(wrong.check().is_err(), "{wrong:?}");
     }
+}
+
+/// A wake-up for every packet costs more than to read it.
+#[test]
+fn a_part_of_the_ring_wakes_the_reader_and_a_packet_does_not() {
+    with_link(|link| {
+        let _receiver = UdpSocket::bind("198.51.100.1:4000").expect("bound");
+        let config = TapConfig { ring_bytes: MIN_RING_BYTES, ..TapConfig::default() };
+        let (_tap, mut ring) = tap(link, &config, METHODS[0]);
+        let wake = EventFd::new().expect("an event descriptor");
+        link.up();
+        drop(ring.batch(u64::MAX));
+        let waited = |ring: &PacketRing, timeout| {
+            let began = Instant::now();
+            ring.wait(timeout, wake.as_fd()).expect("waited");
+            began.elapsed()
+        };
+        let (short, long) = (Duration::from_millis(10), Duration::from_secs(100));
+        // A packet that the kernel generates may fill another part.
+        let is_quiet = |ring: &PacketRing| (0..5).any(|_| waited(ring, short) >= short);
+        send(link, 1, |_| 10);
+        assert!(is_quiet(&ring), "a record is there");
+        send(link, 100, |_| 1000);
+        assert!(waited(&ring, long) < long);
+        assert!(is_quiet(&ring), "the wake-up was taken, and the records are still there");
+        assert!(datagrams(&mut ring).len() >= 101);
+        wake.write(1).expect("written");
+        assert!(waited(&ring, long) < long);
+    });
 }
