@@ -4,6 +4,7 @@
 //! ARCHITECTURE.md at the top of the repository gives an overview of the modules.
 
 pub mod allow;
+pub mod benchmark;
 pub mod capture;
 pub mod cli;
 pub mod commands;
@@ -41,6 +42,7 @@ mod rights;
 pub mod seccomp;
 pub mod session;
 pub mod settings;
+pub mod statistics;
 pub mod target;
 mod terminal;
 pub mod undo;

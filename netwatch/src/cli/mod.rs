@@ -1,6 +1,7 @@
 //! The command line: what was typed becomes the settings of a subcommand. The only module that uses
 //! clap; it runs nothing.
 
+mod benchmark;
 mod capture;
 mod check;
 mod diff;
@@ -57,10 +58,11 @@ Examples:
   netwatch ports                                         what to open in a firewall for it
   sudo netwatch check -- npm ci                          does it reach only what is allowed?
   netwatch diff 2 1                                      what changed since the run before?
+  sudo netwatch bench -- curl -sS https://app.example/   ten runs: duration, bytes, CPU, RTT
   sudo netwatch doctor                                   can this machine run netwatch?
 
 Topics of `netwatch help`: environment, exit-codes, files, formats, policy, summary, json,
-recording, capture, events, limits. `netwatch help run` describes every flag of run.";
+recording, capture, events, benchmark, limits. `netwatch help run` describes every flag.";
 
 #[derive(Debug, Subcommand)]
 enum CommandArgs {
@@ -80,6 +82,10 @@ enum CommandArgs {
     Learn(Box<learn::LearnArgs>),
     /// Compare recorded runs and report what changed
     Diff(Box<diff::DiffArgs>),
+    /// Run a command repeatedly and measure its traffic, time and CPU
+    Bench(Box<benchmark::BenchArgs>),
+    /// Compare two commands, or recorded runs, with statistics
+    Compare(Box<benchmark::CompareArgs>),
     /// Check whether this machine can run netwatch
     Doctor,
     /// List the runs in progress
@@ -129,6 +135,8 @@ impl CommandArgs {
             Self::Check(arguments) => Invocation::Check(Box::new(arguments.settings()?)),
             Self::Learn(arguments) => Invocation::Learn(Box::new(arguments.settings()?)),
             Self::Diff(arguments) => Invocation::Diff(arguments.settings()),
+            Self::Bench(arguments) => Invocation::Bench(Box::new(arguments.settings()?)),
+            Self::Compare(arguments) => Invocation::Compare(Box::new(arguments.settings()?)),
             Self::Doctor => Invocation::Doctor,
             Self::List { json } => Invocation::List { json },
             Self::History(arguments) => Invocation::History(arguments.settings()),

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use clap::{Args, Parser, ValueHint};
 
 use super::run::RunArgs;
-use crate::settings::RunSource;
+use crate::settings::{RunSettings, RunSource};
 
 #[derive(Debug, Args)]
 pub(super) struct SourceArgs {
@@ -28,11 +28,15 @@ impl SourceArgs {
         if self.command.is_empty() {
             return Ok(RunSource::Recorded(self.runs));
         }
-        let mut words: Vec<OsString> = vec!["run".into(), "--quiet".into(), "--".into()];
-        words.extend(self.command);
-        let run = RunWords::try_parse_from(words)?;
-        Ok(RunSource::Command(Box::new(run.arguments.settings())))
+        run_settings(self.command).map(|run| RunSource::Command(Box::new(run)))
     }
+}
+
+/// The settings of a quiet run of this command, from defaults and variables.
+pub(super) fn run_settings(command: Vec<OsString>) -> Result<RunSettings, clap::Error> {
+    let mut words: Vec<OsString> = vec!["run".into(), "--quiet".into(), "--".into()];
+    words.extend(command);
+    Ok(RunWords::try_parse_from(words)?.arguments.settings())
 }
 
 /// The command line of `netwatch run`, for the defaults and variables of its options.

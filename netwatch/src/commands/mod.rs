@@ -1,6 +1,7 @@
 //! What each subcommand does, with the settings that `cli` made. Connects the other modules; not
 //! the command line itself.
 
+mod benchmark;
 mod check;
 mod diff;
 mod export;
@@ -61,6 +62,8 @@ fn execute_other(invocation: Invocation) -> Result<Exit> {
         Invocation::Check(settings) => check::check(&settings),
         Invocation::Learn(settings) => learn::learn(&settings),
         Invocation::Diff(settings) => diff::diff(&settings),
+        Invocation::Bench(settings) => benchmark::bench(&settings),
+        Invocation::Compare(settings) => benchmark::compare(&settings),
         Invocation::List { json } => list::list(json),
         Invocation::History(settings) => history::history(&settings),
         Invocation::Export(settings) => export::export(&settings),

@@ -71,7 +71,7 @@ pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     buffered.flush()
 }
 
-fn record(out: &mut dyn Write, cells: Vec<String>) -> io::Result<()> {
+pub(in crate::format) fn record(out: &mut dyn Write, cells: Vec<String>) -> io::Result<()> {
     let mut row = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
     row.write_record(&cells)?;
     out.write_all(&row.into_inner().map_err(|error| error.into_error())?)

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
+pub mod benchmark;
 pub mod check;
 pub mod csv;
 pub mod diff;

@@ -30,6 +30,17 @@ pub enum CgroupOutcome {
     Unavailable(String),
 }
 
+/// What the processes of a cgroup have used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CgroupUsage {
+    /// Time in user mode, nanoseconds.
+    pub user_ns: u64,
+    /// Time in the kernel, nanoseconds.
+    pub system_ns: u64,
+    /// Peak of memory, bytes; `None` where the memory controller is off.
+    pub memory_peak: Option<u64>,
+}
+
 /// The cgroup of a run. Dropping it kills the processes in it and removes it.
 #[derive(Debug)]
 pub struct Cgroup {
@@ -84,6 +95,15 @@ impl Cgroup {
         self.path.join("cgroup.procs")
     }
 
+    /// What its processes have used, the exited ones included. The kernel counts CPU time in every
+    /// cgroup, and memory where the controller is enabled, which netwatch does not do: that would
+    /// change the limits of other cgroups.
+    pub fn usage(&self) -> Option<CgroupUsage> {
+        let read = |file: &str| fs::read_to_string(self.path.join(file)).ok();
+        let memory_peak = read("memory.peak").and_then(|text| text.trim().parse().ok());
+        parse_cpu(&read("cpu.stat")?).map(|(user_ns, system_ns)| CgroupUsage { user_ns, system_ns, memory_peak })
+    }
+
     /// Kills every process in it and below, and waits until they have exited.
     pub fn kill_all(&self) -> Result<()> {
         kill_all(&self.path)
@@ -93,6 +113,15 @@ impl Cgroup {
     pub fn remove(self) -> Result<()> {
         remove(&self.path)
     }
+}
+
+/// The times of user and system mode in `cpu.stat`, which has microseconds.
+fn parse_cpu(text: &str) -> Option<(u64, u64)> {
+    let value = |key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?;
+        line.parse::<u64>().ok()?.checked_mul(1_000)
+    };
+    Some((value("user_usec")?, value("system_usec")?))
 }
 
 impl Drop for Cgroup {
@@ -279,6 +308,14 @@ mod tests {
     use std::process::{Child, Command};
 
     use super::*;
+
+    #[test]
+    fn cpu_times_are_those_of_the_kernel_in_nanoseconds() {
+        let text = "usage_usec 30\nuser_usec 20\nsystem_usec 10\nnr_periods 0\n";
+        assert_eq!(parse_cpu(text), Some((20_000, 10_000)));
+        assert_eq!(parse_cpu("usage_usec 30\n"), None);
+    }
+
     use crate::host::testing::in_fresh_namespace;
     use crate::undo::{Exclusive, RunDir};
 

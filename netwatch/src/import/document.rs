@@ -56,6 +56,16 @@ pub(super) struct RunObject {
     pub kernel_release: String,
     #[serde(default)]
     pub netwatch_version: String,
+    pub cpu: Option<CpuObject>,
+    pub memory_peak_bytes: Option<u64>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct CpuObject {
+    #[serde(default)]
+    pub user_ns: u64,
+    #[serde(default)]
+    pub system_ns: u64,
 }
 
 #[derive(Deserialize)]

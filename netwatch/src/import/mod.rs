@@ -19,7 +19,7 @@ use crate::flow::{
 use crate::format::json::SCHEMA;
 use crate::name::{Lookup, NamesLost, ResponseTimes};
 use crate::process::{Attempt, AttemptCause, AttemptTarget, Attribution, Process, ProcessLosses, Processes};
-use crate::report::{DnsForwarder, ExitStatus, Interface, Loopback, Naming, Replay, Report, Run};
+use crate::report::{DnsForwarder, ExitStatus, Interface, Loopback, Naming, Replay, Report, ResourceUsage, Run};
 use crate::wire::Name;
 use crate::wire::dns::{Question, Rcode, RecordType};
 
@@ -106,6 +106,11 @@ fn run(run: RunObject) -> Result<Run, ImportError> {
         ended_by: None,
         kernel: run.kernel_release,
         netwatch: run.netwatch_version,
+        usage: run.cpu.map(|cpu| ResourceUsage {
+            user_ns: cpu.user_ns,
+            system_ns: cpu.system_ns,
+            memory_peak: run.memory_peak_bytes,
+        }),
     })
 }
 

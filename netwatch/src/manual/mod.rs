@@ -40,6 +40,7 @@ pub(crate) const TOPICS: &[Topic] = topics! {
     "recording": "Recorded runs: the store, the SQLite schema, export",
     "capture": "The packets of a run in a file",
     "events": "Connections as they open and end, as text or JSON lines",
+    "benchmark": "Repeated runs, and whether two commands differ",
     "limits": "What netwatch cannot see, and what it changes",
 };
 

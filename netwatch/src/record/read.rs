@@ -17,7 +17,7 @@ use crate::name::{self, Lookup};
 use crate::process::{self, Attempt, AttemptCause, AttemptTarget, Attribution};
 use crate::report::{
     DnsForwarder, FlowNaming, HostService, Interface, Loopback, Naming, Replay, Report, ReportEndpoint, ReportFlow,
-    Run, Series,
+    ResourceUsage, Run, Series,
 };
 use crate::wire::Name;
 use crate::wire::dns::Rcode;
@@ -88,6 +88,7 @@ pub(super) fn head(db: &Connection) -> Result<RunRow> {
                 duration_ns: row.take()?,
                 exit: take_exit(row)?,
                 ended_by: row.take()?,
+                usage: None,
             },
             interface: Interface {
                 name: row.take()?,
@@ -101,10 +102,18 @@ pub(super) fn head(db: &Connection) -> Result<RunRow> {
             attribution: attribution(row)?,
         };
         (head.run.kernel, head.run.netwatch) = (row.take()?, row.take()?);
+        head.run.usage = usage(row)?;
         // Schema 1 has the word `command` while the command runs.
         head.run.ended_by = head.run.exit.and(head.run.ended_by);
         Ok(head)
     })
+}
+
+/// Before schema 3 nothing was recorded.
+fn usage(row: &mut Cursor<'_>) -> Result<Option<ResourceUsage>> {
+    let (user_ns, system_ns, memory_peak): (Option<u64>, Option<u64>, Option<u64>) =
+        (row.take()?, row.take()?, row.take()?);
+    Ok(user_ns.zip(system_ns).map(|(user_ns, system_ns)| ResourceUsage { user_ns, system_ns, memory_peak }))
 }
 
 /// Schema 1 has a flag, without the services.

@@ -179,6 +179,9 @@ pub fn replace_run(
             &off,
             &run.kernel,
             &run.netwatch,
+            &run.usage.map(|usage| usage.user_ns),
+            &run.usage.map(|usage| usage.system_ns),
+            &run.usage.and_then(|usage| usage.memory_peak),
         ],
     )
 }

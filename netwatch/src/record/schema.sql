@@ -1,4 +1,4 @@
--- Schema 2 of netwatch recordings, described in docs/recording.md. Times are nanoseconds since the
+-- Schema 3 of netwatch recordings, described in docs/recording.md. Times are nanoseconds since the
 -- Unix epoch, durations are nanoseconds, counts are plain integers. Tables are read and written by
 -- column position. A change of a table raises the version and comes with an upgrade step in
 -- schema.rs.
@@ -30,7 +30,10 @@ CREATE TABLE run (
     attribution     TEXT NOT NULL,
     attribution_off TEXT,
     kernel          TEXT NOT NULL,
-    netwatch        TEXT NOT NULL
+    netwatch        TEXT NOT NULL,
+    cpu_user_ns     INTEGER,
+    cpu_system_ns   INTEGER,
+    memory_peak_bytes INTEGER
 );
 
 CREATE TABLE replay (

@@ -27,7 +27,7 @@ pub use host_service::HostService;
 pub use losses::loss_reasons;
 pub use model::{
     ApplicationProtocol, DisplayName, DnsForwarder, EndedBy, EndedEarly, ExitStatus, FlowNaming, Interface, Replay,
-    ReportEndpoint, ReportFlow, Run, TlsFacts,
+    ReportEndpoint, ReportFlow, ResourceUsage, Run, TlsFacts,
 };
 pub use naming::{FlowShare, Naming, name_of_address, naming_of};
 pub use series::{Interval, Series};

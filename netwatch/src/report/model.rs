@@ -137,6 +137,19 @@ pub struct Run {
     pub kernel: String,
     /// Version of netwatch that metered the run; empty if unknown.
     pub netwatch: String,
+    /// What the command and its descendants used; `None` if unknown.
+    pub usage: Option<ResourceUsage>,
+}
+
+/// CPU and memory of the processes of a run, as their cgroup counts them.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct ResourceUsage {
+    /// Time in user mode, nanoseconds.
+    pub user_ns: u64,
+    /// Time in the kernel, nanoseconds.
+    pub system_ns: u64,
+    /// Peak of memory, bytes, page cache included; `None` where the memory controller is off.
+    pub memory_peak: Option<u64>,
 }
 
 /// How the command exited.

@@ -31,7 +31,7 @@ use crate::flow::{
 };
 use crate::name::Names;
 use crate::process::{Attribution, FlowToAttribute, Process, Trace, Usages};
-use crate::report::{self, Series};
+use crate::report::{self, ResourceUsage, Series};
 use crate::wire::Name;
 use ledger::Ledger;
 use outlet::Outlet;
@@ -319,6 +319,11 @@ impl<S: Scope> Session<S> {
 
     fn push(&mut self, event: &Event) {
         self.outlets.iter_mut().for_each(|outlet| outlet.push(event));
+    }
+
+    /// Sets the CPU and memory of the target, which the final report contains.
+    pub fn set_usage(&mut self, usage: Option<ResourceUsage>) {
+        self.moment.usage = usage;
     }
 
     /// Traffic over time.

@@ -3,7 +3,7 @@
 
 use crate::flow::{FlowKey, Increment, InterfaceCounters, ObservationPoint, QuotedError, Traffic};
 use crate::name::{NameLimits, NameSample};
-use crate::report::{DnsForwarder, EndedBy, ExitStatus, Interface, Replay, Run};
+use crate::report::{DnsForwarder, EndedBy, ExitStatus, Interface, Replay, ResourceUsage, Run};
 
 /// What a session meters.
 pub trait Scope {
@@ -45,6 +45,8 @@ pub struct Moment {
     pub duration_ns: u64,
     /// How the target ended; `None` while it runs.
     pub ending: Option<(ExitStatus, EndedBy)>,
+    /// CPU and memory of the target; `None` while it runs, and if unknown.
+    pub usage: Option<ResourceUsage>,
     /// Counters of the interface that is metered, if it has any.
     pub interface_counters: Option<InterfaceCounters>,
     /// The target has ended and everything was drained.
@@ -90,6 +92,7 @@ impl Scope for IsolatedScope {
             duration_ns: moment.duration_ns,
             exit: moment.ending.map(|(exit, _)| exit),
             ended_by: moment.ending.map(|(_, ended_by)| ended_by),
+            usage: moment.usage,
             ..self.run.clone()
         };
         ScopeFacts { run, interface: self.interface.clone(), dns: self.dns.clone(), replay: None }

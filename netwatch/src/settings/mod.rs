@@ -1,6 +1,7 @@
 //! The validated settings of each subcommand, as plain values. No clap and no I/O: `cli` makes them
 //! from the command line, `commands` acts on them.
 
+mod benchmark;
 mod ports;
 mod recorded;
 mod report;
@@ -10,6 +11,7 @@ mod view;
 
 use std::path::PathBuf;
 
+pub use benchmark::{BenchSettings, BenchmarkOutput, CompareSettings, Compared, Repetition};
 pub use ports::{PortsSettings, RunSource};
 pub use recorded::{CheckSettings, DiffSettings, ExportSettings, HistorySettings, LearnSettings, ReplaySettings};
 pub use report::{ReportFormat, ReportSettings};
@@ -35,6 +37,10 @@ pub enum Invocation {
     Learn(Box<LearnSettings>),
     /// Compare recorded runs.
     Diff(DiffSettings),
+    /// Run a command repeatedly and measure it.
+    Bench(Box<BenchSettings>),
+    /// Compare the costs of two commands, or of recorded runs.
+    Compare(Box<CompareSettings>),
     /// Check whether this machine can run netwatch.
     Doctor,
     /// List the runs in progress.

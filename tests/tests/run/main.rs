@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod balance;
+mod benchmark;
 mod blind_spots;
 mod both_killed;
 mod boundary;

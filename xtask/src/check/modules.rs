@@ -58,6 +58,7 @@ pub const CRATES: [Crate; 4] = [
 
 const NETWATCH: &[Module] = &[
     pure("escape", &[]),
+    pure("statistics", &[]),
     pure("flow", &[SHARED]),
     pure("filter", &[SHARED]),
     pure("manual", &[]),
@@ -65,9 +66,13 @@ const NETWATCH: &[Module] = &[
     pure("name", &["flow", "wire", SHARED]),
     pure("process", &["flow"]),
     pure("report", &["flow", "name", "process", "wire"]),
+    pure("benchmark", &["flow", "name", "report", "statistics"]),
     pure("diff", &["flow", "name", "process", "report", "wire"]),
     pure("allow", &["escape", "flow", "name", "process", "report", "wire"]),
-    pure("format", &["allow", "diff", "escape", "flow", "name", "process", "report", "wire"]),
+    pure(
+        "format",
+        &["allow", "benchmark", "diff", "escape", "flow", "name", "process", "report", "statistics", "wire"],
+    ),
     pure("import", &["flow", "format", "name", "process", "report", "wire"]),
     pure("policy", &["flow", "format", "name", "process", "report", "wire"]),
     pure("session", &["flow", "name", "process", "report", "wire"]),
@@ -139,6 +144,7 @@ const NETWATCH: &[Module] = &[
         "commands",
         &[
             "allow",
+            "benchmark",
             "capture",
             "confine",
             "consumer",

@@ -26,7 +26,7 @@ use crate::host::nat;
 use crate::host::socket_drain;
 use crate::meter::{EgressWatch, unix_now_ns};
 use crate::packets::RunningCapture;
-use crate::report::Report;
+use crate::report::{Report, ResourceUsage};
 use crate::settings::EventStyle;
 use crate::terminal::print_error;
 use crate::undo::RunId;
@@ -90,7 +90,7 @@ impl Live {
     /// report.
     pub(super) async fn conclude(
         &mut self,
-        ending: Ending,
+        (ending, usage): (Ending, Option<ResourceUsage>),
         drain_timeout: Duration,
         signals: &SignalStream<'_>,
         guardian: &mut GuardianClient,
@@ -109,7 +109,7 @@ impl Live {
         self.drain_capture(signals).await;
         self.tails.finish().await;
         let Ending { exit, ended_by, .. } = ending;
-        let conclusion = Conclusion { duration, exit, ended_by, counters };
+        let conclusion = Conclusion { duration, exit, ended_by, usage, counters };
         let report = self.metering.conclude(conclusion);
         let Some(report) = unless_ended(signals, report).await.transpose()? else { return Ok(None) };
         let report = if self.resolve { self.resolved(report, signals).await? } else { report };

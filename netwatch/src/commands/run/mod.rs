@@ -35,8 +35,8 @@ use crate::faults;
 use crate::guardian::{
     Guardian, GuardianClient, InheritedSignals, LaunchSpec, Reply, ignore_file_size_signal, kill_descendants_of,
 };
-use crate::host::cgroup;
-use crate::report::{EndedBy, ExitStatus as RunExit, Report};
+use crate::host::cgroup::{self, Cgroup, CgroupUsage};
+use crate::report::{EndedBy, ExitStatus as RunExit, Report, ResourceUsage};
 use crate::undo::{Exclusive, Journal, RunDir, UndoCause};
 use metering::Metering;
 use network::ClosingNetwork;
@@ -201,7 +201,9 @@ async fn watch_command(
     match ControlLoop::new(guardian, &mut ready.live, limits).run(signals).await? {
         Err(not_started) => Ok(RunOutcome::NotStarted(not_started)),
         Ok(ending) => {
-            let report = ready.live.conclude(ending, arguments.drain_timeout, signals, guardian).await?;
+            // The cgroup is removed after the report.
+            let usage = ready.cgroup.as_ref().and_then(Cgroup::usage).map(from_cgroup);
+            let report = ready.live.conclude((ending, usage), arguments.drain_timeout, signals, guardian).await?;
             Ok(RunOutcome::Ran(Ran { report, ending }))
         }
     }
@@ -277,6 +279,11 @@ fn write_output(output: Output, show: Show, report: Arc<Report>, signals: &HeldS
             Ok(())
         }
     }
+}
+
+fn from_cgroup(usage: CgroupUsage) -> ResourceUsage {
+    let CgroupUsage { user_ns, system_ns, memory_peak } = usage;
+    ResourceUsage { user_ns, system_ns, memory_peak }
 }
 
 fn exit_of(ending: Ending) -> Exit {

@@ -41,7 +41,7 @@ const MAX_SESSION_FLOWS: usize = (1 << 18) / 8 * 7;
 /// Everything is in place and the command waits.
 pub(super) struct Ready {
     pub live: Live,
-    _cgroup: Option<Cgroup>,
+    pub cgroup: Option<Cgroup>,
 }
 
 /// Sets everything up, up to the moment where only "go" is missing.
@@ -122,7 +122,7 @@ pub(super) async fn set_up(
         recording: plan.record.take(),
         started_ns: unix_now_ns(),
     };
-    Ok(Ok(Ready { live, _cgroup: cgroup }))
+    Ok(Ok(Ready { live, cgroup }))
 }
 
 /// What the network is set up with, beside the plan.

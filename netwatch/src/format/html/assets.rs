@@ -44,7 +44,7 @@ pub(super) fn policy() -> String {
     )
 }
 
-fn hash(text: &str) -> String {
+pub(in crate::format) fn hash(text: &str) -> String {
     BASE64.encode(digest::digest(&digest::SHA256, text.as_bytes()).as_ref())
 }
 

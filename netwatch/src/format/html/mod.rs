@@ -5,7 +5,7 @@
 //! JSON for the script of the page. The Content-Security-Policy of the page allows only its script
 //! and its style, by their hashes.
 
-mod assets;
+pub(in crate::format) mod assets;
 mod balance;
 mod changes;
 mod checked;

@@ -134,6 +134,18 @@ struct JsonRun<'a> {
     kernel_release: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
     netwatch_version: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cpu: Option<JsonCpu>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory_peak_bytes: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct JsonCpu {
+    #[serde(skip_serializing_if = "is_zero")]
+    user_ns: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    system_ns: u64,
 }
 
 #[derive(Serialize)]
@@ -228,6 +240,8 @@ impl<'a> From<&'a report::Run> for JsonRun<'a> {
             ended_by_signal,
             kernel_release: &run.kernel,
             netwatch_version: &run.netwatch,
+            cpu: run.usage.map(|usage| JsonCpu { user_ns: usage.user_ns, system_ns: usage.system_ns }),
+            memory_peak_bytes: run.usage.and_then(|usage| usage.memory_peak),
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::flow::InterfaceCounters;
 use crate::meter::LiveMeter;
 use crate::packets::{FlowQuery, Identify};
-use crate::report::{EndedBy, ExitStatus, Report};
+use crate::report::{EndedBy, ExitStatus, Report, ResourceUsage};
 use crate::session::{FlowIdentity, IsolatedScope, Session};
 use crate::terminal::print_error;
 use crate::wire::Name;
@@ -40,6 +40,7 @@ pub(super) struct Conclusion {
     pub duration: Duration,
     pub exit: ExitStatus,
     pub ended_by: EndedBy,
+    pub usage: Option<ResourceUsage>,
     pub counters: Option<InterfaceCounters>,
 }
 

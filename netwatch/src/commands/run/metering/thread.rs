@@ -288,7 +288,7 @@ impl MeteringThread {
     /// Creates the final report. If the drain fails, the error becomes a note and the balance shows
     /// the missing packets.
     fn conclude(&mut self, conclusion: Conclusion) -> Arc<Report> {
-        let Conclusion { duration, exit, ended_by, counters } = conclusion;
+        let Conclusion { duration, exit, ended_by, usage, counters } = conclusion;
         self.answer_requests();
         let mut progress = DrainProgress::last();
         self.poll();
@@ -304,6 +304,7 @@ impl MeteringThread {
             self.session.note(dropped);
         }
         let duration_ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        self.session.set_usage(usage);
         let report = Arc::new(self.session.conclude(duration_ns, Some((exit, ended_by)), counters));
         self.meter.release_namespace();
         self.concluded = Some(report.clone());

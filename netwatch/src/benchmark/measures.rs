@@ -1,0 +1,74 @@
+//! The numbers of one run.
+
+use std::collections::BTreeMap;
+
+use super::metric::METRICS;
+use crate::flow::{Direction, Remote};
+use crate::report::{ExitStatus, Report, ReportEndpoint};
+
+/// The numbers of one run: all that is kept of its report.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunMeasures {
+    /// Its id, or the file name of a capture.
+    pub id: String,
+    /// The command; empty for a capture.
+    pub command: Vec<String>,
+    /// Its start, nanoseconds since the Unix epoch.
+    pub started_ns: u64,
+    /// How the command exited; `None` for a capture.
+    pub exit: Option<ExitStatus>,
+    /// The values of [`METRICS`], in their order.
+    pub values: Vec<Option<f64>>,
+    /// The values of each endpoint, in the order of `ENDPOINT_METRICS`.
+    pub(super) endpoints: BTreeMap<String, [Option<f64>; 3]>,
+    /// What the report does not contain, a sentence each.
+    pub gaps: Vec<String>,
+}
+
+impl RunMeasures {
+    /// The numbers in a report.
+    pub fn of(report: &Report) -> Self {
+        let (id, started_ns) = match &report.replay {
+            Some(replay) => (replay.file.clone(), replay.started_ns),
+            None => (report.run.id.clone(), report.run.started_ns),
+        };
+        let mut endpoints = BTreeMap::new();
+        for known in &report.endpoints {
+            add(endpoints.entry(name(known)).or_insert([Some(0.0), Some(0.0), None]), known);
+        }
+        Self {
+            id,
+            command: report.run.command.clone(),
+            started_ns,
+            exit: report.run.exit,
+            values: METRICS.iter().map(|(_, value)| value(report)).collect(),
+            endpoints,
+            gaps: report.gaps(),
+        }
+    }
+}
+
+/// Adds an address to the endpoint of its name. Endpoints are sorted by size, so that the time is
+/// that of the address with most bytes.
+fn add([bytes, connections, connect]: &mut [Option<f64>; 3], known: &ReportEndpoint) {
+    let endpoint = &known.endpoint;
+    *bytes = bytes.map(|sum| sum + endpoint.counters.both().wire_bytes as f64);
+    *connections = connections.map(|sum| sum + endpoint.connections as f64);
+    *connect = connect.or(endpoint.handshake_rtt_ns.map(|time| time as f64));
+}
+
+/// `app.example tcp/443`. The name of a remote stays the same where its address does not, and of a
+/// service the port does.
+fn name(known: &ReportEndpoint) -> String {
+    let key = &known.endpoint.key;
+    let remote = match (key.direction, &known.display_name, key.remote) {
+        (Direction::Ingress, ..) => "inbound".to_owned(),
+        (_, Some(display), _) => display.name.to_string(),
+        (_, None, Remote::Address(address)) => address.to_string(),
+        (_, None, Remote::Others) => "others".to_owned(),
+    };
+    match key.protocol.has_ports() {
+        true => format!("{remote} {}/{}", key.protocol, key.port),
+        false => format!("{remote} {}", key.protocol),
+    }
+}
