@@ -2,12 +2,16 @@
 
 use std::process::ExitCode;
 
+/// The code of [`Exit::Threshold`] without `--fail-code`.
+pub const DEFAULT_THRESHOLD_CODE: u8 = 121;
+
 /// How a subcommand ends, and its exit code.
 ///
 /// | code | meaning |
 /// |---|---|
 /// | 0–255 | `run`: the command's own exit code |
 /// | 128+N | `run`: signal N killed the command, or ended netwatch before the command ran |
+/// | 121 | `run`: a threshold of `--fail-if` was crossed, or the code of `--fail-code` |
 /// | 124 | `run`: `--duration` ended the command |
 /// | 125 | `run`: netwatch failed, or its command line is invalid |
 /// | 126 | `run`: the command is not executable |
@@ -26,6 +30,8 @@ pub enum Exit {
     Command(u8),
     /// This signal killed the command, or ended netwatch during the set-up.
     Signalled(i32),
+    /// The command succeeded, and a threshold was crossed: the code of `--fail-code`.
+    Threshold(u8),
     /// `--duration` ended the command.
     Duration,
     /// netwatch failed, regardless of the command.
@@ -43,7 +49,7 @@ impl Exit {
             Self::Success => 0,
             Self::Negative => 1,
             Self::Error => 2,
-            Self::Command(code) => code,
+            Self::Command(code) | Self::Threshold(code) => code,
             Self::Signalled(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
             Self::Duration => 124,
             Self::Failed => 125,
@@ -74,6 +80,8 @@ mod tests {
             (Exit::Signalled(libc::SIGTERM), 143),
             (Exit::Signalled(libc::SIGKILL), 137),
             (Exit::Signalled(64), 192),
+            (Exit::Threshold(DEFAULT_THRESHOLD_CODE), 121),
+            (Exit::Threshold(3), 3),
             (Exit::Duration, 124),
             (Exit::Failed, 125),
             (Exit::NotExecutable, 126),

@@ -45,5 +45,6 @@ pub mod settings;
 pub mod statistics;
 pub mod target;
 mod terminal;
+pub mod threshold;
 pub mod undo;
 pub mod wire;

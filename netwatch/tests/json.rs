@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use netwatch::flow::{Amount, FlowTable, IcmpError, Increment, Malformed, QuotedError, Traffic};
 use netwatch::format::json;
-use netwatch::report::{EndedBy, EndedEarly, ExitStatus, Facts, Report};
+use netwatch::report::{EndedBy, EndedEarly, ExitStatus, Facts, Report, ResourceUsage};
 use sample::{download, download_report, facts, failed, growth, key, on_loopback, replayed, v4};
 use serde_json::Value;
 use snapbox::{assert_data_eq, file};
@@ -45,8 +45,13 @@ fn everything() -> Report {
         time_ns: 0,
     });
     let facts = facts(&table, &["curl", "-sS", "https://app.example/"]);
-    let run =
-        netwatch::report::Run { exit: Some(ExitStatus::Signal(15)), ended_by: Some(EndedBy::Signal(15)), ..facts.run };
+    let usage = Some(ResourceUsage { user_ns: 310_000_000, system_ns: 90_000_000, memory_peak: Some(44_040_192) });
+    let run = netwatch::report::Run {
+        exit: Some(ExitStatus::Signal(15)),
+        ended_by: Some(EndedBy::Signal(15)),
+        usage,
+        ..facts.run
+    };
     let attempts = sample::processes::attempts();
     sample::named(Facts { run, attempts, ..facts }, &table)
 }

@@ -285,12 +285,12 @@ mod tests {
     fn equal_sides_give_no_alarm() {
         let mut random = fastrand::Rng::with_seed(3);
         let mut sample = || (0..10).map(|_| 100.0 + random.f64()).collect::<Vec<f64>>();
-        let trials = 60;
+        let trials = 20;
         let alarms = (0..trials).filter(|_| {
             let analysis = analyze(vec![side("a", &sample()), side("b", &sample())]);
             analysis.rows.iter().any(|row| row.found().is_some())
         });
         let alarms = alarms.count();
-        assert!(alarms <= 7, "{alarms} of {trials}");
+        assert!(alarms <= 3, "{alarms} of {trials}");
     }
 }

@@ -41,7 +41,8 @@ impl RunMeasures {
             command: report.run.command.clone(),
             started_ns,
             exit: report.run.exit,
-            values: METRICS.iter().map(|(_, value)| value(report)).collect(),
+            // An empty sum is -0.
+            values: METRICS.iter().map(|(_, value)| value(report).map(|value| value + 0.0)).collect(),
             endpoints,
             gaps: report.gaps(),
         }

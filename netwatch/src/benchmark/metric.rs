@@ -85,11 +85,11 @@ fn duration(report: &Report) -> Option<f64> {
 /// TCP connections: those of other protocols are flows.
 fn connections(report: &Report) -> Option<f64> {
     let endpoints = report.endpoints.iter().map(|known| &known.endpoint);
-    Some(endpoints.filter(|one| one.key.protocol == Protocol::TCP).map(|one| one.connections).sum::<u64>() as f64)
+    Some(endpoints.filter(|one| one.key.protocol == Protocol::TCP).map(|one| one.connections as f64).sum())
 }
 
 fn failed(report: &Report) -> Option<f64> {
-    Some(report.endpoints.iter().map(|known| known.endpoint.failed.attempts()).sum::<u64>() as f64)
+    Some(report.endpoints.iter().map(|known| known.endpoint.failed.attempts() as f64).sum())
 }
 
 /// The flows of the link; `None` if some were folded into their endpoints, which keep less.
@@ -98,17 +98,17 @@ fn flows(report: &Report) -> Option<impl Iterator<Item = &crate::flow::Flow>> {
 }
 
 fn retransmitted_packets(report: &Report) -> Option<f64> {
-    let of_flow = |flow: &crate::flow::Flow| both(flow.tcp?.retransmitted_packets);
-    Some(flows(report)?.filter_map(of_flow).sum::<u64>() as f64)
+    let of_flow = |flow: &crate::flow::Flow| Some(both(flow.tcp?.retransmitted_packets));
+    Some(flows(report)?.filter_map(of_flow).sum())
 }
 
 fn retransmitted_bytes(report: &Report) -> Option<f64> {
-    let of_flow = |flow: &crate::flow::Flow| both(flow.tcp?.retransmitted_bytes);
-    Some(flows(report)?.filter_map(of_flow).sum::<u64>() as f64)
+    let of_flow = |flow: &crate::flow::Flow| Some(both(flow.tcp?.retransmitted_bytes));
+    Some(flows(report)?.filter_map(of_flow).sum())
 }
 
-fn both(counts: PerDirection<u64>) -> Option<u64> {
-    counts.egress.checked_add(counts.ingress)
+fn both(counts: PerDirection<u64>) -> f64 {
+    counts.egress as f64 + counts.ingress as f64
 }
 
 /// Handshake times of the connections that the target opened.
@@ -133,7 +133,7 @@ fn lookups(report: &Report) -> impl Iterator<Item = &Lookup> {
 }
 
 fn dns(report: &Report, number: fn(&Lookup) -> u64) -> f64 {
-    lookups(report).map(number).sum::<u64>() as f64
+    lookups(report).map(|lookup| number(lookup) as f64).sum()
 }
 
 /// Without a measurement there is no time, which is not a time of 0.

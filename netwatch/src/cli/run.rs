@@ -9,12 +9,14 @@ use clap::{Args, ValueEnum, ValueHint, value_parser};
 
 use super::capture::{CAPTURE, CaptureArgs};
 use super::{ByArg, ColorArgs};
+use crate::exit::DEFAULT_THRESHOLD_CODE;
 use crate::meter::{MAX_ENTRIES, defaults};
 use crate::settings::value::{
     parse_host_ports, parse_idle_timeout, parse_keep, parse_line_target, parse_linger, parse_ring_kib, parse_size,
     parse_time,
 };
 use crate::settings::{EventStyle, HostPorts, LineTarget, Linger, RunSettings};
+use crate::threshold::Threshold;
 
 #[derive(Debug, Args)]
 #[command(after_help = AFTER, after_long_help = AFTER_LONG)]
@@ -305,6 +307,31 @@ pub(super) struct RunArgs {
     )]
     record_size: u64,
 
+    /// Fail if this holds, although the command succeeds: 'p99(connect) > 50ms' (repeatable)
+    ///
+    /// QUANTITY COMPARISON VALUE, such as 'failed > 0', 'open > 500 for 5m' or
+    /// 'retransmit_ratio > 1%'. docs/thresholds.md lists the quantities.
+    #[arg(
+        long,
+        value_name = "EXPR",
+        value_parser = Threshold::parse,
+        value_delimiter = ',',
+        env = "NETWATCH_FAIL_IF",
+        help_heading = THRESHOLDS
+    )]
+    fail_if: Vec<Threshold>,
+
+    /// Exit code if a condition of --fail-if holds
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = DEFAULT_THRESHOLD_CODE,
+        value_parser = value_parser!(u8).range(1..),
+        env = "NETWATCH_FAIL_CODE",
+        help_heading = THRESHOLDS
+    )]
+    fail_code: u8,
+
     /// Command to run, with its arguments
     #[arg(
         required = true,
@@ -318,6 +345,7 @@ pub(super) struct RunArgs {
 const NETWORK: &str = "Network";
 const METERING: &str = "Metering";
 const RECORDING: &str = "Recording";
+const THRESHOLDS: &str = "Thresholds";
 
 const AFTER: &str = "`netwatch run --help` has the details, the exit codes and the signals.";
 
@@ -329,8 +357,9 @@ Examples:
   sudo netwatch run --by process -- make                 traffic by process
   sudo netwatch run -w trace.pcapng -- wget -q URL       its packets, for Wireshark
 
-Exit code: the command's own; 128+N if signal N killed it; 124 if --duration ended it; 125 if
-netwatch failed; 126 if the command is not executable; 127 if it was not found.
+Exit code: the command's own; 128+N if signal N killed it; 121 if it succeeded and a condition of
+--fail-if holds; 124 if --duration ended it; 125 if netwatch failed; 126 if the command is not
+executable; 127 if it was not found.
 
 Signals: the terminal sends SIGINT and SIGQUIT to the command directly. netwatch forwards SIGTERM,
 SIGHUP, and a SIGINT from another process; a second SIGTERM kills the command. SIGUSR1 prints an
@@ -397,6 +426,8 @@ impl RunArgs {
             failed_calls: self.failed_calls,
             record: self.record,
             no_record: self.no_record,
+            fail_if: self.fail_if,
+            fail_code: self.fail_code,
             keep: self.keep,
             keep_size: self.keep_size,
             record_size: self.record_size,

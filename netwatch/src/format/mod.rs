@@ -13,6 +13,7 @@ pub mod html;
 pub mod json;
 pub mod markdown;
 pub mod summary;
+pub mod threshold;
 mod words;
 
 pub use crate::escape::escape;

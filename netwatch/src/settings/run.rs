@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{ColorChoice, FilterOption};
 use crate::format::summary;
 use crate::packets::{Rotation, Selection};
+use crate::threshold::Threshold;
 
 /// What `netwatch run` does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +81,10 @@ pub struct RunSettings {
     pub keep_size: u64,
     /// Maximum size of the recording, in bytes.
     pub record_size: u64,
+    /// Conditions under which the run fails.
+    pub fail_if: Vec<Threshold>,
+    /// The exit code if the command succeeds and one of them holds.
+    pub fail_code: u8,
     /// The command and its arguments; not empty.
     pub command: Vec<OsString>,
 }

@@ -8,6 +8,9 @@ use super::rank::mann_whitney;
 /// Number of resamples: the bounds then vary by far less than the interval is wide.
 const RESAMPLES: usize = 10_000;
 
+/// Number of resamples of constant samples, which are all equal.
+const CONSTANT_RESAMPLES: usize = 1;
+
 /// Any constant: equal samples give equal intervals.
 const SEED: u64 = 0x6e65_7477_6174_6368;
 
@@ -55,7 +58,8 @@ pub fn difference(a: &[f64], b: &[f64]) -> Option<Difference> {
     let has_ratio = a.iter().all(|value| *value > 0.0);
     let (mut differences, mut ratios) = (Vec::with_capacity(RESAMPLES), Vec::new());
     let (mut of_a, mut of_b) = (a.to_vec(), b.to_vec());
-    for _ in 0..RESAMPLES {
+    let is_constant = [a, b].iter().all(|sample| sample.iter().all(|value| *value == sample[0]));
+    for _ in 0..if is_constant { CONSTANT_RESAMPLES } else { RESAMPLES } {
         let (of_a, of_b) = (resampled(a, &mut of_a, &mut random), resampled(b, &mut of_b, &mut random));
         differences.push(of_b - of_a);
         if has_ratio {

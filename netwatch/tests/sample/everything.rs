@@ -7,7 +7,9 @@ use netwatch::name::{Hidden, Lookup, NameSource, ResponseTimes, SourcedName};
 use netwatch::process::{
     Attempt, AttemptCause, AttemptTarget, Attribution, Evidence, FlowUser, LocalSocket, Process, ProcessId, Processes,
 };
-use netwatch::report::{ApplicationProtocol, DisplayName, FlowNaming, FlowShare, Interval, Report, Series, TlsFacts};
+use netwatch::report::{
+    ApplicationProtocol, DisplayName, FlowNaming, FlowShare, Interval, Report, ResourceUsage, Series, TlsFacts,
+};
 use netwatch::wire::dns::{Question, Rcode, RecordType};
 use netwatch::wire::{Application, Name};
 
@@ -69,6 +71,7 @@ pub fn everything() -> Report {
     report.lost.samples = 3;
     report.lost.new_flows = 1 << 52;
     report.run.duration_ns = 1 << 61;
+    report.run.usage = Some(ResourceUsage { user_ns: 1 << 60, system_ns: 7, memory_peak: Some(44_040_192) });
     report.folded.flows = 17;
     report.folded.at_least = true;
     report.folded.counters.ingress = counters(5, 500);

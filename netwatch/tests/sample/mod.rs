@@ -18,7 +18,7 @@ use netwatch::flow::{
 };
 use netwatch::name::{Hosts, NameLimits, Names};
 use netwatch::process::{FlowUsers, Processes};
-use netwatch::report::{DnsForwarder, EndedBy, ExitStatus, Facts, Interface, Replay, Report, ResourceUsage, Run};
+use netwatch::report::{DnsForwarder, EndedBy, ExitStatus, Facts, Interface, Replay, Report, Run};
 
 pub const START_NS: u64 = 1_767_225_600_000_000_000;
 const SYN: u8 = 2;
@@ -144,7 +144,7 @@ pub fn facts(table: &FlowTable, command: &[&str]) -> Facts {
             ended_by: Some(EndedBy::Command),
             kernel: "6.18.5".to_owned(),
             netwatch: "0.1.0".to_owned(),
-            usage: Some(ResourceUsage { user_ns: 310_000_000, system_ns: 90_000_000, memory_peak: Some(44_040_192) }),
+            usage: None,
         },
         interface: Interface {
             name: "nw3f2a".to_owned(),

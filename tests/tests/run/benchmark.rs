@@ -7,8 +7,7 @@ use netwatch_tests::{internet, wait_until};
 use serde_json::Value;
 
 const ONE: &str = "curl -4 -sS -o /dev/null http://app.example/";
-const TWO: &str =
-    "curl -4 -sS -o /dev/null http://app.example/; curl -4 -sS -o /dev/null http://app.example/";
+const TWO: &str = "curl -4 -sS -o /dev/null http://app.example/; curl -4 -sS -o /dev/null http://app.example/";
 
 fn metric<'a>(document: &'a Value, key: &str) -> &'a Value {
     let rows = document["metrics"].as_array().expect("a list").iter();
@@ -53,7 +52,8 @@ fn each_measured_run_is_an_ordinary_recorded_run() {
 fn one_connection_more_is_found_in_commands_and_in_their_recordings() {
     let net = internet!();
     let output = ["--format", "json", "-o", "commands.json"];
-    let run = net.host.netwatch(&[&["compare", "-x", "-n", "6", "--warmup", "0"], &output[..], &[ONE, "--", TWO]].concat());
+    let run =
+        net.host.netwatch(&[&["compare", "-x", "-n", "6", "--warmup", "0"], &output[..], &[ONE, "--", TWO]].concat());
     run.assert_ok();
     let read = |name: &str| -> Value {
         serde_json::from_slice(&fs::read(net.host.dir().join(name)).expect("written")).expect("JSON")

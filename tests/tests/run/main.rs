@@ -66,6 +66,7 @@ mod sysctls;
 mod tail;
 mod teardown;
 mod terminal;
+mod thresholds;
 mod tutorial;
 mod unread;
 

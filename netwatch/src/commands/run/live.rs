@@ -29,6 +29,7 @@ use crate::packets::RunningCapture;
 use crate::report::{Report, ResourceUsage};
 use crate::settings::EventStyle;
 use crate::terminal::print_error;
+use crate::threshold::Threshold;
 use crate::undo::RunId;
 
 /// The state of a run while its command runs.
@@ -51,6 +52,8 @@ pub(super) struct Live {
     pub resolve: bool,
     /// Taken when the command starts.
     pub recording: Option<RecordingPlan>,
+    /// `--fail-if`.
+    pub thresholds: Vec<Threshold>,
     /// Start time of the command, nanoseconds since the Unix epoch.
     pub started_ns: u64,
 }
@@ -109,7 +112,7 @@ impl Live {
         self.drain_capture(signals).await;
         self.tails.finish().await;
         let Ending { exit, ended_by, .. } = ending;
-        let conclusion = Conclusion { duration, exit, ended_by, usage, counters };
+        let conclusion = Conclusion { duration, exit, ended_by, usage, thresholds: self.thresholds.clone(), counters };
         let report = self.metering.conclude(conclusion);
         let Some(report) = unless_ended(signals, report).await.transpose()? else { return Ok(None) };
         let report = if self.resolve { self.resolved(report, signals).await? } else { report };

@@ -18,6 +18,7 @@ mod signals;
 mod tails;
 mod teardown;
 mod thread;
+mod threshold;
 mod trim;
 mod watch;
 
@@ -250,8 +251,9 @@ fn conclude(
             if let Some(output) = output {
                 write_output(output, show, report.clone(), signals)?;
             }
+            let exit = threshold::exit(&plan.settings, &report, exit_of(ending));
             plan.report = Some(report);
-            Ok(exit_of(ending))
+            Ok(exit)
         }
         RunOutcome::NotStarted(NotStarted { message, code }) => {
             print_message(&message);

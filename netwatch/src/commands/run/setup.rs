@@ -120,6 +120,7 @@ pub(super) async fn set_up(
         run_id: run_dir.id().to_string(),
         resolve: plan.settings.resolve,
         recording: plan.record.take(),
+        thresholds: plan.settings.fail_if.clone(),
         started_ns: unix_now_ns(),
     };
     Ok(Ok(Ready { live, cgroup }))

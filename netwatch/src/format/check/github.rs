@@ -28,7 +28,7 @@ pub(super) fn text(checked: &CheckedPolicy<'_>) -> String {
 }
 
 /// A message: line ends would end the command.
-fn data(message: &str) -> String {
+pub(in crate::format) fn data(message: &str) -> String {
     let lines: Vec<String> = message.trim_end().split('\n').map(|line| escape(line).into_owned()).collect();
     lines.join("\n").replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }

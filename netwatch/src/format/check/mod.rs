@@ -1,6 +1,6 @@
 //! The verdict of `netwatch check` in each format: for people, for CI systems and for programs.
 
-mod github;
+pub(super) mod github;
 mod json;
 mod junit;
 mod markdown;

@@ -25,6 +25,7 @@ use crate::packets::{FlowQuery, Identify};
 use crate::report::{EndedBy, ExitStatus, Report, ResourceUsage};
 use crate::session::{FlowIdentity, IsolatedScope, Session};
 use crate::terminal::print_error;
+use crate::threshold::Threshold;
 use crate::wire::Name;
 
 /// What the metering thread needs to start.
@@ -41,6 +42,8 @@ pub(super) struct Conclusion {
     pub exit: ExitStatus,
     pub ended_by: EndedBy,
     pub usage: Option<ResourceUsage>,
+    /// Conditions whose results become notes of the report.
+    pub thresholds: Vec<Threshold>,
     pub counters: Option<InterfaceCounters>,
 }
 

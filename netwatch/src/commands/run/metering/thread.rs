@@ -11,6 +11,7 @@ use crate::commands::run::trim;
 use crate::commands::snapshot::Snapshot;
 use crate::consumer::{FINISH_TIMEOUT, Feed, StreamEnd};
 use crate::error::{Error, Result};
+use crate::format::threshold::reason;
 use crate::meter::{DrainProgress, LiveMeter, Meter, set_thread_priority, unix_now_ns};
 use crate::packets::FlowQuery;
 use crate::report::Report;
@@ -288,7 +289,7 @@ impl MeteringThread {
     /// Creates the final report. If the drain fails, the error becomes a note and the balance shows
     /// the missing packets.
     fn conclude(&mut self, conclusion: Conclusion) -> Arc<Report> {
-        let Conclusion { duration, exit, ended_by, usage, counters } = conclusion;
+        let Conclusion { duration, exit, ended_by, usage, thresholds, counters } = conclusion;
         self.answer_requests();
         let mut progress = DrainProgress::last();
         self.poll();
@@ -305,7 +306,14 @@ impl MeteringThread {
         }
         let duration_ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         self.session.set_usage(usage);
-        let report = Arc::new(self.session.conclude(duration_ns, Some((exit, ended_by)), counters));
+        let mut report = self.session.conclude(duration_ns, Some((exit, ended_by)), counters);
+        let crossed = thresholds.iter().filter_map(|threshold| reason(&threshold.evaluate(&report)));
+        for reason in crossed.collect::<Vec<_>>() {
+            // Also for the report that reverse lookups change.
+            self.session.note(reason.clone());
+            report.notes.push(reason);
+        }
+        let report = Arc::new(report);
         self.meter.release_namespace();
         self.concluded = Some(report.clone());
         report

@@ -1,0 +1,94 @@
+//! Services of the target: what remotes connected to, by local port, instead of by client.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::{ApplicationProtocol, Report, ReportEndpoint};
+use crate::flow::{Counters, Direction, EndpointKey, FailedAttempts, PerDirection, Protocol, Remote};
+use crate::process::ProcessId;
+
+/// Number of clients that a service lists.
+const TOP_CLIENTS: usize = 10;
+
+/// A service of the target, with the sums of its clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The local port; 0 for protocols without ports.
+    pub port: u16,
+    /// Number of distinct addresses that sent to it.
+    pub clients: u64,
+    /// There were more clients: the table of endpoints was full.
+    pub at_least: bool,
+    /// TCP: handshakes that began, failed ones included. Other protocols: flows.
+    pub connections: u64,
+    /// Counts by direction.
+    pub counters: PerDirection<Counters>,
+    /// Failed attempts of clients.
+    pub failed: FailedAttempts,
+    /// Median handshake time over its flows, nanoseconds, without folded flows.
+    pub handshake_rtt_ns: Option<u64>,
+    /// The application protocol of the client with most bytes.
+    pub application: Option<ApplicationProtocol>,
+    /// Programs that served it, in the order of [`crate::process::Processes::list`].
+    pub processes: Vec<ProcessId>,
+    /// The clients with most bytes, and their bytes on the wire.
+    pub top_clients: Vec<(IpAddr, u64)>,
+}
+
+impl Report {
+    /// The services that remotes connected to, that with most bytes first.
+    pub fn services(&self) -> Vec<Service> {
+        let mut groups: BTreeMap<(Protocol, u16), Vec<&ReportEndpoint>> = BTreeMap::new();
+        for known in &self.endpoints {
+            let key = &known.endpoint.key;
+            if key.direction == Direction::Ingress && !key.fragment {
+                groups.entry((key.protocol, key.port)).or_default().push(known);
+            }
+        }
+        let mut handshakes = self.inbound_handshakes();
+        let mut services: Vec<Service> = groups
+            .into_iter()
+            .map(|(key, clients)| service(key, &clients, handshakes.remove(&key).unwrap_or_default()))
+            .collect();
+        // The sort is stable: services of equal size stay sorted by protocol and port.
+        services.sort_by_key(|service| std::cmp::Reverse(service.counters.both().wire_bytes));
+        services
+    }
+
+    fn inbound_handshakes(&self) -> BTreeMap<(Protocol, u16), Vec<u64>> {
+        let mut times: BTreeMap<(Protocol, u16), Vec<u64>> = BTreeMap::new();
+        for flow in self.flows.iter().map(|known| &known.flow).filter(|flow| flow.opened_by == Direction::Ingress) {
+            let EndpointKey { protocol, port, .. } = EndpointKey::of(&flow.key, flow.opened_by);
+            times.entry((protocol, port)).or_default().extend(flow.tcp.and_then(|tcp| tcp.handshake_rtt_ns));
+        }
+        times
+    }
+}
+
+/// Adds up the clients, which are sorted by size.
+fn service((protocol, port): (Protocol, u16), clients: &[&ReportEndpoint], mut handshakes: Vec<u64>) -> Service {
+    let mut failed = FailedAttempts::default();
+    clients.iter().for_each(|known| failed += known.endpoint.failed);
+    let endpoints = || clients.iter().map(|known| &known.endpoint);
+    let address = |known: &&&ReportEndpoint| match known.endpoint.key.remote {
+        Remote::Address(address) => Some((address, known.endpoint.counters.both().wire_bytes)),
+        Remote::Others => None,
+    };
+    let processes: BTreeSet<ProcessId> = clients.iter().flat_map(|known| known.processes.iter().copied()).collect();
+    let middle = handshakes.len().checked_sub(1).map(|last| last / 2);
+    Service {
+        protocol,
+        port,
+        clients: clients.iter().filter_map(|known| address(&known)).count() as u64,
+        at_least: endpoints().any(|endpoint| endpoint.key.remote == Remote::Others),
+        connections: endpoints().map(|endpoint| endpoint.connections).sum(),
+        counters: endpoints().map(|endpoint| endpoint.counters).sum(),
+        failed,
+        handshake_rtt_ns: middle.map(|middle| *handshakes.select_nth_unstable(middle).1),
+        application: clients.iter().find_map(|known| known.application.clone()),
+        processes: processes.into_iter().collect(),
+        top_clients: clients.iter().filter_map(|known| address(&known)).take(TOP_CLIENTS).collect(),
+    }
+}

@@ -1,0 +1,66 @@
+//! Whether a report crosses a threshold.
+
+use super::Threshold;
+use super::open::longest;
+use super::quantity::{Quantity, ThresholdUnit};
+use crate::report::Report;
+
+/// The result of a threshold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ThresholdState {
+    /// The condition does not hold, or the report has no value.
+    Kept,
+    /// The condition holds: the run fails.
+    Crossed,
+    /// Observations are missing that could make the condition hold: the run fails.
+    Uncertain,
+}
+
+/// A threshold and its result.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Crossing {
+    /// The condition as it was written.
+    pub text: String,
+    /// The result.
+    pub state: ThresholdState,
+    /// The value; `None` if the report has none.
+    pub value: Option<f64>,
+    /// What the value is.
+    pub unit: ThresholdUnit,
+    /// How long the condition held, nanoseconds, if it has to hold for a time.
+    pub held_ns: Option<u64>,
+}
+
+impl Crossing {
+    /// Whether the run fails.
+    pub fn fails(&self) -> bool {
+        self.state != ThresholdState::Kept
+    }
+}
+
+impl Threshold {
+    /// Compares the final report of a run.
+    pub fn evaluate(&self, report: &Report) -> Crossing {
+        let (value, held_ns) = match self.quantity {
+            Quantity::Open => {
+                let found = longest(report, |open| self.comparison.holds(open, self.limit));
+                (Some(found.open as f64), Some(found.held_ns))
+            }
+            other => (other.value(report), None),
+        };
+        let holds = value.is_some_and(|value| self.comparison.holds(value, self.limit));
+        let lasts = self.hold_ns.is_none_or(|needed| held_ns.is_some_and(|held| held >= needed));
+        let is_partial = self.quantity.is_partial(report);
+        let state = match (holds && lasts, is_partial) {
+            (true, false) => ThresholdState::Crossed,
+            // More open connections than were found can only be more.
+            (true, true) if self.quantity == Quantity::Open && self.comparison.is_lower_limit() => {
+                ThresholdState::Crossed
+            }
+            (_, true) => ThresholdState::Uncertain,
+            (false, false) => ThresholdState::Kept,
+        };
+        let held_ns = held_ns.filter(|_| self.hold_ns.is_some());
+        Crossing { text: self.text.clone(), state, value, unit: self.quantity.unit(), held_ns }
+    }
+}

@@ -1,0 +1,74 @@
+//! Thresholds of a run, as in k6: `failed > 0`, `p99(connect) > 50ms`, `open > 500 for 5m`.
+//! docs/thresholds.md is the manual.
+
+mod evaluate;
+mod open;
+mod parse;
+mod quantity;
+
+pub use evaluate::{Crossing, ThresholdState};
+pub use parse::ThresholdError;
+pub use quantity::ThresholdUnit;
+
+use quantity::Quantity;
+
+/// A condition under which a run fails.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Threshold {
+    /// As it was written.
+    text: String,
+    quantity: Quantity,
+    comparison: Comparison,
+    limit: f64,
+    /// How long the condition has to hold without a pause, nanoseconds.
+    hold_ns: Option<u64>,
+}
+
+/// How a quantity is compared with the limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Comparison {
+    Above,
+    AtLeast,
+    Below,
+    AtMost,
+    Equal,
+    Unequal,
+}
+
+impl Comparison {
+    /// Longer signs first, so that each is found whole.
+    const ALL: [(&'static str, Self); 6] = [
+        (">=", Self::AtLeast),
+        ("<=", Self::AtMost),
+        ("==", Self::Equal),
+        ("!=", Self::Unequal),
+        (">", Self::Above),
+        ("<", Self::Below),
+    ];
+
+    fn holds(self, value: f64, limit: f64) -> bool {
+        match self {
+            Self::Above => value > limit,
+            Self::AtLeast => value >= limit,
+            Self::Below => value < limit,
+            Self::AtMost => value <= limit,
+            Self::Equal => value == limit,
+            Self::Unequal => value != limit,
+        }
+    }
+
+    /// Whether further observations could only make it true, and not false again.
+    fn is_lower_limit(self) -> bool {
+        matches!(self, Self::Above | Self::AtLeast)
+    }
+}
+
+impl Threshold {
+    /// The condition as it was written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+/// A threshold is its text.
+impl Eq for Threshold {}

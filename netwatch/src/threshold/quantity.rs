@@ -1,0 +1,191 @@
+//! What a threshold can be about.
+
+use crate::flow::{Direction, Flow, Protocol};
+use crate::process::AttemptCause;
+use crate::report::{Report, loss_reasons};
+
+/// What the numbers of a quantity are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ThresholdUnit {
+    /// A number of things.
+    Count,
+    /// A size in bytes.
+    Bytes,
+    /// A time in nanoseconds.
+    Time,
+    /// A part of a whole: 0.01 is 1 %.
+    Ratio,
+}
+
+/// One number of a report, or a statistic of many.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Quantity {
+    /// The number of TCP connections that are open at the same time.
+    Open,
+    /// A number, by its place in [`NUMBERS`].
+    Number(usize),
+    /// A statistic of times, which are at this place in [`TIMES`].
+    Statistic(Statistic, usize),
+}
+
+/// A statistic of many times.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Statistic {
+    /// The nearest rank of this percentage: 0 for the minimum, 100 for the maximum.
+    Percentile(f64),
+    Mean,
+}
+
+/// Whether flows that were folded into their endpoints are missing in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Folded {
+    Included,
+    Missing,
+}
+
+type Number = (&'static str, ThresholdUnit, Folded, fn(&Report) -> Option<f64>);
+
+/// The name of [`Quantity::Open`].
+pub(super) const OPEN: &str = "open";
+
+/// Quantities of which a report has one number.
+pub(super) const NUMBERS: [Number; 13] = [
+    ("failed", ThresholdUnit::Count, Folded::Included, |report| Some(attempts(report, false))),
+    ("dns_failed", ThresholdUnit::Count, Folded::Included, |report| Some(attempts(report, true))),
+    ("dns_queries", ThresholdUnit::Count, Folded::Included, |report| Some(queries(report))),
+    ("connections", ThresholdUnit::Count, Folded::Included, |report| Some(connections(report))),
+    ("endpoints", ThresholdUnit::Count, Folded::Included, |report| Some(report.endpoints.len() as f64)),
+    ("sent", ThresholdUnit::Bytes, Folded::Included, |report| Some(report.totals.egress.wire_bytes as f64)),
+    ("received", ThresholdUnit::Bytes, Folded::Included, |report| Some(report.totals.ingress.wire_bytes as f64)),
+    ("packets", ThresholdUnit::Count, Folded::Included, |report| Some(report.totals.both().packets as f64)),
+    ("retransmitted", ThresholdUnit::Count, Folded::Missing, |report| Some(retransmitted(report))),
+    ("retransmit_ratio", ThresholdUnit::Ratio, Folded::Missing, retransmit_ratio),
+    ("lost", ThresholdUnit::Count, Folded::Included, |report| Some(lost(report))),
+    ("duration", ThresholdUnit::Time, Folded::Included, |report| Some(report.run.duration_ns as f64)),
+    ("cpu", ThresholdUnit::Time, Folded::Included, |report| {
+        report.run.usage.map(|usage| usage.user_ns as f64 + usage.system_ns as f64)
+    }),
+];
+
+type Times = (&'static str, fn(&Report) -> Vec<u64>);
+
+/// Quantities of which a report has many times.
+pub(super) const TIMES: [Times; 3] =
+    [("connect", connect_times), ("rtt", round_trips), ("dns", response_times)];
+
+impl Quantity {
+    pub fn unit(self) -> ThresholdUnit {
+        match self {
+            Self::Open => ThresholdUnit::Count,
+            Self::Number(place) => NUMBERS[place].1,
+            Self::Statistic(..) => ThresholdUnit::Time,
+        }
+    }
+
+    /// Its value; `None` if the report has none.
+    pub fn value(self, report: &Report) -> Option<f64> {
+        match self {
+            Self::Open => None,
+            Self::Number(place) => NUMBERS[place].3(report),
+            Self::Statistic(statistic, place) => statistic.of(TIMES[place].1(report)),
+        }
+    }
+
+    /// Whether folded flows are missing in the value.
+    pub fn is_partial(self, report: &Report) -> bool {
+        let is_missing = match self {
+            Self::Open => true,
+            Self::Number(place) => NUMBERS[place].2 == Folded::Missing,
+            // DNS times are those of lookups.
+            Self::Statistic(_, place) => TIMES[place].0 != "dns",
+        };
+        is_missing && report.folded.flows > 0
+    }
+}
+
+impl Statistic {
+    fn of(self, mut values: Vec<u64>) -> Option<f64> {
+        let last = values.len().checked_sub(1)?;
+        Some(match self {
+            Self::Mean => values.iter().map(|value| *value as f64).sum::<f64>() / values.len() as f64,
+            Self::Percentile(percent) => {
+                let rank = (percent / 100.0 * values.len() as f64).ceil() as usize;
+                *values.select_nth_unstable(rank.saturating_sub(1).min(last)).1 as f64
+            }
+        })
+    }
+}
+
+fn attempts(report: &Report, of_dns: bool) -> f64 {
+    let is_wanted = |cause: &AttemptCause| matches!(cause, AttemptCause::Dns(_)) == of_dns;
+    report.attempts.iter().filter(|attempt| is_wanted(&attempt.cause)).map(|attempt| attempt.count as f64).sum()
+}
+
+fn queries(report: &Report) -> f64 {
+    let own = report.naming.lookups.iter().filter(|lookup| lookup.queried_by == Direction::Egress);
+    own.map(|lookup| lookup.queries as f64).sum()
+}
+
+fn connections(report: &Report) -> f64 {
+    let endpoints = report.endpoints.iter().map(|known| &known.endpoint);
+    endpoints.filter(|one| one.key.protocol == Protocol::TCP).map(|one| one.connections as f64).sum()
+}
+
+fn flows(report: &Report) -> impl Iterator<Item = &Flow> {
+    report.flows.iter().map(|known| &known.flow)
+}
+
+fn retransmitted(report: &Report) -> f64 {
+    let packets = flows(report).filter_map(|flow| flow.tcp).map(|tcp| tcp.retransmitted_packets);
+    packets.map(|packets| packets.egress as f64 + packets.ingress as f64).sum()
+}
+
+/// Retransmitted packets of all TCP packets.
+fn retransmit_ratio(report: &Report) -> Option<f64> {
+    let packets = flows(report).filter(|flow| flow.tcp.is_some()).map(|flow| flow.counters.both().packets as f64);
+    let packets: f64 = packets.sum();
+    (packets > 0.0).then(|| retransmitted(report) / packets)
+}
+
+fn lost(report: &Report) -> f64 {
+    let reasons = loss_reasons(&report.lost, &report.naming.lost, &report.processes.lost);
+    reasons.iter().map(|(_, count)| *count as f64).sum()
+}
+
+/// Handshakes of the connections that the target opened.
+fn connect_times(report: &Report) -> Vec<u64> {
+    let opened = flows(report).filter(|flow| flow.opened_by == Direction::Egress);
+    opened.filter_map(|flow| flow.tcp?.handshake_rtt_ns).collect()
+}
+
+/// The mean round trip of each connection.
+fn round_trips(report: &Report) -> Vec<u64> {
+    flows(report).filter_map(|flow| flow.tcp?.round_trips.mean_ns()).collect()
+}
+
+/// The mean response time of each lookup.
+fn response_times(report: &Report) -> Vec<u64> {
+    let own = report.naming.lookups.iter().filter(|lookup| lookup.queried_by == Direction::Egress);
+    own.filter_map(|lookup| lookup.response_times.mean_ns()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statistics_are_measured_values_except_for_the_mean() {
+        let values: Vec<u64> = (1..=200).rev().collect();
+        for (statistic, value) in [
+            (Statistic::Percentile(0.0), 1.0),
+            (Statistic::Percentile(50.0), 100.0),
+            (Statistic::Percentile(99.0), 198.0),
+            (Statistic::Percentile(99.9), 200.0),
+            (Statistic::Percentile(100.0), 200.0),
+            (Statistic::Mean, 100.5),
+        ] {
+            assert_eq!(statistic.of(values.clone()), Some(value), "{statistic:?}");
+        }
+        assert_eq!(Statistic::Mean.of(Vec::new()), None);
+    }
+}
