@@ -187,7 +187,7 @@ fn invalid_values_are_reported_with_their_table_and_column() {
         ("UPDATE flow SET direction = 'up' WHERE number = 0", "in table flow, direction cannot be 'up'"),
         ("UPDATE flow SET direction = 'out', remote_port = 65536", "in table flow, remote_port cannot be 65536"),
         ("UPDATE flow SET remote_port = 1, remote = 'x''\u{1b}'", "in table flow, remote cannot be 'x\\'\\u{1b}'"),
-        ("ALTER TABLE run DROP COLUMN netwatch", "the file is damaged: in table run, column 21 is missing"),
+        ("ALTER TABLE run DROP COLUMN memory_peak_bytes", "the file is damaged: in table run, column 24 is missing"),
         ("DELETE FROM run", "run is empty"),
         ("DROP TABLE run; CREATE VIEW run AS SELECT 1", "the file is damaged: its tables are not those of a recording"),
         // An endless number of rows.

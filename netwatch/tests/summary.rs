@@ -327,3 +327,25 @@ fn every_width_is_respected() {
         }
     }
 }
+
+/// A server is summarized by its services: with a row per client, these would hide everything else.
+#[test]
+fn many_clients_of_a_service_are_one_row() {
+    let client = |host: u8, port: u16| {
+        let opened_by = Direction::Ingress;
+        Increment { opened_by, ..tcp(key(6, port, v4(host), 50_000), 1_000_000, (10, 1_000), (5, 500)) }
+    };
+    let clients = (1..=40).map(|host| client(host, 8080)).chain((1..=3).map(|host| client(host, 9090)));
+    let table = table(clients);
+    let report = sample::report(facts(&table, &["server"]), &table);
+    let text = short(&report, 100);
+    let row = |begin: &str| text.lines().find(|line| line.trim_start().starts_with(begin)).map(str::to_owned);
+    let crowd = row("40\u{a0}clients").or_else(|| row("40 clients")).unwrap_or_else(|| panic!("{text}"));
+    for part in ["tcp/8080 in", " 40 ", "40.0 kB", "20.0 kB", "1.00 ms"] {
+        assert!(crowd.contains(part), "{part}: {crowd}");
+    }
+    assert_eq!(text.matches("tcp/9090 in").count(), 3, "a few clients are listed: {text}");
+    let [service, small] = <[_; 2]>::try_from(report.services()).expect("two services");
+    assert_eq!((service.port, service.clients, service.connections, service.top_clients.len()), (8080, 40, 40, 10));
+    assert_eq!((small.clients, small.handshake_rtt_ns, small.counters.egress.packets), (3, Some(1_000_000), 30));
+}

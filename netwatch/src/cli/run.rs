@@ -307,9 +307,9 @@ pub(super) struct RunArgs {
     )]
     record_size: u64,
 
-    /// Fail if this holds, although the command succeeds: 'p99(connect) > 50ms' (repeatable)
+    /// Fail if this holds: 'p99(connect) > 50ms' (repeatable)
     ///
-    /// QUANTITY COMPARISON VALUE, such as 'failed > 0', 'open > 500 for 5m' or
+    /// Also if the command succeeds. QUANTITY COMPARISON VALUE, such as 'failed > 0', 'open > 500 for 5m' or
     /// 'retransmit_ratio > 1%'. docs/thresholds.md lists the quantities.
     #[arg(
         long,

@@ -337,6 +337,7 @@ mod tests {
     fn endless_queries_are_aborted() {
         let folder = tempfile::tempdir().expect("a directory");
         let path = recording(folder.path());
+        as_version(&path, schema::VERSION);
         let reading = open(&path).expect("a recording");
         let rows = "WITH RECURSIVE row(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM row LIMIT 100000000) SELECT count(*) FROM row";
         let error = reading.query_row(rows, (), |_| Ok(())).expect_err("too many");

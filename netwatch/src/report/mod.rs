@@ -13,6 +13,7 @@ mod naming;
 mod notes;
 mod program;
 mod series;
+mod service;
 mod unfinished;
 
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ pub use model::{
 };
 pub use naming::{FlowShare, Naming, name_of_address, naming_of};
 pub use series::{Interval, Series};
+pub use service::Service;
 pub use unfinished::UnfinishedRun;
 
 use crate::flow::{

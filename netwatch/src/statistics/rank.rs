@@ -142,7 +142,7 @@ mod tests {
 
     /// Under the null hypothesis a p-value is below x with probability x.
     #[test]
-    fn equal_distributions_are_told_apart_as_rarely_as_promised() {
+    fn equal_distributions_differ_as_rarely_as_promised() {
         let mut random = fastrand::Rng::with_seed(1);
         let trials = 1_000;
         let alarms =

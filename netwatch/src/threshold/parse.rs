@@ -232,7 +232,7 @@ mod tests {
             ("p99(connect) > 50", 18, "expected a unit: a time"),
             ("p99(connect) > 50µm", 18, "unknown unit \"µm\""),
             ("failed > 0 for 5m", 12, "only open can be compared for a time"),
-            ("open > 500 for ever", 16, "expected a time"),
+            ("open > 500 for long", 16, "expected a time"),
             ("failed > 0 & x", 12, "unexpected \"& x\""),
         ] {
             let error = Threshold::parse(text).expect_err(text);

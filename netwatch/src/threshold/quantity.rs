@@ -70,8 +70,7 @@ pub(super) const NUMBERS: [Number; 13] = [
 type Times = (&'static str, fn(&Report) -> Vec<u64>);
 
 /// Quantities of which a report has many times.
-pub(super) const TIMES: [Times; 3] =
-    [("connect", connect_times), ("rtt", round_trips), ("dns", response_times)];
+pub(super) const TIMES: [Times; 3] = [("connect", connect_times), ("rtt", round_trips), ("dns", response_times)];
 
 impl Quantity {
     pub fn unit(self) -> ThresholdUnit {

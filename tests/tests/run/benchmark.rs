@@ -43,7 +43,8 @@ fn each_measured_run_is_an_ordinary_recorded_run() {
         let report = net.host.netwatch(&["report", "--format", "json", id]);
         let report: Value = serde_json::from_str(&report.assert_ok().stdout).expect("JSON");
         assert_eq!(report["run"]["id"], id);
-        assert_eq!(report["run"].get("cpu").is_some(), report["attribution"]["state"] == "on", "needs a cgroup");
+        let has_cgroup = report["attribution"]["state"] == "on";
+        assert!(!has_cgroup || report["run"].get("cpu").is_some(), "{report:#}");
     }
     net.host.assert_nothing_left(&before);
 }

@@ -40,6 +40,13 @@ struct RunEnd {
     code: i32,
 }
 
+impl RunEnd {
+    /// The keyboard ended the command, and with it the benchmark.
+    fn is_interrupted(&self) -> bool {
+        FROM_KEYBOARD.iter().any(|signal| self.code == 128 + *signal as i32)
+    }
+}
+
 /// Runs each command as often as requested, after the warm-ups.
 pub(super) fn repeat(commands: &[RunSettings], repetition: &Repetition) -> Result<Repeated> {
     let mut sides: Vec<Side> =
@@ -52,7 +59,7 @@ pub(super) fn repeat(commands: &[RunSettings], repetition: &Repetition) -> Resul
             print_progress(repetition, round, (side, commands.len()));
             let settings = settings_of(&commands[side], repetition, commands.len(), is_warmup);
             let end = run_once(settings, repetition.show_output)?;
-            if end.code != 0 && !repetition.ignore_failure {
+            if end.is_interrupted() || (end.code != 0 && !repetition.ignore_failure) {
                 print_message(&format!(
                     "{} exited with code {}; --ignore-failure measures it nevertheless, --show-output shows its output",
                     escape(&sides[side].label),

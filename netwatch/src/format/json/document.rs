@@ -10,6 +10,7 @@ use super::balance::{self, JsonBalance, JsonFolded, JsonLost};
 use super::flow::{endpoints, flows};
 use super::naming::{self, JsonNaming};
 use super::process::{self, JsonAttribution};
+use super::service::services;
 use super::{SCHEMA, Streamed, is_zero};
 use crate::flow::{Counters, PerDirection, Protocol, Remote};
 use crate::format::rfc3339;
@@ -60,6 +61,9 @@ impl Document<'_> {
         map.serialize_entry("lost", &JsonLost::from(report.lost))?;
         if self.with_lists {
             map.serialize_entry("endpoints", &Streamed(|| endpoints(report)))?;
+        }
+        map.serialize_entry("services", &Streamed(|| services(report)))?;
+        if self.with_lists {
             map.serialize_entry("flows", &Streamed(|| flows(report, &report.flows)))?;
         }
         map.serialize_entry("folded", &JsonFolded::from(report.folded))?;

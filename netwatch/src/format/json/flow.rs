@@ -108,7 +108,7 @@ pub(super) struct JsonIcmpError {
 }
 
 #[derive(Serialize)]
-struct JsonFailed {
+pub(super) struct JsonFailed {
     #[serde(skip_serializing_if = "is_zero")]
     refused: u64,
     #[serde(skip_serializing_if = "is_zero")]

@@ -8,13 +8,16 @@ use super::grid::{self, GridRow};
 use super::line::{Line, Style};
 use super::text::{cut, wrap};
 use super::units::{bytes, count, duration, plural};
-use crate::flow::{Counters, Direction, EndpointKey, PerDirection, Remote};
+use crate::flow::{Counters, Direction, EndpointKey, PerDirection, Protocol, Remote};
 use crate::format::{escape, words};
-use crate::report::{Report, ReportEndpoint};
+use crate::report::{Report, ReportEndpoint, Service};
 
 const TITLES: [&str; 6] = ["HOST", "SERVICE", "CONN", "SENT", "RECEIVED", "RTT"];
 /// The columns that are aligned left.
 const LEFT: usize = 2;
+
+/// Up to this number, the clients of a service have a row each; more of them are one row.
+const MAX_LISTED_CLIENTS: u64 = 3;
 
 /// A host and a service.
 #[derive(Default)]
@@ -57,10 +60,10 @@ pub(in crate::format) fn connections(report: &Report) -> u64 {
 
 /// The largest first, DNS last.
 fn hosts(report: &Report) -> Vec<HostRow> {
-    let handshakes = handshakes(report);
+    let (handshakes, services) = (handshakes(report), crowded_services(report));
     let mut hosts: BTreeMap<(String, String), HostRow> = BTreeMap::new();
     for known in &report.endpoints {
-        let (host, service, is_dns) = title(report, known);
+        let (host, service, is_dns) = title(report, known, &services);
         let row = hosts.entry((host.clone(), service.clone())).or_default();
         let endpoint = &known.endpoint;
         row.connections += endpoint.connections;
@@ -87,8 +90,19 @@ pub(in crate::format) fn handshakes(report: &Report) -> HashMap<EndpointKey, Vec
     times
 }
 
-/// Host, service, and whether this is the DNS forwarder of the run.
-fn title(report: &Report, known: &ReportEndpoint) -> (String, String, bool) {
+/// Services with more clients than have a row each, by protocol and port.
+fn crowded_services(report: &Report) -> BTreeMap<(Protocol, u16), Service> {
+    let crowded = report.services().into_iter().filter(|service| service.clients > MAX_LISTED_CLIENTS);
+    crowded.map(|service| ((service.protocol, service.port), service)).collect()
+}
+
+/// Host, service, and whether this is the DNS forwarder of the run. The clients of a crowded service
+/// are one host.
+fn title(
+    report: &Report,
+    known: &ReportEndpoint,
+    services: &BTreeMap<(Protocol, u16), Service>,
+) -> (String, String, bool) {
     let key = &known.endpoint.key;
     if let Some(first) = report.forwarded_to(&known.endpoint).first() {
         return ("DNS".to_owned(), format!("via {}", first.ip()), true);
@@ -97,14 +111,20 @@ fn title(report: &Report, known: &ReportEndpoint) -> (String, String, bool) {
         Remote::Address(address) => address.to_string(),
         Remote::Others => "other remotes".to_owned(),
     };
+    let crowded = services.get(&(key.protocol, key.port)).filter(|_| key.direction == Direction::Ingress);
+    let clients = crowded.map(|service| {
+        let clients = plural(service.clients, "client", "clients");
+        if service.at_least { format!("at least {clients}") } else { clients }
+    });
     let name = known.display_name.as_ref().map_or(address, |display| escape(display.name.as_str()).into_owned());
-    let service = match known.application.as_ref().filter(|application| application.is_proven()) {
+    let application = crowded.map_or(known.application.as_ref(), |service| service.application.as_ref());
+    let service = match application.filter(|application| application.is_proven()) {
         Some(application) => format!("{} {}", port(key), escape(&application.name)),
         None => port(key),
     };
     match key.direction {
         Direction::Egress => (name, service, false),
-        Direction::Ingress => (name, format!("{service} in"), false),
+        Direction::Ingress => (clients.unwrap_or(name), format!("{service} in"), false),
     }
 }
 

@@ -1,0 +1,70 @@
+//! Services of the target as JSON objects.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use super::document::{JsonCounters, protocol_name};
+use super::flow::JsonFailed;
+use super::{is_false, is_zero, process};
+use crate::process::ProcessNumber;
+use crate::report::{Report, Service};
+
+#[derive(Serialize)]
+pub(super) struct JsonService {
+    protocol: Cow<'static, str>,
+    port: u16,
+    clients: u64,
+    #[serde(skip_serializing_if = "is_false")]
+    at_least: bool,
+    #[serde(skip_serializing_if = "is_zero")]
+    connections: u64,
+    #[serde(skip_serializing_if = "JsonCounters::is_zero")]
+    egress: JsonCounters,
+    #[serde(skip_serializing_if = "JsonCounters::is_zero")]
+    ingress: JsonCounters,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    handshake_rtt_ns: Option<u64>,
+    #[serde(flatten)]
+    failed: JsonFailed,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    application: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    application_evidence: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    processes: Vec<ProcessNumber>,
+    top_clients: Vec<JsonClient>,
+}
+
+#[derive(Serialize)]
+struct JsonClient {
+    address: IpAddr,
+    wire_bytes: u64,
+}
+
+/// The services of a report.
+pub(super) fn services(report: &Report) -> impl Iterator<Item = JsonService> {
+    report.services().into_iter().map(|service| json_service(report, service))
+}
+
+fn json_service(report: &Report, service: Service) -> JsonService {
+    let (application, application_evidence) =
+        service.application.map(|known| (known.name.into_owned(), known.evidence.into_owned())).unzip();
+    let client = |(address, wire_bytes)| JsonClient { address, wire_bytes };
+    JsonService {
+        protocol: protocol_name(service.protocol),
+        port: service.port,
+        clients: service.clients,
+        at_least: service.at_least,
+        connections: service.connections,
+        egress: service.counters.egress.into(),
+        ingress: service.counters.ingress.into(),
+        handshake_rtt_ns: service.handshake_rtt_ns,
+        failed: service.failed.into(),
+        application,
+        application_evidence,
+        processes: process::numbers(&report.processes, &service.processes),
+        top_clients: service.top_clients.into_iter().map(client).collect(),
+    }
+}
