@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::RunMeasures;
 use super::metric::{ENDPOINT_METRICS, METRICS, Metric};
-use crate::statistics::{Difference, Distribution, SIGNIFICANCE, difference, false_discoveries};
+use crate::statistics::{Distribution, MedianDifference, SIGNIFICANCE, difference, false_discoveries};
 
 /// Maximum number of endpoints that are analyzed: those with most bytes.
 const MAX_ENDPOINTS: usize = 10;
@@ -27,27 +27,27 @@ pub struct Analysis {
     /// One side, or two that are compared.
     pub sides: Vec<Side>,
     /// A row for each metric that every run has, those of the runs first.
-    pub rows: Vec<Row>,
+    pub rows: Vec<MetricRow>,
     /// What is missing or limits the result, a sentence each.
     pub notes: Vec<String>,
 }
 
 /// A metric on each side.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Row {
+pub struct MetricRow {
     /// The endpoint; `None` for a metric of the whole run.
     pub endpoint: Option<String>,
     /// The metric.
     pub metric: Metric,
     /// Its values on each side.
-    pub samples: Vec<Sample>,
+    pub samples: Vec<MetricSample>,
     /// The comparison of two sides.
     pub outcome: Option<Outcome>,
 }
 
 /// The values of a metric on one side.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Sample {
+pub struct MetricSample {
     /// One value per run, in the order of the runs.
     pub values: Vec<f64>,
     /// Their distribution.
@@ -63,14 +63,14 @@ pub struct Sample {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Outcome {
     /// The difference; `None` if a side has fewer than two runs.
-    pub difference: Option<Difference>,
+    pub difference: Option<MedianDifference>,
     /// What it means.
-    pub verdict: Verdict,
+    pub verdict: MetricVerdict,
 }
 
 /// What a difference means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum MetricVerdict {
     /// So few runs that even the clearest difference could be chance.
     TooFew,
     /// The difference can be chance.
@@ -79,7 +79,7 @@ pub enum Verdict {
     Differs,
 }
 
-impl Verdict {
+impl MetricVerdict {
     /// The name in JSON and CSV.
     pub fn name(self) -> &'static str {
         match self {
@@ -90,15 +90,15 @@ impl Verdict {
     }
 }
 
-impl Row {
+impl MetricRow {
     /// Whether every value is 0.
     pub fn is_zero(&self) -> bool {
         self.samples.iter().all(|sample| sample.distribution.min == 0.0 && sample.distribution.max == 0.0)
     }
 
     /// The difference, if it is not chance.
-    pub fn found(&self) -> Option<&Difference> {
-        self.outcome.as_ref().filter(|outcome| outcome.verdict == Verdict::Differs)?.difference.as_ref()
+    pub fn found(&self) -> Option<&MedianDifference> {
+        self.outcome.as_ref().filter(|outcome| outcome.verdict == MetricVerdict::Differs)?.difference.as_ref()
     }
 }
 
@@ -140,21 +140,21 @@ fn row(
     metric: Metric,
     sides: &[Side],
     value: impl Fn(&RunMeasures) -> Option<f64>,
-) -> Option<Row> {
+) -> Option<MetricRow> {
     let of_side = |side: &Side| sample(side.runs.iter().map(&value).collect::<Option<Vec<f64>>>()?);
-    let samples = sides.iter().map(of_side).collect::<Option<Vec<Sample>>>()?;
+    let samples = sides.iter().map(of_side).collect::<Option<Vec<MetricSample>>>()?;
     let outcome = match samples.as_slice() {
-        [a, b] => Some(Outcome { difference: difference(&a.values, &b.values), verdict: Verdict::NoDifference }),
+        [a, b] => Some(Outcome { difference: difference(&a.values, &b.values), verdict: MetricVerdict::NoDifference }),
         _ => None,
     };
-    Some(Row { endpoint: endpoint.map(str::to_owned), metric, samples, outcome })
+    Some(MetricRow { endpoint: endpoint.map(str::to_owned), metric, samples, outcome })
 }
 
-fn sample(values: Vec<f64>) -> Option<Sample> {
+fn sample(values: Vec<f64>) -> Option<MetricSample> {
     let distribution = Distribution::of(&values)?;
     let outliers = (0..values.len()).filter(|place| distribution.is_outlier(values[*place])).collect();
     let noise = noise(&values, distribution.median);
-    Some(Sample { values, distribution, outliers, noise })
+    Some(MetricSample { values, distribution, outliers, noise })
 }
 
 /// Compares every other run with the rest: both halves have seen the same conditions.
@@ -170,7 +170,7 @@ fn noise(values: &[f64], median: f64) -> Option<f64> {
 }
 
 /// All rows are decided together, so that many of them do not make a false alarm likely.
-fn decide(rows: &mut [Row], sides: &[Side]) {
+fn decide(rows: &mut [MetricRow], sides: &[Side]) {
     let counts: Vec<usize> = sides.iter().map(|side| side.runs.len()).collect();
     let can_differ = matches!(counts.as_slice(), [a, b] if least_p_value(*a, *b) <= SIGNIFICANCE);
     let p_values: Vec<f64> =
@@ -178,13 +178,13 @@ fn decide(rows: &mut [Row], sides: &[Side]) {
     let mut discoveries = false_discoveries(&p_values, SIGNIFICANCE).into_iter();
     for outcome in rows.iter_mut().filter_map(|row| row.outcome.as_mut()) {
         outcome.verdict = match &outcome.difference {
-            None => Verdict::TooFew,
+            None => MetricVerdict::TooFew,
             Some(found) => {
                 let is_discovery = discoveries.next().unwrap_or(false);
                 match (is_discovery && found.bounds.excludes_zero(), can_differ) {
-                    (true, _) => Verdict::Differs,
-                    (false, true) => Verdict::NoDifference,
-                    (false, false) => Verdict::TooFew,
+                    (true, _) => MetricVerdict::Differs,
+                    (false, true) => MetricVerdict::NoDifference,
+                    (false, false) => MetricVerdict::TooFew,
                 }
             }
         };
@@ -251,7 +251,7 @@ mod tests {
         let (relative, bounds) = duration.found().expect("a difference").relative.expect("a ratio");
         assert!((-0.125..-0.115).contains(&relative) && bounds.excludes_zero(), "{relative} {bounds:?}");
         let connections = analysis.rows.iter().find(|row| row.metric.key == "connections").expect("of the endpoint");
-        assert_eq!(connections.outcome.expect("two sides").verdict, Verdict::NoDifference);
+        assert_eq!(connections.outcome.expect("two sides").verdict, MetricVerdict::NoDifference);
         let same = analyze(vec![side("a", &shifted(0.0)), side("b", &shifted(0.0))]);
         assert!(same.rows.iter().all(|row| row.found().is_none()));
     }
@@ -259,7 +259,7 @@ mod tests {
     #[test]
     fn three_runs_are_too_few_for_a_verdict() {
         let analysis = analyze(vec![side("a", &[1.0, 2.0, 3.0]), side("b", &[7.0, 8.0, 9.0])]);
-        assert!(analysis.rows.iter().all(|row| row.outcome.expect("two sides").verdict == Verdict::TooFew));
+        assert!(analysis.rows.iter().all(|row| row.outcome.expect("two sides").verdict == MetricVerdict::TooFew));
         assert_eq!(analyze(vec![side("a", &[1.0]), side("b", &[2.0])]).rows[0].outcome.expect("two").difference, None);
     }
 

@@ -5,6 +5,6 @@ mod analysis;
 mod measures;
 mod metric;
 
-pub use analysis::{Analysis, Outcome, Row, Sample, Side, Verdict, analyze};
+pub use analysis::{Analysis, MetricRow, MetricSample, MetricVerdict, Outcome, Side, analyze};
 pub use measures::RunMeasures;
 pub use metric::{METRICS, Metric, Unit};

@@ -309,8 +309,8 @@ pub(super) struct RunArgs {
 
     /// Fail if this holds: 'p99(connect) > 50ms' (repeatable)
     ///
-    /// Also if the command succeeds. QUANTITY COMPARISON VALUE, such as 'failed > 0', 'open > 500 for 5m' or
-    /// 'retransmit_ratio > 1%'. docs/thresholds.md lists the quantities.
+    /// Also if the command succeeds. QUANTITY COMPARISON VALUE, such as 'failed > 0', 'open > 500
+    /// for 5m' or 'retransmit_ratio > 1%'. docs/thresholds.md lists the quantities.
     #[arg(
         long,
         value_name = "EXPR",

@@ -32,7 +32,7 @@ pub use model::{
 };
 pub use naming::{FlowShare, Naming, name_of_address, naming_of};
 pub use series::{Interval, Series};
-pub use service::Service;
+pub use service::InboundService;
 pub use unfinished::UnfinishedRun;
 
 use crate::flow::{

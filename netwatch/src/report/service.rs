@@ -12,7 +12,7 @@ const TOP_CLIENTS: usize = 10;
 
 /// A service of the target, with the sums of its clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Service {
+pub struct InboundService {
     /// The protocol.
     pub protocol: Protocol,
     /// The local port; 0 for protocols without ports.
@@ -39,7 +39,7 @@ pub struct Service {
 
 impl Report {
     /// The services that remotes connected to, that with most bytes first.
-    pub fn services(&self) -> Vec<Service> {
+    pub fn services(&self) -> Vec<InboundService> {
         let mut groups: BTreeMap<(Protocol, u16), Vec<&ReportEndpoint>> = BTreeMap::new();
         for known in &self.endpoints {
             let key = &known.endpoint.key;
@@ -48,7 +48,7 @@ impl Report {
             }
         }
         let mut handshakes = self.inbound_handshakes();
-        let mut services: Vec<Service> = groups
+        let mut services: Vec<InboundService> = groups
             .into_iter()
             .map(|(key, clients)| service(key, &clients, handshakes.remove(&key).unwrap_or_default()))
             .collect();
@@ -68,7 +68,7 @@ impl Report {
 }
 
 /// Adds up the clients, which are sorted by size.
-fn service((protocol, port): (Protocol, u16), clients: &[&ReportEndpoint], mut handshakes: Vec<u64>) -> Service {
+fn service((protocol, port): (Protocol, u16), clients: &[&ReportEndpoint], mut handshakes: Vec<u64>) -> InboundService {
     let mut failed = FailedAttempts::default();
     clients.iter().for_each(|known| failed += known.endpoint.failed);
     let endpoints = || clients.iter().map(|known| &known.endpoint);
@@ -78,7 +78,7 @@ fn service((protocol, port): (Protocol, u16), clients: &[&ReportEndpoint], mut h
     };
     let processes: BTreeSet<ProcessId> = clients.iter().flat_map(|known| known.processes.iter().copied()).collect();
     let middle = handshakes.len().checked_sub(1).map(|last| last / 2);
-    Service {
+    InboundService {
         protocol,
         port,
         clients: clients.iter().filter_map(|known| address(&known)).count() as u64,

@@ -37,20 +37,20 @@ impl Bounds {
 
 /// The difference of the medians of two samples.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Difference {
+pub struct MedianDifference {
     /// Median of the second sample minus that of the first.
     pub absolute: f64,
     /// Its confidence interval.
     pub bounds: Bounds,
-    /// The difference divided by the median of the first sample, and its confidence interval; `None`
-    /// if the first sample has values that are not positive.
+    /// The difference divided by the median of the first sample, and its confidence interval;
+    /// `None` if the first sample has values that are not positive.
     pub relative: Option<(f64, Bounds)>,
     /// The probability that equal distributions give samples that differ in rank by as much.
     pub p_value: f64,
 }
 
 /// The difference of two samples of at least two values each; `None` for smaller ones.
-pub fn difference(a: &[f64], b: &[f64]) -> Option<Difference> {
+pub fn difference(a: &[f64], b: &[f64]) -> Option<MedianDifference> {
     if a.len() < 2 || b.len() < 2 {
         return None;
     }
@@ -67,7 +67,7 @@ pub fn difference(a: &[f64], b: &[f64]) -> Option<Difference> {
         }
     }
     let (of_a, of_b) = (median(&mut a.to_vec()), median(&mut b.to_vec()));
-    Some(Difference {
+    Some(MedianDifference {
         absolute: of_b - of_a,
         bounds: bounds(differences),
         relative: has_ratio.then(|| ((of_b - of_a) / of_a, bounds(ratios))),
@@ -109,9 +109,9 @@ mod tests {
         assert_eq!(difference(&[1.0], &[1.0, 2.0]), None);
     }
 
-    /// The medians of both distributions are known, so that the true difference is: the interval must
-    /// contain it about as often as promised. The percentile method is known to be slightly off for
-    /// ten values.
+    /// The medians of both distributions are known, so that the true difference is: the interval
+    /// must contain it about as often as promised. The percentile method is known to be slightly
+    /// off for ten values.
     #[test]
     fn the_interval_contains_the_true_difference_as_often_as_promised() {
         let mut random = fastrand::Rng::with_seed(42);

@@ -42,16 +42,16 @@ impl Distribution {
         (self.lower_quartile - distance, self.upper_quartile + distance)
     }
 
-    /// Whether the value is far from the others. Four values or fewer have no outliers: there are no
-    /// others to be far from.
+    /// Whether the value is far from the others. Four values or fewer have no outliers: there are
+    /// no others to be far from.
     pub fn is_outlier(&self, value: f64) -> bool {
         let (low, high) = self.fences();
         self.count > 4 && !(low..=high).contains(&value)
     }
 }
 
-/// The quantile of sorted values, interpolated linearly between neighbors: type 7 of Hyndman and Fan
-/// (1996), the default of R and NumPy.
+/// The quantile of sorted values, interpolated linearly between neighbors: type 7 of Hyndman and
+/// Fan (1996), the default of R and NumPy.
 fn quantile(sorted: &[f64], part: f64) -> f64 {
     let place = part * (sorted.len() - 1) as f64;
     let (below, above) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);

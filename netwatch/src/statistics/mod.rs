@@ -1,12 +1,12 @@
 //! Statistics of small samples: quartiles and outliers, the difference of two samples with its
-//! confidence interval, and whether it can be chance. Random numbers come from a fixed seed, so that
-//! equal samples give equal results.
+//! confidence interval, and whether it can be chance. Random numbers come from a fixed seed, so
+//! that equal samples give equal results.
 
 mod bootstrap;
 mod distribution;
 mod rank;
 
-pub use bootstrap::{Bounds, Difference, difference};
+pub use bootstrap::{Bounds, MedianDifference, difference};
 pub use distribution::Distribution;
 pub use rank::{false_discoveries, mann_whitney};
 

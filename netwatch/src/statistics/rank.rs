@@ -5,8 +5,8 @@
 const MAX_EXACT: usize = 60;
 
 /// The two-sided p-value of the test of Mann and Whitney: the probability that two samples of one
-/// distribution differ in rank by as much. Ties are exact too: all ways to divide the observed ranks
-/// are counted. 1 if a sample is empty.
+/// distribution differ in rank by as much. Ties are exact too: all ways to divide the observed
+/// ranks are counted. 1 if a sample is empty.
 pub fn mann_whitney(a: &[f64], b: &[f64]) -> f64 {
     if a.is_empty() || b.is_empty() {
         return 1.0;

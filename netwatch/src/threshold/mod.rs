@@ -18,7 +18,7 @@ pub struct Threshold {
     /// As it was written.
     text: String,
     quantity: Quantity,
-    comparison: Comparison,
+    comparison: ThresholdComparison,
     limit: f64,
     /// How long the condition has to hold without a pause, nanoseconds.
     hold_ns: Option<u64>,
@@ -26,7 +26,7 @@ pub struct Threshold {
 
 /// How a quantity is compared with the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Comparison {
+enum ThresholdComparison {
     Above,
     AtLeast,
     Below,
@@ -35,7 +35,7 @@ enum Comparison {
     Unequal,
 }
 
-impl Comparison {
+impl ThresholdComparison {
     /// Longer signs first, so that each is found whole.
     const ALL: [(&'static str, Self); 6] = [
         (">=", Self::AtLeast),

@@ -39,7 +39,8 @@ fn longest_of(
     holds: impl Fn(f64) -> bool,
 ) -> Longest {
     let mut events: Vec<(u64, bool)> = spans.flat_map(|(from, to)| [(from, true), (to, false)]).collect();
-    // Of events at the same time those that open come first: a connection is open at its last packet.
+    // Of events at the same time those that open come first: a connection is open at its last
+    // packet.
     events.sort_by_key(|(time, opens)| (*time, !opens));
     let mut longest = Longest { held_ns: 0, open: 0 };
     let (mut open, mut peak) = (0_u64, 0_u64);

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::quantity::{NUMBERS, OPEN, Quantity, Statistic, TIMES, ThresholdUnit};
-use super::{Comparison, Threshold};
+use super::{Threshold, ThresholdComparison};
 
 /// Why a text is no threshold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,9 +131,9 @@ fn statistic(name: &str) -> Option<Statistic> {
     })
 }
 
-fn comparison(reader: &mut Reader<'_>) -> Result<Comparison> {
+fn comparison(reader: &mut Reader<'_>) -> Result<ThresholdComparison> {
     reader.skip_space();
-    let found = Comparison::ALL.into_iter().find(|(sign, _)| reader.accept(sign));
+    let found = ThresholdComparison::ALL.into_iter().find(|(sign, _)| reader.accept(sign));
     found.map(|(_, comparison)| comparison).ok_or_else(|| reader.error("expected >, >=, <, <=, == or !="))
 }
 
@@ -203,12 +203,15 @@ mod tests {
     fn reads_the_examples_of_the_manual() {
         let parse = |text: &str| Threshold::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
         let failed = parse("failed > 0");
-        assert_eq!((failed.quantity, failed.comparison, failed.limit), (Quantity::Number(0), Comparison::Above, 0.0));
+        assert_eq!(
+            (failed.quantity, failed.comparison, failed.limit),
+            (Quantity::Number(0), ThresholdComparison::Above, 0.0)
+        );
         let connect = parse(" p99.9( connect )>=50ms ");
         assert_eq!(connect.quantity, Quantity::Statistic(Statistic::Percentile(99.9), 0));
         assert_eq!(
             (connect.comparison, connect.limit, connect.text()),
-            (Comparison::AtLeast, 50e6, "p99.9( connect )>=50ms")
+            (ThresholdComparison::AtLeast, 50e6, "p99.9( connect )>=50ms")
         );
         let open = parse("open > 500 for 5m");
         assert_eq!((open.quantity, open.limit, open.hold_ns), (Quantity::Open, 500.0, Some(300_000_000_000)));

@@ -38,31 +38,31 @@ pub(super) enum Statistic {
 
 /// Whether flows that were folded into their endpoints are missing in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Folded {
+pub(super) enum FoldedPart {
     Included,
     Missing,
 }
 
-type Number = (&'static str, ThresholdUnit, Folded, fn(&Report) -> Option<f64>);
+type Number = (&'static str, ThresholdUnit, FoldedPart, fn(&Report) -> Option<f64>);
 
 /// The name of [`Quantity::Open`].
 pub(super) const OPEN: &str = "open";
 
 /// Quantities of which a report has one number.
 pub(super) const NUMBERS: [Number; 13] = [
-    ("failed", ThresholdUnit::Count, Folded::Included, |report| Some(attempts(report, false))),
-    ("dns_failed", ThresholdUnit::Count, Folded::Included, |report| Some(attempts(report, true))),
-    ("dns_queries", ThresholdUnit::Count, Folded::Included, |report| Some(queries(report))),
-    ("connections", ThresholdUnit::Count, Folded::Included, |report| Some(connections(report))),
-    ("endpoints", ThresholdUnit::Count, Folded::Included, |report| Some(report.endpoints.len() as f64)),
-    ("sent", ThresholdUnit::Bytes, Folded::Included, |report| Some(report.totals.egress.wire_bytes as f64)),
-    ("received", ThresholdUnit::Bytes, Folded::Included, |report| Some(report.totals.ingress.wire_bytes as f64)),
-    ("packets", ThresholdUnit::Count, Folded::Included, |report| Some(report.totals.both().packets as f64)),
-    ("retransmitted", ThresholdUnit::Count, Folded::Missing, |report| Some(retransmitted(report))),
-    ("retransmit_ratio", ThresholdUnit::Ratio, Folded::Missing, retransmit_ratio),
-    ("lost", ThresholdUnit::Count, Folded::Included, |report| Some(lost(report))),
-    ("duration", ThresholdUnit::Time, Folded::Included, |report| Some(report.run.duration_ns as f64)),
-    ("cpu", ThresholdUnit::Time, Folded::Included, |report| {
+    ("failed", ThresholdUnit::Count, FoldedPart::Included, |report| Some(attempts(report, false))),
+    ("dns_failed", ThresholdUnit::Count, FoldedPart::Included, |report| Some(attempts(report, true))),
+    ("dns_queries", ThresholdUnit::Count, FoldedPart::Included, |report| Some(queries(report))),
+    ("connections", ThresholdUnit::Count, FoldedPart::Included, |report| Some(connections(report))),
+    ("endpoints", ThresholdUnit::Count, FoldedPart::Included, |report| Some(report.endpoints.len() as f64)),
+    ("sent", ThresholdUnit::Bytes, FoldedPart::Included, |report| Some(report.totals.egress.wire_bytes as f64)),
+    ("received", ThresholdUnit::Bytes, FoldedPart::Included, |report| Some(report.totals.ingress.wire_bytes as f64)),
+    ("packets", ThresholdUnit::Count, FoldedPart::Included, |report| Some(report.totals.both().packets as f64)),
+    ("retransmitted", ThresholdUnit::Count, FoldedPart::Missing, |report| Some(retransmitted(report))),
+    ("retransmit_ratio", ThresholdUnit::Ratio, FoldedPart::Missing, retransmit_ratio),
+    ("lost", ThresholdUnit::Count, FoldedPart::Included, |report| Some(lost(report))),
+    ("duration", ThresholdUnit::Time, FoldedPart::Included, |report| Some(report.run.duration_ns as f64)),
+    ("cpu", ThresholdUnit::Time, FoldedPart::Included, |report| {
         report.run.usage.map(|usage| usage.user_ns as f64 + usage.system_ns as f64)
     }),
 ];
@@ -94,7 +94,7 @@ impl Quantity {
     pub fn is_partial(self, report: &Report) -> bool {
         let is_missing = match self {
             Self::Open => true,
-            Self::Number(place) => NUMBERS[place].2 == Folded::Missing,
+            Self::Number(place) => NUMBERS[place].2 == FoldedPart::Missing,
             // DNS times are those of lookups.
             Self::Statistic(_, place) => TIMES[place].0 != "dns",
         };

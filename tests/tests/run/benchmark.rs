@@ -1,5 +1,5 @@
-//! `netwatch bench` and `netwatch compare` on real runs: what is measured, verdicts, what is recorded
-//! and what is left.
+//! `netwatch bench` and `netwatch compare` on real runs: what is measured, verdicts, what is
+//! recorded and what is left.
 
 use std::fs;
 
@@ -33,7 +33,7 @@ fn each_measured_run_is_an_ordinary_recorded_run() {
     assert_eq!(prepared.lines().count(), 5, "before the warm-up too");
     let document: Value = serde_json::from_slice(&fs::read(net.host.dir().join("bench.json")).unwrap()).unwrap();
     assert_eq!(metric(&document, "connections")["sides"][0]["values"], serde_json::json!([1, 1, 1, 1]));
-    assert!(metric(&document, "duration_ns")["sides"][0]["median"].as_u64() > Some(0), "{document:#}");
+    assert!(metric(&document, "duration_ns")["sides"][0]["median"].as_f64() > Some(0.0), "{document:#}");
     let ids = run_ids(&document["sides"][0]);
     let history: Value = serde_json::from_str(&net.host.netwatch(&["history", "-j"]).stdout).expect("JSON");
     let stored: Vec<&str> =

@@ -193,6 +193,7 @@ const NETWATCH: &[Module] = &[
             "seccomp",
             "session",
             "settings",
+            "statistics",
             "target",
             "terminal",
             "threshold",

@@ -1,5 +1,5 @@
-//! Runs commands in turn. Each run is an ordinary run in a process of its own, which is forked while
-//! netwatch has one thread: a run gives up rights that the next one needs.
+//! Runs commands in turn. Each run is an ordinary run in a process of its own, which is forked
+//! while netwatch has one thread: a run gives up rights that the next one needs.
 
 use std::fs::File;
 use std::io::{self, Read, Write};

@@ -18,13 +18,13 @@ mod signals;
 mod tails;
 mod teardown;
 mod thread;
-mod threshold;
 mod trim;
 mod watch;
 
-use crate::terminal::{Output, Show, detach_stderr, end_stderr, print_error, print_message};
+use crate::terminal::{Output, Show, detach_stderr, end_stderr, print_error, print_message, print_text};
 pub use plan::{Refusal, RunPlan};
 
+use std::env;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -33,11 +33,13 @@ use crate::confine;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::faults;
+use crate::format::threshold::{annotations, reason};
 use crate::guardian::{
     Guardian, GuardianClient, InheritedSignals, LaunchSpec, Reply, ignore_file_size_signal, kill_descendants_of,
 };
 use crate::host::cgroup::{self, Cgroup, CgroupUsage};
 use crate::report::{EndedBy, ExitStatus as RunExit, Report, ResourceUsage};
+use crate::settings::RunSettings;
 use crate::undo::{Exclusive, Journal, RunDir, UndoCause};
 use metering::Metering;
 use network::ClosingNetwork;
@@ -251,7 +253,7 @@ fn conclude(
             if let Some(output) = output {
                 write_output(output, show, report.clone(), signals)?;
             }
-            let exit = threshold::exit(&plan.settings, &report, exit_of(ending));
+            let exit = threshold_exit(&plan.settings, &report, exit_of(ending));
             plan.report = Some(report);
             Ok(exit)
         }
@@ -286,6 +288,24 @@ fn write_output(output: Output, show: Show, report: Arc<Report>, signals: &HeldS
 fn from_cgroup(usage: CgroupUsage) -> ResourceUsage {
     let CgroupUsage { user_ns, system_ns, memory_peak } = usage;
     ResourceUsage { user_ns, system_ns, memory_peak }
+}
+
+/// The exit code of the run: that of the command, unless it succeeded and a threshold was crossed.
+/// The reasons are notes of the report, and in GitHub Actions annotations too.
+fn threshold_exit(settings: &RunSettings, report: &Report, exit: Exit) -> Exit {
+    let crossings = settings.fail_if.iter().map(|threshold| threshold.evaluate(report));
+    let reasons: Vec<String> = crossings.filter_map(|crossing| reason(&crossing)).collect();
+    if reasons.is_empty() {
+        return exit;
+    }
+    if settings.quiet || settings.json || settings.output.is_some() {
+        // No summary on standard error has them.
+        reasons.iter().for_each(|reason| print_message(reason));
+    }
+    if env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true") {
+        print_text(move || annotations(&reasons));
+    }
+    if exit == Exit::Command(0) { Exit::Threshold(settings.fail_code) } else { exit }
 }
 
 fn exit_of(ending: Ending) -> Exit {

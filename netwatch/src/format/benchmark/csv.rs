@@ -4,7 +4,7 @@
 use std::io;
 
 use super::words;
-use crate::benchmark::{Analysis, Row};
+use crate::benchmark::{Analysis, MetricRow};
 use crate::format::csv::{record, safe_text};
 use crate::format::rfc3339;
 
@@ -20,7 +20,7 @@ pub(super) fn text(analysis: &Analysis) -> io::Result<String> {
     String::from_utf8(text).map_err(io::Error::other)
 }
 
-fn write_row(analysis: &Analysis, row: &Row, text: &mut Vec<u8>) -> io::Result<()> {
+fn write_row(analysis: &Analysis, row: &MetricRow, text: &mut Vec<u8>) -> io::Result<()> {
     for (place, (side, sample)) in analysis.sides.iter().zip(&row.samples).enumerate() {
         for (at, (run, value)) in side.runs.iter().zip(&sample.values).enumerate() {
             let cells = vec![

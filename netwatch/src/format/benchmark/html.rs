@@ -1,7 +1,7 @@
 //! An analysis as a page: one file without scripts that loads nothing.
 
 use super::{plot, words};
-use crate::benchmark::{Analysis, Row};
+use crate::benchmark::{Analysis, MetricRow};
 use crate::format::html::{assets, markup};
 
 const STYLE: &str = include_str!("benchmark.css");
@@ -34,7 +34,7 @@ pub(super) fn text(analysis: &Analysis) -> String {
     )
 }
 
-fn table_row(row: &Row, is_comparison: bool) -> String {
+fn table_row(row: &MetricRow, is_comparison: bool) -> String {
     let unit = row.metric.unit;
     let medians: String = row
         .samples

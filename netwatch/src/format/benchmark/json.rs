@@ -4,11 +4,11 @@ use serde::Serialize;
 use serde_json::Number;
 
 use super::words;
-use crate::benchmark::{Analysis, Outcome, Row, RunMeasures, Sample, Side};
+use crate::benchmark::{Analysis, MetricRow, MetricSample, Outcome, RunMeasures, Side};
 use crate::format::json::escaped;
 use crate::format::rfc3339;
 use crate::report::ExitStatus;
-use crate::statistics::{CONFIDENCE, Difference, SIGNIFICANCE};
+use crate::statistics::{CONFIDENCE, MedianDifference, SIGNIFICANCE};
 
 /// Version of the keys. It rises when a key is renamed, removed or changes its meaning.
 pub const SCHEMA: u32 = 1;
@@ -30,7 +30,7 @@ struct JsonAnalysis<'a> {
     confidence: f64,
     significance: f64,
     sides: Vec<JsonSide<'a>>,
-    metrics: Vec<JsonRow<'a>>,
+    metrics: Vec<JsonMetric<'a>>,
     notes: &'a [String],
 }
 
@@ -53,14 +53,14 @@ struct JsonMeasuredRun<'a> {
 }
 
 #[derive(Serialize)]
-struct JsonRow<'a> {
+struct JsonMetric<'a> {
     metric: &'static str,
     unit: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     endpoint: Option<&'a str>,
     sides: Vec<JsonSample>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    difference: Option<JsonDifference>,
+    difference: Option<JsonMedianDifference>,
     #[serde(skip_serializing_if = "Option::is_none")]
     verdict: Option<&'static str>,
 }
@@ -80,7 +80,7 @@ struct JsonSample {
 }
 
 #[derive(Serialize)]
-struct JsonDifference {
+struct JsonMedianDifference {
     absolute: Number,
     low: Number,
     high: Number,
@@ -107,19 +107,19 @@ fn run(run: &RunMeasures) -> JsonMeasuredRun<'_> {
     JsonMeasuredRun { run_id: &run.id, command, started, exit_code, exit_signal }
 }
 
-fn row(row: &Row) -> JsonRow<'_> {
+fn row(row: &MetricRow) -> JsonMetric<'_> {
     let difference = row.outcome.and_then(|outcome: Outcome| outcome.difference);
-    JsonRow {
+    JsonMetric {
         metric: row.metric.key,
         unit: row.metric.unit.name(),
         endpoint: row.endpoint.as_deref(),
         sides: row.samples.iter().map(sample).collect(),
-        difference: difference.as_ref().map(JsonDifference::from),
+        difference: difference.as_ref().map(JsonMedianDifference::from),
         verdict: row.outcome.map(|outcome| outcome.verdict.name()),
     }
 }
 
-fn sample(sample: &Sample) -> JsonSample {
+fn sample(sample: &MetricSample) -> JsonSample {
     let found = &sample.distribution;
     JsonSample {
         median: number(found.median),
@@ -133,8 +133,8 @@ fn sample(sample: &Sample) -> JsonSample {
     }
 }
 
-impl From<&Difference> for JsonDifference {
-    fn from(found: &Difference) -> Self {
+impl From<&MedianDifference> for JsonMedianDifference {
+    fn from(found: &MedianDifference) -> Self {
         let relative = found.relative;
         Self {
             absolute: number(found.absolute),

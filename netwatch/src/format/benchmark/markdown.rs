@@ -1,7 +1,7 @@
 //! An analysis as Markdown: a table with a row per metric.
 
 use super::words;
-use crate::benchmark::{Analysis, Row};
+use crate::benchmark::{Analysis, MetricRow};
 use crate::format::markdown::cell;
 
 pub(super) fn text(analysis: &Analysis) -> String {
@@ -25,14 +25,14 @@ pub(super) fn text(analysis: &Analysis) -> String {
 }
 
 /// The name of an endpoint is from the network.
-fn label(row: &Row) -> String {
+fn label(row: &MetricRow) -> String {
     match &row.endpoint {
         None => row.metric.label.to_owned(),
         Some(endpoint) => format!("{}, {}", row.metric.label, cell(&crate::format::escape(endpoint))),
     }
 }
 
-fn measured(row: &Row) -> Vec<String> {
+fn measured(row: &MetricRow) -> Vec<String> {
     let (sample, unit) = (&row.samples[0], row.metric.unit);
     vec![
         label(row),
@@ -44,9 +44,9 @@ fn measured(row: &Row) -> Vec<String> {
     ]
 }
 
-fn compared(row: &Row) -> Vec<String> {
+fn compared(row: &MetricRow) -> Vec<String> {
     let unit = row.metric.unit;
-    let side = |sample: &crate::benchmark::Sample| {
+    let side = |sample: &crate::benchmark::MetricSample| {
         format!("{} ({})", words::number(sample.distribution.median, unit), words::quartiles(sample, unit))
     };
     let mut cells = vec![label(row)];

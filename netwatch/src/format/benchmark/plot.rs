@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use super::words;
-use crate::benchmark::{Row, Sample};
+use crate::benchmark::{MetricRow, MetricSample};
 use crate::format::html::markup;
 
 const WIDTH: f64 = 360.0;
@@ -12,8 +12,8 @@ const HEIGHT: f64 = 26.0;
 const MARGIN: f64 = 8.0;
 
 /// The plot of all sides on one scale.
-pub(super) fn svg(row: &Row) -> String {
-    let of = |pick: fn(&Sample) -> f64| row.samples.iter().map(pick);
+pub(super) fn svg(row: &MetricRow) -> String {
+    let of = |pick: fn(&MetricSample) -> f64| row.samples.iter().map(pick);
     let low = of(|sample| sample.distribution.min).fold(f64::INFINITY, f64::min);
     let high = of(|sample| sample.distribution.max).fold(f64::NEG_INFINITY, f64::max);
     let scale = move |value: f64| match high > low {
@@ -29,7 +29,7 @@ pub(super) fn svg(row: &Row) -> String {
     )
 }
 
-fn one(side: usize, sample: &Sample, row: &Row, scale: &dyn Fn(f64) -> f64) -> String {
+fn one(side: usize, sample: &MetricSample, row: &MetricRow, scale: &dyn Fn(f64) -> f64) -> String {
     let found = &sample.distribution;
     let inner = sample.values.iter().copied().filter(|value| !found.is_outlier(*value));
     let low = inner.clone().fold(found.lower_quartile, f64::min);

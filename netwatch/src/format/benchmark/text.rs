@@ -1,7 +1,7 @@
 //! An analysis as text: a table with a row per metric.
 
 use super::words;
-use crate::benchmark::{Analysis, Row};
+use crate::benchmark::{Analysis, MetricRow};
 
 pub(super) fn text(analysis: &Analysis) -> String {
     let mut text = String::new();
@@ -23,7 +23,7 @@ pub(super) fn text(analysis: &Analysis) -> String {
     text
 }
 
-fn measured(row: &Row) -> [String; 6] {
+fn measured(row: &MetricRow) -> [String; 6] {
     let (sample, unit) = (&row.samples[0], row.metric.unit);
     [
         words::label(row),
@@ -35,7 +35,7 @@ fn measured(row: &Row) -> [String; 6] {
     ]
 }
 
-fn compared(row: &Row) -> [String; 4] {
+fn compared(row: &MetricRow) -> [String; 4] {
     let unit = row.metric.unit;
     let [a, b] = [0, 1].map(|side| {
         let sample = &row.samples[side];
@@ -47,8 +47,8 @@ fn compared(row: &Row) -> [String; 4] {
 
 /// The outliers of a comparison, whose table has no room for them.
 fn outliers(analysis: &Analysis) -> Vec<String> {
-    let of_row = |row: &Row| {
-        let of_side = |(side, sample): (usize, &crate::benchmark::Sample)| {
+    let of_row = |row: &MetricRow| {
+        let of_side = |(side, sample): (usize, &crate::benchmark::MetricSample)| {
             let name = words::name(side);
             (!sample.outliers.is_empty()).then(|| format!("{name} {}", words::outliers(sample)))
         };

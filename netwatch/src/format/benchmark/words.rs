@@ -1,9 +1,9 @@
 //! The words of an analysis, which every format for people shares.
 
-use crate::benchmark::{Analysis, Metric, Row, Sample, Side, Unit, Verdict};
+use crate::benchmark::{Analysis, Metric, MetricRow, MetricSample, MetricVerdict, Side, Unit};
 use crate::format::escape;
 use crate::format::summary::units::{bytes, count, duration};
-use crate::statistics::Difference;
+use crate::statistics::MedianDifference;
 
 /// The names of the sides.
 const NAMES: [&str; 2] = ["A", "B"];
@@ -39,17 +39,17 @@ pub(super) fn range(low: f64, high: f64, unit: Unit) -> String {
 }
 
 /// The quartiles.
-pub(super) fn quartiles(sample: &Sample, unit: Unit) -> String {
+pub(super) fn quartiles(sample: &MetricSample, unit: Unit) -> String {
     range(sample.distribution.lower_quartile, sample.distribution.upper_quartile, unit)
 }
 
 /// The extremes.
-pub(super) fn extremes(sample: &Sample, unit: Unit) -> String {
+pub(super) fn extremes(sample: &MetricSample, unit: Unit) -> String {
     range(sample.distribution.min, sample.distribution.max, unit)
 }
 
 /// `2 (runs 3, 7)`, or `-`.
-pub(super) fn outliers(sample: &Sample) -> String {
+pub(super) fn outliers(sample: &MetricSample) -> String {
     let places: Vec<String> = sample.outliers.iter().map(|place| (place + 1).to_string()).collect();
     match places.as_slice() {
         [] => "-".to_owned(),
@@ -71,12 +71,12 @@ pub(super) fn percent(ratio: f64) -> String {
 }
 
 /// The null comparison of a sample: `0.42 %`, or `-`.
-pub(super) fn noise(sample: &Sample) -> String {
+pub(super) fn noise(sample: &MetricSample) -> String {
     sample.noise.map_or_else(|| "-".to_owned(), percent)
 }
 
 /// The name of a metric in a table: `sent`, or `bytes, app.example tcp/443`.
-pub(super) fn label(row: &Row) -> String {
+pub(super) fn label(row: &MetricRow) -> String {
     match &row.endpoint {
         None => row.metric.label.to_owned(),
         Some(endpoint) => format!("{}, {}", row.metric.label, escape(endpoint)),
@@ -84,20 +84,22 @@ pub(super) fn label(row: &Row) -> String {
 }
 
 /// `12 % ± 2 % fewer bytes`, `no difference found (3 % ± 5 %)`, `too few runs`.
-pub(super) fn verdict(row: &Row) -> String {
+pub(super) fn verdict(row: &MetricRow) -> String {
     let Some(outcome) = &row.outcome else { return String::new() };
     match (outcome.verdict, &outcome.difference) {
-        (Verdict::Differs, Some(found)) => format!("{} {}", amount(found, row.metric), direction(found, row.metric)),
-        (Verdict::NoDifference, Some(found)) if found.absolute == 0.0 && found.bounds.half_width() == 0.0 => {
+        (MetricVerdict::Differs, Some(found)) => {
+            format!("{} {}", amount(found, row.metric), direction(found, row.metric))
+        }
+        (MetricVerdict::NoDifference, Some(found)) if found.absolute == 0.0 && found.bounds.half_width() == 0.0 => {
             "equal".to_owned()
         }
-        (Verdict::NoDifference, Some(found)) => format!("no difference found ({})", signed(found, row.metric)),
+        (MetricVerdict::NoDifference, Some(found)) => format!("no difference found ({})", signed(found, row.metric)),
         _ => "too few runs".to_owned(),
     }
 }
 
 /// `12 % ± 2 %`; without a ratio, `3 ± 1`.
-fn amount(found: &Difference, metric: Metric) -> String {
+fn amount(found: &MedianDifference, metric: Metric) -> String {
     match &found.relative {
         Some((relative, bounds)) => format!("{} ± {}", percent(*relative), percent(bounds.half_width())),
         None => {
@@ -107,12 +109,12 @@ fn amount(found: &Difference, metric: Metric) -> String {
     }
 }
 
-fn signed(found: &Difference, metric: Metric) -> String {
+fn signed(found: &MedianDifference, metric: Metric) -> String {
     let sign = if found.absolute < 0.0 { "-" } else { "+" };
     format!("{sign}{}", amount(found, metric))
 }
 
-fn direction(found: &Difference, metric: Metric) -> &'static str {
+fn direction(found: &MedianDifference, metric: Metric) -> &'static str {
     match (metric.unit, found.absolute < 0.0) {
         (Unit::Nanoseconds, true) => "shorter",
         (Unit::Nanoseconds, false) => "longer",
@@ -125,14 +127,14 @@ fn direction(found: &Difference, metric: Metric) -> &'static str {
 
 /// What the comparison found, in a sentence: `B differs from A in 2 of 17 metrics`.
 pub(super) fn conclusion(analysis: &Analysis) -> Option<String> {
-    let compared: Vec<Verdict> = analysis.rows.iter().filter_map(|row| Some(row.outcome?.verdict)).collect();
+    let compared: Vec<MetricVerdict> = analysis.rows.iter().filter_map(|row| Some(row.outcome?.verdict)).collect();
     if compared.is_empty() {
         return None;
     }
-    if compared.iter().all(|verdict| *verdict == Verdict::TooFew) {
+    if compared.iter().all(|verdict| *verdict == MetricVerdict::TooFew) {
         return Some("Too few runs for a verdict: four on each side are the minimum.".to_owned());
     }
-    let found = compared.iter().filter(|verdict| **verdict == Verdict::Differs).count();
+    let found = compared.iter().filter(|verdict| **verdict == MetricVerdict::Differs).count();
     let metrics = compared.len();
     Some(match found {
         0 => format!("No difference found between A and B in {metrics} metrics."),

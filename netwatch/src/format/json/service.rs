@@ -9,7 +9,7 @@ use super::document::{JsonCounters, protocol_name};
 use super::flow::JsonFailed;
 use super::{is_false, is_zero, process};
 use crate::process::ProcessNumber;
-use crate::report::{Report, Service};
+use crate::report::{InboundService, Report};
 
 #[derive(Serialize)]
 pub(super) struct JsonService {
@@ -48,7 +48,7 @@ pub(super) fn services(report: &Report) -> impl Iterator<Item = JsonService> {
     report.services().into_iter().map(|service| json_service(report, service))
 }
 
-fn json_service(report: &Report, service: Service) -> JsonService {
+fn json_service(report: &Report, service: InboundService) -> JsonService {
     let (application, application_evidence) =
         service.application.map(|known| (known.name.into_owned(), known.evidence.into_owned())).unzip();
     let client = |(address, wire_bytes)| JsonClient { address, wire_bytes };

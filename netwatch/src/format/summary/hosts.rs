@@ -10,7 +10,7 @@ use super::text::{cut, wrap};
 use super::units::{bytes, count, duration, plural};
 use crate::flow::{Counters, Direction, EndpointKey, PerDirection, Protocol, Remote};
 use crate::format::{escape, words};
-use crate::report::{Report, ReportEndpoint, Service};
+use crate::report::{InboundService, Report, ReportEndpoint};
 
 const TITLES: [&str; 6] = ["HOST", "SERVICE", "CONN", "SENT", "RECEIVED", "RTT"];
 /// The columns that are aligned left.
@@ -91,17 +91,17 @@ pub(in crate::format) fn handshakes(report: &Report) -> HashMap<EndpointKey, Vec
 }
 
 /// Services with more clients than have a row each, by protocol and port.
-fn crowded_services(report: &Report) -> BTreeMap<(Protocol, u16), Service> {
+fn crowded_services(report: &Report) -> BTreeMap<(Protocol, u16), InboundService> {
     let crowded = report.services().into_iter().filter(|service| service.clients > MAX_LISTED_CLIENTS);
     crowded.map(|service| ((service.protocol, service.port), service)).collect()
 }
 
-/// Host, service, and whether this is the DNS forwarder of the run. The clients of a crowded service
-/// are one host.
+/// Host, service, and whether this is the DNS forwarder of the run. The clients of a crowded
+/// service are one host.
 fn title(
     report: &Report,
     known: &ReportEndpoint,
-    services: &BTreeMap<(Protocol, u16), Service>,
+    services: &BTreeMap<(Protocol, u16), InboundService>,
 ) -> (String, String, bool) {
     let key = &known.endpoint.key;
     if let Some(first) = report.forwarded_to(&known.endpoint).first() {
