@@ -109,7 +109,7 @@ impl Trace {
 
     fn users_of_flow(&self, flow: &FlowToAttribute, root: impl FnOnce() -> Option<ProcessNumber>) -> NumberedUsers {
         let span = TimeSpan { first_ns: flow.first_ns, last_ns: flow.last_ns };
-        let by_socket = users(&self.sockets.of_flow(&flow.key, span), Evidence::Socket);
+        let by_socket = users(&self.sockets.of_flow(&flow.key), Evidence::Socket);
         if !by_socket.is_empty() {
             return by_socket;
         }

@@ -83,13 +83,6 @@ impl KnownSocket {
         !was_closed && self.bound_ns.is_none_or(|bound_ns| bound_ns <= span.last_ns.saturating_add(TICK_NS))
     }
 
-    /// Whether TCP packets of this time can be its own: it was not closed before them, and did not
-    /// connect for the first time after them. A connection on the same ports may follow at once.
-    pub(super) fn has_connection_in(&self, span: TimeSpan) -> bool {
-        let was_closed = self.closed.is_some_and(|closed| closed.time_ns < span.first_ns);
-        !was_closed && self.connects.is_none_or(|connects| connects.first_ns <= span.last_ns)
-    }
-
     /// Whether it was connected after this time.
     pub(super) fn is_connected_after(&self, time_ns: u64) -> bool {
         self.connects.is_some_and(|connects| connects.last_ns > time_ns)

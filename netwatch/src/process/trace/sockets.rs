@@ -229,18 +229,8 @@ impl Sockets {
     }
 
     /// The sockets that the packets of a flow came from or went to, those of the side that opened
-    /// it first. Of successive TCP connections on the same ports, those of the time of the flow.
-    pub(super) fn of_flow(&self, flow: &FlowKey, span: TimeSpan) -> FoundSockets<'_> {
-        let mut found = self.of_key(flow);
-        let is_of_span = |socket: &&KnownSocket| socket.has_connection_in(span);
-        if found.len() > 1 && flow.protocol == Protocol::TCP.0 && found.iter().any(is_of_span) {
-            found.retain(|socket| is_of_span(socket));
-        }
-        found
-    }
-
-    /// The sockets of all flows with this key.
-    fn of_key(&self, flow: &FlowKey) -> FoundSockets<'_> {
+    /// it first.
+    pub(super) fn of_flow(&self, flow: &FlowKey) -> FoundSockets<'_> {
         let FlowKey { local, remote, .. } = *flow;
         let turned = FlowKey { local: remote, remote: local, ..*flow };
         // On the loopback the record does not contain which end opened it.

@@ -134,31 +134,24 @@ fn the_end_of_a_flow_leaves_the_socket_of_the_next_connection() {
     assert_eq!(users(&scene, key, OUT), ["next socket maker"]);
 }
 
-/// Both connections may be over before the flow of the first one ends. Each flow has the process of
-/// its own connection.
+/// Both connections may be over before the flow of the first one ends.
 #[test]
-fn successive_connections_on_the_same_ports_have_their_own_processes() {
+fn the_end_of_a_flow_leaves_the_closed_socket_of_the_next_connection() {
     let mut scene = Scene::new();
     let key = flow(6, 1, 80);
-    let mut spans = Vec::new();
+    let mut last_ns = Vec::new();
     for (pid, cookie) in [(101, 7), (102, 8)] {
         scene.fork(COMMAND, pid);
         scene.exec(pid, COMMAND, if pid == 101 { "first" } else { "next" });
-        scene.socket(pid, SocketOperation::Created, cookie, 6, "");
         scene.socket(pid, SocketOperation::Connect, cookie, 6, "198.51.100.2:80");
         scene.trace.note_flow(key, cookie);
-        spans.push((scene.now + 1, scene.now + 5));
+        last_ns.push(scene.now + 5);
         scene.close(pid, cookie, 6, Some((key.local, key.remote)));
     }
-    let users = |scene: &Scene, (first_ns, last_ns)| {
-        let flow = FlowToAttribute { key, opened_by: OUT, first_ns, last_ns };
-        let result = scene.trace.result(Some(COMMAND), std::iter::once(flow), PacketCoverage::Final);
-        users_by_name(&result, &result.users, &key)
-    };
-    assert_eq!(users(&scene, spans[0]), ["first socket maker"]);
-    assert_eq!(users(&scene, spans[1]), ["next socket maker"]);
-    scene.trace.forget_flow(&key, spans[0].1);
-    assert_eq!(users(&scene, spans[1]), ["next socket maker"]);
+    scene.trace.forget_flow(&key, last_ns[0]);
+    assert_eq!(users(&scene, key, OUT), ["next socket"]);
+    scene.trace.forget_flow(&key, last_ns[1]);
+    assert_eq!(scene.trace.sockets.index_sizes()[0], 0, "no link is left");
 }
 
 /// If samples were lost, a socket that was closed and removed may have had a packet.
