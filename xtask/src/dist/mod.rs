@@ -48,6 +48,7 @@ struct DistPlace {
 
 /// Builds the files in `target/dist`, and lists them.
 pub fn run(arguments: &DistArguments) -> Result {
+    check_sources()?;
     tools::install(arguments.verify)?;
     let epoch = output(Command::new("git").current_dir(root()).args(["log", "-1", "--format=%ct"]))?;
     let place = DistPlace { source: root().into(), target: target_dir(), epoch: epoch.trim().into() };
@@ -62,6 +63,24 @@ pub fn run(arguments: &DistArguments) -> Result {
         println!("{}", file.display());
     }
     Ok(())
+}
+
+/// A tag of the sources has to name the version that is built. Changes that are not committed are
+/// only reported, because a release begins with an attempt.
+fn check_sources() -> Result {
+    let git = |arguments: &[&str]| output(Command::new("git").current_dir(root()).args(arguments));
+    wrong_tag(&git(&["tag", "--points-at", "HEAD", "--list", "v*"])?, version()).map_or(Ok(()), Err)?;
+    if !git(&["status", "--porcelain"])?.trim().is_empty() {
+        eprintln!("xtask: the sources have changes that are not committed: this is no release");
+    }
+    Ok(())
+}
+
+/// What is wrong with the tags of the commit, one on each line; nothing without a tag.
+fn wrong_tag(tags: &str, version: &str) -> Option<String> {
+    let expected = format!("v{version}");
+    let is_wrong = !tags.trim().is_empty() && tags.lines().all(|tag| tag.trim() != expected);
+    is_wrong.then(|| format!("the version is {version}, and the commit is tagged {}", tags.trim().replace('\n', ", ")))
 }
 
 /// Builds every file of a release from the sources in a place.
@@ -127,4 +146,18 @@ fn write(path: &Path, text: impl AsRef<[u8]>) -> Result {
 
 fn copy(from: &Path, to: &Path) -> Result {
     fs::copy(from, to).map(drop).map_err(|error| format!("cannot copy {} to {}: {error}", from.display(), to.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_names_the_version() {
+        assert_eq!(wrong_tag("", "0.1.0"), None);
+        assert_eq!(wrong_tag("v0.1.0\n", "0.1.0"), None);
+        assert_eq!(wrong_tag("v0.1.0-rc1\nv0.1.0\n", "0.1.0"), None);
+        let error = wrong_tag("v0.2.0\n", "0.1.0");
+        assert_eq!(error.as_deref(), Some("the version is 0.1.0, and the commit is tagged v0.2.0"));
+    }
 }
