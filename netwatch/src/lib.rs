@@ -10,6 +10,7 @@ pub mod cli;
 pub mod commands;
 pub mod confine;
 pub mod consumer;
+pub mod dashboard;
 pub mod diff;
 pub mod dns;
 pub mod doctor;

@@ -36,6 +36,7 @@ mod skip;
 mod state;
 pub mod storm;
 mod terminal;
+mod tmux;
 mod traffic_servers;
 mod wait;
 
@@ -51,6 +52,7 @@ pub use run::{FinishedRun, RunningNetwatch, StartOptions};
 pub use skip::{missing, missing_tool, skip};
 pub use state::HostSnapshot;
 pub use terminal::Terminal;
+pub use tmux::Tmux;
 pub use wait::{Gate, eventually, wait_until};
 
 /// Creates a [`TestInternet`], or returns from the test with `skipped: REASON` where the machine

@@ -54,6 +54,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("socat", "socat"),
     ("netcat-openbsd", "nc"),
     ("strace", "strace"),
+    ("tmux", "tmux"),
     // Tools of firewalls, to check the rules that netwatch writes for them. ufw is off until it is
     // enabled. firewalld itself would start, so only its parser is installed.
     ("ufw", "ufw"),

@@ -17,6 +17,7 @@ mod rules;
 mod run;
 mod source;
 mod tail;
+mod top;
 
 use std::ffi::OsString;
 
@@ -51,6 +52,7 @@ Examples:
   sudo netwatch run -u root --publish 8080:80 -- nginx   a server that accepts outside connections
   netwatch replay trace.pcapng                           the same report for a capture
   sudo netwatch tail                                     the packets of a run in progress, live
+  sudo netwatch top                                      a run in progress, as a live view
   netwatch report --open                                 the newest run in your browser
   netwatch report --open --baseline 2                    the same, compared with the run before
   netwatch history                                       the recorded runs
@@ -62,7 +64,7 @@ Examples:
   sudo netwatch doctor                                   can this machine run netwatch?
 
 Topics of `netwatch help`: environment, exit-codes, files, formats, policy, summary, json,
-recording, capture, events, benchmark, limits. `netwatch help run` describes every flag.";
+recording, capture, events, live, benchmark, limits. `netwatch help run` describes every flag.";
 
 #[derive(Debug, Subcommand)]
 enum CommandArgs {
@@ -72,6 +74,8 @@ enum CommandArgs {
     Replay(Box<replay::ReplayArgs>),
     /// Print or write the packets of a run in progress
     Tail(Box<tail::TailArgs>),
+    /// Show a run in progress: endpoints, connections, processes, failures
+    Top(top::TopArgs),
     /// Generate a report from a recorded run
     Report(Box<report::ReportArgs>),
     /// List the ports, names and addresses that a program needs
@@ -130,6 +134,7 @@ impl CommandArgs {
             Self::Run(arguments) => Invocation::Run(Box::new(arguments.settings())),
             Self::Replay(arguments) => Invocation::Replay(Box::new(arguments.settings())),
             Self::Tail(arguments) => Invocation::Tail(Box::new(arguments.settings())),
+            Self::Top(arguments) => Invocation::Top(arguments.settings()),
             Self::Report(arguments) => Invocation::Report(Box::new(arguments.settings()?)),
             Self::Ports(arguments) => Invocation::Ports(Box::new(arguments.settings()?)),
             Self::Check(arguments) => Invocation::Check(Box::new(arguments.settings()?)),

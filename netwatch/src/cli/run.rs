@@ -13,9 +13,9 @@ use crate::exit::DEFAULT_THRESHOLD_CODE;
 use crate::meter::{MAX_ENTRIES, defaults};
 use crate::settings::value::{
     parse_host_ports, parse_idle_timeout, parse_keep, parse_line_target, parse_linger, parse_ring_kib, parse_size,
-    parse_time,
+    parse_status, parse_time,
 };
-use crate::settings::{EventStyle, HostPorts, LineTarget, Linger, RunSettings};
+use crate::settings::{EventStyle, HostPorts, LineTarget, Linger, RunSettings, StatusStyle};
 use crate::threshold::Threshold;
 
 #[derive(Debug, Args)]
@@ -221,6 +221,28 @@ pub(super) struct RunArgs {
     )]
     events: Option<EventsArg>,
 
+    /// Show a live view of the run; the command gets a terminal of its own
+    ///
+    /// The view of `netwatch top`, and the output of the command in a view of its own. It has
+    /// no keyboard. Quitting the view ends the command. docs/live.md describes the keys.
+    #[arg(long, help_heading = METERING)]
+    tui: bool,
+
+    /// What standard error shows meanwhile: line, json[:TIME] or off
+    ///
+    /// A line at the bottom of the terminal appears when the command has written nothing to it for
+    /// two seconds. json prints a line of JSON every 10 seconds, or every TIME, for logs.
+    /// docs/live.md describes both. -q turns the line off.
+    #[arg(
+        long,
+        value_name = "HOW",
+        value_parser = parse_status,
+        default_value = "line",
+        env = "NETWATCH_STATUS",
+        help_heading = METERING
+    )]
+    status: StatusStyle,
+
     /// Print a line for each packet, on standard error or to FILE
     ///
     /// As tcpdump does, and with the direction, the process and the name of the remote.
@@ -418,6 +440,8 @@ impl RunArgs {
             sample: self.sample,
             sample_snaplen: self.sample_snaplen,
             events: self.events.map(EventsArg::style),
+            in_view: self.tui,
+            status: self.status,
             keylog: self.keylog,
             capture: self.capture.settings(self.packets.and_then(|lines| lines.0)),
             sample_buffer: self.sample_buffer,

@@ -1,6 +1,7 @@
 //! What each subcommand does, with the settings that `cli` made. Connects the other modules; not
 //! the command line itself.
 
+mod attach;
 mod benchmark;
 mod check;
 mod diff;
@@ -19,6 +20,7 @@ pub mod run;
 mod snapshot;
 mod source;
 mod tail;
+mod top;
 mod view;
 
 use std::fs::Metadata;
@@ -57,6 +59,7 @@ fn execute_other(invocation: Invocation) -> Result<Exit> {
         Invocation::Clean => clean(),
         Invocation::Replay(settings) => replay::replay(&settings),
         Invocation::Tail(settings) => tail::tail(&settings),
+        Invocation::Top(settings) => top::top(&settings),
         Invocation::Report(settings) => report::report(&settings),
         Invocation::Ports(settings) => ports::ports(&settings),
         Invocation::Check(settings) => check::check(&settings),
@@ -74,6 +77,12 @@ fn execute_other(invocation: Invocation) -> Result<Exit> {
 }
 
 fn run(settings: RunSettings) -> Exit {
+    if settings.in_view {
+        return top::run_in_view(settings.color).unwrap_or_else(|error| {
+            print_error(&error);
+            Exit::Failed
+        });
+    }
     match run::RunPlan::make(settings) {
         Ok(mut plan) => run::run(&mut plan),
         Err(refusal) => {

@@ -19,6 +19,12 @@ pub trait Consumer: Send + 'static {
     /// The kinds of events that the consumer wants.
     fn wants(&self) -> EventKinds;
 
+    /// Whether the end of a run waits for this consumer, and a failure becomes a note. Not so for a
+    /// viewer, which may disconnect at any time.
+    fn is_essential(&self) -> bool {
+        true
+    }
+
     /// Called once in the thread of the consumer, before all other functions.
     fn start(&mut self) -> Result<()> {
         Ok(())

@@ -19,6 +19,7 @@ pub const FINISH_TIMEOUT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Feed {
     wants: EventKinds,
+    is_essential: bool,
     batches: SyncSender<Message>,
     shared: Arc<FeedState>,
     thread: ConsumerThread,
@@ -53,7 +54,7 @@ impl Feed {
     pub fn start(mut consumer: impl Consumer, on_room: impl Fn() + Send + 'static) -> Result<Self> {
         let (batches, receiver) = sync_channel(MAX_BATCHES + 1);
         let shared = Arc::new(FeedState::default());
-        let (wants, name) = (consumer.wants(), consumer.name());
+        let (wants, is_essential, name) = (consumer.wants(), consumer.is_essential(), consumer.name());
         let of_thread = shared.clone();
         let work = move || {
             let end = EndGuard { name, shared: &of_thread, on_room: &on_room };
@@ -63,12 +64,17 @@ impl Feed {
             drop(end);
         };
         let thread = ConsumerThread::spawn(name, work).map_err(|error| Error::os("start thread", name, error))?;
-        Ok(Self { wants, batches, shared, thread })
+        Ok(Self { wants, is_essential, batches, shared, thread })
     }
 
     /// The kinds of events that the consumer wants.
     pub fn wants(&self) -> EventKinds {
         self.wants
+    }
+
+    /// Whether the end of a run waits for the consumer, and its failure is worth a note.
+    pub fn is_essential(&self) -> bool {
+        self.is_essential
     }
 
     /// Whether the queue has room for another batch.

@@ -124,6 +124,14 @@ impl Flow {
         }
     }
 
+    /// Number of failed attempts, without those that may still be answered: an attempt of a live
+    /// flow counts as unanswered when its SYN was repeated.
+    pub fn failed_so_far(&self) -> u64 {
+        let failed = self.failed();
+        let is_pending = self.end_reason().is_none() && failed.unanswered_tries <= failed.unanswered;
+        failed.attempts() - if is_pending { failed.unanswered } else { 0 }
+    }
+
     /// Whether it has TCP headers.
     pub(super) fn is_tcp(&self) -> bool {
         self.key.protocol == Protocol::TCP.0 && !self.key.fragment

@@ -12,6 +12,7 @@ pub mod history;
 pub mod html;
 pub mod json;
 pub mod markdown;
+pub mod status;
 pub mod summary;
 pub mod threshold;
 mod words;

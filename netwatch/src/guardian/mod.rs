@@ -18,6 +18,7 @@ mod protocol;
 mod session;
 mod signals;
 mod stopped;
+mod terminal;
 
 use std::io;
 use std::path::PathBuf;
@@ -58,6 +59,8 @@ pub struct LaunchSpec {
     pub open_files: OpenFileLimit,
     /// The command runs as another user than netwatch, and must not reach into its session.
     pub is_foreign: bool,
+    /// netwatch may draw a status line on the terminal of standard error.
+    pub has_status_line: bool,
 }
 
 /// Orphans of this process's descendants become its children, so that none gets lost (prctl(2),

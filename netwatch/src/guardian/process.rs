@@ -420,6 +420,9 @@ impl GuardianLoop {
     /// host.
     fn clean_up(self) -> Result<()> {
         descendants::kill_descendants_of(getpid(), self.cgroup.as_deref());
+        if self.spec.has_status_line {
+            super::terminal::reset_scroll_region();
+        }
         self.undo(UndoCause::Died)
     }
 }

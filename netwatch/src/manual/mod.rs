@@ -41,6 +41,7 @@ pub(crate) const TOPICS: &[Topic] = topics! {
     "capture": "The packets of a run in a file",
     "events": "Connections as they open and end, as text or JSON lines",
     "benchmark": "Repeated runs, and whether two commands differ",
+    "live": "A run while it lasts: status line, lines for logs, live view",
     "limits": "What netwatch cannot see, and what it changes",
 };
 

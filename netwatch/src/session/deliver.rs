@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::event::{Event, EventKinds, FlowRecord, IntervalTotals, ProcessRecord, SeriesTail, SessionLosses};
+use super::event::{
+    Event, EventKinds, FlowRecord, IntervalTotals, ProcessRecord, SeriesTail, SessionLosses, SessionStatus,
+};
 use super::outlet::{GrowthTiming, Missed, Outlet, PendingInterval};
 use super::{OutletId, Scope, ScopeFacts, Session};
 use crate::flow::ObservationPoint;
@@ -12,7 +14,7 @@ use crate::report::loss_reasons;
 /// The kinds of events that are created at the end of an interval, if something changed.
 const CALLS: EventKinds = EventKinds::ATTEMPTS.with(EventKinds::LOCAL_SOCKETS);
 /// Kinds of events that the end of an interval causes.
-pub(super) const OF_INTERVAL: EventKinds = EventKinds::INTERVAL.with(CALLS);
+pub(super) const OF_INTERVAL: EventKinds = EventKinds::INTERVAL.with(EventKinds::STATUS).with(CALLS);
 /// Minimum time between two comparisons of all failed calls and local sockets, nanoseconds.
 const CALLS_INTERVAL_NS: u64 = 1_000_000_000;
 /// Added to it for each failed call and local socket, so that many are compared less often.
@@ -41,6 +43,9 @@ impl<S: Scope> Session<S> {
             self.deliver_calls(&mut out, &mut events);
             if out.wants.has(EventKinds::INTERVAL) {
                 events.push(Event::Interval(Arc::new(self.interval_event(&mut out, pending))));
+            }
+            if out.wants.has(EventKinds::STATUS) {
+                events.push(Event::Status(self.status()));
             }
         }
         if events.len() < max {
@@ -114,6 +119,19 @@ impl<S: Scope> Session<S> {
             losses: self.losses(),
             notes: has_new_notes.then(|| self.notes.clone()),
             waiting: out.pending_flows() as u64,
+        }
+    }
+
+    /// A few numbers of the session so far. Looks at every flow.
+    pub fn status(&self) -> SessionStatus {
+        let table = &self.ledger.table;
+        let lost = self.losses().by_reason().into_iter().map(|(_, count)| count).sum();
+        SessionStatus {
+            time_ns: self.moment.now_ns(),
+            duration_ns: self.moment.duration_ns,
+            flows: table.activity(ObservationPoint::Link),
+            totals: table.totals_by_sums(ObservationPoint::Link),
+            lost,
         }
     }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::flow::{
-    Counters, EndReason, Endpoint, Flow, FlowId, FoldedCounts, ObservationLosses, ObservationPoint, PerDirection,
-    Remainders,
+    Counters, EndReason, Endpoint, Flow, FlowActivity, FlowId, FoldedCounts, ObservationLosses, ObservationPoint,
+    PerDirection, Remainders,
 };
 use crate::name::{self, Lookup};
 use crate::process::{self, Attempt, LocalSocket, Process, ProcessNumber, Usages};
@@ -40,6 +40,8 @@ pub enum Event {
     Note(Arc<str>),
     /// An interval ended; contains the totals so far.
     Interval(Arc<IntervalTotals>),
+    /// An interval ended; contains a few numbers of the session so far.
+    Status(SessionStatus),
     /// The session finished.
     Finished(Arc<Finished>),
 }
@@ -73,7 +75,9 @@ impl EventKinds {
     pub const ATTEMPTS: Self = Self(1 << 9);
     /// [`Event::LocalSockets`].
     pub const LOCAL_SOCKETS: Self = Self(1 << 10);
-    /// Every kind.
+    /// [`Event::Status`].
+    pub const STATUS: Self = Self(1 << 11);
+    /// Every kind except [`EventKinds::STATUS`], which repeats what others contain.
     pub const ALL: Self = Self((1 << 11) - 1);
 
     /// The union of both sets.
@@ -103,6 +107,7 @@ impl Event {
             Self::Lost(..) => EventKinds::LOST,
             Self::Note(_) => EventKinds::NOTE,
             Self::Interval(_) => EventKinds::INTERVAL,
+            Self::Status(_) => EventKinds::STATUS,
         }
     }
 }
@@ -175,6 +180,21 @@ pub struct IntervalTotals {
     pub notes: Option<Vec<String>>,
     /// Upper bound of the number of flows with changes that this consumer has not received.
     pub waiting: u64,
+}
+
+/// A few numbers of a session so far.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct SessionStatus {
+    /// The time, nanoseconds since the Unix epoch.
+    pub time_ns: u64,
+    /// The duration of the session so far, nanoseconds.
+    pub duration_ns: u64,
+    /// Numbers of flows on the link.
+    pub flows: FlowActivity,
+    /// Counts of what the target sent and received on the link.
+    pub totals: PerDirection<Counters>,
+    /// Observations that were lost.
+    pub lost: u64,
 }
 
 /// Lost observations, by the component that lost them.

@@ -20,7 +20,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 pub use event::{
-    Event, EventKinds, Finished, FlowRecord, IntervalTotals, ProcessRecord, SeriesTail, SessionLosses, Started,
+    Event, EventKinds, Finished, FlowRecord, IntervalTotals, ProcessRecord, SeriesTail, SessionLosses, SessionStatus,
+    Started,
 };
 pub use input::{MeterLosses, Observed, SessionConfig};
 pub use outlet::{GrowthTiming, Missed};
@@ -65,6 +66,8 @@ pub struct Session<S> {
     pub scope: S,
     ledger: Ledger,
     outlets: Vec<Outlet>,
+    /// Outlets without a consumer.
+    released: Vec<OutletId>,
     attribution: Attribution,
     /// Losses of the meter so far.
     losses: MeterLosses,
@@ -125,6 +128,7 @@ impl<S: Scope> Session<S> {
             scope,
             ledger,
             outlets: Vec::new(),
+            released: Vec::new(),
             attribution,
             losses: MeterLosses::default(),
             losses_delivered: SessionLosses::default(),
@@ -143,8 +147,31 @@ impl<S: Scope> Session<S> {
         if self.moment.started_ns != 0 {
             outlet.push(&self.started());
         }
+        if let Some(id) = self.released.pop() {
+            self.outlets[id.0] = outlet;
+            return id;
+        }
         self.outlets.push(outlet);
         OutletId(self.outlets.len() - 1)
+    }
+
+    /// Attaches a consumer that also receives everything so far, in its current state.
+    pub fn attach_late(&mut self, wants: EventKinds) -> OutletId {
+        let id = self.attach(wants);
+        let outlet = &mut self.outlets[id.0];
+        for point in [ObservationPoint::Link, ObservationPoint::Loopback] {
+            self.ledger.table.places(point).into_iter().for_each(|place| outlet.grew(place));
+        }
+        if wants.has(EventKinds::DNS_EXCHANGE) {
+            outlet.lookups.extend(0..self.ledger.names.lookups().len());
+        }
+        id
+    }
+
+    /// Detaches a consumer. Its id is used again for the next one.
+    pub fn release(&mut self, outlet: OutletId) {
+        self.detach(outlet);
+        self.released.push(outlet);
     }
 
     /// Discards all events of a consumer that failed.

@@ -445,3 +445,25 @@ fn local_sockets_are_events_of_their_own_kind() {
     session.end_interval(4_000_000_000);
     assert!(session.deliver(sockets, 100, GrowthTiming::Now).is_empty(), "nothing changed");
 }
+
+#[test]
+fn a_late_consumer_receives_everything_so_far_and_its_place_is_used_again() {
+    let mut session = session(100);
+    (1..=3).for_each(|port| session.apply(growth(port, 5, if port == 2 { IDLE } else { None })));
+    session.end_interval(1_000);
+    let usual = session.attach(FLOWS);
+    let late = session.attach_late(FLOWS.with(EventKinds::STATUS));
+    assert!(session.deliver(usual, 100, GrowthTiming::Now).is_empty());
+    let events = session.deliver(late, 100, GrowthTiming::Now);
+    assert_eq!(flows(&events), [("grew", 1, 1), ("grew", 2, 1), ("grew", 3, 1)]);
+    session.end_interval(2_000);
+    let [Event::Status(status)] = session.deliver(late, 100, GrowthTiming::Now)[..] else { panic!("a status") };
+    assert_eq!((status.flows.opened, status.flows.open, status.flows.failed), (3, 2, 0));
+    assert_eq!((status.duration_ns, status.totals.egress.packets), (2_000, 3));
+    session.release(late);
+    session.apply(growth(4, 6, None));
+    let next = session.attach_late(FLOWS);
+    assert_eq!(next, late, "the place is used again");
+    assert_eq!(flows(&session.deliver(next, 100, GrowthTiming::Now)).len(), 4);
+    assert_eq!(flows(&session.deliver(usual, 100, GrowthTiming::Now)), [("opened", 4, 1), ("grew", 4, 1)]);
+}

@@ -15,8 +15,8 @@ pub use benchmark::{BenchSettings, BenchmarkOutput, CompareSettings, Compared, R
 pub use ports::{PortsSettings, RunSource};
 pub use recorded::{CheckSettings, DiffSettings, ExportSettings, HistorySettings, LearnSettings, ReplaySettings};
 pub use report::{ReportFormat, ReportSettings};
-pub use run::{CaptureOptions, EventStyle, HostPorts, LineTarget, Linger, RunSettings};
-pub use view::{TailSettings, ViewSettings};
+pub use run::{CaptureOptions, EventStyle, HostPorts, LineTarget, Linger, RunSettings, StatusStyle};
+pub use view::{TailSettings, TopSettings, ViewSettings};
 
 /// One invocation of netwatch: a subcommand and its settings.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub enum Invocation {
     Replay(Box<ReplaySettings>),
     /// Print or write the packets of a live run.
     Tail(Box<TailSettings>),
+    /// Show a live run in the terminal.
+    Top(TopSettings),
     /// Generate a report from recorded runs.
     Report(Box<ReportSettings>),
     /// List the network access that a program needs.

@@ -61,6 +61,10 @@ pub struct RunSettings {
     pub events: Option<EventStyle>,
     /// Make the secrets of TLS connections available to captures.
     pub keylog: bool,
+    /// Show a live view of the run, and run the command on a terminal of its own.
+    pub in_view: bool,
+    /// How the run is shown while it lasts.
+    pub status: StatusStyle,
     /// The capture of packets, if one was requested.
     pub capture: Option<CaptureOptions>,
     /// Size of the sample ring in KiB, a power of two.
@@ -105,6 +109,17 @@ pub enum EventStyle {
     Text,
     /// Lines of JSON.
     Json,
+}
+
+/// How a run is shown while it lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StatusStyle {
+    /// A line on the terminal while the command writes nothing to it.
+    Line,
+    /// A line of JSON on standard error after each interval of this length.
+    Json(Duration),
+    /// Not at all.
+    Off,
 }
 
 /// Where the lines of packets are printed.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{HostPorts, LineTarget, Linger};
+use super::{HostPorts, LineTarget, Linger, StatusStyle};
 
 /// Maximum of every time that can be set: ten years. Far below what the clock's type can represent,
 /// so that adding it to the current time cannot overflow.
@@ -43,6 +43,24 @@ pub fn parse_line_target(text: &str) -> Option<LineTarget> {
         "" | "0" | "false" | "no" | "off" => None,
         "-" | "1" | "true" | "yes" | "on" => Some(LineTarget::StandardError),
         file => Some(LineTarget::File(file.into())),
+    }
+}
+
+/// Interval of `--status=json` without a time.
+const STATUS_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The value of `--status`: `line`, `off`, `json`, or `json:` with a time of at least a second, the
+/// interval at which the counters are read.
+pub fn parse_status(text: &str) -> Result<StatusStyle, String> {
+    match text.split_once(':') {
+        None if text == "line" => Ok(StatusStyle::Line),
+        None if text == "off" => Ok(StatusStyle::Off),
+        None if text == "json" => Ok(StatusStyle::Json(STATUS_INTERVAL)),
+        Some(("json", time)) => match parse_time(time)? {
+            time if time < Duration::from_secs(1) => Err("the minimum is json:1s".to_owned()),
+            time => Ok(StatusStyle::Json(time)),
+        },
+        _ => Err("expected line, json, json:TIME or off".to_owned()),
     }
 }
 
@@ -118,6 +136,14 @@ pub fn parse_user(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_status_is_a_line_or_json_at_intervals() {
+        let json = |seconds| Ok(StatusStyle::Json(Duration::from_secs(seconds)));
+        assert_eq!(["line", "off"].map(parse_status), [Ok(StatusStyle::Line), Ok(StatusStyle::Off)]);
+        assert_eq!(["json", "json:30", "json:2m"].map(parse_status), [json(10), json(30), json(120)]);
+        assert!(["json:0", "json:500ms", "json:", "text", "line:3", ""].iter().all(|text| parse_status(text).is_err()));
+    }
 
     #[test]
     fn parses_times() {

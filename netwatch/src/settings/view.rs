@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::FilterOption;
+use super::{ColorChoice, FilterOption};
 use crate::packets::{LineStyle, Rotation, Selection};
 
 /// How packets of a capture are printed and written.
@@ -26,6 +26,15 @@ pub struct ViewSettings {
     pub only: Selection,
     /// Make each packet visible at once.
     pub unbuffered: bool,
+}
+
+/// What `netwatch top` does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopSettings {
+    /// The beginning of the run's id. By default the only run in progress.
+    pub run: Option<String>,
+    /// When the view is colored.
+    pub color: ColorChoice,
 }
 
 /// What `netwatch tail` does.

@@ -4,6 +4,7 @@
 mod output;
 mod progress;
 mod show;
+mod status_line;
 mod writer;
 
 use std::io::{self, BufWriter, Write};
@@ -13,6 +14,7 @@ use std::sync::{Mutex, PoisonError};
 pub(crate) use output::Output;
 pub(crate) use progress::{Progress, Spinner};
 pub(crate) use show::{PLAIN_WIDTH, Show};
+pub(crate) use status_line::{StatusLine, erase as erase_status_line};
 pub(crate) use writer::Writer;
 
 use crate::error::{Error, Result};
@@ -34,6 +36,11 @@ pub(crate) fn print_message(message: &str) {
 /// Prints a text, made when it is written, on standard error. Failure is ignored.
 pub(crate) fn print_text(text: impl FnOnce() -> String + Send + 'static) {
     print_on_stderr(move |out| out.write_all(text().as_bytes()));
+}
+
+/// Prints what `write` writes, when it is written, on standard error. Failure is ignored.
+pub(crate) fn print_with_writer(write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static) {
+    print_on_stderr(write);
 }
 
 /// Writes to standard error while [`detach_stderr`] is in effect.

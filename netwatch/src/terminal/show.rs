@@ -80,13 +80,18 @@ impl Show {
     }
 }
 
-/// The width in columns (TIOCGWINSZ, ioctl_tty(2)); `None` if the terminal does not report one.
 fn terminal_width(stream: &impl AsFd) -> Option<usize> {
+    terminal_size(stream).map(|(_, columns)| columns)
+}
+
+/// The size in rows and columns (TIOCGWINSZ, ioctl_tty(2)); `None` if the terminal does not report
+/// its width.
+pub(super) fn terminal_size(stream: &impl AsFd) -> Option<(usize, usize)> {
     let fd = stream.as_fd().as_raw_fd();
     // SAFETY: an all-zero winsize is valid, and the kernel fills it in.
     let size = unsafe {
         let mut size: libc::winsize = std::mem::zeroed();
         (libc::ioctl(fd, libc::TIOCGWINSZ, &raw mut size) == 0).then_some(size)
     };
-    size.map(|size| usize::from(size.ws_col)).filter(|width| *width > 0)
+    size.map(|size| (size.ws_row.into(), size.ws_col.into())).filter(|(_, columns)| *columns > 0)
 }

@@ -52,6 +52,7 @@ impl Writer {
             .spawn(move || {
                 let _disconnects_at_the_end: mpsc::Sender<()> = end;
                 for render in texts {
+                    super::status_line::erase();
                     // Not rendered as a whole first, because a report can be large.
                     let mut buffered = BufWriter::with_capacity(BUFFER_BYTES, Waiting(&mut out));
                     if render(&mut buffered).and_then(|()| buffered.flush()).is_ok() {

@@ -370,6 +370,7 @@ pub(super) fn summary(event: &Event) -> String {
         Event::Lost(reason, count) => format!("lost {count} {reason}"),
         Event::Note(note) => format!("note {note}"),
         Event::Interval(interval) => format!("interval {}", (interval.end_ns - STARTED_NS) / SECOND_NS),
+        Event::Status(status) => format!("status {}", status.duration_ns / SECOND_NS),
         Event::Finished(finished) => format!("finished {}", finished.report.flows.len()),
     }
 }

@@ -59,6 +59,7 @@ mod run_basic;
 mod signals;
 mod snapshots;
 mod spinner;
+mod status;
 mod storm;
 mod stress;
 mod summary;
@@ -67,6 +68,7 @@ mod tail;
 mod teardown;
 mod terminal;
 mod thresholds;
+mod top;
 mod tutorial;
 mod unread;
 

@@ -36,3 +36,19 @@ fn a_json_report_of_another_machine_is_a_run() {
     assert_eq!(imported.stdout, list, "{imported}");
     fs::remove_file(report).expect("written");
 }
+
+#[test]
+fn a_run_in_progress_is_a_run() {
+    let net = internet!();
+    let end = net.host.gate();
+    let script = format!("curl -sS -o /dev/null http://app.example/; echo ready; {}", end.wait());
+    let mut run = net.host.start(&["-q"], &["sh", "-c", &script]);
+    run.wait_for_stdout("ready");
+    let id = net.host.sh("basename /run/netwatch/????????");
+    for arguments in [&["ports", id.trim()][..], &["ports", &id[..4]], &["ports"]] {
+        let list = net.host.netwatch(arguments);
+        assert!(list.assert_ok().stdout.contains("app.example"), "{list}");
+    }
+    end.open();
+    run.finish().assert_ok();
+}

@@ -77,8 +77,10 @@ fn an_interactive_shell_has_job_control() {
 fn the_summary_fits_the_width_of_the_terminal() {
     let net = internet!();
     for columns in [60, 80, 200] {
-        let terminal =
-            net.host.on_terminal(columns, &["run", "--color", "never", "--", "curl", "-s", "http://app.example/"]);
+        let terminal = net.host.on_terminal(
+            columns,
+            &["run", "--color", "never", "--status", "off", "--", "curl", "-s", "http://app.example/"],
+        );
         let (_, screen) = terminal.finish();
         let widest = screen.lines().map(|line| line.trim_end().chars().count()).max().unwrap_or_default();
         assert!(widest <= columns.into(), "{widest} columns of {columns}:\n{screen}");
@@ -89,7 +91,7 @@ fn the_summary_fits_the_width_of_the_terminal() {
 fn color_is_used_on_terminals_and_on_request() {
     let net = internet!();
     let is_colored = |flags: &[&str]| {
-        let arguments = [&["run"], flags, &["--", "curl", "-s", "http://app.example/"]].concat();
+        let arguments = [&["run", "--status", "off"], flags, &["--", "curl", "-s", "http://app.example/"]].concat();
         net.host.on_terminal(100, &arguments).finish().1.contains("\x1b[")
     };
     assert!(is_colored(&[]) && is_colored(&["--color", "always"]) && !is_colored(&["--color", "never"]));

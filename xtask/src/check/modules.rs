@@ -89,6 +89,7 @@ const NETWATCH: &[Module] = &[
     pure("import", &["flow", "format", "name", "process", "report", "wire"]),
     pure("policy", &["flow", "format", "name", "process", "report", "wire"]),
     pure("session", &["flow", "name", "process", "report", "wire"]),
+    pure("dashboard", &["escape", "flow", "format", "name", "process", "report", "session", "wire"]),
     effectful("exit", &[]),
     effectful("error", &["escape"]),
     effectful("faults", &["error", "exit"]),
@@ -161,6 +162,7 @@ const NETWATCH: &[Module] = &[
             "capture",
             "confine",
             "consumer",
+            "dashboard",
             "diff",
             "dns",
             "doctor",
@@ -276,11 +278,12 @@ const PROCESS: &[Module] = &[
 ];
 
 /// Other crates that only some modules of the library may use.
-pub const LIBRARIES: [(&[&str], &[&str]); 4] = [
+pub const LIBRARIES: [(&[&str], &[&str]); 5] = [
     (&["aya", "aya_log", "aya_obj"], &["meter"]),
     (&["clap", "clap_complete"], &["cli"]),
     (&["rusqlite"], &["consumer", "record"]),
     (&["parquet"], &["export"]),
+    (&["ratatui"], &["commands", "dashboard"]),
 ];
 
 /// Crate, module and used module: uses that the table forbids and that are still there. An entry

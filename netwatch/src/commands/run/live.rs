@@ -12,8 +12,10 @@ use super::network::Network;
 use super::notes;
 use super::recording::RecordingPlan;
 use super::signals::SignalStream;
+use super::status::Status;
 use super::tails::{TailEvent, Tails};
 use super::thread::in_thread;
+use super::viewers::Viewers;
 use super::watch::Ending;
 use crate::commands::snapshot::SnapshotServer;
 use crate::consumer::events::EventLines;
@@ -39,12 +41,16 @@ pub(super) struct Live {
     pub firewall: FirewallState,
     /// `--events`; taken when the command starts.
     pub events: Option<EventStyle>,
+    /// `--status`; taken when the command starts.
+    pub status: Option<Status>,
     /// `-w` and `--packets`.
     pub capture: Option<RunningCapture>,
     /// Other processes that watch the packets.
     pub tails: Tails,
     /// Serves snapshots to other processes; held until it is dropped.
     pub _snapshots: Option<SnapshotServer>,
+    /// Accepts dashboards; held until it is dropped.
+    pub _viewers: Option<Viewers>,
     /// Discards probes of the output policy that are sent late.
     pub _late_probes: Option<EgressWatch>,
     pub run_id: String,
@@ -70,6 +76,9 @@ impl Live {
         if let Some(style) = self.events.take() {
             let events = EventLines::new(std::io::stderr(), style == EventStyle::Json);
             self.metering.attach(events, IsRequired(false));
+        }
+        if let Some(status) = self.status.take() {
+            self.metering.attach(status, IsRequired(false));
         }
         if let Some(recording) = self.recording.take() {
             recording.start(&mut self.metering, &self.run_id, self.started_ns);

@@ -15,10 +15,12 @@ mod processes;
 mod recording;
 mod setup;
 mod signals;
+mod status;
 mod tails;
 mod teardown;
 mod thread;
 mod trim;
+mod viewers;
 mod watch;
 
 use crate::terminal::{Output, Show, detach_stderr, end_stderr, print_error, print_message, print_text};
@@ -39,7 +41,7 @@ use crate::guardian::{
 };
 use crate::host::cgroup::{self, Cgroup, CgroupUsage};
 use crate::report::{EndedBy, ExitStatus as RunExit, Report, ResourceUsage};
-use crate::settings::RunSettings;
+use crate::settings::{RunSettings, StatusStyle};
 use crate::undo::{Exclusive, Journal, RunDir, UndoCause};
 use metering::Metering;
 use network::ClosingNetwork;
@@ -113,6 +115,7 @@ fn prepare_and_run(plan: &mut RunPlan, show: Show, inherited: InheritedSignals, 
         undo_steps: undo_steps(),
         open_files: plan.open_files,
         is_foreign: plan.is_foreign,
+        has_status_line: plan.settings.status == StatusStyle::Line && !plan.settings.quiet,
     };
     // If the cgroups have to be mounted for the run, the guardian inherits that mount.
     let _is_known_later = cgroup::own();

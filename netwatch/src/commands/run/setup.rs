@@ -12,8 +12,10 @@ use super::metering::{Metering, MeteringSpec};
 use super::network::{Network, SetupContext, SetupFacts};
 use super::processes::TracerLoading;
 use super::signals::SignalStream;
+use super::status::Status;
 use super::tails::{TailCapture, Tails};
 use super::thread::PendingWork;
+use super::viewers::Viewers;
 use super::watch::NotStarted;
 use super::{RunPlan, capture, egress, notes};
 use crate::commands::snapshot::SnapshotServer;
@@ -97,10 +99,7 @@ pub(super) async fn set_up(
     notes.into_iter().for_each(|note| session.note(note));
     let interim = InterimPrinter::new(show);
     let metering = Metering::start(MeteringSpec { meter, session, interim })?;
-    let snapshots = SnapshotServer::start(run_dir.path(), metering.snapshots());
-    if let Err(error) = &snapshots {
-        metering.note(error.to_string());
-    }
+    let (snapshots, viewers) = serve_readers(run_dir, &metering)?;
     let captured = TailCapture::of(plan, run_dir.id(), network.link.name())?;
     let (tails, outcome) = Tails::start(run_dir.path(), &rights::caller()?, captured);
     if let Err(error) = outcome {
@@ -113,9 +112,11 @@ pub(super) async fn set_up(
         network,
         metering,
         events: plan.settings.events,
+        status: Status::start(&plan.settings),
         capture,
         tails,
-        _snapshots: snapshots.ok(),
+        _snapshots: snapshots,
+        _viewers: viewers,
         _late_probes: policy.take_watch(),
         run_id: run_dir.id().to_string(),
         resolve: plan.settings.resolve,
@@ -124,6 +125,15 @@ pub(super) async fn set_up(
         started_ns: unix_now_ns(),
     };
     Ok(Ok(Ready { live, cgroup }))
+}
+
+/// Serves processes that read the run. Without the sockets, the run has a note.
+fn serve_readers(run_dir: &RunDir, metering: &Metering) -> Result<(Option<SnapshotServer>, Option<Viewers>)> {
+    let snapshots = SnapshotServer::start(run_dir.path(), metering.snapshots());
+    let viewers = Viewers::start(run_dir.path(), &rights::caller()?, metering.viewers());
+    let failures = [snapshots.as_ref().err(), viewers.as_ref().err()];
+    failures.into_iter().flatten().for_each(|error| metering.note(error.to_string()));
+    Ok((snapshots.ok(), viewers.ok()))
 }
 
 /// What the network is set up with, beside the plan.

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::faults;
 use crate::guardian::{InheritedSignals, block_signals};
 use crate::readiness::{Watched, watch};
+use crate::terminal::erase_status_line;
 use crate::undo::Exclusive;
 
 /// Signals that netwatch handles while the command runs.
@@ -123,6 +124,7 @@ impl HeldSignals {
     fn stop_unless_locked(&self) {
         if self.has_to_stop.get() && !Exclusive::is_held_here() {
             self.has_to_stop.set(false);
+            erase_status_line();
             // The default action of SIGTSTP, not SIGSTOP: a process group that no shell could
             // continue is not stopped. Fails only for signals that do not exist.
             let signal: SigSet = [Signal::SIGTSTP].into_iter().collect();

@@ -2,14 +2,13 @@
 
 pub mod protocol;
 
-use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::Ordering;
 
 use protocol::{TailAnswer, TailRequest};
 
-use super::filter;
 use super::view::{self, STOP, stop_on_signals};
+use super::{attach, filter};
 use crate::capture::{Capture, CaptureEnd, CapturedFrame};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -19,12 +18,12 @@ use crate::packets::{CaptureFacts, PacketIdentity, PacketView, ViewSpec, ViewedF
 use crate::rights;
 use crate::settings::{FilterOption, TailSettings};
 use crate::terminal::{print_error, print_message};
-use crate::undo::{RunDir, RunId};
+use crate::undo::RunId;
 
 /// Runs until the run ends, the requested number of packets was printed, or a signal arrives.
 pub(super) fn tail(settings: &TailSettings) -> Result<Exit> {
     let request = request(settings)?;
-    let (id, stream) = connect(settings.run.as_deref().unwrap_or_default())?;
+    let (id, stream) = attach::connect(settings.run.as_deref().unwrap_or_default(), protocol::socket_path)?;
     let sent = protocol::send(&stream, &request);
     // A run that refuses the connection does not wait for the request.
     let answer = protocol::receive(&stream).or_else(|error| sent.and(Err(error)))?;
@@ -102,27 +101,4 @@ fn viewed<'a>(frame: &'a CapturedFrame<'a>) -> ViewedFrame<'a> {
     let direction = frame.is_egress().map(|is_egress| if is_egress { Direction::Egress } else { Direction::Ingress });
     let flow = direction.and_then(|direction| flow_of_frame(frame.bytes, frame.orig_len, direction));
     ViewedFrame { frame, direction, flow: flow.map(|(flow, _)| flow), identity: PacketIdentity::default() }
-}
-
-/// Connects to the only live run whose id begins with this text.
-fn connect(prefix: &str) -> Result<(RunId, UnixStream)> {
-    let mut refused = false;
-    let mut live = Vec::new();
-    for id in RunDir::ids_beginning_with(prefix) {
-        match UnixStream::connect(protocol::socket_path(&RunDir::path_of(&id))) {
-            Ok(stream) => live.push((id, stream)),
-            // Killed runs have a directory too, until they are undone.
-            Err(error) => refused |= error.kind() == io::ErrorKind::PermissionDenied,
-        }
-    }
-    if live.len() > 1 {
-        let ids: Vec<&str> = live.iter().map(|(id, _)| id.as_str()).collect();
-        let cause = format!("{} runs are in progress: {}", live.len(), ids.join(", "));
-        return Err(Error::other("find", "the run", cause).hint("name one of them"));
-    }
-    live.pop().ok_or_else(|| match refused {
-        true => Error::other("attach to", "the run", "it belongs to another user").hint("run with sudo"),
-        false => Error::other("find", "the run", "no run in progress has this id")
-            .hint("`sudo netwatch list` lists the runs in progress"),
-    })
 }

@@ -37,7 +37,7 @@ pub(super) fn events(db: &mut Connection, events: &[Event], written: &mut Writte
             Event::Attempts(all) => rows::replace_attempts(&transaction, all, ProcessNumbers::Identity)?,
             Event::LocalSockets(all) => rows::replace_local_sockets(&transaction, all, ProcessNumbers::Identity)?,
             Event::Interval(totals) => interval(&transaction, totals)?,
-            Event::Started(_) | Event::Lost(..) | Event::Note(_) | Event::Finished(_) => {}
+            Event::Started(_) | Event::Lost(..) | Event::Note(_) | Event::Status(_) | Event::Finished(_) => {}
         }
     }
     drop(flows);

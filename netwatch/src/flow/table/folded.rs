@@ -198,6 +198,11 @@ impl FoldedFlows {
         self.counts
     }
 
+    /// Failed attempts of the folded flows of one observation point.
+    pub(super) fn failed(&self, point: ObservationPoint) -> u64 {
+        self.endpoints.iter().filter(|((at, _), _)| *at == point).map(|(_, part)| part.failed.attempts()).sum()
+    }
+
     /// Counts of the folded flows of one observation point.
     pub(super) fn counters(&self, point: ObservationPoint) -> PerDirection<Counters> {
         self.endpoints.iter().filter(|((at, _), _)| *at == point).map(|(_, part)| part.counters).sum()

@@ -1,6 +1,7 @@
 //! The flow table in user space: sums the increments of a meter in bounded memory. It contains only
 //! counts; the session keeps the names and processes of flows.
 
+mod activity;
 mod folded;
 mod shards;
 mod store;
@@ -10,6 +11,7 @@ mod tests;
 use std::collections::HashMap;
 use std::time::Duration;
 
+pub use activity::FlowActivity;
 pub use folded::{FoldedCounts, FoldedFlows};
 pub use store::{FlowChange, Place};
 

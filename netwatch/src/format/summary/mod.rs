@@ -18,7 +18,7 @@ mod line;
 mod names;
 mod processes;
 pub(super) mod text;
-pub(super) mod units;
+pub(crate) mod units;
 
 use std::io::{self, Write};
 

@@ -4,7 +4,7 @@
 use super::text::NO_BREAK;
 
 /// `0 B`, `999 B`, `1.23 kB`, `12.3 MB`.
-pub(in crate::format) fn bytes(value: u64) -> String {
+pub(crate) fn bytes(value: u64) -> String {
     const STEPS: [(u64, &str); 6] = [
         (1_000, "kB"),
         (1_000_000, "MB"),
@@ -17,7 +17,7 @@ pub(in crate::format) fn bytes(value: u64) -> String {
 }
 
 /// `850 ns`, `12.3 ms`, `1.24 s`, `2 min 03 s`, `26 h 05 min`.
-pub(in crate::format) fn duration(ns: u64) -> String {
+pub(crate) fn duration(ns: u64) -> String {
     const STEPS: [(u64, &str); 3] = [(1_000, "µs"), (1_000_000, "ms"), (1_000_000_000, "s")];
     let seconds = ns / 1_000_000_000;
     match seconds {
@@ -29,7 +29,7 @@ pub(in crate::format) fn duration(ns: u64) -> String {
 }
 
 /// `12,345`.
-pub(in crate::format) fn count(value: u64) -> String {
+pub(crate) fn count(value: u64) -> String {
     let digits = value.to_string();
     let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
     for (place, digit) in digits.chars().enumerate() {

@@ -47,12 +47,17 @@ pub(super) struct Conclusion {
     pub counters: Option<InterfaceCounters>,
 }
 
+/// Starts a consumer, which reports through the sender that it can take more events.
+type StartFeed = Box<dyn FnOnce(Sender<MeteringCommand>) -> Result<Feed> + Send>;
+
 enum MeteringCommand {
     /// Start the session.
     Start {
         started_ns: u64,
     },
-    Attach(Box<dyn FnOnce(Sender<MeteringCommand>) -> Result<Feed> + Send>, IsRequired),
+    Attach(StartFeed, IsRequired),
+    /// Attach a consumer that also receives everything so far.
+    AttachViewer(StartFeed),
     Note(String),
     SetResolvers(Vec<std::net::SocketAddr>),
     PrintInterim,
@@ -87,6 +92,7 @@ struct Finishing {
     closing: Option<Closing>,
     failure: Option<ConsumerFailure>,
     is_required: IsRequired,
+    is_essential: bool,
     deadline: Instant,
 }
 
@@ -97,6 +103,7 @@ impl Finishing {
         let closed = self.closing.map_or(Ok(()), |closing| closing.wait(self.deadline));
         let failed_to_close = closed.err().map(|error| ConsumerFailure { error, is_noted: false });
         match self.failure.or(failed_to_close) {
+            _ if !self.is_essential => Ok(()),
             Some(failure) if self.is_required.0 => Err(failure.error),
             Some(ConsumerFailure { error, is_noted: false }) => {
                 print_error(&error);
@@ -105,6 +112,15 @@ impl Finishing {
             _ => Ok(()),
         }
     }
+}
+
+fn start_feed(consumer: impl Consumer) -> StartFeed {
+    Box::new(|commands| {
+        Feed::start(consumer, move || {
+            // Fails only at the end of the run, when no events are left.
+            let _ = commands.send(MeteringCommand::HasRoom);
+        })
+    })
 }
 
 /// The control loop's side of the metering thread.
@@ -151,13 +167,16 @@ impl Metering {
     /// Starts a consumer.
     pub(super) fn attach(&mut self, consumer: impl Consumer, is_required: IsRequired) {
         self.has_required |= is_required.0;
-        let start = |commands: Sender<MeteringCommand>| {
-            Feed::start(consumer, move || {
-                // Fails only at the end of the run, when no events are left.
-                let _ = commands.send(MeteringCommand::HasRoom);
-            })
-        };
-        self.send(MeteringCommand::Attach(Box::new(start), is_required));
+        self.send(MeteringCommand::Attach(start_feed(consumer), is_required));
+    }
+
+    /// A function that attaches viewers from any thread.
+    pub(super) fn viewers<C: Consumer>(&self) -> impl Fn(C) + Send + 'static {
+        let commands = self.commands.clone();
+        move |viewer| {
+            // Fails only if the run has ended; the viewer is dropped then.
+            let _ = commands.send(MeteringCommand::AttachViewer(start_feed(viewer)));
+        }
     }
 
     /// Adds a note to the report.

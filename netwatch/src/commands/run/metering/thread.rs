@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use super::{Conclusion, ConsumerFailure, Finishing, IsRequired, MeteringCommand, MeteringSpec};
+use super::{Conclusion, ConsumerFailure, Finishing, IsRequired, MeteringCommand, MeteringSpec, StartFeed};
 use crate::commands::run::interim::InterimPrinter;
 use crate::commands::run::trim;
 use crate::commands::snapshot::Snapshot;
@@ -27,6 +27,9 @@ const MAX_BATCH_EVENTS: usize = 32_768;
 /// Additional time between two deliveries of flows that grew, for each of these flows. It keeps the
 /// cost of many busy flows at a few percent of a core.
 const GROWTH_INTERVAL_EACH: Duration = Duration::from_micros(60);
+/// Time that a consumer that is not essential has to show the end of the run, as long as it makes
+/// progress.
+const VIEWER_TIMEOUT: Duration = Duration::from_secs(3);
 /// Unused code pages are released after each of the first drains. After so many drains, all code
 /// that a run uses regularly has run once.
 const TRIMMED_DRAINS: u64 = 3;
@@ -125,7 +128,8 @@ impl MeteringThread {
                 self.started_ns = started_ns;
                 self.session.start(started_ns);
             }
-            MeteringCommand::Attach(start, is_required) => self.attach(start, is_required),
+            MeteringCommand::Attach(start, is_required) => self.attach(start, is_required, false),
+            MeteringCommand::AttachViewer(start) => self.attach(start, IsRequired(false), true),
             MeteringCommand::Note(note) => self.session.note(note),
             MeteringCommand::SetResolvers(resolvers) => self.session.scope.dns.resolvers = resolvers,
             MeteringCommand::PrintInterim => self.requests.print_interim = true,
@@ -153,25 +157,25 @@ impl MeteringThread {
         let _ = reply.send(identities.collect());
     }
 
-    fn attach(
-        &mut self,
-        start: Box<dyn FnOnce(Sender<MeteringCommand>) -> Result<Feed> + Send>,
-        is_required: IsRequired,
-    ) {
+    fn attach(&mut self, start: StartFeed, is_required: IsRequired, is_late: bool) {
         // The thread of the consumer takes over the priority of this one.
         set_thread_priority(0);
         let started = start(self.commands.clone());
         set_thread_priority(NICE);
         match started {
             Ok(feed) => {
-                let outlet = self.session.attach(feed.wants());
+                let outlet = match is_late {
+                    true => self.session.attach_late(feed.wants()),
+                    false => self.session.attach(feed.wants()),
+                };
                 let next_growth = Instant::now();
                 self.attached.push(Attached { outlet, feed, is_required, failure: None, next_growth });
             }
             Err(error) => {
                 self.session.note(error.to_string());
                 let failure = Some(ConsumerFailure { error, is_noted: true });
-                self.not_started.push(Finishing { closing: None, failure, is_required, deadline: Instant::now() });
+                let (closing, is_essential, deadline) = (None, true, Instant::now());
+                self.not_started.push(Finishing { closing, failure, is_required, is_essential, deadline });
             }
         }
     }
@@ -273,6 +277,7 @@ impl MeteringThread {
     }
 
     fn note_failures(&mut self) {
+        self.remove_failed_viewers();
         for attached in self.attached.iter_mut().filter(|attached| attached.feed.has_failed()) {
             if let Some(error) = attached.feed.take_failure() {
                 self.session.detach(attached.outlet);
@@ -284,6 +289,18 @@ impl MeteringThread {
                 attached.failure = Some(ConsumerFailure { error, is_noted: self.concluded.is_none() });
             }
         }
+    }
+
+    /// Removes viewers that have disconnected.
+    fn remove_failed_viewers(&mut self) {
+        let session = &mut self.session;
+        self.attached.retain(|attached| {
+            let is_over = attached.feed.has_failed() && !attached.feed.is_essential();
+            if is_over {
+                session.release(attached.outlet);
+            }
+            !is_over
+        });
     }
 
     /// Creates the final report. If the drain fails, the error becomes a note and the balance shows
@@ -324,14 +341,18 @@ impl MeteringThread {
     fn finish(&mut self, deadline: Instant, commands: &Receiver<MeteringCommand>) {
         let Some(report) = self.concluded.clone() else { return };
         self.session.finish(report);
+        let viewer_deadline = deadline.min(Instant::now() + VIEWER_TIMEOUT);
         loop {
             for attached in &mut self.attached {
                 attached.next_growth = Instant::now();
             }
             self.deliver();
-            let waits = |attached: &Attached| attached.failure.is_none() && !self.session.is_delivered(attached.outlet);
-            let left = deadline.saturating_duration_since(Instant::now());
-            if !self.attached.iter().any(waits) || left.is_zero() {
+            let waits =
+                |attached: &&Attached| attached.failure.is_none() && !self.session.is_delivered(attached.outlet);
+            let until = |attached: &Attached| if attached.feed.is_essential() { deadline } else { viewer_deadline };
+            let Some(until) = self.attached.iter().filter(waits).map(until).max() else { return };
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
                 return;
             }
             // After any command, a consumer may have room.
@@ -348,7 +369,9 @@ impl MeteringThread {
                 false => StreamEnd::Abandoned,
             };
             let Attached { feed, failure, is_required, .. } = attached;
-            Finishing { closing: Some(feed.close(end)), failure, is_required, deadline }
+            let deadline = if feed.is_essential() { deadline } else { deadline.min(Instant::now() + VIEWER_TIMEOUT) };
+            let is_essential = feed.is_essential();
+            Finishing { closing: Some(feed.close(end)), failure, is_required, is_essential, deadline }
         };
         self.attached.into_iter().map(close).chain(self.not_started).collect()
     }

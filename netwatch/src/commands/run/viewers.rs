@@ -1,0 +1,171 @@
+//! Dashboards (`netwatch top`) that watch the run: each is a consumer of the session's events, so a
+//! slow or stuck one delays only itself. They read only.
+
+use std::fs;
+use std::io::{self, BufWriter, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{Shutdown, shutdown};
+use serde::Serialize;
+
+use crate::commands::top::protocol::{ViewerGreeting, socket_path};
+use crate::consumer::{Consumer, StreamEnd};
+use crate::dashboard::{Update, WANTED};
+use crate::error::{Error, Result};
+use crate::session::{Event, EventKinds};
+use crate::target::user::Identity;
+
+/// Dashboards that can be attached at the same time.
+const MAX_VIEWERS: usize = 8;
+/// Pause after an error of accept(2), such as EMFILE.
+const RETRY_DELAY: Duration = Duration::from_millis(100);
+/// At the end of the run, a dashboard that reads nothing for this time is left behind.
+const READ_TIMEOUT: Duration = Duration::from_millis(500);
+/// Bytes per write to the socket.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// Accepts connections until it is dropped.
+pub(super) struct Viewers {
+    listener: OwnedFd,
+    is_stopped: Arc<AtomicBool>,
+}
+
+impl Viewers {
+    /// Listens in the run directory for processes of `owner` and of root. `attach` passes a viewer
+    /// to the session.
+    pub(super) fn start(run_dir: &Path, owner: &Identity, attach: impl Fn(Viewer) + Send + 'static) -> Result<Self> {
+        let path = socket_path(run_dir);
+        let failed = |error| Error::os("listen on", path.display().to_string(), error);
+        let listener = UnixListener::bind(&path).map_err(failed)?;
+        // Connecting requires write permission, which no mode of a new socket gives to others.
+        chown(&path, Some(owner.uid.as_raw()), None).map_err(failed)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        let handle = listener.try_clone().map_err(failed)?.into();
+        let is_stopped = Arc::new(AtomicBool::new(false));
+        let stopped = is_stopped.clone();
+        let serve = move || accept(listener.incoming(), &stopped, &attach);
+        let thread = thread::Builder::new().name("viewers".into()).spawn(serve);
+        thread.map_err(|error| Error::os("start thread", "viewers", error))?;
+        Ok(Self { listener: handle, is_stopped })
+    }
+}
+
+impl Drop for Viewers {
+    fn drop(&mut self) {
+        self.is_stopped.store(true, Ordering::Release);
+        // accept(2) returns at once.
+        let _ = shutdown(self.listener.as_raw_fd(), Shutdown::Both);
+    }
+}
+
+fn accept(
+    incoming: impl Iterator<Item = io::Result<UnixStream>>,
+    is_stopped: &Arc<AtomicBool>,
+    attach: &impl Fn(Viewer),
+) {
+    // Each viewer holds a copy.
+    let places = Arc::new(());
+    for stream in incoming {
+        if is_stopped.load(Ordering::Acquire) {
+            return;
+        }
+        let Ok(stream) = stream else {
+            thread::sleep(RETRY_DELAY);
+            continue;
+        };
+        if Arc::strong_count(&places) > MAX_VIEWERS {
+            let why = format!("{MAX_VIEWERS} dashboards are attached already");
+            // It may have disconnected already. The buffer of a new socket has room for a line.
+            let _ = write_line(&mut &stream, &ViewerGreeting::Refused(why));
+            continue;
+        }
+        if stream.set_nonblocking(true).is_ok() {
+            let out = ViewerSocket { stream, run_has_ended: is_stopped.clone() };
+            attach(Viewer { out: BufWriter::with_capacity(BUFFER_BYTES, out), _place: places.clone() });
+        }
+    }
+}
+
+fn write_line(out: &mut impl Write, line: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, line)?;
+    out.write_all(b"\n")
+}
+
+/// Waits for a dashboard that does not read, but not after the end of the run.
+struct ViewerSocket {
+    stream: UnixStream,
+    run_has_ended: Arc<AtomicBool>,
+}
+
+impl Write for ViewerSocket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let timeout = PollTimeout::try_from(READ_TIMEOUT).unwrap_or(PollTimeout::MAX);
+        loop {
+            match (&self.stream).write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => return written,
+            }
+            let has_ended = self.run_has_ended.load(Ordering::Acquire);
+            match poll(&mut [PollFd::new(self.stream.as_fd(), PollFlags::POLLOUT)], timeout) {
+                Ok(0) if has_ended => return Err(io::ErrorKind::TimedOut.into()),
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A dashboard that is attached.
+pub(super) struct Viewer {
+    out: BufWriter<ViewerSocket>,
+    _place: Arc<()>,
+}
+
+impl Viewer {
+    fn write(&mut self, events: &[Event]) -> io::Result<()> {
+        for update in events.iter().filter_map(Update::of) {
+            write_line(&mut self.out, &update)?;
+        }
+        self.out.flush()
+    }
+}
+
+impl Consumer for Viewer {
+    fn name(&self) -> &'static str {
+        "viewer"
+    }
+
+    fn wants(&self) -> EventKinds {
+        WANTED
+    }
+
+    fn is_essential(&self) -> bool {
+        false
+    }
+
+    fn start(&mut self) -> Result<()> {
+        let greeted = write_line(&mut self.out, &ViewerGreeting::own()).and_then(|()| self.out.flush());
+        greeted.map_err(|error| Error::os("write to", "a dashboard", error))
+    }
+
+    fn consume(&mut self, events: Vec<Event>) -> Result<()> {
+        self.write(&events).map_err(|error| Error::os("write to", "a dashboard", error))
+    }
+
+    fn finish(&mut self, _end: &StreamEnd) -> Result<()> {
+        self.out.flush().map_err(|error| Error::os("write to", "a dashboard", error))
+    }
+}

@@ -1,0 +1,163 @@
+//! `netwatch run --tui`: the live view of a run that this process starts, as another netwatch on a
+//! pseudoterminal of its own. What the command prints becomes a view. That
+//! terminal has no keyboard.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::SyncSender;
+use std::thread;
+use std::time::Duration;
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::pty::{Winsize, openpty};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::protocol::socket_path;
+use super::{TopEvent, source};
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::undo::RunDir;
+
+/// The flag that distinguishes the two processes.
+const FLAG: &str = "--tui";
+/// Interval at which the socket of the run is looked for.
+const CONNECT_INTERVAL: Duration = Duration::from_millis(20);
+/// Bytes of output that are read at once.
+const OUTPUT_BYTES: usize = 64 * 1024;
+
+/// The run that was started.
+pub(super) struct OwnRun {
+    child: Child,
+}
+
+impl OwnRun {
+    /// Starts this command line again, without the flag, on a pseudoterminal of this size.
+    pub(super) fn start((columns, rows): (u16, u16), events: &SyncSender<TopEvent>) -> Result<Self> {
+        let failed = |what: &'static str| move |error: std::io::Error| Error::os("start", what, error);
+        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        let opened = |errno| Error::os("open", "a pseudoterminal", errno);
+        let pty = openpty(&size, None).map_err(opened)?;
+        // The run must not keep its own terminal open: it ends when this process has died.
+        for end in [&pty.master, &pty.slave] {
+            fcntl(end, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).map_err(opened)?;
+        }
+        let own = std::env::current_exe().map_err(failed("netwatch"))?;
+        let mut command = Command::new(own);
+        command.args(arguments(std::env::args_os().skip(1)));
+        // The view shows more.
+        command.env("NETWATCH_STATUS", "off");
+        let stdio = || pty.slave.try_clone().map(Stdio::from).map_err(failed("netwatch"));
+        command.stdin(stdio()?).stdout(stdio()?).stderr(stdio()?);
+        // SAFETY: two system calls between fork and exec.
+        unsafe { command.pre_exec(take_terminal) };
+        let child = command.spawn().map_err(failed("netwatch"))?;
+        // This process has no copy, so that the output ends with the last program of the run.
+        drop((command, pty.slave));
+        read_output(pty.master, events.clone())?;
+        connect(child.id(), events.clone())?;
+        Ok(Self { child })
+    }
+
+    /// Whether the run continues.
+    pub(super) fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Ends the run as SIGTERM does.
+    pub(super) fn end(&mut self) {
+        // It is a child that was not waited for, if it runs.
+        if self.is_running() {
+            let _ = kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM);
+        }
+    }
+
+    /// Waits for the end. Returns the exit code of the command.
+    pub(super) fn wait(&mut self) -> Result<Exit> {
+        let status = self.child.wait().map_err(|error| Error::os("wait for", "the run", error))?;
+        Ok(exit_of(status))
+    }
+}
+
+fn exit_of(status: ExitStatus) -> Exit {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => Exit::Command(u8::try_from(code).unwrap_or(u8::MAX)),
+        (None, signal) => Exit::Signalled(signal.unwrap_or(libc::SIGKILL)),
+    }
+}
+
+/// The words without the first `--tui`: the command can have one too, behind it.
+fn arguments(words: impl Iterator<Item = std::ffi::OsString>) -> Vec<std::ffi::OsString> {
+    let mut is_found = false;
+    words.filter(|word| word != FLAG || std::mem::replace(&mut is_found, true)).collect()
+}
+
+/// A session of its own, with the pseudoterminal as its terminal.
+fn take_terminal() -> std::io::Result<()> {
+    nix::unistd::setsid()?;
+    // SAFETY: standard input is the pseudoterminal; the call takes no pointer.
+    let result = unsafe { libc::ioctl(std::io::stdin().as_raw_fd(), libc::TIOCSCTTY, 0) };
+    if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
+fn read_output(master: OwnedFd, events: SyncSender<TopEvent>) -> Result<()> {
+    let work = move || {
+        let mut master = File::from(master);
+        let mut buffer = vec![0; OUTPUT_BYTES];
+        // EIO: the last program has closed the terminal.
+        while let Ok(length @ 1..) = master.read(&mut buffer) {
+            if events.send(TopEvent::Output(buffer[..length].to_vec())).is_err() {
+                return;
+            }
+        }
+        let _ = events.send(TopEvent::OutputEnded);
+    };
+    let thread = thread::Builder::new().name("output".into()).spawn(work);
+    thread.map(drop).map_err(|error| Error::os("start thread", "output", error))
+}
+
+/// Connects to the run when its set-up is complete, in a thread. If it fails before that, the
+/// output has the reason.
+fn connect(pid: u32, events: SyncSender<TopEvent>) -> Result<()> {
+    let work = move || {
+        let own = format!("/proc/{pid}");
+        while std::path::Path::new(&own).exists() {
+            if let Some(stream) = socket_of(pid) {
+                // Without updates the view shows the output only.
+                let _ = source::open(stream).and_then(|updates| source::start(updates, events));
+                return;
+            }
+            thread::sleep(CONNECT_INTERVAL);
+        }
+    };
+    let thread = thread::Builder::new().name("connect".into()).spawn(work);
+    thread.map(drop).map_err(|error| Error::os("start thread", "connect", error))
+}
+
+/// The socket of the run of this process.
+fn socket_of(pid: u32) -> Option<UnixStream> {
+    let live = RunDir::live().ok()?;
+    let run = live.into_iter().find(|run| run.pid.cast_unsigned() == pid)?;
+    UnixStream::connect(socket_path(&RunDir::path_of(&run.id))).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_flag_of_netwatch_is_removed() {
+        let words = ["run", "--tui", "-q", "--", "app", "--tui"].map(std::ffi::OsString::from);
+        assert_eq!(arguments(words.into_iter()), ["run", "-q", "--", "app", "--tui"]);
+    }
+
+    #[test]
+    fn the_exit_code_is_that_of_the_run() {
+        assert_eq!(exit_of(ExitStatus::from_raw(3 << 8)), Exit::Command(3));
+        assert_eq!(exit_of(ExitStatus::from_raw(9)), Exit::Signalled(9));
+    }
+}

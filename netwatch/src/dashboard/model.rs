@@ -1,0 +1,309 @@
+//! The state of a run as a dashboard shows it: the sum of all updates, in bounded memory.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::net::IpAddr;
+
+use super::log::Log;
+use super::update::{AttemptFacts, FlowUpdate, LookupFacts, ProcessFacts, RunFacts, Tick, Update, Volumes};
+use crate::flow::Protocol;
+
+/// Connections that are kept; the oldest that ended are dropped first. Their endpoints keep the
+/// sums.
+pub const MAX_FLOWS: usize = 50_000;
+/// Endpoints and lookups that are kept.
+const MAX_OTHERS: usize = 50_000;
+/// Rates that an endpoint keeps, for its sparkline.
+pub const ENDPOINT_RATES: usize = 12;
+/// Rates that are kept for the chart.
+pub const MAX_RATES: usize = 600;
+/// Growth of many flows is delivered less often than ticks. So long a rate is kept without growth.
+const RATE_TIME_NS: u64 = 3_000_000_000;
+const SECOND_NS: f64 = 1e9;
+
+/// Bytes per second, sent and received.
+pub type Rates = (u64, u64);
+
+/// The key of an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RemoteKey {
+    /// The remote.
+    pub remote: IpAddr,
+    /// IANA protocol number.
+    pub protocol: u8,
+    /// The port of the server; 0 without one.
+    pub port: u16,
+    /// Opened by the command.
+    pub out: bool,
+    /// On the loopback of the namespace.
+    pub loopback: bool,
+}
+
+impl RemoteKey {
+    /// The endpoint of a flow.
+    pub fn of(flow: &FlowUpdate) -> Self {
+        let port = if flow.out { flow.remote.port() } else { flow.local.port() };
+        let FlowUpdate { protocol, out, loopback, .. } = *flow;
+        Self { remote: flow.remote.ip(), protocol, port, out, loopback }
+    }
+
+    /// `tcp/443`.
+    pub fn service(&self) -> String {
+        let protocol = Protocol(self.protocol);
+        if self.port == 0 { protocol.to_string() } else { format!("{protocol}/{}", self.port) }
+    }
+}
+
+/// A quantity that grows, and how fast.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TrafficGrowth {
+    /// The sums so far.
+    pub amounts: Volumes,
+    /// Bytes per second.
+    pub rates: Rates,
+    before: Volumes,
+    changed_ns: u64,
+}
+
+impl TrafficGrowth {
+    fn tick(&mut self, now_ns: u64, passed_ns: u64) {
+        if self.amounts == self.before {
+            if now_ns.saturating_sub(self.changed_ns) >= RATE_TIME_NS {
+                self.rates = (0, 0);
+            }
+            return;
+        }
+        let since_ns = now_ns.saturating_sub(self.changed_ns);
+        let passed_ns = if since_ns < RATE_TIME_NS { since_ns } else { passed_ns };
+        self.rates = rates(self.before, self.amounts, passed_ns);
+        (self.before, self.changed_ns) = (self.amounts, now_ns);
+    }
+}
+
+fn rates(before: Volumes, now: Volumes, passed_ns: u64) -> Rates {
+    let seconds = passed_ns.max(1) as f64 / SECOND_NS;
+    let rate = |then: u64, now: u64| (now.saturating_sub(then) as f64 / seconds) as u64;
+    (rate(before.0.1, now.0.1), rate(before.1.1, now.1.1))
+}
+
+/// A connection.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LiveFlow {
+    /// Its newest state.
+    pub facts: FlowUpdate,
+    /// Its traffic.
+    pub growth: TrafficGrowth,
+}
+
+/// An endpoint: the sum of its connections.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LiveEndpoint {
+    /// Its traffic.
+    pub growth: TrafficGrowth,
+    /// Its name, and the source of that.
+    pub name: Option<(String, String)>,
+    /// The application protocol.
+    pub application: Option<String>,
+    /// Connections so far.
+    pub connections: u64,
+    /// Flows that can continue.
+    pub open: u64,
+    /// Failed attempts, and why the last ones failed.
+    pub failed: u64,
+    /// By the words of every output.
+    pub causes: String,
+    /// Packets that were sent again.
+    pub retransmitted: u64,
+    /// The newest round trip, nanoseconds.
+    pub rtt_ns: Option<u64>,
+    /// Numbers of its processes.
+    pub processes: BTreeSet<u32>,
+    /// Time of the last packet, nanoseconds since the Unix epoch.
+    pub last_ns: u64,
+    /// Both rates together, the newest last.
+    pub history: [u64; ENDPOINT_RATES],
+}
+
+/// The state of a run.
+#[derive(Debug, Clone, Default)]
+pub struct Model {
+    /// The run.
+    pub run: RunFacts,
+    /// Connections by their serial number.
+    pub flows: BTreeMap<u64, LiveFlow>,
+    /// Endpoints.
+    pub endpoints: HashMap<RemoteKey, LiveEndpoint>,
+    /// Processes by their number.
+    pub processes: BTreeMap<u32, ProcessFacts>,
+    /// DNS lookups by their number.
+    pub lookups: BTreeMap<u64, LookupFacts>,
+    /// Attempts that failed before a packet was sent.
+    pub attempts: Vec<AttemptFacts>,
+    /// Lost observations by reason.
+    pub losses: Vec<(String, u64)>,
+    /// Notes of the report.
+    pub notes: Vec<String>,
+    /// The newest tick.
+    pub now: Tick,
+    /// Rates of the whole run, the newest last.
+    pub rates: VecDeque<Rates>,
+    /// Connections that were dropped because there were too many.
+    pub dropped: u64,
+    /// The output of the command, where it has no terminal of its own.
+    pub log: Log,
+    /// How the run ended.
+    pub ended: Option<String>,
+    /// Ended connections, in the order in which they ended.
+    ended_flows: VecDeque<u64>,
+}
+
+impl Model {
+    /// Applies an update. Returns whether an interval has ended: time to draw again.
+    pub fn apply(&mut self, update: Update) -> bool {
+        match update {
+            Update::Started(run) => self.run = run,
+            Update::Flow(facts) => self.apply_flow(*facts),
+            Update::Process(process) => _ = self.processes.insert(process.number, process),
+            Update::Lookup(number, lookup) => {
+                if self.lookups.len() < MAX_OTHERS || self.lookups.contains_key(&number) {
+                    self.lookups.insert(number, lookup);
+                }
+            }
+            Update::Attempts(attempts) => self.attempts = attempts,
+            Update::Losses(losses, notes) => {
+                self.losses = losses;
+                self.notes = notes.unwrap_or_else(|| std::mem::take(&mut self.notes));
+            }
+            Update::Tick(tick) => {
+                self.tick(tick);
+                return true;
+            }
+            Update::Ended(how) => {
+                self.ended = Some(how);
+                return true;
+            }
+        }
+        false
+    }
+
+    fn apply_flow(&mut self, facts: FlowUpdate) {
+        let key = RemoteKey::of(&facts);
+        let before = self.flows.get(&facts.id);
+        // The side that opened it is known when its earliest part was drained.
+        let moved = before.map(|flow| RemoteKey::of(&flow.facts)).filter(|old| *old != key);
+        if let (Some(old), Some(flow)) = (moved, before) {
+            let part = flow.facts.clone();
+            self.endpoints.entry(old).and_modify(|endpoint| endpoint.remove(&part));
+        }
+        let has_room = self.endpoints.len() < MAX_OTHERS || self.endpoints.contains_key(&key);
+        if has_room {
+            let endpoint = self.endpoints.entry(key).or_default();
+            if let Some(flow) = self.flows.get(&facts.id).filter(|_| moved.is_none()) {
+                endpoint.remove(&flow.facts);
+            }
+            endpoint.add(&facts);
+        }
+        let (id, has_ended) = (facts.id, facts.ended.is_some());
+        let had_ended = self.flows.get(&id).is_some_and(|flow| flow.facts.ended.is_some());
+        let growth = self.flows.get(&id).map_or_else(TrafficGrowth::default, |flow| flow.growth);
+        let growth = TrafficGrowth { amounts: facts.amounts, ..growth };
+        self.flows.insert(id, LiveFlow { facts, growth });
+        if has_ended && !had_ended {
+            self.ended_flows.push_back(id);
+        }
+        self.drop_oldest();
+    }
+
+    /// Drops the connection that ended first if there are too many.
+    fn drop_oldest(&mut self) {
+        if self.ended_flows.len() > 2 * MAX_FLOWS {
+            // Flows that ended and continued are listed several times.
+            let flows = &self.flows;
+            self.ended_flows.retain(|id| flows.get(id).is_some_and(|flow| flow.facts.ended.is_some()));
+        }
+        while self.flows.len() > MAX_FLOWS {
+            let oldest = self.ended_flows.pop_front().or_else(|| self.flows.keys().next().copied());
+            let Some(oldest) = oldest.and_then(|id| self.flows.remove(&id)) else { continue };
+            self.dropped += 1;
+            if oldest.facts.ended.is_none()
+                && let Some(endpoint) = self.endpoints.get_mut(&RemoteKey::of(&oldest.facts))
+            {
+                endpoint.open = endpoint.open.saturating_sub(1);
+            }
+        }
+    }
+
+    fn tick(&mut self, tick: Tick) {
+        let passed_ns = tick.time_ns.saturating_sub(self.now.time_ns);
+        let is_first = self.now == Tick::default();
+        for endpoint in self.endpoints.values_mut() {
+            if is_first {
+                endpoint.growth.before = endpoint.growth.amounts;
+            }
+            endpoint.growth.tick(tick.time_ns, passed_ns);
+            endpoint.history.rotate_left(1);
+            endpoint.history[ENDPOINT_RATES - 1] = endpoint.growth.rates.0 + endpoint.growth.rates.1;
+        }
+        for flow in self.flows.values_mut() {
+            if is_first {
+                flow.growth.before = flow.growth.amounts;
+            }
+            flow.growth.tick(tick.time_ns, passed_ns);
+        }
+        if !is_first {
+            self.rates.push_back(rates(self.now.totals, tick.totals, passed_ns));
+            if self.rates.len() > MAX_RATES {
+                self.rates.pop_front();
+            }
+        }
+        self.now = tick;
+    }
+
+    /// The newest rates of the whole run.
+    pub fn current_rates(&self) -> Rates {
+        self.rates.back().copied().unwrap_or_default()
+    }
+
+    /// `curl (4242)`; empty if it is not known.
+    pub fn process_label(&self, number: u32) -> String {
+        self.processes.get(&number).map_or_else(String::new, |process| format!("{} ({})", process.comm, process.pid))
+    }
+}
+
+impl LiveEndpoint {
+    fn add(&mut self, flow: &FlowUpdate) {
+        let amounts = &mut self.growth.amounts;
+        amounts.0.0 += flow.amounts.0.0;
+        amounts.0.1 += flow.amounts.0.1;
+        amounts.1.0 += flow.amounts.1.0;
+        amounts.1.1 += flow.amounts.1.1;
+        self.connections += flow.connections;
+        self.open += u64::from(flow.ended.is_none());
+        self.failed += flow.failed;
+        self.retransmitted += flow.retransmitted;
+        self.last_ns = self.last_ns.max(flow.last_ns);
+        self.rtt_ns = flow.rtt_ns.or(flow.handshake_ns).or(self.rtt_ns);
+        self.processes.extend(flow.processes.first().map(|(number, _)| *number));
+        if !flow.causes.is_empty() {
+            self.causes.clone_from(&flow.causes);
+        }
+        if flow.name.is_some() && self.name != flow.name {
+            self.name.clone_from(&flow.name);
+        }
+        if flow.application.is_some() && self.application != flow.application {
+            self.application.clone_from(&flow.application);
+        }
+    }
+
+    fn remove(&mut self, flow: &FlowUpdate) {
+        let amounts = &mut self.growth.amounts;
+        let subtract = |from: &mut u64, part: u64| *from = from.saturating_sub(part);
+        subtract(&mut amounts.0.0, flow.amounts.0.0);
+        subtract(&mut amounts.0.1, flow.amounts.0.1);
+        subtract(&mut amounts.1.0, flow.amounts.1.0);
+        subtract(&mut amounts.1.1, flow.amounts.1.1);
+        subtract(&mut self.connections, flow.connections);
+        subtract(&mut self.open, u64::from(flow.ended.is_none()));
+        subtract(&mut self.failed, flow.failed);
+        subtract(&mut self.retransmitted, flow.retransmitted);
+    }
+}

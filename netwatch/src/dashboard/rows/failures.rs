@@ -1,0 +1,76 @@
+//! The table of failures: failed attempts that packets show, those that failed before a packet was
+//! sent, and DNS lookups with an error.
+
+use super::{Cell, Column, remote};
+use crate::dashboard::model::{Model, RemoteKey};
+
+pub const COLUMNS: &[Column] = &[
+    Column::text("TARGET", 0, 0),
+    Column::text("SERVICE", 9, 0),
+    Column::text("CAUSE", 20, 0),
+    Column::number("COUNT", 6, 0),
+    Column::text("PROCESS", 18, 100),
+    Column::number("LAST", 8, 0),
+];
+/// The last ones first.
+pub const DEFAULT_SORT: (usize, bool) = (5, false);
+
+/// A failure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailureRow {
+    target: String,
+    service: String,
+    cause: String,
+    count: u64,
+    process: Option<u32>,
+    /// `None` if only the first time is known.
+    last_ns: Option<u64>,
+    pub endpoint: Option<RemoteKey>,
+}
+
+pub fn failures(model: &Model) -> Vec<FailureRow> {
+    let endpoints =
+        model.endpoints.iter().filter(|(_, endpoint)| endpoint.failed > 0).map(|(key, endpoint)| FailureRow {
+            target: remote(endpoint.name.as_ref(), key),
+            service: key.service(),
+            cause: endpoint.causes.clone(),
+            count: endpoint.failed,
+            process: endpoint.processes.first().copied(),
+            last_ns: Some(endpoint.last_ns),
+            endpoint: Some(*key),
+        });
+    let attempts = model.attempts.iter().map(|attempt| FailureRow {
+        target: attempt.target.clone(),
+        service: String::new(),
+        cause: attempt.cause.clone(),
+        count: attempt.count,
+        process: attempt.process,
+        last_ns: Some(attempt.last_ns),
+        endpoint: None,
+    });
+    let lookups = model.lookups.values().flat_map(|lookup| {
+        lookup.errors.iter().map(|(code, count)| FailureRow {
+            target: lookup.name.clone(),
+            service: format!("dns {}", lookup.kind),
+            cause: code.to_uppercase(),
+            count: *count,
+            process: None,
+            last_ns: None,
+            endpoint: None,
+        })
+    });
+    let mut failures: Vec<FailureRow> = endpoints.chain(attempts).chain(lookups).collect();
+    failures.sort_by(|a, b| (&a.target, &a.service, &a.cause).cmp(&(&b.target, &b.service, &b.cause)));
+    failures
+}
+
+pub fn cell(model: &Model, failure: &FailureRow, column: usize) -> Cell {
+    match column {
+        0 => Cell::Text(failure.target.clone()),
+        1 => Cell::Text(failure.service.clone()),
+        2 => Cell::Text(failure.cause.clone()),
+        3 => Cell::Count(failure.count),
+        4 => Cell::Text(failure.process.map(|number| model.process_label(number)).unwrap_or_default()),
+        _ => Cell::time(failure.last_ns.map(|last_ns| model.now.time_ns.saturating_sub(last_ns))),
+    }
+}

@@ -1,0 +1,306 @@
+//! Snapshots of every view, and what inputs do.
+//!
+//! After an intended change run `SNAPSHOTS=overwrite cargo test -p netwatch --lib dashboard::`, and
+//! review the difference.
+
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+use snapbox::{assert_data_eq, file};
+
+use super::update::{AttemptFacts, FlowUpdate, LookupFacts, ProcessFacts, RunFacts};
+use super::{Dashboard, Input, Key, Tick, Update};
+
+const SECOND: u64 = 1_000_000_000;
+/// 2026-01-01T00:00:00Z.
+const START: u64 = 1_767_225_600 * SECOND;
+
+fn flow(id: u64, remote: &str, seconds: u64, sent: u64, received: u64) -> FlowUpdate {
+    FlowUpdate {
+        id,
+        protocol: 6,
+        loopback: false,
+        local: format!("10.73.4.2:{}", 40_000 + id).parse().expect("an address"),
+        remote: remote.parse().expect("an address"),
+        out: true,
+        first_ns: START + SECOND,
+        last_ns: START + seconds * SECOND,
+        amounts: (super::update::Volume(sent / 100, sent), super::update::Volume(received / 1_000, received)),
+        connections: 1,
+        failed: 0,
+        causes: String::new(),
+        handshake_ns: Some(12_300_000),
+        rtt_ns: None,
+        retransmitted: 0,
+        ended: None,
+        name: None,
+        application: None,
+        processes: vec![(1, "socket".to_owned())],
+    }
+}
+
+fn named(flow: FlowUpdate, name: &str) -> Update {
+    let name = Some((name.to_owned(), "sni".to_owned()));
+    Update::Flow(Box::new(FlowUpdate { name, application: Some("tls".to_owned()), ..flow }))
+}
+
+fn tick(seconds: u64, sent: u64, received: u64) -> Update {
+    Update::Tick(Tick {
+        time_ns: START + seconds * SECOND,
+        duration_ns: seconds * SECOND,
+        totals: (super::update::Volume(sent / 100, sent), super::update::Volume(received / 1_000, received)),
+        opened: 5,
+        open: 2,
+        failed: 1,
+        lost: 3,
+    })
+}
+
+/// A run of some seconds with something in every view.
+fn updates() -> Vec<Update> {
+    let process = |number, parent, comm: &str, arguments: &[&str]| {
+        Update::Process(ProcessFacts {
+            number,
+            parent,
+            pid: 4_000 + number,
+            comm: comm.to_owned(),
+            exe: None,
+            arguments: Some(arguments.iter().map(|&word| word.to_owned()).collect()),
+        })
+    };
+    let lookup = |number, name: &str, kind: &str, errors: &[(&str, u64)], addresses: &[&str]| {
+        let errors = errors.iter().map(|&(code, count)| (code.to_owned(), count)).collect();
+        let addresses = addresses.iter().map(|&address| address.to_owned()).collect();
+        let (name, kind) = (name.to_owned(), kind.to_owned());
+        let mean_ns = Some(1_500_000);
+        Update::Lookup(
+            number,
+            LookupFacts { name, kind, queries: 1, responses: 1, errors, mean_ns, addresses, first_ns: START },
+        )
+    };
+    let refused = FlowUpdate {
+        failed: 1,
+        causes: "refused".to_owned(),
+        ended: Some("end of flow".to_owned()),
+        handshake_ns: None,
+        ..flow(4, "198.51.100.9:81", 2, 60, 54)
+    };
+    let inbound = FlowUpdate {
+        out: false,
+        local: "10.73.4.2:8080".parse().expect("an address"),
+        ..flow(5, "203.0.113.4:50123", 3, 900, 300)
+    };
+    let closed = FlowUpdate { ended: Some("end of flow".to_owned()), ..flow(2, "198.51.100.7:443", 2, 2_000, 90_000) };
+    vec![
+        Update::Started(RunFacts {
+            id: "3f2a91bc".to_owned(),
+            command: vec!["make".to_owned(), "all".to_owned()],
+            user: "ada".to_owned(),
+            started_ns: START,
+        }),
+        process(0, None, "make", &["make", "all"]),
+        process(1, Some(0), "curl", &["curl", "-sS", "https://app.example/"]),
+        named(flow(1, "198.51.100.7:443", 2, 5_000, 1_000_000), "app.example"),
+        named(closed, "app.example"),
+        Update::Flow(Box::new(flow(3, "[2001:db8::9]:22", 2, 400, 500))),
+        Update::Flow(Box::new(refused)),
+        Update::Flow(Box::new(inbound)),
+        lookup(0, "app.example", "A", &[], &["198.51.100.7", "198.51.100.8"]),
+        lookup(1, "old.example", "AAAA", &[("nxdomain", 2)], &[]),
+        Update::Attempts(vec![AttemptFacts {
+            target: "[2001:db8::1]:443".to_owned(),
+            cause: "no route".to_owned(),
+            count: 3,
+            last_ns: START + SECOND,
+            process: Some(1),
+        }]),
+        Update::Losses(vec![("samples".to_owned(), 3)], Some(vec!["the command runs without a cgroup".to_owned()])),
+        tick(2, 8_360, 1_090_854),
+        named(flow(1, "198.51.100.7:443", 3, 6_000, 3_000_000), "app.example"),
+        tick(3, 9_360, 3_090_854),
+    ]
+}
+
+fn dashboard() -> Dashboard {
+    let mut dashboard = Dashboard::new(false);
+    dashboard.apply(updates());
+    dashboard
+}
+
+fn screen_of(dashboard: &mut Dashboard, columns: u16, rows: u16) -> String {
+    let mut terminal = Terminal::new(TestBackend::new(columns, rows)).expect("a terminal");
+    terminal.draw(|frame| dashboard.draw(frame.buffer_mut())).expect("drawn");
+    let buffer = terminal.backend().buffer();
+    let row = |y: u16| (0..columns).map(|x| buffer[(x, y)].symbol()).collect::<String>();
+    (0..rows).map(|y| row(y).trim_end().replace('\u{a0}', " ") + "\n").collect()
+}
+
+fn press(dashboard: &mut Dashboard, keys: &[Key]) {
+    keys.iter().for_each(|key| dashboard.input(Input::Key(*key)));
+}
+
+#[test]
+fn every_view_equals_its_snapshot_at_80_columns() {
+    let mut dashboard = dashboard();
+    let mut screens = String::new();
+    for digit in '1'..='6' {
+        press(&mut dashboard, &[Key::Char(digit)]);
+        screens += &screen_of(&mut dashboard, 80, 24);
+        screens += "\n";
+    }
+    assert_data_eq!(screens, file!["snapshots/views_80.txt"].raw());
+}
+
+#[test]
+fn a_wide_terminal_has_more_columns() {
+    let mut dashboard = dashboard();
+    let mut screens = screen_of(&mut dashboard, 140, 16);
+    press(&mut dashboard, &[Key::Char('2')]);
+    screens += &screen_of(&mut dashboard, 140, 16);
+    assert_data_eq!(screens, file!["snapshots/views_140.txt"].raw());
+}
+
+#[test]
+fn help_and_details_equal_their_snapshots() {
+    let mut dashboard = dashboard();
+    press(&mut dashboard, &[Key::Char('?')]);
+    let mut screens = screen_of(&mut dashboard, 80, 24);
+    press(&mut dashboard, &[Key::Escape, Key::Enter, Key::Enter]);
+    screens += &screen_of(&mut dashboard, 80, 24);
+    assert_data_eq!(screens, file!["snapshots/help_and_details.txt"].raw());
+}
+
+/// The first cell of each row of the table.
+fn first_cells(dashboard: &mut Dashboard) -> Vec<String> {
+    let screen = screen_of(dashboard, 80, 24);
+    let rows = screen.lines().skip(7).take(16).filter(|row| !row.is_empty());
+    rows.map(|row| row.split("  ").next().unwrap_or_default().trim().to_owned()).collect()
+}
+
+#[test]
+fn rows_are_sorted_reversed_filtered_and_searched() {
+    let mut dashboard = dashboard();
+    assert_eq!(first_cells(&mut dashboard), ["app.example", "2001:db8::9", "← 203.0.113.4", "198.51.100.9"]);
+    press(&mut dashboard, &[Key::Char('r')]);
+    assert_eq!(first_cells(&mut dashboard).last().map(String::as_str), Some("app.example"));
+    // The next column is the rate, largest first.
+    press(&mut dashboard, &[Key::Char('s')]);
+    assert_eq!(first_cells(&mut dashboard)[0], "app.example");
+    press(&mut dashboard, &[Key::Char('f'), Key::Char('T'), Key::Char('c'), Key::Char('p'), Key::Char('/')]);
+    press(&mut dashboard, &[Key::Char('2'), Key::Char('2'), Key::Enter]);
+    assert_eq!(first_cells(&mut dashboard), ["2001:db8::9"]);
+    press(&mut dashboard, &[Key::Escape, Key::Char('/'), Key::Char('9'), Key::Enter]);
+    assert_eq!(first_cells(&mut dashboard).len(), 4, "the filter was cleared");
+    let found = |dashboard: &Dashboard| dashboard.rows[dashboard.selected_place()];
+    let first = found(&dashboard);
+    press(&mut dashboard, &[Key::Char('n')]);
+    assert_ne!(found(&dashboard), first);
+    press(&mut dashboard, &[Key::Char('N')]);
+    assert_eq!(found(&dashboard), first, "and back");
+    press(&mut dashboard, &[Key::Char('/'), Key::Char('%'), Key::Enter]);
+    assert!(screen_of(&mut dashboard, 80, 24).contains("\"%\" was not found"));
+}
+
+#[test]
+fn an_endpoint_leads_to_its_connections_and_back() {
+    let mut dashboard = dashboard();
+    press(&mut dashboard, &[Key::Enter]);
+    let screen = screen_of(&mut dashboard, 80, 24);
+    assert!(screen.contains("of 198.51.100.7 tcp/443"), "{screen}");
+    assert_eq!(first_cells(&mut dashboard), ["app.example", "app.example"]);
+    press(&mut dashboard, &[Key::Char('e')]);
+    assert_eq!(first_cells(&mut dashboard), ["app.example"], "the one that ended is hidden");
+    press(&mut dashboard, &[Key::Char('e'), Key::Escape]);
+    assert_eq!(first_cells(&mut dashboard).len(), 4);
+    press(&mut dashboard, &[Key::Char('3'), Key::Down, Key::Enter]);
+    assert!(screen_of(&mut dashboard, 80, 24).contains("of curl (4001)"));
+}
+
+#[test]
+fn a_frozen_moment_stays_while_the_run_goes_on() {
+    let mut dashboard = dashboard();
+    press(&mut dashboard, &[Key::Char('p')]);
+    dashboard.apply([tick(60, 10_000, 9_000_000)]);
+    let screen = screen_of(&mut dashboard, 80, 24);
+    assert!(screen.contains("PAUSED") && screen.contains("3 s") && !screen.contains("9.00 MB"), "{screen}");
+    press(&mut dashboard, &[Key::Char(' ')]);
+    let screen = screen_of(&mut dashboard, 80, 24);
+    assert!(screen.contains("1 min 00 s") && screen.contains("9.00 MB"), "{screen}");
+}
+
+#[test]
+fn the_mouse_selects_tabs_heads_and_rows() {
+    let mut dashboard = dashboard();
+    screen_of(&mut dashboard, 80, 24);
+    // The head of the first column, twice: by name, then reversed.
+    dashboard.input(Input::Click(1, 6));
+    assert_eq!(first_cells(&mut dashboard)[0], "198.51.100.9");
+    dashboard.input(Input::Click(1, 6));
+    assert_eq!(first_cells(&mut dashboard)[0], "← 203.0.113.4");
+    // A row, twice: selected, then opened.
+    dashboard.input(Input::Click(3, 9));
+    assert_eq!((dashboard.selected_place(), first_cells(&mut dashboard).len()), (2, 4));
+    dashboard.input(Input::Click(3, 9));
+    assert_eq!(first_cells(&mut dashboard), ["2001:db8::9"]);
+    dashboard.input(Input::Click(2, 1));
+    dashboard.input(Input::Scroll(-3));
+    assert_eq!(dashboard.selected_place(), 0);
+    dashboard.input(Input::Scroll(3));
+    assert_eq!(dashboard.selected_place(), 3);
+    // The tab of the first view.
+    dashboard.input(Input::Click(2, 1));
+    assert_eq!(first_cells(&mut dashboard).len(), 4);
+    // Below the last row.
+    dashboard.input(Input::Click(3, 22));
+    assert_eq!(first_cells(&mut dashboard).len(), 4);
+}
+
+#[test]
+fn every_size_and_key_is_drawn_without_a_panic() {
+    let keys = "123456?fx\t/\n\\ssr<pe p";
+    for columns in [1, 39, 40, 130] {
+        for rows in [1, 8, 15, 30] {
+            for mut dashboard in [dashboard(), Dashboard::new(true)] {
+                screen_of(&mut dashboard, columns, rows);
+                for key in keys.chars() {
+                    press(&mut dashboard, &[if key == '\n' { Key::Enter } else { Key::Char(key) }]);
+                    press(&mut dashboard, &[Key::Enter, Key::End, Key::PageUp, Key::Escape]);
+                    screen_of(&mut dashboard, columns, rows);
+                }
+                dashboard.input(Input::Click(columns / 2, rows / 2));
+                screen_of(&mut dashboard, columns, rows);
+            }
+        }
+    }
+}
+
+#[test]
+fn text_from_outside_is_harmless() {
+    let mut dashboard = dashboard();
+    dashboard.apply([named(flow(9, "192.0.2.1:443", 3, 1, 9_000_000), "\x1b[2Jevil\u{202e}.example"), tick(4, 1, 1)]);
+    let screen = screen_of(&mut dashboard, 80, 24);
+    assert!(screen.contains("evil") && !screen.contains('\x1b') && !screen.contains('\u{202e}'), "{screen}");
+}
+
+#[test]
+fn updates_pass_as_json() {
+    for update in updates() {
+        let text = serde_json::to_string(&update).expect("plain data");
+        assert_eq!(serde_json::from_str::<Update>(&text).expect("the same"), update);
+    }
+}
+
+#[test]
+fn connections_beyond_the_limit_are_dropped_and_their_endpoints_keep_the_sums() {
+    let count = super::MAX_FLOWS as u64 + 10;
+    let mut dashboard = Dashboard::new(false);
+    let ended =
+        |id| FlowUpdate { ended: Some("end of flow".to_owned()), ..flow(id % 20_000, "198.51.100.7:443", 2, 10, 20) };
+    dashboard.apply((0..count).map(|id| Update::Flow(Box::new(FlowUpdate { id, ..ended(id) }))));
+    dashboard.apply([tick(2, 1, 1)]);
+    let model = dashboard.shown();
+    assert_eq!((model.flows.len(), model.dropped), (super::MAX_FLOWS, 10));
+    let endpoint = model.endpoints.values().next().expect("one endpoint");
+    assert_eq!((endpoint.connections, endpoint.growth.amounts.1.1), (count, 20 * count));
+    press(&mut dashboard, &[Key::Char('2')]);
+    assert!(screen_of(&mut dashboard, 80, 24).contains("without the 10 oldest"));
+}

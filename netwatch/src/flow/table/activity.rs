@@ -1,0 +1,82 @@
+//! How many flows are open and how many attempts have failed, while a session runs.
+
+use super::FlowTable;
+use crate::flow::ObservationPoint;
+
+/// Numbers of flows of one observation point.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct FlowActivity {
+    /// Flows so far.
+    pub opened: u64,
+    /// Flows that can continue. Those that are not tracked individually are not included.
+    pub open: u64,
+    /// Failed attempts, without those that may still be answered.
+    pub failed: u64,
+}
+
+impl FlowTable {
+    /// Numbers of flows of one observation point. Looks at every flow.
+    pub fn activity(&self, point: ObservationPoint) -> FlowActivity {
+        let folded = self.evicted.failed(point) + self.untracked.failed(point);
+        let mut activity = FlowActivity { opened: self.opened(point), open: 0, failed: folded };
+        for flow in self.flows_with_errors(point) {
+            activity.open += u64::from(flow.end_reason().is_none());
+            activity.failed += flow.failed_so_far();
+        }
+        activity
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::{
+        Counters, Direction, EndReason, FlowKey, Increment, PerDirection, TcpFacts, Traffic, TransportAddress,
+    };
+
+    /// A flow that the target opened with so many SYNs, and resets that answered it.
+    fn attempt(port: u16, syns: u64, resets: u64, ended: Option<EndReason>) -> Increment {
+        let end = |addr: [u8; 4], port| TransportAddress { addr: addr.into(), port };
+        let key = FlowKey {
+            point: ObservationPoint::Link,
+            protocol: 6,
+            fragment: false,
+            local: end([10, 0, 0, 2], port),
+            remote: end([198, 51, 100, 1], 443),
+        };
+        let tcp = TcpFacts {
+            syns: PerDirection { egress: syns, ingress: 0 },
+            resets: PerDirection { egress: 0, ingress: resets },
+            ..TcpFacts::default()
+        };
+        let egress = Counters { skbs: 1, packets: 1, bytes: 60, wire_bytes: 60 };
+        Increment {
+            traffic: Traffic::Flow(key),
+            point: ObservationPoint::Link,
+            counters: PerDirection { egress, ingress: Counters::default() },
+            first_seen_ns: 1,
+            last_seen_ns: 1,
+            opened_by: Direction::Egress,
+            connections: 1,
+            superseded: false,
+            initial_sequence: None,
+            epoch: 0,
+            ended,
+            tcp: Some(tcp),
+        }
+    }
+
+    #[test]
+    fn an_attempt_that_may_be_answered_has_not_failed() {
+        let activity = |increments: &[Increment]| {
+            let mut table = FlowTable::new(100);
+            increments.iter().for_each(|increment| _ = table.apply(*increment));
+            let FlowActivity { opened, open, failed } = table.activity(ObservationPoint::Link);
+            (opened, open, failed)
+        };
+        assert_eq!(activity(&[attempt(1, 1, 0, None)]), (1, 1, 0), "its SYN was sent once");
+        assert_eq!(activity(&[attempt(1, 2, 0, None)]), (1, 1, 1), "its SYN was repeated");
+        assert_eq!(activity(&[attempt(1, 1, 0, Some(EndReason::IdleTimeout))]), (1, 0, 1), "it ended");
+        assert_eq!(activity(&[attempt(1, 1, 1, None), attempt(2, 1, 0, None)]).2, 1, "one was refused");
+    }
+}
