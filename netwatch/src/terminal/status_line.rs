@@ -29,33 +29,101 @@ const STDERR: &str = "/proc/self/fd/2";
 const MIN_ROWS: usize = 4;
 const MIN_COLUMNS: usize = 40;
 
-/// The line that is shown, if there is one.
-static SHOWN: Mutex<Option<ShownLine>> = Mutex::new(None);
+/// What is on the terminal.
+static SHOWN: Mutex<Shown> = Mutex::new(Shown::Nothing);
+
+/// What netwatch has drawn on the terminal.
+#[derive(Debug)]
+enum Shown {
+    Nothing,
+    Line(Arc<File>, ShownLine),
+    /// The thread that prints texts erases the line. It waits while the terminal is stopped (^S).
+    Erasing,
+}
+
+impl Shown {
+    /// Erases the line. Returns whether there is none now.
+    fn erase(&mut self) -> bool {
+        let is_erased = match self {
+            Self::Nothing => true,
+            Self::Line(tty, line) => line.erase(terminal_size(&**tty).map(|(rows, _)| rows), &mut &**tty),
+            Self::Erasing => false,
+        };
+        if is_erased {
+            *self = Self::Nothing;
+        }
+        is_erased
+    }
+}
 
 /// A line on the terminal.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 struct ShownLine {
-    tty: Arc<File>,
+    /// Rows of the terminal when it was drawn.
     rows: usize,
+    /// The end of a text of which the terminal took only the beginning.
+    rest: Vec<u8>,
 }
 
 impl ShownLine {
-    fn erase(&self) {
-        write(&self.tty, &erasure(self.rows));
+    /// Draws a line where there is none. `None` if nothing was written.
+    fn draw(rows: usize, text: &str, out: &mut impl Write) -> Option<Self> {
+        let text = drawing(rows, text, true);
+        match write_part(out, text.as_bytes()) {
+            0 => None,
+            written => Some(Self { rows, rest: text.as_bytes()[written..].to_vec() }),
+        }
+    }
+
+    /// Draws the line again, with another text.
+    fn redraw(&mut self, text: &str, out: &mut impl Write) {
+        let text = drawing(self.rows, text, false);
+        let written = write_part(out, text.as_bytes());
+        if written > 0 {
+            self.rest = text.as_bytes()[written..].to_vec();
+        }
+    }
+
+    /// What erases the line from a terminal that has so many rows now.
+    fn erasure(&self, rows_now: Option<usize>) -> Vec<u8> {
+        // After a change of the size, another text may be in that row.
+        let row = Some(self.rows).filter(|rows| rows_now.is_none_or(|now| now == *rows));
+        [&self.rest, erasure(row).as_bytes()].concat()
+    }
+
+    /// Returns whether everything was written. Otherwise it has to be called again.
+    fn erase(&mut self, rows_now: Option<usize>, out: &mut impl Write) -> bool {
+        let text = self.erasure(rows_now);
+        let written = write_part(out, &text);
+        if written > 0 {
+            self.rest = text[written..].to_vec();
+        }
+        written == text.len()
     }
 }
 
 /// Removes the line, before something else is written to the terminal. It appears again when
-/// nothing was written for a while.
+/// nothing was written for a while. Never blocks: while the terminal is stopped, the line stays.
 pub(crate) fn erase() {
-    if let Some(shown) = SHOWN.lock().unwrap_or_else(PoisonError::into_inner).take() {
-        shown.erase();
-    }
+    SHOWN.lock().unwrap_or_else(PoisonError::into_inner).erase();
 }
 
-/// Failure is ignored: the line is missing then. Never blocks, so a part can be missing too.
-fn write(mut tty: &File, text: &str) {
-    let _ = tty.write(text.as_bytes());
+/// Removes the line, through a writer of the same terminal that waits until it can write.
+pub(super) fn erase_with(out: &mut impl Write) -> io::Result<()> {
+    let shown = || SHOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let text = match std::mem::replace(&mut *shown(), Shown::Erasing) {
+        Shown::Line(tty, line) => line.erasure(terminal_size(&*tty).map(|(rows, _)| rows)),
+        Shown::Nothing | Shown::Erasing => Vec::new(),
+    };
+    let written = out.write_all(&text);
+    *shown() = Shown::Nothing;
+    written
+}
+
+/// Returns the number of bytes that the terminal took, without blocking: 0 if it is stopped, or
+/// gone.
+fn write_part(out: &mut impl Write, text: &[u8]) -> usize {
+    out.write(text).unwrap_or(0)
 }
 
 /// Writes a text in the last row. Before the first one, the cursor leaves that row, and everything
@@ -67,9 +135,10 @@ fn drawing(rows: usize, text: &str, is_first: bool) -> String {
     format!("{region}\x1b[{rows};1H\x1b[0m\x1b[2m{text}\x1b[0m\x1b[K\x1b8")
 }
 
-/// Clears the last row and lets everything scroll again.
-fn erasure(rows: usize) -> String {
-    format!("\x1b7\x1b[r\x1b[{rows};1H\x1b[0m\x1b[2K\x1b8")
+/// Lets everything scroll again, and clears a row.
+fn erasure(row: Option<usize>) -> String {
+    let clear = row.map(|row| format!("\x1b[{row};1H\x1b[0m\x1b[2K")).unwrap_or_default();
+    format!("\x1b7\x1b[r{clear}\x1b8")
 }
 
 /// Shows a text at the bottom of the terminal of standard error, until it is dropped.
@@ -180,7 +249,7 @@ impl LineDrawer {
             let text = self.shared.text.lock().unwrap_or_else(PoisonError::into_inner).take();
             let is_new = text.is_some();
             self.text = text.or(self.text.take());
-            let is_shown = SHOWN.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+            let is_shown = !matches!(*SHOWN.lock().unwrap_or_else(PoisonError::into_inner), Shown::Nothing);
             match self.quiet.is_quiet(now) {
                 true if is_new || !is_shown => self.draw(),
                 false if is_shown && self.quiet.has_to_hide(now) => erase(),
@@ -204,15 +273,88 @@ impl LineDrawer {
     fn draw(&mut self) {
         let (Some(text), size) = (&self.text, self.watch.drawable_size()) else { return };
         let mut shown = SHOWN.lock().unwrap_or_else(PoisonError::into_inner);
-        if shown.as_ref().is_some_and(|shown| size.is_none_or(|(rows, _)| rows != shown.rows)) {
-            shown.take().iter().for_each(ShownLine::erase);
+        // A line of another size, or only a part of one.
+        let fits = |line: &ShownLine| line.rest.is_empty() && size.is_some_and(|(rows, _)| rows == line.rows);
+        if !matches!(&*shown, Shown::Line(_, line) if fits(line)) && !shown.erase() {
+            return;
         }
         let Some((rows, columns)) = size else { return };
         let text: String = text.chars().take(columns - 1).collect();
-        write(&self.watch.tty, &drawing(rows, &text, shown.is_none()));
-        *shown = Some(ShownLine { tty: self.watch.tty.clone(), rows });
+        let tty = &self.watch.tty;
+        match &mut *shown {
+            Shown::Line(_, line) => line.redraw(&text, &mut &**tty),
+            _ => {
+                if let Some(line) = ShownLine::draw(rows, &text, &mut &**tty) {
+                    *shown = Shown::Line(tty.clone(), line);
+                }
+            }
+        }
         drop(shown);
         // Its own writing.
         self.watch.take_activity();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A terminal that takes so many more bytes.
+    struct Terminal {
+        room: usize,
+        text: Vec<u8>,
+    }
+
+    impl Write for Terminal {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let taken = bytes.len().min(self.room);
+            self.room -= taken;
+            self.text.extend_from_slice(&bytes[..taken]);
+            if taken == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(taken) }
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_stays_shown_until_its_erasure_is_written() {
+        let mut terminal = Terminal { room: 1_000, text: Vec::new() };
+        let mut line = ShownLine::draw(24, "text", &mut terminal).expect("drawn");
+        terminal.room = 0;
+        assert!(!line.erase(Some(24), &mut terminal) && line.rest.is_empty());
+        terminal.room = 1_000;
+        assert!(line.erase(Some(24), &mut terminal));
+        assert!(terminal.text.ends_with(erasure(Some(24)).as_bytes()));
+    }
+
+    #[test]
+    fn a_stopped_terminal_has_no_line_and_keeps_the_old_text() {
+        let mut terminal = Terminal { room: 0, text: Vec::new() };
+        assert_eq!(ShownLine::draw(24, "text", &mut terminal), None);
+        let mut line = ShownLine { rows: 24, rest: Vec::new() };
+        line.redraw("other", &mut terminal);
+        assert!(line.rest.is_empty() && terminal.text.is_empty());
+    }
+
+    #[test]
+    fn the_rest_of_a_sequence_is_written_before_anything_else() {
+        let whole = [drawing(24, "text", true), erasure(Some(24))].concat();
+        for room in 1..drawing(24, "text", true).len() {
+            let mut terminal = Terminal { room, text: Vec::new() };
+            let mut line = ShownLine::draw(24, "text", &mut terminal).expect("a part was drawn");
+            assert!(!line.erase(Some(24), &mut terminal));
+            terminal.room = 1_000;
+            assert!(line.erase(Some(24), &mut terminal));
+            assert_eq!(String::from_utf8_lossy(&terminal.text), whole, "{room}");
+        }
+    }
+
+    #[test]
+    fn after_a_change_of_the_size_only_the_region_is_reset() {
+        let line = ShownLine { rows: 24, rest: Vec::new() };
+        assert_eq!(line.erasure(Some(30)), b"\x1b7\x1b[r\x1b8");
+        assert_eq!(line.erasure(Some(24)), line.erasure(None));
+        assert!(line.erasure(Some(24)).ends_with(b"\x1b[24;1H\x1b[0m\x1b[2K\x1b8"));
     }
 }

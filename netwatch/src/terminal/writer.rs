@@ -52,13 +52,16 @@ impl Writer {
             .spawn(move || {
                 let _disconnects_at_the_end: mpsc::Sender<()> = end;
                 for render in texts {
-                    super::status_line::erase();
+                    // If it fails, the text fails too.
+                    let _ = super::status_line::erase_with(&mut Waiting(&mut out));
                     // Not rendered as a whole first, because a report can be large.
                     let mut buffered = BufWriter::with_capacity(BUFFER_BYTES, Waiting(&mut out));
                     if render(&mut buffered).and_then(|()| buffered.flush()).is_ok() {
                         shared.fetch_sub(1, Ordering::Release);
                     }
                 }
+                // What could not be erased when the line ended.
+                let _ = super::status_line::erase_with(&mut Waiting(&mut out));
             })
             .map_err(|error| Error::os("start thread", "writer", error))?;
         Ok(Self { queue, unwritten, ended })
