@@ -10,6 +10,8 @@ use crate::flow::Protocol;
 /// Connections that are kept; the oldest that ended are dropped first. Their endpoints keep the
 /// sums.
 pub const MAX_FLOWS: usize = 50_000;
+/// Dropped connections of which the sums are kept. One that continues after that counts again.
+const MAX_DROPPED: usize = 8 * MAX_FLOWS;
 /// Endpoints and lookups that are kept.
 const MAX_OTHERS: usize = 50_000;
 /// Rates that an endpoint keeps, for its sparkline.
@@ -146,7 +148,7 @@ pub struct Model {
     pub now: Tick,
     /// Rates of the whole run, the newest last.
     pub rates: VecDeque<Rates>,
-    /// Connections that were dropped because there were too many.
+    /// Connections that were dropped because there were too many, and have not continued since.
     pub dropped: u64,
     /// The output of the command, where it has no terminal of its own.
     pub log: Log,
@@ -154,6 +156,34 @@ pub struct Model {
     pub ended: Option<String>,
     /// Ended connections, in the order in which they ended.
     ended_flows: VecDeque<u64>,
+    /// The last states of dropped connections, which their endpoints contain: they can continue.
+    dropped_flows: HashMap<u64, DroppedFlow>,
+    /// Their numbers in the order in which they were dropped. Those that continued stay listed.
+    drop_order: VecDeque<u64>,
+}
+
+/// What an endpoint contains of a connection that was dropped.
+#[derive(Debug, Clone, Copy)]
+struct DroppedFlow {
+    endpoint: RemoteKey,
+    sums: FlowSums,
+}
+
+/// What a connection adds to its endpoint.
+#[derive(Debug, Clone, Copy)]
+struct FlowSums {
+    amounts: Volumes,
+    connections: u64,
+    open: u64,
+    failed: u64,
+    retransmitted: u64,
+}
+
+impl FlowSums {
+    fn of(flow: &FlowUpdate) -> Self {
+        let FlowUpdate { amounts, connections, failed, retransmitted, .. } = *flow;
+        Self { amounts, connections, open: u64::from(flow.ended.is_none()), failed, retransmitted }
+    }
 }
 
 impl Model {
@@ -187,20 +217,19 @@ impl Model {
 
     fn apply_flow(&mut self, facts: FlowUpdate) {
         let key = RemoteKey::of(&facts);
-        let before = self.flows.get(&facts.id);
-        // The side that opened it is known when its earliest part was drained.
-        let moved = before.map(|flow| RemoteKey::of(&flow.facts)).filter(|old| *old != key);
-        if let (Some(old), Some(flow)) = (moved, before) {
-            let part = flow.facts.clone();
-            self.endpoints.entry(old).and_modify(|endpoint| endpoint.remove(&part));
+        let before = self.flows.get(&facts.id).map(|flow| (RemoteKey::of(&flow.facts), FlowSums::of(&flow.facts)));
+        let before = before.or_else(|| {
+            let flow = self.dropped_flows.remove(&facts.id)?;
+            self.dropped -= 1;
+            Some((flow.endpoint, flow.sums))
+        });
+        // It may be another endpoint: the side that opened the connection is known when its
+        // earliest part was drained.
+        if let Some((endpoint, sums)) = before {
+            self.endpoints.entry(endpoint).and_modify(|endpoint| endpoint.remove(&sums));
         }
-        let has_room = self.endpoints.len() < MAX_OTHERS || self.endpoints.contains_key(&key);
-        if has_room {
-            let endpoint = self.endpoints.entry(key).or_default();
-            if let Some(flow) = self.flows.get(&facts.id).filter(|_| moved.is_none()) {
-                endpoint.remove(&flow.facts);
-            }
-            endpoint.add(&facts);
+        if self.endpoints.len() < MAX_OTHERS || self.endpoints.contains_key(&key) {
+            self.endpoints.entry(key).or_default().add(&facts);
         }
         let (id, has_ended) = (facts.id, facts.ended.is_some());
         let had_ended = self.flows.get(&id).is_some_and(|flow| flow.facts.ended.is_some());
@@ -221,14 +250,30 @@ impl Model {
             self.ended_flows.retain(|id| flows.get(id).is_some_and(|flow| flow.facts.ended.is_some()));
         }
         while self.flows.len() > MAX_FLOWS {
-            let oldest = self.ended_flows.pop_front().or_else(|| self.flows.keys().next().copied());
-            let Some(oldest) = oldest.and_then(|id| self.flows.remove(&id)) else { continue };
-            self.dropped += 1;
-            if oldest.facts.ended.is_none()
-                && let Some(endpoint) = self.endpoints.get_mut(&RemoteKey::of(&oldest.facts))
-            {
-                endpoint.open = endpoint.open.saturating_sub(1);
-            }
+            let oldest = match self.ended_flows.pop_front() {
+                // One that is live again is listed again when it ends.
+                Some(id) if self.flows.get(&id).is_none_or(|flow| flow.facts.ended.is_none()) => continue,
+                ended => ended.or_else(|| self.flows.keys().next().copied()),
+            };
+            let Some((id, flow)) = oldest.and_then(|id| Some((id, self.flows.remove(&id)?))) else { return };
+            self.note_dropped(id, &flow.facts);
+        }
+    }
+
+    fn note_dropped(&mut self, id: u64, flow: &FlowUpdate) {
+        self.dropped += 1;
+        let endpoint = RemoteKey::of(flow);
+        let mut sums = FlowSums::of(flow);
+        // It is no longer shown as one that can continue.
+        if let Some(endpoint) = self.endpoints.get_mut(&endpoint) {
+            endpoint.open = endpoint.open.saturating_sub(std::mem::take(&mut sums.open));
+        }
+        self.dropped_flows.insert(id, DroppedFlow { endpoint, sums });
+        self.drop_order.push_back(id);
+        if self.drop_order.len() > MAX_DROPPED
+            && let Some(oldest) = self.drop_order.pop_front()
+        {
+            self.dropped_flows.remove(&oldest);
         }
     }
 
@@ -294,7 +339,7 @@ impl LiveEndpoint {
         }
     }
 
-    fn remove(&mut self, flow: &FlowUpdate) {
+    fn remove(&mut self, flow: &FlowSums) {
         let amounts = &mut self.growth.amounts;
         let subtract = |from: &mut u64, part: u64| *from = from.saturating_sub(part);
         subtract(&mut amounts.0.0, flow.amounts.0.0);
@@ -302,7 +347,7 @@ impl LiveEndpoint {
         subtract(&mut amounts.1.0, flow.amounts.1.0);
         subtract(&mut amounts.1.1, flow.amounts.1.1);
         subtract(&mut self.connections, flow.connections);
-        subtract(&mut self.open, u64::from(flow.ended.is_none()));
+        subtract(&mut self.open, flow.open);
         subtract(&mut self.failed, flow.failed);
         subtract(&mut self.retransmitted, flow.retransmitted);
     }

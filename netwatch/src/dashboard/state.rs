@@ -244,6 +244,8 @@ impl Dashboard {
         self.view = view;
         self.scope = None;
         self.mode = Mode::Table;
+        // Nothing can be clicked before it is drawn.
+        (self.places.heads, self.places.body.1) = Default::default();
         self.refresh();
     }
 
@@ -412,7 +414,8 @@ impl Dashboard {
         } else if row == heads.0 {
             let head = heads.1.iter().find(|(first, last, _)| (*first..=*last).contains(&column));
             let Some((_, _, clicked)) = head.copied() else { return };
-            let is_number = self.view.columns()[clicked].is_number;
+            // Heads of another view, which was drawn last, can be more than this one has.
+            let Some(is_number) = self.view.columns().get(clicked).map(|column| column.is_number) else { return };
             self.change_sort(|(sorted, is_descending)| match sorted == clicked {
                 true => (clicked, !is_descending),
                 false => (clicked, is_number),

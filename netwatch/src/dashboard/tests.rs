@@ -304,3 +304,47 @@ fn connections_beyond_the_limit_are_dropped_and_their_endpoints_keep_the_sums() 
     press(&mut dashboard, &[Key::Char('2')]);
     assert!(screen_of(&mut dashboard, 80, 24).contains("without the 10 oldest"));
 }
+
+#[test]
+fn a_dropped_connection_that_continues_counts_once() {
+    let count = super::MAX_FLOWS as u64;
+    let mut dashboard = Dashboard::new(false);
+    let live = |id, received| FlowUpdate { id, ..flow(id % 20_000, "198.51.100.7:443", 2, 10, received) };
+    let update = |flow| Update::Flow(Box::new(flow));
+    dashboard.apply((0..=count).map(|id| update(live(id, 20))));
+    assert!(dashboard.shown().dropped == 1 && !dashboard.shown().flows.contains_key(&0));
+    // It grows, which drops the next one.
+    dashboard.apply([update(live(0, 50)), tick(2, 1, 1)]);
+    let model = dashboard.shown();
+    assert_eq!((model.flows.len(), model.dropped), (super::MAX_FLOWS, 1));
+    let endpoint = model.endpoints.values().next().expect("one endpoint");
+    assert_eq!((endpoint.connections, endpoint.open), (count + 1, count));
+    assert_eq!((endpoint.growth.amounts.0.1, endpoint.growth.amounts.1.1), (10 * (count + 1), 20 * count + 50));
+}
+
+#[test]
+fn a_connection_that_continued_after_its_end_is_not_the_first_to_be_dropped() {
+    let count = super::MAX_FLOWS as u64;
+    let mut dashboard = Dashboard::new(false);
+    let live = |id| FlowUpdate { id, ..flow(id % 20_000, "198.51.100.7:443", 2, 10, 20) };
+    let ended = |id| FlowUpdate { ended: Some("idle timeout".to_owned()), ..live(id) };
+    let updates = [live(0), ended(1), live(1), ended(2)].into_iter().chain((3..=count).map(live));
+    dashboard.apply(updates.map(|flow| Update::Flow(Box::new(flow))));
+    let flows = &dashboard.shown().flows;
+    assert!(flows.contains_key(&0) && flows.contains_key(&1) && !flows.contains_key(&2));
+}
+
+#[test]
+fn a_click_on_a_view_that_was_not_drawn_has_no_effect() {
+    let mut dashboard = Dashboard::new(false);
+    screen_of(&mut dashboard, 130, 30);
+    let heads = dashboard.places.heads.clone();
+    let (last, _, _) = *heads.1.last().expect("a column");
+    press(&mut dashboard, &[Key::Char('4'), Key::Char('6')]);
+    dashboard.input(Input::Click(last, heads.0));
+    // Not even on places that belong to another view.
+    dashboard.places.heads = heads;
+    let row = dashboard.places.heads.0;
+    dashboard.input(Input::Click(last, row));
+    screen_of(&mut dashboard, 130, 30);
+}
