@@ -59,6 +59,8 @@ pub(super) struct MeteringThread {
     next_drain: Instant,
     drains: u64,
     requests: ReportRequests,
+    /// Until when the end of the run waits for viewers; `None` before that.
+    viewer_deadline: Option<Instant>,
 }
 
 /// Requests for a report of the run so far.
@@ -90,6 +92,7 @@ impl MeteringThread {
             next_drain: Instant::now() + DRAIN_INTERVAL,
             drains: 0,
             requests: ReportRequests::default(),
+            viewer_deadline: None,
         }
     }
 
@@ -171,6 +174,8 @@ impl MeteringThread {
                 let next_growth = Instant::now();
                 self.attached.push(Attached { outlet, feed, is_required, failure: None, next_growth });
             }
+            // The viewer is disconnected. The report is complete without it.
+            Err(_) if is_late => {}
             Err(error) => {
                 self.session.note(error.to_string());
                 let failure = Some(ConsumerFailure { error, is_noted: true });
@@ -278,7 +283,9 @@ impl MeteringThread {
 
     fn note_failures(&mut self) {
         self.remove_failed_viewers();
-        for attached in self.attached.iter_mut().filter(|attached| attached.feed.has_failed()) {
+        // A viewer that disconnects only now is removed the next time.
+        let is_noted = |attached: &&mut Attached| attached.feed.is_essential() && attached.feed.has_failed();
+        for attached in self.attached.iter_mut().filter(is_noted) {
             if let Some(error) = attached.feed.take_failure() {
                 self.session.detach(attached.outlet);
                 let name = attached.feed.name();
@@ -336,12 +343,17 @@ impl MeteringThread {
         report
     }
 
+    /// The deadline of viewers: one for the last events and for showing them.
+    fn viewer_deadline(&mut self) -> Instant {
+        *self.viewer_deadline.get_or_insert_with(|| Instant::now() + VIEWER_TIMEOUT)
+    }
+
     /// Delivers all pending events and the end of the session, until `deadline`. Without a final
     /// report there is no end.
     fn finish(&mut self, deadline: Instant, commands: &Receiver<MeteringCommand>) {
         let Some(report) = self.concluded.clone() else { return };
         self.session.finish(report);
-        let viewer_deadline = deadline.min(Instant::now() + VIEWER_TIMEOUT);
+        let viewer_deadline = self.viewer_deadline();
         loop {
             for attached in &mut self.attached {
                 attached.next_growth = Instant::now();
@@ -362,6 +374,7 @@ impl MeteringThread {
 
     /// Closes all consumers. One that has not received everything by now reports that itself.
     fn close(mut self, deadline: Instant) -> Vec<Finishing> {
+        let viewer_deadline = self.viewer_deadline();
         let session = &mut self.session;
         let close = |attached: Attached| {
             let end = match self.concluded.is_some() {
@@ -369,7 +382,7 @@ impl MeteringThread {
                 false => StreamEnd::Abandoned,
             };
             let Attached { feed, failure, is_required, .. } = attached;
-            let deadline = if feed.is_essential() { deadline } else { deadline.min(Instant::now() + VIEWER_TIMEOUT) };
+            let deadline = if feed.is_essential() { deadline } else { viewer_deadline };
             let is_essential = feed.is_essential();
             Finishing { closing: Some(feed.close(end)), failure, is_required, is_essential, deadline }
         };
