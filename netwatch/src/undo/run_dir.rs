@@ -193,6 +193,11 @@ impl RunDir {
         Path::new(ROOT).join(id.as_str())
     }
 
+    /// The card of a run, if it has one already and the caller may read it. The run may be dead.
+    pub fn card_of(id: &RunId) -> Option<RunCard> {
+        serde_json::from_slice(&fs::read(Self::path_of(id).join("card.json")).ok()?).ok()
+    }
+
     /// The ids of the run directories whose id begins with this text.
     pub fn ids_beginning_with(prefix: &str) -> Vec<RunId> {
         let entries = fs::read_dir(ROOT).into_iter().flatten().flatten();

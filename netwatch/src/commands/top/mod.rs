@@ -9,11 +9,11 @@ mod source;
 use std::io::{self, IsTerminal};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::attach;
 use super::view::{STOP, stop_on_signals};
-use crate::dashboard::{Dashboard, Input, Key, Update};
+use crate::dashboard::{Dashboard, Input, Update};
 use crate::error::{Error, Result};
 use crate::escape::escape;
 use crate::exit::Exit;
@@ -26,6 +26,9 @@ use screen::Screen;
 const MAX_WAITING: usize = 4;
 /// Interval at which a signal is noticed.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(200);
+/// Interval at which a run that goes on after the view was closed is ended again. A recording may
+/// take some seconds.
+const END_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What happens while a dashboard is shown.
 enum TopEvent {
@@ -61,26 +64,37 @@ pub(super) fn run_in_view(color: ColorChoice) -> Result<Exit> {
     let mut run = OwnRun::start(size, &sender)?;
     let mut screen = Screen::enter()?;
     screen::read_inputs(sender)?;
-    let shown = show_until_closed(&mut dashboard, &mut screen, &events);
-    if !dashboard.has_ended() {
-        run.end();
-    }
-    // Its last output, such as the summary, until it closes its terminal.
-    while !dashboard.output_has_ended()
-        && let Ok(event) = events.recv()
-    {
-        // A second SIGTERM kills what ignored the first.
-        if matches!(event, TopEvent::Input(Input::Key(Key::Char('q') | Key::Function(10)))) {
-            run.end();
-        }
-        handle(&mut dashboard, event);
-    }
+    let shown = show_until_closed(&mut dashboard, &mut screen, &events, || run.resize());
+    // Nothing is drawn while it waits, and keys cause signals again.
     screen.leave();
+    wait_for_output(&mut dashboard, &mut run, &events)?;
     let exit = run.wait()?;
     let last: String =
         dashboard.last_output(size.1.into()).into_iter().map(|line| format!("{}\n", escape(&line))).collect();
     print(last)?;
     shown.map(|()| exit)
+}
+
+/// Ends the run, unless it has ended, and waits for its last output, such as the summary. The run
+/// is ended again by a signal and at intervals: a second SIGTERM kills what ignored the first.
+fn wait_for_output(dashboard: &mut Dashboard, run: &mut OwnRun, events: &Receiver<TopEvent>) -> Result<()> {
+    // The first signal removed the handler.
+    STOP.store(false, Ordering::Relaxed);
+    stop_on_signals()?;
+    let mut ends_at = Instant::now() + if dashboard.has_ended() { END_INTERVAL } else { Duration::ZERO };
+    while !dashboard.output_has_ended() {
+        if STOP.swap(false, Ordering::Relaxed) || Instant::now() >= ends_at {
+            run.end();
+            stop_on_signals()?;
+            ends_at = Instant::now() + END_INTERVAL;
+        }
+        match events.recv_timeout(SIGNAL_INTERVAL) {
+            Ok(event) => _ = handle(dashboard, event),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        }
+    }
+    Ok(())
 }
 
 /// Runs until the user quits.
@@ -95,12 +109,17 @@ pub(super) fn top(settings: &TopSettings) -> Result<Exit> {
     source::start(updates, sender.clone())?;
     let mut screen = Screen::enter()?;
     screen::read_inputs(sender)?;
-    let shown = show_until_closed(&mut dashboard, &mut screen, &events);
+    let shown = show_until_closed(&mut dashboard, &mut screen, &events, || ());
     screen.leave();
     shown.map(|()| Exit::Success)
 }
 
-fn show_until_closed(dashboard: &mut Dashboard, screen: &mut Screen, events: &Receiver<TopEvent>) -> Result<()> {
+fn show_until_closed(
+    dashboard: &mut Dashboard,
+    screen: &mut Screen,
+    events: &Receiver<TopEvent>,
+    on_resize: impl Fn(),
+) -> Result<()> {
     screen.draw(dashboard)?;
     while !dashboard.is_closed() && !STOP.load(Ordering::Relaxed) {
         let first = match events.recv_timeout(SIGNAL_INTERVAL) {
@@ -111,6 +130,9 @@ fn show_until_closed(dashboard: &mut Dashboard, screen: &mut Screen, events: &Re
         // Everything that waits is drawn at once.
         let mut is_changed = false;
         for event in std::iter::once(first).chain(events.try_iter()) {
+            if matches!(event, TopEvent::Resized) {
+                on_resize();
+            }
             is_changed |= handle(dashboard, event);
         }
         if is_changed {

@@ -4,10 +4,12 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::thread;
 use std::time::Duration;
@@ -18,28 +20,30 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::protocol::socket_path;
-use super::{TopEvent, source};
+use super::{TopEvent, screen, source};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::undo::RunDir;
+use crate::undo::{RunDir, RunId};
 
 /// The flag that distinguishes the two processes.
 const FLAG: &str = "--tui";
 /// Interval at which the socket of the run is looked for.
-const CONNECT_INTERVAL: Duration = Duration::from_millis(20);
+const CONNECT_INTERVAL: Duration = Duration::from_millis(50);
 /// Bytes of output that are read at once.
 const OUTPUT_BYTES: usize = 64 * 1024;
 
 /// The run that was started.
 pub(super) struct OwnRun {
     child: Child,
+    /// The terminal of the run.
+    terminal: File,
 }
 
 impl OwnRun {
     /// Starts this command line again, without the flag, on a pseudoterminal of this size.
     pub(super) fn start((columns, rows): (u16, u16), events: &SyncSender<TopEvent>) -> Result<Self> {
         let failed = |what: &'static str| move |error: std::io::Error| Error::os("start", what, error);
-        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        let size = window_size(columns, rows);
         let opened = |errno| Error::os("open", "a pseudoterminal", errno);
         let pty = openpty(&size, None).map_err(opened)?;
         // The run must not keep its own terminal open: it ends when this process has died.
@@ -58,9 +62,22 @@ impl OwnRun {
         let child = command.spawn().map_err(failed("netwatch"))?;
         // This process has no copy, so that the output ends with the last program of the run.
         drop((command, pty.slave));
-        read_output(pty.master, events.clone())?;
-        connect(child.id(), events.clone())?;
-        Ok(Self { child })
+        let terminal = File::from(pty.master);
+        let output = terminal.try_clone().map_err(failed("netwatch"))?;
+        let has_ended = Arc::new(AtomicBool::new(false));
+        read_output(output, events.clone(), has_ended.clone())?;
+        connect(child.id(), events.clone(), has_ended)?;
+        Ok(Self { child, terminal })
+    }
+
+    /// Gives the terminal of the run the size of the own one. Failure is ignored: programs keep the
+    /// old size.
+    pub(super) fn resize(&self) {
+        if let Ok((columns, rows)) = screen::size() {
+            let size = window_size(columns, rows);
+            // SAFETY: the call reads the size.
+            unsafe { libc::ioctl(self.terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
+        }
     }
 
     /// Whether the run continues.
@@ -81,6 +98,10 @@ impl OwnRun {
         let status = self.child.wait().map_err(|error| Error::os("wait for", "the run", error))?;
         Ok(exit_of(status))
     }
+}
+
+fn window_size(columns: u16, rows: u16) -> Winsize {
+    Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }
 }
 
 fn exit_of(status: ExitStatus) -> Exit {
@@ -104,9 +125,8 @@ fn take_terminal() -> std::io::Result<()> {
     if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
-fn read_output(master: OwnedFd, events: SyncSender<TopEvent>) -> Result<()> {
+fn read_output(mut master: File, events: SyncSender<TopEvent>, has_ended: Arc<AtomicBool>) -> Result<()> {
     let work = move || {
-        let mut master = File::from(master);
         let mut buffer = vec![0; OUTPUT_BYTES];
         // EIO: the last program has closed the terminal.
         while let Ok(length @ 1..) = master.read(&mut buffer) {
@@ -114,6 +134,7 @@ fn read_output(master: OwnedFd, events: SyncSender<TopEvent>) -> Result<()> {
                 return;
             }
         }
+        has_ended.store(true, Ordering::Release);
         let _ = events.send(TopEvent::OutputEnded);
     };
     let thread = thread::Builder::new().name("output".into()).spawn(work);
@@ -122,10 +143,9 @@ fn read_output(master: OwnedFd, events: SyncSender<TopEvent>) -> Result<()> {
 
 /// Connects to the run when its set-up is complete, in a thread. If it fails before that, the
 /// output has the reason.
-fn connect(pid: u32, events: SyncSender<TopEvent>) -> Result<()> {
+fn connect(pid: u32, events: SyncSender<TopEvent>, has_ended: Arc<AtomicBool>) -> Result<()> {
     let work = move || {
-        let own = format!("/proc/{pid}");
-        while std::path::Path::new(&own).exists() {
+        while !has_ended.load(Ordering::Acquire) {
             if let Some(stream) = socket_of(pid) {
                 // Without updates the view shows the output only.
                 let _ = source::open(stream).and_then(|updates| source::start(updates, events));
@@ -140,9 +160,10 @@ fn connect(pid: u32, events: SyncSender<TopEvent>) -> Result<()> {
 
 /// The socket of the run of this process.
 fn socket_of(pid: u32) -> Option<UnixStream> {
-    let live = RunDir::live().ok()?;
-    let run = live.into_iter().find(|run| run.pid.cast_unsigned() == pid)?;
-    UnixStream::connect(socket_path(&RunDir::path_of(&run.id))).ok()
+    // Without the lock of all runs, for which others would have to wait.
+    let is_own = |id: &RunId| RunDir::card_of(id).is_some_and(|card| card.pid.cast_unsigned() == pid);
+    let id = RunDir::ids_beginning_with("").into_iter().find(is_own)?;
+    UnixStream::connect(socket_path(&RunDir::path_of(&id))).ok()
 }
 
 #[cfg(test)]

@@ -1,9 +1,14 @@
 //! The terminal of a dashboard: its modes, its keyboard and its screen.
 
 use std::io::{self, Stdout, Write};
+use std::os::fd::AsFd;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 use std::thread;
+use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::cursor::{Hide, Show};
@@ -18,11 +23,14 @@ use ratatui::crossterm::terminal::{
 use ratatui::crossterm::{execute, queue};
 
 use super::TopEvent;
+use crate::commands::view::STOP;
 use crate::dashboard::{Dashboard, Input, Key};
 use crate::error::{Error, Result};
 
 /// Rows that a step of the wheel scrolls.
 const WHEEL_ROWS: isize = 3;
+/// Interval at which a change of the size is noticed.
+const INPUT_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The terminal in the modes of a dashboard, until it is left or dropped.
 pub(super) struct Screen {
@@ -79,18 +87,42 @@ fn restore() {
     let _ = io::stdout().flush();
 }
 
-/// Starts the thread that reads keys and the mouse. It ends with the process.
+/// Starts the thread that reads keys and the mouse. It ends with the process, or when the terminal
+/// is gone, which closes the dashboard.
 pub(super) fn read_inputs(events: SyncSender<TopEvent>) -> Result<()> {
     let work = move || {
-        while let Ok(read) = event::read() {
-            let Some(event) = translated(&read) else { continue };
-            if events.send(event).is_err() {
-                return;
+        while let Ok(read) = next_inputs() {
+            for event in read.iter().filter_map(translated) {
+                if events.send(event).is_err() {
+                    return;
+                }
             }
         }
+        STOP.store(true, Ordering::Relaxed);
     };
     let thread = thread::Builder::new().name("keyboard".into()).spawn(work);
     thread.map(drop).map_err(|error| Error::os("start thread", "keyboard", error))
+}
+
+/// What was read after at most [`INPUT_INTERVAL`]. An error if the terminal is gone: crossterm would
+/// try to read from it for ever.
+fn next_inputs() -> io::Result<Vec<TerminalEvent>> {
+    let stdin = io::stdin();
+    let mut polled = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
+    match poll(&mut polled, PollTimeout::try_from(INPUT_INTERVAL).unwrap_or(PollTimeout::MAX)) {
+        Ok(_) | Err(Errno::EINTR) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    let is_gone = PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL;
+    if polled[0].revents().is_some_and(|events| events.intersects(is_gone)) {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let mut read = Vec::new();
+    // Also changes of the size, which crossterm learns from a signal.
+    while event::poll(Duration::ZERO)? {
+        read.push(event::read()?);
+    }
+    Ok(read)
 }
 
 /// The event for a dashboard. `None` if it means nothing.
