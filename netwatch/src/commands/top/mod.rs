@@ -26,7 +26,7 @@ use screen::Screen;
 const MAX_WAITING: usize = 4;
 /// Interval at which a signal is noticed.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(200);
-/// Interval at which a run that goes on after the view was closed is ended again. A recording may
+/// Interval at which a run that continues after the view was closed is ended again. A recording may
 /// take some seconds.
 const END_INTERVAL: Duration = Duration::from_secs(10);
 

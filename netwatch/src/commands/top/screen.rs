@@ -104,8 +104,8 @@ pub(super) fn read_inputs(events: SyncSender<TopEvent>) -> Result<()> {
     thread.map(drop).map_err(|error| Error::os("start thread", "keyboard", error))
 }
 
-/// What was read after at most [`INPUT_INTERVAL`]. An error if the terminal is gone: crossterm would
-/// try to read from it for ever.
+/// What was read after at most [`INPUT_INTERVAL`]. An error if the terminal is gone: crossterm
+/// would never stop trying to read from it.
 fn next_inputs() -> io::Result<Vec<TerminalEvent>> {
     let stdin = io::stdin();
     let mut polled = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
