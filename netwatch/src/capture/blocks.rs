@@ -9,7 +9,8 @@ use pcap_parser::{
 use super::broken::BrokenCause;
 use super::time::TimeResolution;
 use super::{
-    CapturedFrame, CapturedInterface, Decode, MAX_BLOCK, MAX_COMMENTS, MAX_FRAME, MAX_INTERFACE_TEXT, link_type,
+    CapturedFrame, CapturedInterface, Decode, MAX_BLOCK, MAX_COMMENTS, MAX_FRAME, MAX_INTERFACE_TEXT, MAX_INTERFACES,
+    link_type,
 };
 
 /// The type of the obsolete packet block, which preceded the enhanced one.
@@ -224,7 +225,7 @@ impl Blocks {
     }
 
     fn describe(&mut self, description: &InterfaceDescriptionBlock<'_>) -> Result<(), BrokenCause> {
-        if self.described > usize::from(u16::MAX) {
+        if self.described >= MAX_INTERFACES || self.about.len() > usize::from(u16::MAX) {
             return Err(BrokenCause::Interfaces);
         }
         self.described += 1;

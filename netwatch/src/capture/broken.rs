@@ -5,7 +5,7 @@ use std::io;
 
 use pcap_parser::PcapError;
 
-use super::{MAX_BLOCK, MAX_FRAME, MAX_INTERFACE_TEXT};
+use super::{MAX_BLOCK, MAX_FRAME, MAX_INTERFACE_TEXT, MAX_INTERFACES};
 use crate::error::Error;
 
 /// The record or block at which a capture cannot be read further. Everything before it has been
@@ -49,9 +49,9 @@ pub(super) enum BrokenCause {
     Contradiction,
     /// A packet of an interface that was not described.
     Interface(u32),
-    /// More interfaces than packets can refer to.
+    /// More interfaces in a section than packets can refer to, or too many in the file.
     Interfaces,
-    /// The texts of the interfaces of a section are longer than any that was captured.
+    /// The texts of the interfaces of the file are longer than any that was captured.
     InterfaceTexts,
     /// More secrets between two packets than a capture has.
     Secrets,
@@ -81,7 +81,7 @@ impl fmt::Display for BrokenCause {
             Self::Interface(number) => {
                 write!(f, "corrupt: a packet of interface {number}, which is not described")
             }
-            Self::Interfaces => f.write_str("more than 65,536 interfaces"),
+            Self::Interfaces => write!(f, "more than 65,536 interfaces in a section, or {MAX_INTERFACES} in the file"),
             Self::InterfaceTexts => write!(f, "corrupt: interfaces with more than {MAX_INTERFACE_TEXT} bytes of text"),
             Self::Secrets => write!(f, "corrupt: more than {MAX_BLOCK} bytes of secrets between two packets"),
             Self::ByteOrder => f.write_str("corrupt: a section header without a valid byte order"),

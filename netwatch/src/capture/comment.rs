@@ -22,6 +22,11 @@ pub struct CommentedProcess {
 }
 
 impl CommentedProcess {
+    /// Length of its texts in bytes.
+    pub fn text_len(&self) -> usize {
+        self.comm.len() + self.exe.as_ref().map_or(0, String::len)
+    }
+
     /// The comment, as docs/capture.md documents it: the texts are JSON strings, so it is one line.
     pub fn to_comment(&self) -> String {
         let uid = self.uid.map_or(String::new(), |uid| format!(" uid={uid}"));

@@ -32,8 +32,10 @@ const BUFFER: usize = 1 << 20;
 /// Maximum length of a block of a pcapng file, bytes, as in libpcap. Some blocks contain the keys
 /// or names of a whole session.
 const MAX_BLOCK: usize = 16 << 20;
-/// Maximum length of what all interfaces of a file are called, bytes. A file of a few kilobytes can
-/// decompress to gigabytes.
+/// Maximum number of interfaces of all sections of a file: a file for each second of twelve days,
+/// joined. A file of a few kilobytes can decompress to gigabytes.
+const MAX_INTERFACES: usize = 1 << 20;
+/// Maximum length of the texts of all interfaces of a file, bytes.
 const MAX_INTERFACE_TEXT: usize = 16 << 20;
 /// Maximum length of a frame, bytes. libpcap captures no more of one (`MAXIMUM_SNAPLEN`); a record
 /// with a greater length is not a frame.

@@ -63,6 +63,8 @@ mod tests {
             let is_alone = getpgrp() == getpid() && getsid(None)? == session;
             // SAFETY: the child only waits.
             let ForkResult::Parent { child } = (unsafe { fork() })? else {
+                // SAFETY: prctl with plain integers. The process ends also if the test fails.
+                unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
                 loop {
                     pause();
                 }

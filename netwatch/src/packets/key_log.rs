@@ -31,6 +31,8 @@ const MAX_TIMEOUTS: u32 = 3;
 const CLIENT_HELLO: (u8, u8, u8) = (22, 3, 1);
 /// Where the random of a ClientHello is in its record: after the headers and the version.
 const RANDOM: std::ops::Range<usize> = 11..43;
+/// Longer than any line of secrets, bytes.
+const MAX_LINE: u64 = 4096;
 /// The last secrets that a client writes: for TLS 1.3 and QUIC, and for older versions.
 const LAST_SECRETS: [&str; 2] = ["CLIENT_TRAFFIC_SECRET_0", "CLIENT_RANDOM"];
 
@@ -74,9 +76,19 @@ impl KeyLog {
 
     /// Skips the secrets so far: those of connections that have begun.
     pub fn skip(&mut self) {
-        drop(self.new_secrets());
-        self.secrets = 0;
+        self.read = self.end_of_lines().unwrap_or(self.read);
         self.complete.clear();
+    }
+
+    /// Where the last complete line of the file ends. A line of secrets is shorter than what is
+    /// searched.
+    fn end_of_lines(&self) -> std::io::Result<u64> {
+        let length = self.file.metadata()?.len();
+        let from = length.saturating_sub(MAX_LINE);
+        let mut tail = vec![0; (length - from) as usize];
+        let read = self.file.read_at(&mut tail, from)?;
+        let end = tail[..read].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        Ok(from + end as u64)
     }
 
     /// The secrets that are new and that these packets may need. Waits for those of a connection
@@ -220,12 +232,15 @@ mod tests {
         let mut file = tempfile::tempfile().expect("a file");
         let mut log = KeyLog::new(file.try_clone().expect("a duplicate"));
         let mut later = log.duplicate().expect("a duplicate");
-        file.write_all(b"CLIENT_RANDOM 0a 0b\n").expect("written");
+        // Longer than all secrets that a capture may have, and a line that is being written.
+        let old = format!("CLIENT_RANDOM 0a {}\n", "0".repeat(1000)).repeat(MAX_SECRETS_BYTES / 1000);
+        file.write_all(old.as_bytes()).expect("written");
+        file.write_all(b"CLIENT_RANDOM 0c").expect("written");
         later.skip();
-        file.write_all(b"CLIENT_RANDOM 0c 0d\n").expect("written");
+        file.write_all(b" 0d\n").expect("written");
         assert_eq!(later.new_secrets(), b"CLIENT_RANDOM 0c 0d\n");
         assert_eq!(later.complete, HashSet::from(["0c".to_owned()]));
-        assert_eq!(log.new_secrets(), b"CLIENT_RANDOM 0a 0b\nCLIENT_RANDOM 0c 0d\n");
+        assert!(log.new_secrets().starts_with(b"CLIENT_RANDOM 0a 0"));
     }
 
     #[test]

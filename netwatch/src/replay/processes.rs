@@ -10,9 +10,11 @@ use crate::process::{
 };
 use crate::session::{CaptureScope, Observed, Session};
 
-/// Maximum number of processes, of flows with a process, and of changes of a flow's process that
-/// are followed. Packets beyond have no process in the report.
-const MAX_FOLLOWED: usize = 65_536;
+/// Maximum number of flows with a process, including changes of a flow's process. Packets beyond
+/// have no process in the report.
+const MAX_FOLLOWED: u64 = if cfg!(test) { 4096 } else { 262_144 };
+/// Maximum length of the names and paths of all processes, bytes.
+const MAX_TEXT: usize = if cfg!(test) { 1 << 20 } else { 32 << 20 };
 
 /// The processes of the comments so far.
 #[derive(Debug, Default)]
@@ -21,6 +23,8 @@ pub(super) struct CommentedProcesses {
     /// The program that used each flow last, and the number of its socket.
     flows: HashMap<FlowKey, (u32, u64)>,
     sockets: u64,
+    /// Length of the names and paths of the processes.
+    text_bytes: usize,
     /// Packets with a process that was not followed.
     omitted: u64,
 }
@@ -58,10 +62,12 @@ impl CommentedProcesses {
             return;
         }
         // Each change needs a socket, so there are no more processes and flows than sockets.
-        if self.sockets >= MAX_FOLLOWED as u64 {
+        let text = if known.is_some() { 0 } else { process.text_len() };
+        if self.sockets >= MAX_FOLLOWED || self.text_bytes + text > MAX_TEXT {
             self.omitted += 1;
             return;
         }
+        self.text_bytes += text;
         let next = self.processes.len() as u32;
         let program = *self.processes.entry(process.clone()).or_insert(next);
         self.sockets += 1;
@@ -81,7 +87,11 @@ impl CommentedProcesses {
     pub(super) fn note(&self) -> Option<String> {
         let packets = frames_of(self.omitted);
         (self.omitted > 0).then(|| {
-            format!("the processes of {packets} are not in this report: it follows {MAX_FOLLOWED} changes of a process")
+            format!(
+                "the processes of {packets} are not in this report: it follows {MAX_FOLLOWED} flows with a process, and \
+                 {} MiB of names and paths",
+                MAX_TEXT >> 20
+            )
         })
     }
 }
@@ -126,18 +136,35 @@ mod tests {
     /// A capture of any length with another process in every comment.
     #[test]
     fn changes_of_a_process_are_bounded_and_the_rest_is_reported() {
-        let end = |text: &str| TransportAddress { addr: text.parse().expect("an address"), port: 1 };
-        let (local, remote) = (end("198.51.100.2"), end("198.51.100.1"));
-        let flow = FlowKey { point: ObservationPoint::Link, protocol: 6, fragment: false, local, remote };
+        let flow = flow(1);
         let mut session = Session::new(CaptureScope::default(), SessionConfig::default());
         let mut processes = CommentedProcesses::default();
         let comments = [1, 2].map(|pid| format!("process pid={pid} comm=\"x\""));
         for number in 0..MAX_FOLLOWED + 6 {
-            let comments = [Some("another comment"), Some(comments[number % 2].as_str())];
-            processes.observe(&mut session, flow, &comments, number as u64);
+            let comments = [Some("another comment"), Some(comments[number as usize % 2].as_str())];
+            processes.observe(&mut session, flow, &comments, number);
         }
-        assert_eq!((processes.sockets, processes.processes.len()), (MAX_FOLLOWED as u64, 2));
+        assert_eq!((processes.sockets, processes.processes.len()), (MAX_FOLLOWED, 2));
         let note = processes.note().expect("a note");
         assert!(note.starts_with("the processes of 3 frames are not in this report"), "{note}");
+    }
+
+    #[test]
+    fn the_length_of_names_is_bounded() {
+        let mut session = Session::new(CaptureScope::default(), SessionConfig::default());
+        let mut processes = CommentedProcesses::default();
+        let path = "x".repeat(1 << 10);
+        let most = (MAX_TEXT / path.len()) as u16;
+        for pid in 1..=most + 2 {
+            let comment = format!("process pid={pid} comm=\"\" exe=\"{path}\"");
+            processes.observe(&mut session, flow(pid), &[Some(&comment)], pid.into());
+        }
+        assert_eq!((processes.processes.len(), processes.omitted), (most.into(), 2));
+    }
+
+    fn flow(port: u16) -> FlowKey {
+        let end = |text: &str| TransportAddress { addr: text.parse().expect("an address"), port };
+        let (local, remote) = (end("198.51.100.2"), end("198.51.100.1"));
+        FlowKey { point: ObservationPoint::Link, protocol: 6, fragment: false, local, remote }
     }
 }

@@ -71,6 +71,11 @@ impl RunId {
         &self.0
     }
 
+    /// Whether an interface with this name belongs to a run.
+    pub fn is_interface(name: &str) -> bool {
+        name.strip_prefix("nw").is_some_and(|id| Self::parse(id).is_some())
+    }
+
     /// Name of the host-side interface: `nw3f2a91bc`.
     pub fn interface(&self) -> String {
         format!("nw{}", self.0)

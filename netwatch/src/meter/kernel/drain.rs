@@ -80,7 +80,14 @@ impl Drain {
         match progress.step {
             DrainStep::MergeFronts(from) => {
                 progress.step = DrainStep::Entries(0);
-                let next = self.table.lock().fronts.merge_part(from, Instant::now() + MAX_PART)?;
+                let table = self.table.lock();
+                let next = match progress.is_last {
+                    // Nothing flushes after the last drain, so it also waits for the packets that
+                    // are being counted now.
+                    true => table.fronts.merge().map(|()| None)?,
+                    false => table.fronts.merge_part(from, Instant::now() + MAX_PART)?,
+                };
+                drop(table);
                 progress.step = next.map_or(DrainStep::Entries(0), DrainStep::MergeFronts);
             }
             DrainStep::Entries(from) => {

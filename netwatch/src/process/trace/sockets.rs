@@ -389,7 +389,7 @@ impl Sockets {
 
     /// All processes that created, used or connected a socket.
     pub(super) fn processes(&self) -> impl Iterator<Item = ProcessNumber> {
-        self.known.values().flat_map(KnownSocket::processes)
+        self.known.values().flat_map(KnownSocket::processes).chain(self.elsewhere.iter().copied())
     }
 }
 
