@@ -12,6 +12,9 @@ const MAX_ENDPOINTS: usize = 10;
 /// Fewest runs whose halves can be compared with each other.
 const MIN_RUNS_FOR_NOISE: usize = 4;
 
+/// Fewest runs of each side with which any difference can be found.
+const MIN_RUNS_FOR_VERDICT: usize = 4;
+
 /// Runs of the same command.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Side {
@@ -54,8 +57,8 @@ pub struct MetricSample {
     pub distribution: Distribution,
     /// The places of the outliers, 0 for the first run.
     pub outliers: Vec<usize>,
-    /// The null comparison: the difference between the medians of every other run and of the rest,
-    /// divided by the median. Equal things differ by this much.
+    /// The null comparison: the difference between the medians of every other pair of runs and of
+    /// the rest, divided by the median. Equal things differ by this much.
     pub noise: Option<f64>,
 }
 
@@ -71,7 +74,7 @@ pub struct Outcome {
 /// What a difference means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MetricVerdict {
-    /// So few runs that even the clearest difference could be chance.
+    /// So few runs that even the clearest difference of one metric could be chance.
     TooFew,
     /// The difference can be chance.
     NoDifference,
@@ -96,6 +99,17 @@ impl MetricRow {
         self.samples.iter().all(|sample| sample.distribution.min == 0.0 && sample.distribution.max == 0.0)
     }
 
+    /// Whether all values of all sides are equal.
+    pub fn is_constant(&self) -> bool {
+        let mut values = self.samples.iter().flat_map(|sample| &sample.values);
+        let first = values.next();
+        values.all(|value| Some(value) == first)
+    }
+
+    fn is_headline(&self) -> bool {
+        self.endpoint.is_none() && self.metric.is_headline()
+    }
+
     /// The difference, if it is not chance.
     pub fn found(&self) -> Option<&MedianDifference> {
         self.outcome.as_ref().filter(|outcome| outcome.verdict == MetricVerdict::Differs)?.difference.as_ref()
@@ -103,9 +117,17 @@ impl MetricRow {
 }
 
 impl Analysis {
-    /// The largest noise of any row of a side that has a difference or could have one.
+    /// The largest noise of the rows that differ, or of all that could: a metric that is not
+    /// compared has no part in it.
     pub fn noise(&self) -> Option<f64> {
-        self.rows.iter().flat_map(|row| &row.samples).filter_map(|sample| sample.noise).reduce(f64::max)
+        let is_found = self.rows.iter().any(|row| row.found().is_some());
+        let is_relevant = |row: &&MetricRow| match row.outcome {
+            None => true,
+            Some(_) if is_found => row.found().is_some(),
+            Some(outcome) => outcome.verdict != MetricVerdict::TooFew,
+        };
+        let rows = self.rows.iter().filter(is_relevant);
+        rows.flat_map(|row| &row.samples).filter_map(|sample| sample.noise).reduce(f64::max)
     }
 }
 
@@ -130,8 +152,12 @@ pub fn analyze(sides: Vec<Side>) -> Analysis {
             rows.extend(row(Some(&endpoint), *metric, &sides, values));
         }
     }
-    decide(&mut rows, &sides);
-    let notes = notes(&sides, &missing);
+    let too_few = decide(&mut rows, &sides);
+    let mut notes = notes(&sides, &missing);
+    notes.extend(too_few.map(|(metrics, runs)| {
+        let metrics = if metrics == 1 { "1 metric has".to_owned() } else { format!("{metrics} metrics have") };
+        format!("{metrics} too few runs for a verdict: {runs} runs on each side are enough")
+    }));
     Analysis { sides, rows, notes }
 }
 
@@ -157,44 +183,72 @@ fn sample(values: Vec<f64>) -> Option<MetricSample> {
     Some(MetricSample { values, distribution, outliers, noise })
 }
 
-/// Compares every other run with the rest: both halves have seen the same conditions.
+/// Compares every other pair of runs with the rest: both halves have seen the same conditions. In a
+/// comparison of commands, one run of each pair went first in its round, and the other second.
 fn noise(values: &[f64], median: f64) -> Option<f64> {
     if values.len() < MIN_RUNS_FOR_NOISE || median <= 0.0 {
         return None;
     }
     let half = |first: usize| {
-        let half: Vec<f64> = values.iter().copied().skip(first).step_by(2).collect();
+        let half: Vec<f64> = values.chunks(2).skip(first).step_by(2).flatten().copied().collect();
         Distribution::of(&half).map(|half| half.median)
     };
     Some((half(0)? - half(1)?).abs() / median)
 }
 
-/// All rows are decided together, so that many of them do not make a false alarm likely.
-fn decide(rows: &mut [MetricRow], sides: &[Side]) {
-    let counts: Vec<usize> = sides.iter().map(|side| side.runs.len()).collect();
-    let can_differ = matches!(counts.as_slice(), [a, b] if least_p_value(*a, *b) <= SIGNIFICANCE);
-    let p_values: Vec<f64> =
-        rows.iter().filter_map(|row| Some(row.outcome.as_ref()?.difference.as_ref()?.p_value)).collect();
-    let mut discoveries = false_discoveries(&p_values, SIGNIFICANCE).into_iter();
-    for outcome in rows.iter_mut().filter_map(|row| row.outcome.as_mut()) {
-        outcome.verdict = match &outcome.difference {
-            None => MetricVerdict::TooFew,
-            Some(found) => {
-                let is_discovery = discoveries.next().unwrap_or(false);
-                match (is_discovery && found.bounds.excludes_zero(), can_differ) {
-                    (true, _) => MetricVerdict::Differs,
-                    (false, true) => MetricVerdict::NoDifference,
-                    (false, false) => MetricVerdict::TooFew,
-                }
-            }
-        };
+/// The headline metrics are decided together and the others together, so that many rows do not make
+/// a false alarm likely, and rows of detail do not hide a difference in duration or bytes. Returns
+/// how many rows have too few runs, and how many runs they need on each side.
+fn decide(rows: &mut [MetricRow], sides: &[Side]) -> Option<(usize, usize)> {
+    let [a, b] = sides else { return None };
+    let least_p = least_p_value(a.runs.len(), b.runs.len());
+    let (mut too_few, mut needed) = (0, 0);
+    for is_headline in [true, false] {
+        let family: Vec<&mut MetricRow> = rows.iter_mut().filter(|row| row.is_headline() == is_headline).collect();
+        // Constant rows cannot be discoveries, and are known before the values are assigned to
+        // sides: without them, the others are tested as strictly as they have to be.
+        let tests = family.iter().filter(|row| !row.is_constant()).count().max(1);
+        let left = decide_family(family, least_p * tests as f64 <= SIGNIFICANCE);
+        if left > 0 {
+            (too_few, needed) = (too_few + left, needed.max(runs_needed(tests)));
+        }
     }
+    (too_few > 0).then_some((too_few, needed))
+}
+
+/// Returns how many rows have too few runs. `can_differ` is whether a lone difference can be found.
+fn decide_family(mut family: Vec<&mut MetricRow>, can_differ: bool) -> usize {
+    let tested = |row: &MetricRow| Some(row.outcome?.difference.filter(|_| !row.is_constant())?.p_value);
+    let p_values: Vec<f64> = family.iter().filter_map(|row| tested(row)).collect();
+    let discoveries = false_discoveries(&p_values, SIGNIFICANCE);
+    // After one discovery, the least possible p-value is one too.
+    let can_differ = can_differ || discoveries.contains(&true);
+    let mut discoveries = discoveries.into_iter();
+    let mut too_few = 0;
+    for row in &mut family {
+        let is_discovery = tested(row).is_some() && discoveries.next().unwrap_or(false);
+        let Some(outcome) = row.outcome.as_mut() else { continue };
+        outcome.verdict = match &outcome.difference {
+            Some(found) if is_discovery && found.bounds.excludes_zero() => MetricVerdict::Differs,
+            Some(_) if can_differ => MetricVerdict::NoDifference,
+            _ => MetricVerdict::TooFew,
+        };
+        too_few += usize::from(outcome.verdict == MetricVerdict::TooFew);
+    }
+    too_few
 }
 
 /// The p-value of samples of which one is wholly below the other: 2 of all ways to divide them.
 fn least_p_value(a: usize, b: usize) -> f64 {
     let ways = (1..=a.min(b)).fold(1.0, |ways, place| ways * (a + b + 1 - place) as f64 / place as f64);
     2.0 / ways
+}
+
+/// The number of runs of each side from which a lone difference among so many rows can be found.
+fn runs_needed(tests: usize) -> usize {
+    (MIN_RUNS_FOR_VERDICT..)
+        .find(|runs| least_p_value(*runs, *runs) * tests as f64 <= SIGNIFICANCE)
+        .unwrap_or(usize::MAX)
 }
 
 fn largest_endpoints(sides: &[Side]) -> Vec<String> {
@@ -263,10 +317,82 @@ mod tests {
         assert_eq!(analyze(vec![side("a", &[1.0]), side("b", &[2.0])]).rows[0].outcome.expect("two").difference, None);
     }
 
+    /// Runs of which only the first `headline` and the last `details` metrics vary.
+    fn varied(label: &str, runs: usize, (headline, details): (usize, usize), shift: f64) -> Side {
+        let mut side = side(label, &vec![1.0; runs]);
+        for (place, run) in side.runs.iter_mut().enumerate() {
+            let vary = |metric: usize| {
+                let is_headline = METRICS[metric].0.is_headline();
+                let rank = (0..metric).filter(|other| METRICS[*other].0.is_headline() == is_headline).count();
+                rank < if is_headline { headline } else { details }
+            };
+            // The duration differs by the shift; the other metrics vary alike on both sides.
+            let value = |metric: usize| match (metric, vary(metric)) {
+                (0, true) => 100.0 + place as f64 + shift,
+                (_, true) => 100.0 + place as f64,
+                (_, false) => 5.0,
+            };
+            run.values = (0..METRICS.len()).map(|metric| Some(value(metric))).collect();
+            run.endpoints.clear();
+        }
+        side
+    }
+
+    fn verdict_of_duration(runs: usize, varying: (usize, usize)) -> MetricVerdict {
+        let [a, b] = [("a", 0.0), ("b", 1000.0)].map(|(label, shift)| varied(label, runs, varying, shift));
+        analyze(vec![a, b]).rows[0].outcome.expect("two sides").verdict
+    }
+
+    /// Duration, CPU times, bytes and connections, beside as many details as there are.
+    #[test]
+    fn a_lone_difference_is_found_from_five_runs_or_is_not_decided() {
+        for (runs, varying, verdict) in [
+            (4, (1, 17), MetricVerdict::Differs),
+            (4, (2, 0), MetricVerdict::TooFew),
+            (4, (6, 17), MetricVerdict::TooFew),
+            (5, (3, 1), MetricVerdict::Differs),
+            (5, (6, 17), MetricVerdict::Differs),
+            (6, (6, 17), MetricVerdict::Differs),
+            (10, (6, 17), MetricVerdict::Differs),
+        ] {
+            assert_eq!(verdict_of_duration(runs, varying), verdict, "{runs} runs, {varying:?} metrics vary");
+        }
+    }
+
+    #[test]
+    fn no_difference_is_found_only_where_one_could_have_been() {
+        let analysis = |runs| analyze([0, 1].map(|_| varied("a", runs, (6, 17), 0.0)).into());
+        let verdicts = |runs| {
+            let of = |row: &MetricRow| (row.is_headline(), row.outcome.expect("two sides").verdict);
+            analysis(runs).rows.iter().map(of).collect::<Vec<_>>()
+        };
+        let few = |verdict: MetricVerdict| verdict == MetricVerdict::TooFew;
+        assert!(verdicts(4).into_iter().all(|(_, verdict)| few(verdict)));
+        assert!(verdicts(5).into_iter().all(|(is_headline, verdict)| few(verdict) != is_headline));
+        assert!(verdicts(6).into_iter().all(|(_, verdict)| verdict == MetricVerdict::NoDifference));
+        let note = analysis(5).notes.pop().expect("a note");
+        assert_eq!(note, "17 metrics have too few runs for a verdict: 6 runs on each side are enough");
+        assert_eq!(analysis(6).notes, Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_noise_of_a_comparison_is_that_of_what_differs() {
+        let mut sides: Vec<Side> =
+            [("a", 0.0), ("b", 1000.0)].map(|(label, shift)| varied(label, 8, (1, 1), shift)).into();
+        for run in sides.iter_mut().flat_map(|side| &mut side.runs).step_by(4) {
+            run.values[METRICS.len() - 1] = Some(9_000.0);
+        }
+        let analysis = analyze(sides);
+        let noise = analysis.rows[0].samples.iter().filter_map(|sample| sample.noise).reduce(f64::max);
+        assert!(analysis.noise() == noise && noise < Some(0.1), "{noise:?}");
+    }
+
     #[test]
     fn the_null_comparison_is_the_difference_of_the_halves() {
-        let analysis = analyze(vec![side("a", &[100.0, 110.0, 100.0, 110.0])]);
+        let analysis = analyze(vec![side("a", &[100.0, 100.0, 110.0, 110.0])]);
         assert_eq!(analysis.rows[0].samples[0].noise, Some(10.0 / 105.0));
+        let order = analyze(vec![side("a", &[100.0, 110.0, 100.0, 110.0])]);
+        assert_eq!(order.rows[0].samples[0].noise, Some(0.0), "every other run goes first in its round");
         assert!(analysis.rows[0].outcome.is_none(), "one side is not compared");
         assert_eq!(analyze(vec![side("a", &[1.0, 2.0, 3.0])]).rows[0].samples[0].noise, None);
     }

@@ -37,6 +37,17 @@ pub struct Metric {
     pub unit: Unit,
 }
 
+/// The keys of the metrics of a run that are decided on their own: few enough for five runs.
+const HEADLINE: [&str; 6] =
+    ["duration_ns", "cpu_user_ns", "cpu_system_ns", "egress_wire_bytes", "ingress_wire_bytes", "connections"];
+
+impl Metric {
+    /// Whether the metric of a run is one of those that state its cost in short.
+    pub(super) fn is_headline(&self) -> bool {
+        HEADLINE.contains(&self.key)
+    }
+}
+
 const fn metric(key: &'static str, label: &'static str, unit: Unit) -> Metric {
     Metric { key, label, unit }
 }

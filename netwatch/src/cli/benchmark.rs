@@ -111,8 +111,8 @@ Examples:
 Each measured run is recorded: `netwatch history` lists them, `netwatch report` works on each, and
 `netwatch compare` compares them. The variables NETWATCH_* set the options of the runs.
 
-Exit code: 0 on success, 1 if a run of the command failed, 2 on error. docs/benchmark.md is the
-manual.";
+Exit code: 0 on success, 1 if a run of the command failed, 2 on error, 130 if ^C ended it.
+docs/benchmark.md is the manual.";
 
 const AFTER_COMPARE: &str = "\
 Examples:
@@ -120,10 +120,11 @@ Examples:
   netwatch compare 10 9 8 7 6 -- 5 4 3 2 1                the newest five runs with the five before
   netwatch compare old/*.netwatch -- new/*.netwatch --format markdown
 
-The order of commands alternates, and each side needs four runs for a verdict. Recorded runs are
-compared in the order of their start.
+The order of commands alternates. A verdict on duration, CPU times, bytes and connections needs five
+runs of each side, one on all metrics seven. Recorded runs are compared in the order of their start.
 
-Exit code: 0 on success, also if there are differences; 1 if a run of a command failed, 2 on error.
+Exit code: 0 on success, also if there are differences; 1 if a run of a command failed, 2 on error,
+130 if ^C ended it.
 docs/benchmark.md is the manual.";
 
 impl BenchArgs {

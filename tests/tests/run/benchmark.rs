@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use netwatch_tests::{internet, wait_until};
+use netwatch_tests::{StartOptions, USER, USER_ID, internet, wait_until};
 use serde_json::Value;
 
 const ONE: &str = "curl -4 -sS -o /dev/null http://app.example/";
@@ -98,4 +98,51 @@ fn a_benchmark_that_is_ended_leaves_no_run() {
     running.signal(libc::SIGTERM);
     assert_eq!(running.finish_early().signal, Some(libc::SIGTERM));
     wait_until(|| before.compare(&net.host.state()).is_ok(), || "the run to be undone".to_owned());
+}
+
+/// The rights of the user are taken for a while to find the command, which resets the signal that
+/// ends a run with its benchmark.
+#[test]
+fn a_benchmark_of_a_sudo_user_that_is_ended_leaves_no_run() {
+    let net = internet!();
+    let before = net.host.state();
+    let id = USER_ID.to_string();
+    let sudo = StartOptions::env(&[("SUDO_UID", &id), ("SUDO_GID", &id), ("SUDO_USER", USER)]);
+    let arguments = ["bench", "--show-output", "--", "sh", "-c", "echo ready; exec sleep 300"];
+    let running = net.host.start_netwatch_with(sudo, &arguments);
+    running.wait_for_stderr("ready");
+    running.signal(libc::SIGTERM);
+    assert_eq!(running.finish_early().signal, Some(libc::SIGTERM));
+    wait_until(|| before.compare(&net.host.state()).is_ok(), || "the run to be undone".to_owned());
+}
+
+/// A failure of netwatch is not one of the command.
+#[test]
+fn a_benchmark_without_root_is_an_error() {
+    let net = internet!();
+    let binary = net.host.binary();
+    for flags in [&["--warmup", "0"][..], &["--warmup", "1", "--ignore-failure"]] {
+        let mut command = net.host.command("setpriv");
+        command.args(["--reuid", USER, "--regid", USER, "--clear-groups"]).arg(&binary).arg("bench");
+        let output = command.args(flags).args(["--", "true"]).output().expect("start setpriv");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert!(stderr.contains("sudo") && !stderr.contains("exited with code"), "{stderr}");
+        assert!(output.stdout.is_empty(), "{stderr}");
+    }
+}
+
+/// The command handles the signal and succeeds.
+#[test]
+fn the_keyboard_ends_a_benchmark_after_the_run() {
+    let net = internet!();
+    let before = net.host.state();
+    let script = "trap 'exit 0' INT; echo ready; while :; do sleep 0.05; done";
+    let mut terminal = net.host.on_terminal(100, &["bench", "-i", "--show-output", "--", "sh", "-c", script]);
+    terminal.wait_for("ready");
+    terminal.type_keys("\x03");
+    let (status, screen) = terminal.finish();
+    assert_eq!(status.code(), Some(130), "{screen}");
+    assert!(screen.contains("interrupted") && !screen.contains("run 1 of"), "{screen}");
+    net.host.assert_nothing_left(&before);
 }

@@ -10,10 +10,11 @@ use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::format::benchmark::write;
 use crate::settings::{BenchSettings, BenchmarkOutput, CompareSettings, Compared, Repetition, RunSettings};
-use crate::terminal::{Output, Spinner};
+use crate::terminal::{Output, Spinner, print_message};
 use repeat::Repeated;
 
-/// Exits with [`Exit::Negative`] if a run of the command failed.
+/// Exits with [`Exit::Negative`] if a run of the command failed, and with [`Exit::Signalled`] if the
+/// keyboard ended the benchmark.
 pub(super) fn bench(settings: &BenchSettings) -> Result<Exit> {
     let output = open_output(settings.output.file.as_deref(), &[])?;
     measure(std::slice::from_ref(&settings.run), &settings.repetition, &settings.output, output)
@@ -60,6 +61,11 @@ fn measure(
             Ok(Exit::Success)
         }
         Repeated::Failed => Ok(Exit::Negative),
+        Repeated::NotMeasured => Ok(Exit::Error),
+        Repeated::Interrupted(signal) => {
+            print_message("interrupted by a signal: the benchmark has no result");
+            Ok(Exit::Signalled(signal))
+        }
     }
 }
 

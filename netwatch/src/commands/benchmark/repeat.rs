@@ -6,6 +6,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use nix::fcntl::OFlag;
 use nix::sys::prctl;
@@ -29,51 +30,66 @@ use crate::terminal::{print_error, print_message};
 pub(super) enum Repeated {
     /// The measured runs of each command.
     Measured(Vec<Side>),
-    /// A run failed, which is printed.
+    /// A run of the command failed, which is printed.
     Failed,
+    /// netwatch failed in a run, which is printed.
+    NotMeasured,
+    /// The keyboard sent this signal.
+    Interrupted(i32),
 }
 
 /// How a run ended.
 struct RunEnd {
-    /// The id of its recording; `None` if there is none.
+    /// The id of the run; `None` if the command did not run or netwatch failed, which is printed.
     id: Option<String>,
     code: i32,
-}
-
-impl RunEnd {
-    /// The keyboard ended the command, and with it the benchmark.
-    fn is_interrupted(&self) -> bool {
-        FROM_KEYBOARD.iter().any(|signal| self.code == 128 + *signal as i32)
-    }
 }
 
 /// Runs each command as often as requested, after the warm-ups.
 pub(super) fn repeat(commands: &[RunSettings], repetition: &Repetition) -> Result<Repeated> {
     let mut sides: Vec<Side> =
         commands.iter().map(|one| Side { label: label(one), runs: Vec::with_capacity(repetition.runs) }).collect();
-    let _signals = IgnoredSignals::ignore()?;
+    let keyboard = KeyboardSignals::watch()?;
     for round in 0..repetition.warmup + repetition.runs {
         let is_warmup = round < repetition.warmup;
         for side in order(round, commands.len()) {
-            prepare(repetition)?;
+            let prepared = prepare(repetition);
+            if let Some(signal) = received() {
+                return Ok(Repeated::Interrupted(signal));
+            }
+            prepared?;
             print_progress(repetition, round, (side, commands.len()));
             let settings = settings_of(&commands[side], repetition, commands.len(), is_warmup);
-            let end = run_once(settings, repetition.show_output)?;
-            if end.is_interrupted() || (end.code != 0 && !repetition.ignore_failure) {
+            let end = run_once(settings, repetition.show_output, &keyboard)?;
+            if let Some(signal) = received() {
+                return Ok(Repeated::Interrupted(signal));
+            }
+            let label = &sides[side].label;
+            let Some(id) = end.id else { return not_measured(label, end.code) };
+            if end.code != 0 && !repetition.ignore_failure {
                 print_message(&format!(
                     "{} exited with code {}; --ignore-failure measures it nevertheless, --show-output shows its output",
-                    escape(&sides[side].label),
+                    escape(label),
                     end.code
                 ));
                 return Ok(Repeated::Failed);
             }
             if !is_warmup {
-                let Some(id) = end.id else { return Ok(Repeated::Failed) };
                 sides[side].runs.push(RunMeasures::of(&read_recording(Some(&id))?.report));
             }
         }
     }
     Ok(Repeated::Measured(sides))
+}
+
+/// A run without an id. `--ignore-failure` is about commands that ran.
+fn not_measured(label: &str, code: i32) -> Result<Repeated> {
+    let is = |exit: Exit| code == i32::from(exit.code());
+    match (is(Exit::NotFound) || is(Exit::NotExecutable), is(Exit::Failed)) {
+        (true, _) => Ok(Repeated::Failed),
+        (false, true) => Ok(Repeated::NotMeasured),
+        (false, false) => Err(Error::other("measure", label, format!("netwatch ended with code {code}"))),
+    }
 }
 
 /// Sides take turns in going first, so that none has the warmer caches.
@@ -128,7 +144,6 @@ fn become_user(command: &mut Command, user: &Identity) -> Result<()> {
     command.env_clear().envs(variables);
     let (uid, gid, groups) = (user.uid, user.gid, user.groups()?);
     let change = move || {
-        restore_default_signals()?;
         if is_changed {
             nix::unistd::setgroups(&groups)?;
             nix::unistd::setresgid(gid, gid, gid)?;
@@ -141,44 +156,71 @@ fn become_user(command: &mut Command, user: &Identity) -> Result<()> {
     Ok(())
 }
 
-/// The keyboard interrupts the command, not netwatch between two runs. Undone when it is dropped.
-struct IgnoredSignals([SigAction; 2]);
+/// The keyboard interrupts the command, and ends the benchmark after it, also if the command handles
+/// the signal. A signal that was ignored stays ignored. Undone when it is dropped.
+struct KeyboardSignals([SigAction; 2]);
 
 const FROM_KEYBOARD: [Signal; 2] = [Signal::SIGINT, Signal::SIGQUIT];
 
-impl IgnoredSignals {
-    fn ignore() -> Result<Self> {
-        let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
-        // SAFETY: no handler is installed.
-        let set = |signal| unsafe { sigaction(signal, &ignore) };
-        let failed = |errno| Error::os("ignore", "signals", errno);
-        Ok(Self([set(FROM_KEYBOARD[0]).map_err(failed)?, set(FROM_KEYBOARD[1]).map_err(failed)?]))
+/// The signal of the keyboard; 0 for none.
+static RECEIVED: AtomicI32 = AtomicI32::new(0);
+
+extern "C" fn receive(signal: libc::c_int) {
+    RECEIVED.store(signal, Ordering::Relaxed);
+}
+
+fn received() -> Option<i32> {
+    Some(RECEIVED.load(Ordering::Relaxed)).filter(|signal| *signal != 0)
+}
+
+impl KeyboardSignals {
+    fn watch() -> Result<Self> {
+        let handle = SigAction::new(SigHandler::Handler(receive), SaFlags::SA_RESTART, SigSet::empty());
+        let watch = |signal| {
+            // SAFETY: the handler only stores an atomic integer.
+            let old = unsafe { sigaction(signal, &handle) }?;
+            if matches!(old.handler(), SigHandler::SigIgn) {
+                // SAFETY: restores what was there before.
+                unsafe { sigaction(signal, &old) }?;
+            }
+            Ok(old)
+        };
+        let failed = |errno: nix::Error| Error::os("handle", "signals", errno);
+        Ok(Self([watch(FROM_KEYBOARD[0]).map_err(failed)?, watch(FROM_KEYBOARD[1]).map_err(failed)?]))
+    }
+
+    fn restore(&self) -> nix::Result<()> {
+        // SAFETY: restores what was there before.
+        let restore = |(signal, action)| unsafe { sigaction(signal, action) }.map(drop);
+        FROM_KEYBOARD.into_iter().zip(&self.0).try_for_each(restore)
     }
 }
 
-impl Drop for IgnoredSignals {
+impl Drop for KeyboardSignals {
     fn drop(&mut self) {
-        for (signal, action) in FROM_KEYBOARD.into_iter().zip(&self.0) {
-            // SAFETY: restores what was there before.
-            let _ = unsafe { sigaction(signal, action) };
-        }
+        let _ = self.restore();
     }
-}
-
-fn restore_default_signals() -> nix::Result<()> {
-    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
-    // SAFETY: no handler is installed.
-    FROM_KEYBOARD.into_iter().try_for_each(|signal| unsafe { sigaction(signal, &default) }.map(drop))
 }
 
 /// Runs a command in a child process and waits for it.
-fn run_once(settings: RunSettings, show_output: bool) -> Result<RunEnd> {
+fn run_once(settings: RunSettings, show_output: bool, keyboard: &KeyboardSignals) -> Result<RunEnd> {
+    let benchmark = Pid::this();
     let (read, write) = pipe2(OFlag::O_CLOEXEC).map_err(|errno| Error::os("create", "a pipe", errno))?;
     // SAFETY: netwatch has one thread here, so that the child may do anything.
     match unsafe { fork() }.map_err(|errno| Error::os("fork", "a run", errno))? {
         ForkResult::Child => {
             drop(read);
-            std::process::exit(run_in_child(settings, show_output, write).code().into())
+            let exit = keyboard
+                .restore()
+                .map_err(|errno| Error::os("restore", "signals", errno))
+                .and_then(|()| die_with(benchmark))
+                .and_then(|()| redirect(show_output))
+                .and_then(|()| run_in_child(settings, benchmark, write));
+            let exit = exit.unwrap_or_else(|error| {
+                print_error(&error);
+                Exit::Failed
+            });
+            std::process::exit(exit.code().into())
         }
         ForkResult::Parent { child } => {
             drop(write);
@@ -189,34 +231,36 @@ fn run_once(settings: RunSettings, show_output: bool) -> Result<RunEnd> {
     }
 }
 
-/// Runs the command, and writes the id of the run to the pipe.
-fn run_in_child(settings: RunSettings, show_output: bool, pipe: OwnedFd) -> Exit {
-    if let Err(error) = restore_default_signals()
-        .map_err(|errno| Error::os("restore", "signals", errno))
-        .and_then(|()| die_with_parent())
-        .and_then(|()| redirect(show_output))
-    {
-        print_error(&error);
-        return Exit::Failed;
+/// Runs the command, and writes the id of the run to the pipe, unless netwatch failed.
+fn run_in_child(settings: RunSettings, benchmark: Pid, pipe: OwnedFd) -> Result<Exit> {
+    if let Some(signal) = received() {
+        // It arrived before the handler was removed, and only once.
+        return Ok(Exit::Signalled(signal));
     }
     let mut plan = match RunPlan::make(settings) {
         Ok(plan) => plan,
         Err(refusal) => {
             print_error(&refusal.error);
-            return refusal.exit;
+            return Ok(refusal.exit);
         }
     };
+    // The plan was made with the rights of the user for a while, which reset the signal.
+    die_with(benchmark)?;
     let exit = run(&mut plan);
-    if let Some(report) = plan.report.take() {
+    if let Some(report) = plan.report.take().filter(|_| exit != Exit::Failed) {
         // Fails if the parent is gone.
         let _ = File::from(pipe).write_all(report.run.id.as_bytes());
     }
-    exit
+    Ok(exit)
 }
 
 /// A run ends with the benchmark, and undoes its changes.
-fn die_with_parent() -> Result<()> {
-    prctl::set_pdeathsig(Signal::SIGTERM).map_err(|errno| Error::os("set", "the parent-death signal", errno))
+fn die_with(benchmark: Pid) -> Result<()> {
+    prctl::set_pdeathsig(Signal::SIGTERM).map_err(|errno| Error::os("set", "the parent-death signal", errno))?;
+    match Pid::parent() == benchmark {
+        true => Ok(()),
+        false => Err(Error::other("run", "the command", "the benchmark has ended")),
+    }
 }
 
 /// The result of the benchmark is on standard output, and a command that reads the terminal would

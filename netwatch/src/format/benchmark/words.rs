@@ -3,7 +3,7 @@
 use crate::benchmark::{Analysis, Metric, MetricRow, MetricSample, MetricVerdict, Side, Unit};
 use crate::format::escape;
 use crate::format::summary::units::{bytes, count, duration};
-use crate::statistics::MedianDifference;
+use crate::statistics::{Bounds, MedianDifference};
 
 /// The names of the sides.
 const NAMES: [&str; 2] = ["A", "B"];
@@ -87,15 +87,30 @@ pub(super) fn label(row: &MetricRow) -> String {
 pub(super) fn verdict(row: &MetricRow) -> String {
     let Some(outcome) = &row.outcome else { return String::new() };
     match (outcome.verdict, &outcome.difference) {
-        (MetricVerdict::Differs, Some(found)) => {
-            format!("{} {}", amount(found, row.metric), direction(found, row.metric))
-        }
-        (MetricVerdict::NoDifference, Some(found)) if found.absolute == 0.0 && found.bounds.half_width() == 0.0 => {
-            "equal".to_owned()
-        }
+        (MetricVerdict::Differs, Some(found)) => differs(found, row.metric),
+        (_, Some(_)) if row.is_constant() => "equal".to_owned(),
         (MetricVerdict::NoDifference, Some(found)) => format!("no difference found ({})", signed(found, row.metric)),
         _ => "too few runs".to_owned(),
     }
+}
+
+/// `12 % ± 2 % longer`; with the bounds where the interval is so skewed that half of its width
+/// exceeds the difference: `92 % longer (8 % to 286 %)`.
+fn differs(found: &MedianDifference, metric: Metric) -> String {
+    let (amount, direction) = (amount(found, metric), direction(found, metric));
+    let ends = |bounds: &Bounds| {
+        let [one, other] = [bounds.low.abs(), bounds.high.abs()];
+        [one.min(other), one.max(other)]
+    };
+    let bounds = match &found.relative {
+        Some((relative, bounds)) if bounds.half_width() > relative.abs() => ends(bounds).map(percent),
+        None if found.bounds.half_width() > found.absolute.abs() => {
+            ends(&found.bounds).map(|end| number(end, metric.unit))
+        }
+        _ => return format!("{amount} {direction}"),
+    };
+    let estimate = amount.split(" ± ").next().unwrap_or_default();
+    format!("{estimate} {direction} ({})", bounds.join(" to "))
 }
 
 /// `12 % ± 2 %`; without a ratio, `3 ± 1`.
@@ -131,14 +146,12 @@ pub(super) fn conclusion(analysis: &Analysis) -> Option<String> {
     if compared.is_empty() {
         return None;
     }
-    if compared.iter().all(|verdict| *verdict == MetricVerdict::TooFew) {
-        return Some("Too few runs for a verdict: four on each side are the minimum.".to_owned());
-    }
-    let found = compared.iter().filter(|verdict| **verdict == MetricVerdict::Differs).count();
-    let metrics = compared.len();
-    Some(match found {
-        0 => format!("No difference found between A and B in {metrics} metrics."),
-        found => format!("B differs from A in {found} of {metrics} metrics."),
+    let number = |wanted: MetricVerdict| compared.iter().filter(|verdict| **verdict == wanted).count();
+    let (found, decided) = (number(MetricVerdict::Differs), compared.len() - number(MetricVerdict::TooFew));
+    Some(match (found, decided) {
+        (_, 0) => "Too few runs for a verdict.".to_owned(),
+        (0, decided) => format!("No difference found between A and B in {decided} metrics."),
+        (found, decided) => format!("B differs from A in {found} of {decided} metrics."),
     })
 }
 
@@ -148,14 +161,18 @@ pub(super) fn method(analysis: &Analysis) -> Vec<String> {
     if analysis.sides.len() > 1 {
         method.push(
             "± is half of the 95 % confidence interval of the difference of the medians (bootstrap); a verdict \
-             needs an interval without 0 and a Mann-Whitney test that passes the correction for all metrics at 5 %."
+             needs an interval without 0 and a Mann-Whitney test that passes the correction for many metrics at 5 %. \
+             Duration, CPU times, bytes and connections are corrected together, the other metrics together."
                 .to_owned(),
         );
     }
     if let Some(noise) = analysis.noise() {
         let noise = percent(noise);
-        method
-            .push(format!("Noise: the halves of a side, every other run, differ by up to {noise} (null comparison)."));
+        let metrics = match analysis.rows.iter().any(|row| row.found().is_some()) {
+            true => " in the metrics that differ",
+            false => "",
+        };
+        method.push(format!("Noise: the halves of a side differ by up to {noise}{metrics} (null comparison)."));
     }
     method
 }
@@ -163,6 +180,27 @@ pub(super) fn method(analysis: &Analysis) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A skewed interval excludes 0 although half of its width exceeds the difference.
+    #[test]
+    fn a_skewed_interval_is_stated_by_its_bounds() {
+        let metric = Metric { key: "duration_ns", label: "duration", unit: Unit::Nanoseconds };
+        let found = |absolute: f64, [low, high]: [f64; 2], has_ratio: bool| MedianDifference {
+            absolute: absolute * 1e9,
+            bounds: Bounds { low: low * 1e9, high: high * 1e9 },
+            relative: has_ratio.then_some((absolute, Bounds { low, high })),
+            p_value: 0.001,
+        };
+        for (found, text) in [
+            (found(0.92, [0.08, 2.86], true), "92 % longer (8.0 % to 286 %)"),
+            (found(-0.2, [-0.9, -0.1], true), "20 % shorter (10 % to 90 %)"),
+            (found(0.5, [0.25, 0.75], true), "50 % ± 25 % longer"),
+            (found(1.0, [0.5, 4.5], false), "1.00 s longer (500 ms to 4.50 s)"),
+            (found(1.0, [0.5, 1.5], false), "1.00 s ± 500 ms longer"),
+        ] {
+            assert_eq!(differs(&found, metric), text);
+        }
+    }
 
     #[test]
     fn percentages_have_two_digits() {
