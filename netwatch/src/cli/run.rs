@@ -239,6 +239,8 @@ pub(super) struct RunArgs {
         value_parser = parse_status,
         default_value = "line",
         env = "NETWATCH_STATUS",
+        // The last one counts: `--tui` puts one first.
+        overrides_with = "status",
         help_heading = METERING
     )]
     status: StatusStyle,

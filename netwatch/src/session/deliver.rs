@@ -45,7 +45,7 @@ impl<S: Scope> Session<S> {
                 events.push(Event::Interval(Arc::new(self.interval_event(&mut out, pending))));
             }
             if out.wants.has(EventKinds::STATUS) {
-                events.push(Event::Status(self.status()));
+                events.extend(self.status.map(Event::Status));
             }
         }
         if events.len() < max {
@@ -123,7 +123,7 @@ impl<S: Scope> Session<S> {
     }
 
     /// A few numbers of the session so far. Looks at every flow.
-    pub fn status(&self) -> SessionStatus {
+    pub(super) fn current_status(&self) -> SessionStatus {
         let table = &self.ledger.table;
         let lost = self.losses().by_reason().into_iter().map(|(_, count)| count).sum();
         SessionStatus {

@@ -76,6 +76,8 @@ pub struct Session<S> {
     notes: Vec<String>,
     series: Series,
     interval: CurrentInterval,
+    /// Numbers at the end of the last interval, if a consumer wants them.
+    status: Option<SessionStatus>,
     moment: Moment,
 }
 
@@ -135,6 +137,7 @@ impl<S: Scope> Session<S> {
             notes: Vec::new(),
             series: Series::default(),
             interval: CurrentInterval::default(),
+            status: None,
             moment: Moment::default(),
         }
     }
@@ -280,6 +283,9 @@ impl<S: Scope> Session<S> {
             outlet.lookups.extend(&changed);
         }
         let changed_from = self.push_interval();
+        // Once for all consumers, because it looks at every flow.
+        let wants_status = self.outlets.iter().any(|outlet| outlet.wants.has(EventKinds::STATUS));
+        self.status = wants_status.then(|| self.current_status());
         for outlet in self.outlets.iter_mut().filter(|outlet| outlet.wants.has(deliver::OF_INTERVAL)) {
             outlet.interval_ended(changed_from);
         }

@@ -2,6 +2,7 @@
 //! pseudoterminal of its own. What the command prints becomes a view. That
 //! terminal has no keyboard.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsRawFd;
@@ -53,8 +54,6 @@ impl OwnRun {
         let own = std::env::current_exe().map_err(failed("netwatch"))?;
         let mut command = Command::new(own);
         command.args(arguments(std::env::args_os().skip(1)));
-        // The view shows more.
-        command.env("NETWATCH_STATUS", "off");
         let stdio = || pty.slave.try_clone().map(Stdio::from).map_err(failed("netwatch"));
         command.stdin(stdio()?).stdout(stdio()?).stderr(stdio()?);
         // SAFETY: two system calls between fork and exec.
@@ -111,10 +110,16 @@ fn exit_of(status: ExitStatus) -> Exit {
     }
 }
 
-/// The words without the first `--tui`: the command can have one too, behind it.
-fn arguments(words: impl Iterator<Item = std::ffi::OsString>) -> Vec<std::ffi::OsString> {
+/// The words without the first `--tui`: the command can have one too, behind it. The view shows
+/// more than a status line, so there is none unless the words contain another `--status`.
+fn arguments(words: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut is_found = false;
-    words.filter(|word| word != FLAG || std::mem::replace(&mut is_found, true)).collect()
+    let mut words: Vec<OsString> =
+        words.filter(|word| word != FLAG || std::mem::replace(&mut is_found, true)).collect();
+    if let Some(run) = words.iter().position(|word| word == "run") {
+        words.insert(run + 1, "--status=off".into());
+    }
+    words
 }
 
 /// A session of its own, with the pseudoterminal as its terminal.
@@ -172,8 +177,8 @@ mod tests {
 
     #[test]
     fn only_the_flag_of_netwatch_is_removed() {
-        let words = ["run", "--tui", "-q", "--", "app", "--tui"].map(std::ffi::OsString::from);
-        assert_eq!(arguments(words.into_iter()), ["run", "-q", "--", "app", "--tui"]);
+        let words = ["run", "--tui", "-q", "--", "app", "--tui"].map(OsString::from);
+        assert_eq!(arguments(words.into_iter()), ["run", "--status=off", "-q", "--", "app", "--tui"]);
     }
 
     #[test]

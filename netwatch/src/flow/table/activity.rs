@@ -19,9 +19,13 @@ impl FlowTable {
     pub fn activity(&self, point: ObservationPoint) -> FlowActivity {
         let folded = self.evicted.failed(point) + self.untracked.failed(point);
         let mut activity = FlowActivity { opened: self.opened(point), open: 0, failed: folded };
-        for flow in self.flows_with_errors(point) {
-            activity.open += u64::from(flow.end_reason().is_none());
-            activity.failed += flow.failed_so_far();
+        for stored in self.store.iter().filter(|stored| stored.flow.key.point == point) {
+            activity.open += u64::from(stored.flow.end_reason().is_none());
+            // Few flows have an error, and only those are copied.
+            activity.failed += match self.pending_error(stored) {
+                Some(_) => self.with_error(stored).failed_so_far(),
+                None => stored.flow.failed_so_far(),
+            };
         }
         activity
     }

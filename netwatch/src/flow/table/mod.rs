@@ -331,12 +331,17 @@ impl FlowTable {
     /// The flow with its ICMP error: the one sent by the side that did not open the flow.
     fn with_error(&self, stored: &StoredFlow) -> Flow {
         let flow = stored.flow.clone();
-        if stored.is_ended() {
-            return flow;
+        Flow { icmp_error: self.pending_error(stored).or(flow.icmp_error), ..flow }
+    }
+
+    /// The ICMP error that is not yet part of a live flow.
+    fn pending_error(&self, stored: &StoredFlow) -> Option<IcmpError> {
+        let flow = &stored.flow;
+        if stored.is_ended() || self.icmp_errors.is_empty() {
+            return None;
         }
         let sent_by_target = flow.opened_by == Direction::Ingress;
-        let noted = self.icmp_errors.get(&(flow.key, sent_by_target)).map(|pending| pending.error);
-        Flow { icmp_error: noted.or(flow.icmp_error), ..flow }
+        self.icmp_errors.get(&(flow.key, sent_by_target)).map(|pending| pending.error)
     }
 
     /// The newest flow with this key, if it is tracked individually.
