@@ -13,8 +13,8 @@ use crate::settings::{BenchSettings, BenchmarkOutput, CompareSettings, Compared,
 use crate::terminal::{Output, Spinner, print_message};
 use repeat::Repeated;
 
-/// Exits with [`Exit::Negative`] if a run of the command failed, and with [`Exit::Signalled`] if the
-/// keyboard ended the benchmark.
+/// Exits with [`Exit::Negative`] if a run of the command failed, and with [`Exit::Signalled`] if
+/// the keyboard ended the benchmark.
 pub(super) fn bench(settings: &BenchSettings) -> Result<Exit> {
     let output = open_output(settings.output.file.as_deref(), &[])?;
     measure(std::slice::from_ref(&settings.run), &settings.repetition, &settings.output, output)

@@ -156,8 +156,8 @@ fn become_user(command: &mut Command, user: &Identity) -> Result<()> {
     Ok(())
 }
 
-/// The keyboard interrupts the command, and ends the benchmark after it, also if the command handles
-/// the signal. A signal that was ignored stays ignored. Undone when it is dropped.
+/// The keyboard interrupts the command, and ends the benchmark after it, also if the command
+/// handles the signal. A signal that was ignored stays ignored. Undone when it is dropped.
 struct KeyboardSignals([SigAction; 2]);
 
 const FROM_KEYBOARD: [Signal; 2] = [Signal::SIGINT, Signal::SIGQUIT];
