@@ -16,7 +16,7 @@ use crate::settings::value::{
     parse_status, parse_time,
 };
 use crate::settings::{EventStyle, HostPorts, LineTarget, Linger, RunSettings, StatusStyle};
-use crate::threshold::Threshold;
+use crate::threshold::{Threshold, ThresholdError};
 
 #[derive(Debug, Args)]
 #[command(after_help = AFTER, after_long_help = AFTER_LONG)]
@@ -338,12 +338,11 @@ pub(super) struct RunArgs {
     #[arg(
         long,
         value_name = "EXPR",
-        value_parser = Threshold::parse,
-        value_delimiter = ',',
+        value_parser = parse_thresholds,
         env = "NETWATCH_FAIL_IF",
         help_heading = THRESHOLDS
     )]
-    fail_if: Vec<Threshold>,
+    fail_if: Vec<ThresholdsArg>,
 
     /// Exit code if a condition of --fail-if holds
     #[arg(
@@ -399,6 +398,14 @@ fn parse_lines(text: &str) -> Result<LinesArg, std::convert::Infallible> {
     Ok(LinesArg(parse_line_target(text)))
 }
 
+/// A value of `--fail-if`, read as a whole, so that errors name its columns.
+#[derive(Debug, Clone)]
+struct ThresholdsArg(Vec<Threshold>);
+
+fn parse_thresholds(text: &str) -> Result<ThresholdsArg, ThresholdError> {
+    Threshold::parse_all(text).map(ThresholdsArg)
+}
+
 /// The format of `--events`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum EventsArg {
@@ -452,7 +459,7 @@ impl RunArgs {
             failed_calls: self.failed_calls,
             record: self.record,
             no_record: self.no_record,
-            fail_if: self.fail_if,
+            fail_if: self.fail_if.into_iter().flat_map(|thresholds| thresholds.0).collect(),
             fail_code: self.fail_code,
             keep: self.keep,
             keep_size: self.keep_size,

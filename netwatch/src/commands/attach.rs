@@ -1,11 +1,40 @@
-//! How `tail` and `top` find a run in progress: by the sockets in the run directories.
+//! The sockets in the run directories: how a run listens on them, and how `tail` and `top` find a
+//! run in progress.
 
 use std::io;
-use std::os::unix::net::UnixStream;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::chown;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+
+use nix::sys::socket::sockopt::PeerCredentials;
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, getsockopt, listen, socket};
+use nix::sys::stat::{Mode, fchmod};
+use nix::unistd::Uid;
 
 use crate::error::{Error, Result};
 use crate::undo::{RunDir, RunId};
+
+/// Listens on a new socket to which only root and `owner` can connect.
+pub(super) fn listen_for(path: &Path, owner: Uid) -> io::Result<UnixListener> {
+    let listener = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    // The file gets the mode of the socket, minus the umask (unix_bind in net/unix/af_unix.c), so
+    // there is no moment in which others could connect.
+    fchmod(&listener, Mode::S_IRUSR | Mode::S_IWUSR)?;
+    bind(listener.as_raw_fd(), &UnixAddr::new(path)?)?;
+    chown(path, Some(owner.as_raw()), None)?;
+    listen(&listener, Backlog::MAXCONN)?;
+    Ok(listener.into())
+}
+
+/// Whether the process at the other end may be served: it belongs to root, `owner`, or the user of
+/// this process.
+pub(super) fn is_served(stream: &UnixStream, owner: Uid) -> bool {
+    getsockopt(stream, PeerCredentials).is_ok_and(|peer| {
+        let uid = Uid::from_raw(peer.uid());
+        uid.is_root() || uid == owner || uid == Uid::effective()
+    })
+}
 
 /// Connects to the only run in progress whose id begins with this text. `socket` is the path of its
 /// socket in the run directory.
@@ -29,4 +58,36 @@ pub(super) fn connect(prefix: &str, socket: impl Fn(&Path) -> PathBuf) -> Result
         false => Error::other("find", "the run", "no run in progress has this id")
             .hint("`sudo netwatch list` lists the runs in progress"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn others_cannot_connect_with_any_umask() {
+        const NAME: &str = "NETWATCH_TEST_SOCKET";
+        let Some(path) = std::env::var_os(NAME) else {
+            // The umask belongs to the whole process, so another one changes it.
+            let dir = tempfile::tempdir().expect("a directory");
+            let own = std::env::current_exe().expect("a path");
+            let mut again = Command::new("sh");
+            again.args([
+                "-c",
+                "umask 0; exec \"$0\" --exact commands::attach::tests::others_cannot_connect_with_any_umask",
+            ]);
+            let ended = again.arg(own).env(NAME, dir.path().join("socket")).output().expect("sh starts");
+            let printed = String::from_utf8_lossy(&ended.stdout);
+            return assert!(ended.status.success() && printed.contains("1 passed"), "{printed}");
+        };
+        let path = PathBuf::from(path);
+        let listener = listen_for(&path, Uid::effective()).expect("listening");
+        assert_eq!(path.metadata().expect("a file").mode() & 0o777, 0o600);
+        let _client = UnixStream::connect(&path).expect("connected");
+        let (stream, _) = listener.accept().expect("accepted");
+        assert!(is_served(&stream, Uid::from_raw(65534)), "this user");
+    }
 }

@@ -1,10 +1,10 @@
 //! Snapshots of a live run for other processes, through a socket in the run directory. A reader
 //! connects and receives the bytes of a recording. It sends nothing, and a slow reader does not
-//! delay the run. The directory is owned by root, so only root can connect.
+//! delay the run. Only root can connect.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -12,7 +12,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use nix::sys::socket::{Shutdown, shutdown};
+use nix::unistd::Uid;
 
+use super::attach;
 use crate::error::{Error, Result};
 use crate::record::{self, Recorded};
 use crate::report::{Report, Series};
@@ -55,7 +57,7 @@ impl SnapshotServer {
     pub(super) fn start(run_dir: &Path, take: impl Fn() -> Option<Snapshot> + Clone + Send + 'static) -> Result<Self> {
         let path = socket_path(run_dir);
         let failed = |error| Error::os("listen on", path.display().to_string(), error);
-        let listener = UnixListener::bind(&path).map_err(failed)?;
+        let listener = attach::listen_for(&path, Uid::effective()).map_err(failed)?;
         let handle = listener.try_clone().map_err(failed)?.into();
         let is_stopped = Arc::new(AtomicBool::new(false));
         let stopped = is_stopped.clone();
@@ -94,6 +96,9 @@ fn accept(
             thread::sleep(RETRY_DELAY);
             continue;
         };
+        if !attach::is_served(&reader, Uid::effective()) {
+            continue;
+        }
         let Some(place) = readers.wait_for_place(is_stopped) else { return };
         let take = take.clone();
         let serve = move || {

@@ -25,18 +25,30 @@ impl std::error::Error for ThresholdError {}
 type Result<T> = std::result::Result<T, ThresholdError>;
 
 impl Threshold {
-    /// Reads `QUANTITY COMPARISON VALUE [for TIME]`.
-    pub fn parse(text: &str) -> Result<Self> {
+    /// Reads `QUANTITY COMPARISON VALUE [for TIME]`, or several of them separated by commas.
+    pub fn parse_all(text: &str) -> Result<Vec<Self>> {
         let mut reader = Reader { text, at: 0 };
-        let quantity = quantity(&mut reader)?;
-        let comparison = comparison(&mut reader)?;
-        let limit = value(&mut reader, quantity.unit())?;
-        let hold_ns = hold(&mut reader, quantity)?;
-        reader.skip_space();
-        match reader.rest() {
-            "" => Ok(Self { text: text.trim().to_owned(), quantity, comparison, limit, hold_ns }),
-            rest => Err(reader.error(format!("unexpected {rest:?}"))),
+        let mut thresholds = Vec::new();
+        loop {
+            thresholds.push(Self::read(&mut reader)?);
+            if reader.rest().is_empty() {
+                return Ok(thresholds);
+            }
+            if !reader.accept(",") {
+                return Err(reader.error(format!("unexpected {:?}", reader.rest())));
+            }
         }
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self> {
+        let start = reader.at;
+        let quantity = quantity(reader)?;
+        let comparison = comparison(reader)?;
+        let limit = value(reader, quantity.unit())?;
+        let hold_ns = hold(reader, quantity)?;
+        let text = reader.text[start..reader.at].trim().to_owned();
+        reader.skip_space();
+        Ok(Self { text, quantity, comparison, limit, hold_ns })
     }
 }
 
@@ -121,13 +133,10 @@ fn numbers() -> String {
 
 fn statistic(name: &str) -> Option<Statistic> {
     Some(match name {
-        "min" => Statistic::Percentile(0.0),
-        "max" => Statistic::Percentile(100.0),
+        "min" => Statistic::Percentile(0),
+        "max" => Statistic::Percentile(Statistic::MAX),
         "mean" => Statistic::Mean,
-        _ => {
-            let percent: f64 = name.strip_prefix('p')?.parse().ok()?;
-            Statistic::Percentile((0.0..=100.0).contains(&percent).then_some(percent)?)
-        }
+        _ => Statistic::percentile(name.strip_prefix('p')?.parse().ok()?)?,
     })
 }
 
@@ -143,13 +152,17 @@ fn value(reader: &mut Reader<'_>, unit: ThresholdUnit) -> Result<f64> {
     let at = reader.at;
     let digits = reader.take(|c| c.is_ascii_digit() || c == '.');
     let number: f64 = digits.parse().map_err(|_| reader.error_at(at, format!("expected {}", example(unit))))?;
-    let at = reader.at;
+    let unit_at = reader.at;
     let name = reader.take(|c| c.is_alphabetic() || c == '%');
-    let factor = factor(unit, name);
-    factor.map(|factor| number * factor).ok_or_else(|| match name {
-        "" => reader.error_at(at, format!("expected a unit: {}", example(unit))),
-        name => reader.error_at(at, format!("unknown unit {name:?}: expected {}", example(unit))),
-    })
+    let factor = factor(unit, name).ok_or_else(|| match name {
+        "" => reader.error_at(unit_at, format!("expected a unit: {}", example(unit))),
+        name => reader.error_at(unit_at, format!("unknown unit {name:?}: expected {}", example(unit))),
+    })?;
+    // Counters have 64 bits.
+    match number * factor < u64::MAX as f64 {
+        true => Ok(number * factor),
+        false => Err(reader.error_at(at, "the value is too large")),
+    }
 }
 
 fn example(unit: ThresholdUnit) -> &'static str {
@@ -199,16 +212,29 @@ fn hold(reader: &mut Reader<'_>, quantity: Quantity) -> Result<Option<u64>> {
 mod tests {
     use super::*;
 
+    fn one(text: &str) -> Result<Threshold> {
+        let mut thresholds = Threshold::parse_all(text)?;
+        assert_eq!(thresholds.len(), 1, "{text}");
+        Ok(thresholds.remove(0))
+    }
+
+    #[test]
+    fn commas_separate_conditions() {
+        let thresholds = Threshold::parse_all("failed > 0 , open > 500 for 5m,p99(connect) > 50ms").expect("three");
+        let texts: Vec<&str> = thresholds.iter().map(Threshold::text).collect();
+        assert_eq!(texts, ["failed > 0", "open > 500 for 5m", "p99(connect) > 50ms"]);
+    }
+
     #[test]
     fn reads_the_examples_of_the_manual() {
-        let parse = |text: &str| Threshold::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        let parse = |text: &str| one(text).unwrap_or_else(|error| panic!("{text}: {error}"));
         let failed = parse("failed > 0");
         assert_eq!(
             (failed.quantity, failed.comparison, failed.limit),
             (Quantity::Number(0), ThresholdComparison::Above, 0.0)
         );
         let connect = parse(" p99.9( connect )>=50ms ");
-        assert_eq!(connect.quantity, Quantity::Statistic(Statistic::Percentile(99.9), 0));
+        assert_eq!(connect.quantity, Quantity::Statistic(Statistic::Percentile(99_900_000), 0));
         assert_eq!(
             (connect.comparison, connect.limit, connect.text()),
             (ThresholdComparison::AtLeast, 50e6, "p99.9( connect )>=50ms")
@@ -237,8 +263,12 @@ mod tests {
             ("failed > 0 for 5m", 12, "only open can be compared for a time"),
             ("open > 500 for long", 16, "expected a time"),
             ("failed > 0 & x", 12, "unexpected \"& x\""),
+            ("failed > 0, opne > 3", 13, "unknown quantity \"opne\""),
+            ("failed > 0,", 12, "unknown quantity \"\""),
+            ("failed > 99999999999999999999", 10, "the value is too large"),
+            ("open > 1 for 999999999h", 14, "the value is too large"),
         ] {
-            let error = Threshold::parse(text).expect_err(text);
+            let error = Threshold::parse_all(text).expect_err(text);
             assert_eq!(error.column, column, "{text}: {error}");
             assert!(error.cause.starts_with(cause), "{text}: {error}");
         }

@@ -2,7 +2,7 @@
 
 use crate::flow::{Direction, Flow, Protocol};
 use crate::process::AttemptCause;
-use crate::report::{Report, loss_reasons};
+use crate::report::{Failure, Report, loss_reasons};
 
 /// What the numbers of a quantity are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +31,9 @@ pub(super) enum Quantity {
 /// A statistic of many times.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Statistic {
-    /// The nearest rank of this percentage: 0 for the minimum, 100 for the maximum.
-    Percentile(f64),
+    /// The nearest rank of this percentage, in millionths of a percent, so that the rank is exact:
+    /// 0 for the minimum, [`Statistic::MAX`] for the maximum.
+    Percentile(u32),
     Mean,
 }
 
@@ -50,8 +51,8 @@ pub(super) const OPEN: &str = "open";
 
 /// Quantities of which a report has one number.
 pub(super) const NUMBERS: [Number; 13] = [
-    ("failed", ThresholdUnit::Count, FoldedPart::Included, |report| Some(attempts(report, false))),
-    ("dns_failed", ThresholdUnit::Count, FoldedPart::Included, |report| Some(attempts(report, true))),
+    ("failed", ThresholdUnit::Count, FoldedPart::Included, |report| Some(failures(report, false))),
+    ("dns_failed", ThresholdUnit::Count, FoldedPart::Included, |report| Some(failures(report, true))),
     ("dns_queries", ThresholdUnit::Count, FoldedPart::Included, |report| Some(queries(report))),
     ("connections", ThresholdUnit::Count, FoldedPart::Included, |report| Some(connections(report))),
     ("endpoints", ThresholdUnit::Count, FoldedPart::Included, |report| Some(report.endpoints.len() as f64)),
@@ -103,21 +104,35 @@ impl Quantity {
 }
 
 impl Statistic {
+    /// 100 %.
+    pub const MAX: u32 = 100 * Self::PERCENT;
+
+    /// 1 %.
+    const PERCENT: u32 = 1_000_000;
+
+    /// The percentile of a number from 0 to 100, rounded to six digits after the point.
+    pub fn percentile(percent: f64) -> Option<Self> {
+        let percent = (0.0..=100.0).contains(&percent).then_some(percent)?;
+        Some(Self::Percentile((percent * f64::from(Self::PERCENT)).round() as u32))
+    }
+
     fn of(self, mut values: Vec<u64>) -> Option<f64> {
         let last = values.len().checked_sub(1)?;
         Some(match self {
             Self::Mean => values.iter().map(|value| *value as f64).sum::<f64>() / values.len() as f64,
             Self::Percentile(percent) => {
-                let rank = (percent / 100.0 * values.len() as f64).ceil() as usize;
+                let rank = (u128::from(percent) * values.len() as u128).div_ceil(Self::MAX.into()) as usize;
                 *values.select_nth_unstable(rank.saturating_sub(1).min(last)).1 as f64
             }
         })
     }
 }
 
-fn attempts(report: &Report, of_dns: bool) -> f64 {
-    let is_wanted = |cause: &AttemptCause| matches!(cause, AttemptCause::Dns(_)) == of_dns;
-    report.attempts.iter().filter(|attempt| is_wanted(&attempt.cause)).map(|attempt| attempt.count as f64).sum()
+/// Failures as the summary counts them: a lookup of several types once, and no local sockets.
+fn failures(report: &Report, of_dns: bool) -> f64 {
+    let is_wanted = |failure: &&Failure<'_>| matches!(failure.attempt.cause, AttemptCause::Dns(_)) == of_dns;
+    // An empty sum of floating-point numbers is -0.
+    report.failures().iter().filter(is_wanted).map(|failure| failure.count).sum::<u64>() as f64
 }
 
 fn queries(report: &Report) -> f64 {
@@ -176,15 +191,28 @@ mod tests {
     fn statistics_are_measured_values_except_for_the_mean() {
         let values: Vec<u64> = (1..=200).rev().collect();
         for (statistic, value) in [
-            (Statistic::Percentile(0.0), 1.0),
-            (Statistic::Percentile(50.0), 100.0),
-            (Statistic::Percentile(99.0), 198.0),
-            (Statistic::Percentile(99.9), 200.0),
-            (Statistic::Percentile(100.0), 200.0),
-            (Statistic::Mean, 100.5),
+            (Statistic::percentile(0.0), 1.0),
+            (Statistic::percentile(50.0), 100.0),
+            (Statistic::percentile(99.0), 198.0),
+            (Statistic::percentile(99.9), 200.0),
+            (Statistic::percentile(100.0), 200.0),
+            (Some(Statistic::Mean), 100.5),
         ] {
-            assert_eq!(statistic.of(values.clone()), Some(value), "{statistic:?}");
+            assert_eq!(statistic.expect("a percentage").of(values.clone()), Some(value), "{statistic:?}");
         }
         assert_eq!(Statistic::Mean.of(Vec::new()), None);
+        assert_eq!((Statistic::percentile(100.5), Statistic::percentile(f64::NAN)), (None, None));
+    }
+
+    /// 99.9 / 100 is not exact in binary: its product with 1,000 exceeds 999.
+    #[test]
+    fn the_rank_of_a_percentile_is_exact() {
+        for count in [1_000, 2_000, 5_000, 10_000_u64] {
+            let values: Vec<u64> = (1..=count).collect();
+            for (percent, per_thousand) in [(99.9, 999), (99.5, 995), (55.0, 550), (14.0, 140), (0.1, 1)] {
+                let found = Statistic::percentile(percent).expect("a percentage").of(values.clone());
+                assert_eq!(found, Some((count * per_thousand / 1_000) as f64), "p{percent} of {count}");
+            }
+        }
     }
 }

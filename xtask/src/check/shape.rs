@@ -15,7 +15,6 @@ const SMALL_FILE_LINES: usize = 40;
 /// Small files, and why each is a file of its own.
 const SMALL_FILES: &[(&str, &str)] = &[
     ("netwatch/src/cli/top.rs", "one subcommand, one file"),
-    ("netwatch/src/commands/attach.rs", "what two subcommands share"),
     ("netwatch/src/dashboard/rows/losses.rs", "one table, one file"),
     ("netwatch/src/guardian/terminal.rs", "what the guardian does to a terminal"),
     ("netwatch-common/src/pod.rs", "only compiled with the feature `user`"),

@@ -301,11 +301,13 @@ fn threshold_exit(settings: &RunSettings, report: &Report, exit: Exit) -> Exit {
     if reasons.is_empty() {
         return exit;
     }
-    if settings.quiet || settings.json || settings.output.is_some() {
+    // On standard error, as a document of its own, which has them as notes.
+    let is_json = settings.json && settings.output.is_none() && !settings.quiet;
+    if settings.quiet || settings.output.is_some() {
         // No summary on standard error has them.
         reasons.iter().for_each(|reason| print_message(reason));
     }
-    if env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true") {
+    if !is_json && env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true") {
         print_text(move || annotations(&reasons));
     }
     if exit == Exit::Command(0) { Exit::Threshold(settings.fail_code) } else { exit }

@@ -3,11 +3,9 @@
 //! in its own ring, where they are counted, and delays neither the run nor other tails.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::io::Read;
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,11 +14,13 @@ use std::thread;
 use std::time::Duration;
 
 use nix::sys::socket::shutdown;
+use nix::unistd::Uid;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, timeout_at};
 
 use super::metering::Metering;
 use super::{RunPlan, capture};
+use crate::commands::attach;
 use crate::commands::tail::protocol::{self, TailAnswer, TailRequest};
 use crate::error::{Error, Result};
 use crate::guardian::{GuardianClient, MAX_CAPTURES, StartCapture};
@@ -236,14 +236,13 @@ impl TailServer {
     fn start(run_dir: &Path, owner: &Identity, events: UnboundedSender<TailEvent>) -> Result<Self> {
         let path = protocol::socket_path(run_dir);
         let failed = |error| Error::os("listen on", path.display().to_string(), error);
-        let listener = UnixListener::bind(&path).map_err(failed)?;
-        // Connecting requires write permission, which no mode of a new socket gives to others.
-        chown(&path, Some(owner.uid.as_raw()), None).map_err(failed)?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        let listener = attach::listen_for(&path, owner.uid).map_err(failed)?;
+        let owner = owner.uid;
         let handle = listener.try_clone().map_err(failed)?.into();
         let is_stopped = Arc::new(AtomicBool::new(false));
         let stopped = is_stopped.clone();
-        let thread = thread::Builder::new().name("tails".into()).spawn(move || accept(&listener, &stopped, &events));
+        let thread =
+            thread::Builder::new().name("tails".into()).spawn(move || accept(&listener, owner, &stopped, &events));
         thread.map_err(|error| Error::os("start thread", "tails", error))?;
         Ok(Self { listener: handle, is_stopped })
     }
@@ -258,7 +257,7 @@ impl Drop for TailServer {
 }
 
 /// Serves each connection in a thread of its own. There are at most as many as slots.
-fn accept(listener: &UnixListener, is_stopped: &AtomicBool, events: &UnboundedSender<TailEvent>) {
+fn accept(listener: &UnixListener, owner: Uid, is_stopped: &AtomicBool, events: &UnboundedSender<TailEvent>) {
     // Slot 0 is that of the run's own capture.
     let free = Arc::new(Mutex::new((1..MAX_CAPTURES).collect::<BTreeSet<u16>>()));
     for (connection, stream) in (0..).zip(listener.incoming()) {
@@ -269,6 +268,9 @@ fn accept(listener: &UnixListener, is_stopped: &AtomicBool, events: &UnboundedSe
             thread::sleep(RETRY_DELAY);
             continue;
         };
+        if !attach::is_served(&stream, owner) {
+            continue;
+        }
         let Some(slot) = TailSlot::take(&free, connection) else {
             let why = format!("{} tails are attached already", MAX_CAPTURES - 1);
             // It may have disconnected already.

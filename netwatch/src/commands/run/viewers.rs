@@ -1,11 +1,9 @@
 //! Dashboards (`netwatch top`) that watch the run: each is a consumer of the session's events, so a
 //! slow or stuck one delays only itself. They read only.
 
-use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::{PermissionsExt, chown};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,8 +13,10 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{Shutdown, shutdown};
+use nix::unistd::Uid;
 use serde::Serialize;
 
+use crate::commands::attach;
 use crate::commands::top::protocol::{ViewerGreeting, socket_path};
 use crate::consumer::{Consumer, StreamEnd};
 use crate::dashboard::{Update, WANTED};
@@ -40,19 +40,21 @@ pub(super) struct Viewers {
 }
 
 impl Viewers {
-    /// Listens in the run directory for processes of `owner` and of root. `attach` passes a viewer
-    /// to the session.
-    pub(super) fn start(run_dir: &Path, owner: &Identity, attach: impl Fn(Viewer) + Send + 'static) -> Result<Self> {
+    /// Listens in the run directory for processes of `owner` and of root. `attach_viewer` passes a
+    /// viewer to the session.
+    pub(super) fn start(
+        run_dir: &Path,
+        owner: &Identity,
+        attach_viewer: impl Fn(Viewer) + Send + 'static,
+    ) -> Result<Self> {
         let path = socket_path(run_dir);
         let failed = |error| Error::os("listen on", path.display().to_string(), error);
-        let listener = UnixListener::bind(&path).map_err(failed)?;
-        // Connecting requires write permission, which no mode of a new socket gives to others.
-        chown(&path, Some(owner.uid.as_raw()), None).map_err(failed)?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        let listener = attach::listen_for(&path, owner.uid).map_err(failed)?;
+        let owner = owner.uid;
         let handle = listener.try_clone().map_err(failed)?.into();
         let is_stopped = Arc::new(AtomicBool::new(false));
         let stopped = is_stopped.clone();
-        let serve = move || accept(listener.incoming(), &stopped, &attach);
+        let serve = move || accept(listener.incoming(), owner, &stopped, &attach_viewer);
         let thread = thread::Builder::new().name("viewers".into()).spawn(serve);
         thread.map_err(|error| Error::os("start thread", "viewers", error))?;
         Ok(Self { listener: handle, is_stopped })
@@ -69,6 +71,7 @@ impl Drop for Viewers {
 
 fn accept(
     incoming: impl Iterator<Item = io::Result<UnixStream>>,
+    owner: Uid,
     is_stopped: &Arc<AtomicBool>,
     attach: &impl Fn(Viewer),
 ) {
@@ -82,6 +85,9 @@ fn accept(
             thread::sleep(RETRY_DELAY);
             continue;
         };
+        if !attach::is_served(&stream, owner) {
+            continue;
+        }
         if Arc::strong_count(&places) > MAX_VIEWERS {
             let why = format!("{MAX_VIEWERS} dashboards are attached already");
             // It may have disconnected already. The buffer of a new socket has room for a line.
