@@ -60,6 +60,15 @@ impl TestHost {
         self.faulty
     }
 
+    /// A copy of the program that every user may execute. Made by another process: a child that
+    /// another test forks would hold the descriptor of a copy made here, so that it could not be
+    /// executed (ETXTBSY).
+    pub fn copied_binary(&self) -> PathBuf {
+        let copy = self.dir().join("netwatch");
+        self.sh(&format!("cp {} {}", self.binary().display(), copy.display()));
+        copy
+    }
+
     /// The program that [`TestHost::netwatch`] starts.
     pub fn binary(&self) -> PathBuf {
         if self.faulty { faulty_binary().expect("use_faulty_binary found it") } else { binary() }

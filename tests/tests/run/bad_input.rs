@@ -54,8 +54,7 @@ fn a_full_disk_is_125_even_if_the_command_succeeded() {
 #[test]
 fn without_root_the_error_has_a_hint_to_use_sudo() {
     let net = internet!();
-    let binary = net.host.dir().join("netwatch");
-    fs::copy(net.host.binary(), &binary).unwrap();
+    let binary = net.host.copied_binary();
     let (ok, output) = net.host.try_sh(&format!(
         "setpriv --reuid {USER_ID} --regid {USER_ID} --clear-groups {} run -- true",
         binary.display()

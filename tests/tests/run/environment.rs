@@ -43,8 +43,7 @@ fn under_sudo(host: &TestHost, variables: &str, command_line: &str) -> String {
     host.sh(&format!(
         "echo '{USER} ALL=(ALL) NOPASSWD: SETENV: ALL' > /etc/sudoers.d/tester; chmod 440 /etc/sudoers.d/tester"
     ));
-    let binary = host.dir().join("netwatch");
-    std::fs::copy(host.binary(), &binary).unwrap();
+    let binary = host.copied_binary();
     let command_line = command_line.replace("$NETWATCH", &binary.display().to_string());
     host.sh(&format!("setpriv --reuid {USER_ID} --regid {USER_ID} --clear-groups env {variables} {command_line}"))
 }

@@ -1,7 +1,5 @@
 //! `doctor`, `list`, `clean`, `--help`, `-V`.
 
-use std::fs;
-
 use netwatch_tests::{USER_ID, internet};
 
 #[test]
@@ -82,8 +80,7 @@ fn clean_succeeds_after_an_ordinary_run() {
 #[test]
 fn clean_and_list_without_root_fail_with_a_hint() {
     let net = internet!();
-    let binary = net.host.dir().join("netwatch");
-    fs::copy(net.host.binary(), &binary).unwrap();
+    let binary = net.host.copied_binary();
     net.host.netwatch(&["clean"]).assert_ok();
     for command in ["clean", "list"] {
         let (_, output) = net.host.try_sh(&format!(
