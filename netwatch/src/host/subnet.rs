@@ -18,8 +18,8 @@ use super::netlink::{self, Netlink, u32_at};
 use crate::error::{Error, Result};
 
 /// The ranges for IPv4 subnets, in this order. All are private or never routed (RFC 1918, 6598,
-/// 2544), each a part that few products use by default (not Docker's 172.17–31, not 10.0–10.100,
-/// not 192.168.0–191). The last is the benchmarking range, which no LAN uses.
+/// 2544), each a part that few products use by default (not Docker's 172.17–31, not
+/// 10.0–10.100, not 192.168.0–191). The last is the benchmarking range, which no LAN uses.
 const POOLS_V4: &[(Ipv4Addr, u8)] = &[
     (Ipv4Addr::new(10, 224, 0, 0), 12),
     (Ipv4Addr::new(172, 16, 0, 0), 16),

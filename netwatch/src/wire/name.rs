@@ -8,10 +8,10 @@ use super::text;
 /// A name as text: of a DNS message, a server name of TLS, or a `Host` of HTTP.
 ///
 /// At most [`Name::MAX`] bytes of the original are kept ([`text::CUT`] marks a longer one). ASCII
-/// letters are in lower case, because names that differ only by case are equal (RFC 4343). There is
-/// no dot at the end. Other bytes are escaped by [`text::push_ascii`], and a dot inside a DNS label
-/// becomes `\.`. IDNA names stay encoded (`xn--…`), so names that look alike in Unicode do not look
-/// alike here. Clones share the text.
+/// letters are in lower case, because names that differ only by case are equal (RFC 4343). There
+/// is no dot at the end. Other bytes are escaped by [`text::push_ascii`], and a dot inside a DNS
+/// label becomes `\.`. IDNA names stay encoded (`xn--…`), so names that look alike in Unicode do
+/// not look alike here. Clones share the text.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(Arc<str>);
 

@@ -76,9 +76,9 @@ pub(super) fn cover_nsswitch(private: &Path) -> Result<bool> {
     Ok(true)
 }
 
-/// The text without `resolve` and the `[…]` actions after it in the hosts line; `None` if the line
-/// has no `resolve`. If the line has no `dns` either, `dns` replaces `resolve`, because otherwise
-/// nothing would be resolved.
+/// The text without `resolve` and the `[…]` actions after it in the hosts line; `None` if the
+/// line has no `resolve`. If the line has no `dns` either, `dns` replaces `resolve`, because
+/// otherwise nothing would be resolved.
 pub fn without_resolve(text: &[u8]) -> Option<Vec<u8>> {
     let mut found = false;
     let lines: Vec<Vec<u8>> = text
