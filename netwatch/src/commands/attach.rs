@@ -6,6 +6,9 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::chown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use nix::sys::socket::sockopt::PeerCredentials;
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, getsockopt, listen, socket};
@@ -14,6 +17,10 @@ use nix::unistd::Uid;
 
 use crate::error::{Error, Result};
 use crate::undo::{RunDir, RunId};
+
+/// Pause after an error of accept(2), such as EMFILE, so that the thread does not use a whole CPU
+/// until the cause is gone.
+const RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// Listens on a new socket to which only root and `owner` can connect.
 pub(super) fn listen_for(path: &Path, owner: Uid) -> io::Result<UnixListener> {
@@ -27,9 +34,21 @@ pub(super) fn listen_for(path: &Path, owner: Uid) -> io::Result<UnixListener> {
     Ok(listener.into())
 }
 
+/// The connections of processes that may be served, until `is_stopped`. An error of one connection
+/// does not affect the next.
+pub(super) fn served(
+    incoming: impl Iterator<Item = io::Result<UnixStream>>,
+    owner: Uid,
+    is_stopped: &AtomicBool,
+) -> impl Iterator<Item = UnixStream> {
+    let running = incoming.take_while(|_| !is_stopped.load(Ordering::Acquire));
+    let accepted = running.filter_map(|stream| stream.inspect_err(|_| thread::sleep(RETRY_DELAY)).ok());
+    accepted.filter(move |stream| is_served(stream, owner))
+}
+
 /// Whether the process at the other end may be served: it belongs to root, `owner`, or the user of
 /// this process.
-pub(super) fn is_served(stream: &UnixStream, owner: Uid) -> bool {
+fn is_served(stream: &UnixStream, owner: Uid) -> bool {
     getsockopt(stream, PeerCredentials).is_ok_and(|peer| {
         let uid = Uid::from_raw(peer.uid());
         uid.is_root() || uid == owner || uid == Uid::effective()

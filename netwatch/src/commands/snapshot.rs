@@ -24,9 +24,6 @@ use crate::undo::{RunDir, RunId};
 const MAX_READERS: usize = 8;
 /// A connection is closed if the reader receives nothing for this time.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Pause after an error of accept(2), such as EMFILE, so that the thread does not use a whole CPU
-/// until the cause is gone.
-const RETRY_DELAY: Duration = Duration::from_millis(100);
 /// Time that a run has to create a snapshot, and to serve earlier readers.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// Interval at which the server checks whether it was stopped while all readers are being served.
@@ -81,24 +78,14 @@ impl Drop for SnapshotServer {
     }
 }
 
-/// Serves readers until the server is stopped. An error of one connection does not affect the next.
+/// Serves readers until the server is stopped.
 fn accept(
     incoming: impl Iterator<Item = io::Result<UnixStream>>,
     is_stopped: &AtomicBool,
     take: &(impl Fn() -> Option<Snapshot> + Clone + Send + 'static),
 ) {
     let readers = Arc::new(Readers::default());
-    for reader in incoming {
-        if is_stopped.load(Ordering::Acquire) {
-            return;
-        }
-        let Ok(reader) = reader else {
-            thread::sleep(RETRY_DELAY);
-            continue;
-        };
-        if !attach::is_served(&reader, Uid::effective()) {
-            continue;
-        }
+    for reader in attach::served(incoming, Uid::effective(), is_stopped) {
         let Some(place) = readers.wait_for_place(is_stopped) else { return };
         let take = take.clone();
         let serve = move || {

@@ -31,8 +31,6 @@ use crate::undo::RunId;
 
 /// Time in which a process has to send its request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
-/// Pause after an error of accept(2), such as EMFILE.
-const RETRY_DELAY: Duration = Duration::from_millis(100);
 /// Time that tails have at the end of a run to receive the last packets.
 const FINISH_TIMEOUT: Duration = Duration::from_millis(250);
 /// Maximum size of the ring of a tail in bytes.
@@ -260,17 +258,7 @@ impl Drop for TailServer {
 fn accept(listener: &UnixListener, owner: Uid, is_stopped: &AtomicBool, events: &UnboundedSender<TailEvent>) {
     // Slot 0 is that of the run's own capture.
     let free = Arc::new(Mutex::new((1..MAX_CAPTURES).collect::<BTreeSet<u16>>()));
-    for (connection, stream) in (0..).zip(listener.incoming()) {
-        if is_stopped.load(Ordering::Acquire) {
-            return;
-        }
-        let Ok(stream) = stream else {
-            thread::sleep(RETRY_DELAY);
-            continue;
-        };
-        if !attach::is_served(&stream, owner) {
-            continue;
-        }
+    for (connection, stream) in (0..).zip(attach::served(listener.incoming(), owner, is_stopped)) {
         let Some(slot) = TailSlot::take(&free, connection) else {
             let why = format!("{} tails are attached already", MAX_CAPTURES - 1);
             // It may have disconnected already.

@@ -26,8 +26,6 @@ use crate::target::user::Identity;
 
 /// Dashboards that can be attached at the same time.
 const MAX_VIEWERS: usize = 8;
-/// Pause after an error of accept(2), such as EMFILE.
-const RETRY_DELAY: Duration = Duration::from_millis(100);
 /// At the end of the run, a dashboard that reads nothing for this time is left behind.
 const READ_TIMEOUT: Duration = Duration::from_millis(500);
 /// Bytes per write to the socket.
@@ -73,21 +71,11 @@ fn accept(
     incoming: impl Iterator<Item = io::Result<UnixStream>>,
     owner: Uid,
     is_stopped: &Arc<AtomicBool>,
-    attach: &impl Fn(Viewer),
+    attach_viewer: &impl Fn(Viewer),
 ) {
     // Each viewer holds a copy.
     let places = Arc::new(());
-    for stream in incoming {
-        if is_stopped.load(Ordering::Acquire) {
-            return;
-        }
-        let Ok(stream) = stream else {
-            thread::sleep(RETRY_DELAY);
-            continue;
-        };
-        if !attach::is_served(&stream, owner) {
-            continue;
-        }
+    for stream in attach::served(incoming, owner, is_stopped) {
         if Arc::strong_count(&places) > MAX_VIEWERS {
             let why = format!("{MAX_VIEWERS} dashboards are attached already");
             // It may have disconnected already. The buffer of a new socket has room for a line.
@@ -96,7 +84,7 @@ fn accept(
         }
         if stream.set_nonblocking(true).is_ok() {
             let out = ViewerSocket { stream, run_has_ended: is_stopped.clone() };
-            attach(Viewer { out: BufWriter::with_capacity(BUFFER_BYTES, out), _place: places.clone() });
+            attach_viewer(Viewer { out: BufWriter::with_capacity(BUFFER_BYTES, out), _place: places.clone() });
         }
     }
 }
