@@ -1,5 +1,6 @@
 //! Keys under which packets are counted: flows and remainders.
 
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 
 /// A direction from the target's view: egress is sent by the target.
@@ -50,7 +51,7 @@ pub struct TransportAddress {
 }
 
 /// The key of a bidirectional flow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FlowKey {
     /// Where its packets are counted.
     pub point: ObservationPoint,
@@ -63,6 +64,23 @@ pub struct FlowKey {
     pub local: TransportAddress,
     /// The end of the remote.
     pub remote: TransportAddress,
+}
+
+/// In few whole words, because every packet of a new connection looks up several tables.
+impl Hash for FlowKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Self { point, protocol, fragment, local, remote } = self;
+        let [loopback, fragment] = [*point == ObservationPoint::Loopback, *fragment].map(u64::from);
+        let ports = u64::from(local.port) << 16 | u64::from(remote.port);
+        state.write_u64(loopback << 48 | fragment << 40 | u64::from(*protocol) << 32 | ports);
+        for end in [local, remote] {
+            // An IPv4 address and the same one mapped into IPv6 are different keys of one hash.
+            state.write_u128(match end.addr {
+                IpAddr::V4(addr) => addr.to_ipv6_mapped().to_bits(),
+                IpAddr::V6(addr) => addr.to_bits(),
+            });
+        }
+    }
 }
 
 /// The identity of a flow.

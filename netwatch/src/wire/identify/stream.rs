@@ -42,7 +42,9 @@ type StreamShape = fn(&[u8]) -> bool;
 
 /// Identifies a stream by its first bytes.
 pub fn stream(bytes: &[u8]) -> Identification {
-    if let Some((_, application)) = BEGINNINGS.iter().find(|(beginning, _)| bytes.starts_with(beginning)) {
+    // Most streams are none of these, and differ in the first byte.
+    let begins = |beginning: &[u8]| beginning.first() == bytes.first() && bytes.starts_with(beginning);
+    if let Some((_, application)) = BEGINNINGS.iter().find(|(beginning, _)| begins(beginning)) {
         return Identification::Certain(*application);
     }
     let known: [(StreamShape, Application); 9] = [
@@ -77,8 +79,14 @@ const BEGINNINGS: [(&[u8], Application); 11] = [
     (b"CAPA\r\n", Application::Pop3),
 ];
 
+/// Longest tag of an IMAP command that is looked for.
+const MAX_TAG: usize = 16;
+
 /// The first line of text protocols.
 fn identify_line(bytes: &[u8]) -> Identification {
+    if !begins_with_word(bytes) {
+        return Identification::None;
+    }
     let Some(end) = bytes.iter().take(512).position(|byte| *byte == b'\n') else { return Identification::None };
     let line = bytes[..end].to_ascii_uppercase();
     let line = line.trim_ascii_end();
@@ -91,6 +99,16 @@ fn identify_line(bytes: &[u8]) -> Identification {
         }
         _ if is_imap_command(line) => Identification::Certain(Application::Imap),
         _ => Identification::None,
+    }
+}
+
+/// Whether bytes begin as every line below does: with a code, a command or a tag, and what ends it.
+/// Spares most streams the search for the end of a line.
+fn begins_with_word(bytes: &[u8]) -> bool {
+    let word = bytes.iter().take(MAX_TAG + 1).take_while(|byte| byte.is_ascii_alphanumeric()).count();
+    match bytes.get(word) {
+        Some(end) if (1..=MAX_TAG).contains(&word) => *end == b'-' || end.is_ascii_whitespace(),
+        _ => bytes.starts_with(b"+"),
     }
 }
 
@@ -109,7 +127,7 @@ fn service_ready(rest: &[u8]) -> Identification {
 fn is_imap_command(line: &[u8]) -> bool {
     let mut words = line.split(|byte| *byte == b' ');
     let (tag, command) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let is_tag = (1..=16).contains(&tag.len()) && tag.iter().all(u8::is_ascii_alphanumeric);
+    let is_tag = (1..=MAX_TAG).contains(&tag.len()) && tag.iter().all(u8::is_ascii_alphanumeric);
     is_tag && matches!(command, b"CAPABILITY" | b"LOGIN" | b"STARTTLS" | b"AUTHENTICATE" | b"ID")
 }
 
@@ -204,7 +222,9 @@ mod tests {
 
     #[test]
     fn identifies_streams() {
-        let table: [(&[u8], Application); 17] = [
+        let table: [(&[u8], Application); 19] = [
+            (b"0123456789abcdef capability\r\n", Application::Imap),
+            (b"+ok ready\n", Application::Pop3),
             (b"SSH-2.0-OpenSSH_9.2\r\n", Application::Ssh),
             (b"220 mail.example ESMTP Postfix\r\n", Application::Smtp),
             (b"220-Welcome to Pure-FTPd\r\n", Application::Ftp),
