@@ -196,7 +196,9 @@ pub(super) struct RunArgs {
     #[arg(long, env = "NETWATCH_RESOLVE", value_parser = FalseyValueParser::new(), help_heading = METERING)]
     resolve: bool,
 
-    /// Do not record process arguments, which can contain secrets
+    /// Neither record nor print arguments of the command and its processes
+    ///
+    /// They can contain secrets.
     #[arg(long, env = "NETWATCH_NO_CMDLINE", value_parser = FalseyValueParser::new(), help_heading = METERING)]
     no_cmdline: bool,
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use super::dns::{Addresses, DnsTracker, Lookup, ObservedMessage};
+use super::dns::{Addresses, DnsTracker, Lookup, ObservedMessage, QueryFlows};
 use super::event::{HttpRequest, NameEvent};
 use super::facts::{FlowFacts, NameSource, SourcedName};
 use super::flows::{FactsTable, FlowEvent};
@@ -121,7 +121,12 @@ impl Names {
         self.dns.lookups.all()
     }
 
-    /// The same without the queries that may still be answered at this time.
+    /// The flows of the queries of each of [`Self::lookups`].
+    pub fn query_flows(&self) -> &[QueryFlows] {
+        self.dns.lookups.flows()
+    }
+
+    /// The lookups without the queries that may still be answered at this time.
     pub fn settled_lookups(&self, now_ns: u64) -> Vec<Lookup> {
         self.dns.settled_lookups(now_ns)
     }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use super::model::ReportFlow;
 use crate::flow::{Direction, Flow, Protocol};
-use crate::name::Lookup;
+use crate::name::{Lookup, QueryFlows};
 use crate::process::{Attempt, AttemptCause, AttemptTarget, ProcessId};
 use crate::wire::dns::Rcode;
 use crate::wire::port;
@@ -14,17 +14,21 @@ use crate::wire::port;
 pub(super) type AttemptKey = (AttemptTarget, Option<Protocol>, AttemptCause, Option<ProcessId>);
 
 /// Adds up attempts by target, protocol, cause and process, in the order of their first time.
+/// `query_flows` are those of each lookup, if they are known.
 pub(super) fn all(
     calls: impl Iterator<Item = Attempt>,
     folded: impl Iterator<Item = Attempt>,
     link: &[ReportFlow],
     loopback: &[ReportFlow],
     lookups: &[Lookup],
+    query_flows: &[QueryFlows],
 ) -> Vec<Attempt> {
     let mut sums: BTreeMap<AttemptKey, Attempt> = BTreeMap::new();
     let of_flows = link.iter().chain(loopback).flat_map(of_flow);
     let queriers = Queriers::of(link.iter().chain(loopback));
-    let of_lookups = lookups.iter().flat_map(|lookup| of_lookup(lookup, queriers.process(lookup.first_seen_ns)));
+    let flows_of = query_flows.iter().map(Some).chain(std::iter::repeat(None));
+    let of_lookups =
+        lookups.iter().zip(flows_of).flat_map(|(lookup, flows)| of_lookup(lookup, queriers.process(lookup.first_seen_ns, flows)));
     let rejected = rejected_by_icmp(link.iter().chain(loopback));
     let calls = calls.filter(|call| !is_listed_with_flow(call, &rejected));
     for attempt in calls.chain(of_flows).chain(folded).chain(of_lookups) {
@@ -116,14 +120,31 @@ impl<'a> Queriers<'a> {
         Self(flows.filter(is_query).collect())
     }
 
-    /// The process that sent a query at this time, if there is only one: lookups are added up by
-    /// name, not by process. A resolver library opens a socket for each lookup.
-    fn process(&self, time_ns: u64) -> Option<ProcessId> {
+    /// The process that sent the queries of a lookup, the first at this time, if there is only one:
+    /// lookups are added up by name, not by process.
+    fn process(&self, time_ns: u64, flows: Option<&QueryFlows>) -> Option<ProcessId> {
+        self.only_process().or_else(|| match flows {
+            Some(QueryFlows { flows, has_more: false }) => {
+                only(self.0.iter().filter(|known| flows.contains(&known.flow.key)).copied())
+            }
+            Some(_) => None,
+            None => self.process_at(time_ns),
+        })
+    }
+
+    /// The process of all queries of the run.
+    fn only_process(&self) -> Option<ProcessId> {
+        only(self.0.iter().copied())
+    }
+
+    /// The process that sent a query at this time. A resolver library opens a socket for each
+    /// lookup.
+    fn process_at(&self, time_ns: u64) -> Option<ProcessId> {
         let is_at = |known: &&&ReportFlow| {
             let (first, last) = (known.flow.first_seen_ns, known.flow.last_seen_ns);
             (first.saturating_sub(CLOCK_TOLERANCE_NS)..=last.saturating_add(CLOCK_TOLERANCE_NS)).contains(&time_ns)
         };
-        only(self.0.iter().copied()).or_else(|| only(self.0.iter().filter(is_at).copied()))
+        only(self.0.iter().filter(is_at).copied())
     }
 }
 
@@ -220,11 +241,33 @@ mod tests {
         let second = 1_000_000_000;
         let flows = [query(1, second), query(2, 3 * second), query(2, 5 * second), query(3, 5 * second)];
         let queriers = Queriers::of(flows.iter());
-        assert_eq!(queriers.process(second + 2), Some(ProcessId(1)));
-        assert_eq!(queriers.process(3 * second + 9_000_000), Some(ProcessId(2)));
-        assert_eq!(queriers.process(5 * second), None, "two processes at the same time");
-        assert_eq!(queriers.process(2 * second), None);
-        assert_eq!(Queriers::of(flows[1..3].iter()).process(9 * second), Some(ProcessId(2)), "there is no other");
+        assert_eq!(queriers.process_at(second + 2), Some(ProcessId(1)));
+        assert_eq!(queriers.process_at(3 * second + 9_000_000), Some(ProcessId(2)));
+        assert_eq!(queriers.process_at(5 * second), None, "two processes at the same time");
+        assert_eq!(queriers.process_at(2 * second), None);
+        assert_eq!(Queriers::of(flows[1..3].iter()).only_process(), Some(ProcessId(2)), "there is no other");
+    }
+
+    #[test]
+    fn a_failed_lookup_has_the_process_of_the_flows_of_its_queries() {
+        let flow = |process: u32, local: u16| {
+            let mut flow = known(port::DNS, None);
+            flow.flow.key.local.port = local;
+            flow.users[0].process = ProcessId(process);
+            flow
+        };
+        // All at the same time.
+        let flows = [flow(1, 4001), flow(2, 4002), flow(2, 4003)];
+        let queriers = Queriers::of(flows.iter());
+        let process = |places: &[usize], has_more| {
+            let flows = places.iter().map(|place| flows[*place].flow.key).collect();
+            queriers.process(1, Some(&QueryFlows { flows, has_more }))
+        };
+        assert_eq!(process(&[0], false), Some(ProcessId(1)));
+        assert_eq!(process(&[1, 2], false), Some(ProcessId(2)));
+        assert_eq!(process(&[0, 1], false), None, "two processes asked the same");
+        assert_eq!(process(&[1], true), None, "not all flows are known");
+        assert_eq!(queriers.process(1, None), None, "two processes at the same time");
     }
 
     #[test]
@@ -232,12 +275,12 @@ mod tests {
         let host_unreachable = IcmpError { kind: 3, code: 1 };
         let flows = [known(9, Some(host_unreachable)), known(10, None)];
         let calls = vec![call(9, 113), call(9, 1), call(10, 101)];
-        let attempts = all(calls.into_iter(), std::iter::empty(), &flows, &[], &[]);
+        let attempts = all(calls.into_iter(), std::iter::empty(), &flows, &[], &[], &[]);
         let causes: Vec<&str> = attempts.iter().map(|attempt| attempt.cause.name()).collect();
         assert_eq!(causes, ["unreachable", "denied", "no_route"]);
         let elsewhere = Attempt { process: Some(ProcessId(1)), ..call(9, 113) };
         assert_eq!(
-            all(vec![elsewhere].into_iter(), std::iter::empty(), &flows, &[], &[]).len(),
+            all(vec![elsewhere].into_iter(), std::iter::empty(), &flows, &[], &[], &[]).len(),
             2,
             "another process without a route"
         );

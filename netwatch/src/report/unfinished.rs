@@ -67,7 +67,7 @@ impl Report {
             lost: facts.lost,
             folded: table.folded(),
             endpoints: naming::endpoints(table.endpoints(ObservationPoint::Link), &flows, &names, folded),
-            attempts: attempts::all(facts.attempts.into_iter(), std::iter::empty(), &flows, &loopback, &naming.lookups),
+            attempts: attempts::all(facts.attempts.into_iter(), std::iter::empty(), &flows, &loopback, &naming.lookups, &[]),
             naming,
             folded_traffic: Vec::new(),
             folded_attribution: AttributionCounts::default(),

@@ -353,6 +353,7 @@ fn no_cmdline_omits_the_arguments() {
     let net = internet!();
     let flags = ["--no-cmdline"];
     let run = net.host.run(&flags, &["sh", "-c", &format!("{TRAFFIC} udp {APP_V4}:{ECHO} 1 10; true")]);
+    assert_eq!(run.assert_ok().report()["run"]["command"], serde_json::json!(["sh"]), "{run}");
     let list = report::list(run.assert_ok().report(), "processes");
     assert!(list.iter().all(|process| process.get("cmdline").is_none()), "{run}");
     assert_eq!(chain(&run, "traffic"), ["traffic", "sh"], "{run}");

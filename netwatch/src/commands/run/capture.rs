@@ -133,7 +133,7 @@ pub(super) async fn ended(capture: &mut Option<RunningCapture>) {
 
 /// What each file of a capture of the run states.
 pub(super) fn facts(plan: &RunPlan, id: &RunId) -> CaptureFacts {
-    let command = escape(&plan.command.shown().join(" ")).into_owned();
+    let command = escape(&plan.shown_command().join(" ")).into_owned();
     let comment = format!("command: {command}\nuser: {}\nrun: {id}", plan.user.name);
     CaptureFacts { comment, ..own_facts() }
 }

@@ -175,7 +175,7 @@ impl Live {
     async fn read_forwarder(&mut self) -> Result<()> {
         let dns = self.network.dns();
         let (resolvers, stats) = in_thread("dns", move || (dns.resolvers(), dns.stats())).await?;
-        notes::dns(&stats).into_iter().for_each(|note| self.metering.note(note));
+        notes::dns(&stats, &resolvers).into_iter().for_each(|note| self.metering.note(note));
         self.metering.set_resolvers(resolvers);
         Ok(())
     }

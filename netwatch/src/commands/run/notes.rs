@@ -1,6 +1,7 @@
 //! The notes that a run adds to its report.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 use crate::dns::stats::Stats;
 use crate::error::Error;
@@ -85,14 +86,18 @@ pub(super) fn drained(outcome: &DrainOutcome) -> Option<String> {
 }
 
 /// Queries that the DNS forwarder could not answer.
-pub(super) fn dns(stats: &Stats) -> Vec<String> {
+pub(super) fn dns(stats: &Stats, resolvers: &[SocketAddr]) -> Vec<String> {
     let mut notes = Vec::new();
     let dropped = stats.dropped_queries + stats.dropped_by_kernel;
     if dropped > 0 {
         notes.push(format!("the DNS forwarder was overloaded: {dropped} UDP queries were dropped"));
     }
     if stats.servfail > 0 {
-        notes.push(format!("{} DNS queries were answered by none of the host's resolvers", stats.servfail));
+        let resolvers = resolvers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        notes.push(format!(
+            "no resolver ({resolvers}) answered {} of the command's DNS queries, so netwatch did, with SERVFAIL",
+            stats.servfail
+        ));
     }
     notes
 }

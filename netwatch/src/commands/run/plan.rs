@@ -131,6 +131,14 @@ impl RunPlan {
     }
 }
 
+impl RunPlan {
+    /// The command as reports show it: with `--no-cmdline`, without its arguments.
+    pub(super) fn shown_command(&self) -> Vec<String> {
+        let words = if self.settings.no_cmdline { 1 } else { usize::MAX };
+        self.command.shown().into_iter().take(words).collect()
+    }
+}
+
 /// Searches the PATH that the command itself will have.
 fn find_command(settings: &RunSettings, user: &Identity, caller: Option<&Identity>) -> Result<Command, NotRunnable> {
     let changed = user.uid != Uid::effective();

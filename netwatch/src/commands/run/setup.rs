@@ -156,7 +156,7 @@ fn session_config(plan: &RunPlan, attribution: Attribution, netns: u64) -> Sessi
 fn scope(plan: &RunPlan, run_dir: &RunDir, network: &Network, pid: i32) -> IsolatedScope {
     let run = Run {
         id: run_dir.id().to_string(),
-        command: plan.command.shown(),
+        command: plan.shown_command(),
         user: plan.user.name.clone(),
         pid: u32::try_from(pid).ok(),
         kernel: kernel_release(),
@@ -221,7 +221,7 @@ fn card(plan: &RunPlan, run_dir: &RunDir, network: &Network, guardian: i32) -> R
         id: run_dir.id().clone(),
         pid: std::process::id().cast_signed(),
         guardian: Some(guardian),
-        command: plan.command.shown(),
+        command: plan.shown_command(),
         user: plan.user.name.clone(),
         started_ns: unix_now_ns(),
         interface: network.link.name().to_owned(),

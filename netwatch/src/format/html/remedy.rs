@@ -86,7 +86,8 @@ fn dns(report: &Report, code: &str) -> String {
             "The name does not exist for the DNS resolver{at}. Check its spelling, or use a resolver that has its zone."
         ),
         "servfail" => format!(
-            "The DNS resolver{at} got no valid answer. Check the name servers of the zone and DNSSEC, then try again."
+            "No DNS resolver{at} gave a valid answer. Check that it can be reached, then the name servers of the zone \
+             and DNSSEC."
         ),
         "refused" => format!("The DNS resolver{at} refuses the query. Use one that answers this machine."),
         AttemptCause::TIMEOUT => {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::ObservedMessage;
 use super::chain;
-use crate::flow::Direction;
+use crate::flow::{Direction, FlowKey};
 use crate::name::limits::{NameLimits, NamesLost};
 use crate::wire::dns::{Question, Rcode, RecordData};
 use crate::wire::{Application, Name};
@@ -13,6 +13,8 @@ use crate::wire::{Application, Name};
 /// Maximum number of addresses and aliases kept of one lookup.
 const MAX_ADDRESSES: usize = 64;
 const MAX_ALIASES: usize = 16;
+/// Maximum number of flows kept of the queries of one lookup.
+const MAX_FLOWS: usize = 16;
 
 /// All queries of one question, and their outcomes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,10 +126,31 @@ impl Lookup {
 
 type LookupKey = (Question, Application, Direction);
 
+/// The flows of the queries of one lookup.
+#[derive(Debug, Default, Clone)]
+pub struct QueryFlows {
+    /// Their keys, at most 16.
+    pub flows: Vec<FlowKey>,
+    /// Whether there were more.
+    pub has_more: bool,
+}
+
+impl QueryFlows {
+    fn add(&mut self, flow: FlowKey) {
+        match self.flows.contains(&flow) {
+            true => {}
+            false if self.flows.len() < MAX_FLOWS => self.flows.push(flow),
+            false => self.has_more = true,
+        }
+    }
+}
+
 /// All lookups, in the order in which they were first seen.
 #[derive(Debug)]
 pub(in crate::name) struct Lookups {
     all: Vec<Lookup>,
+    /// The flows of the queries of each.
+    flows: Vec<QueryFlows>,
     index: HashMap<LookupKey, usize>,
     /// Positions in `all` of those that [`Self::take_changed`] has not returned since they changed.
     changed: BTreeSet<usize>,
@@ -139,11 +162,17 @@ pub(in crate::name) struct Lookups {
 impl Lookups {
     pub fn new(limits: &NameLimits) -> Self {
         let (limit, limit_bytes) = (limits.lookups, limits.table_bytes);
-        Self { all: Vec::new(), index: HashMap::new(), changed: BTreeSet::new(), held: 0, limit, limit_bytes }
+        let (all, flows, index, changed) = (Vec::new(), Vec::new(), HashMap::new(), BTreeSet::new());
+        Self { all, flows, index, changed, held: 0, limit, limit_bytes }
     }
 
     pub fn all(&self) -> &[Lookup] {
         &self.all
+    }
+
+    /// The flows of the queries of each lookup in [`Self::all`].
+    pub fn flows(&self) -> &[QueryFlows] {
+        &self.flows
     }
 
     /// The lookups that are new or have changed since the last call, with their positions in
@@ -192,6 +221,12 @@ impl Lookups {
         if known.is_none() {
             self.index.insert(key, index);
             self.all.push(Lookup::new(question, observed, queried_by));
+            self.flows.push(QueryFlows::default());
+        }
+        if let Some(flows) = self.flows.get_mut(index) {
+            let before = flows.flows.len();
+            flows.add(observed.flow);
+            self.held += (flows.flows.len() - before) * size_of::<FlowKey>();
         }
         if let Some(lookup) = self.all.get_mut(index) {
             let before = if known.is_some() { lookup.memory() } else { 0 };

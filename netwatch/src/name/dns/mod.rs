@@ -8,7 +8,7 @@ mod pending;
 use std::net::IpAddr;
 
 pub(super) use addresses::Addresses;
-pub use lookups::{Lookup, ResponseTimes};
+pub use lookups::{Lookup, QueryFlows, ResponseTimes};
 
 use super::facts::{NameSource, SourcedName};
 use super::limits::{NameLimits, NamesLost};
