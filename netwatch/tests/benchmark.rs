@@ -2,6 +2,8 @@
 
 mod sample;
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use netwatch::benchmark::{Analysis, RunMeasures, Side, analyze};
 use netwatch::format::benchmark::{BenchmarkFormat, write};
 use netwatch::report::{Facts, Report, ResourceUsage};
@@ -55,6 +57,20 @@ fn the_text_of_a_benchmark_has_spread_outliers_and_noise() {
     assert!(line(&text, "bytes, ").contains(" tcp/443 ") && line(&text, "bytes, ").contains("95.0 kB"), "{text}");
     assert!(!text.contains("failed attempts"), "a metric that is 0 is left out: {text}");
     line(&text, "Noise: ");
+}
+
+#[test]
+fn the_gateways_of_runs_are_one_endpoint() {
+    let run = |place: u8| {
+        let table =
+            table([tcp(key(6, 40_000, IpAddr::V4(Ipv4Addr::new(10, 0, place, 1)), 53), 20_000_000, (1, 60), (1, 60))]);
+        let mut facts = facts(&table, &["curl"]);
+        facts.interface.gateway = vec![IpAddr::V4(Ipv4Addr::new(10, 0, place, 1))];
+        RunMeasures::of(&sample::named(facts, &table))
+    };
+    let analysis = analyze(vec![Side { label: "curl".to_owned(), runs: vec![run(1), run(2), run(3)] }]);
+    let printed = text(&analysis, BenchmarkFormat::Text);
+    assert!(printed.contains("(resolvers) tcp/53") && !printed.contains("10.0."), "{printed}");
 }
 
 #[test]

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::metric::METRICS;
 use crate::flow::{Direction, Remote};
-use crate::report::{ExitStatus, Report, ReportEndpoint};
+use crate::report::{AddressRole, ExitStatus, Report, ReportEndpoint};
+use crate::wire::port;
 
 /// The numbers of one run: all that is kept of its report.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,7 +35,7 @@ impl RunMeasures {
         };
         let mut endpoints = BTreeMap::new();
         for known in &report.endpoints {
-            add(endpoints.entry(name(known)).or_insert([Some(0.0), Some(0.0), None]), known);
+            add(endpoints.entry(name(report, known)).or_insert([Some(0.0), Some(0.0), None]), known);
         }
         Self {
             id,
@@ -59,11 +60,14 @@ fn add([bytes, connections, connect]: &mut [Option<f64>; 3], known: &ReportEndpo
 }
 
 /// `app.example tcp/443`. The name of a remote stays the same where its address does not, and of a
-/// service the port does.
-fn name(known: &ReportEndpoint) -> String {
+/// service the port does. Every run has a gateway of its own.
+fn name(report: &Report, known: &ReportEndpoint) -> String {
     let key = &known.endpoint.key;
+    let is_gateway = |address| report.interface.role_of(address) == AddressRole::Gateway;
     let remote = match (key.direction, &known.display_name, key.remote) {
         (Direction::Ingress, ..) => "inbound".to_owned(),
+        (_, _, Remote::Address(address)) if is_gateway(address) && key.port == port::DNS => "(resolvers)".to_owned(),
+        (_, _, Remote::Address(address)) if is_gateway(address) => "(this machine)".to_owned(),
         (_, Some(display), _) => display.name.to_string(),
         (_, None, Remote::Address(address)) => address.to_string(),
         (_, None, Remote::Others) => "others".to_owned(),

@@ -112,7 +112,7 @@ Each measured run is recorded: `netwatch history` lists them, `netwatch report` 
 `netwatch compare` compares them. The variables NETWATCH_* set the options of the runs.
 
 Exit code: 0 on success, 1 if a run of the command failed, 2 on error, 130 if ^C ended it.
-docs/benchmark.md is the manual.";
+`netwatch help benchmark` is the manual.";
 
 const AFTER_COMPARE: &str = "\
 Examples:
@@ -125,7 +125,7 @@ runs of each side, one on all metrics seven. Recorded runs are compared in the o
 
 Exit code: 0 on success, also if there are differences; 1 if a run of a command failed, 2 on error,
 130 if ^C ended it.
-docs/benchmark.md is the manual.";
+`netwatch help benchmark` is the manual.";
 
 impl BenchArgs {
     pub(super) fn settings(self) -> Result<BenchSettings> {

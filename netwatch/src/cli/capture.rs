@@ -20,7 +20,7 @@ pub(super) struct CaptureArgs {
     /// Write the packets to FILE: pcapng, or pcap if it ends in .pcap
     ///
     /// With .gz or .zst at its end the file is compressed. Only its owner can read it. A pipe may
-    /// be given too. docs/capture.md describes the file.
+    /// be given too. `netwatch help capture` describes the file.
     #[arg(short = 'w', long = "write", value_name = "FILE", env = "NETWATCH_WRITE", value_hint = ValueHint::FilePath)]
     file: Option<PathBuf>,
 

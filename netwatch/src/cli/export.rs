@@ -52,7 +52,8 @@ Examples:
   netwatch export --table series -o load.csv 3f2a91bc       traffic of a run over time
   duckdb -c \"SELECT name, sum(egress_wire_bytes) FROM 'flows.parquet' GROUP BY name\"
 
-Exit code: 0; 2 if there is no such run, or netwatch failed. docs/recording.md describes the columns.";
+Exit code: 0; 2 if there is no such run, or netwatch failed. `netwatch help recording`
+describes the columns.";
 
 impl ExportArgs {
     pub(super) fn settings(self) -> Result<ExportSettings> {

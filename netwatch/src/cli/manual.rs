@@ -51,7 +51,11 @@ pub(super) fn page(name: Option<&str>) -> Result<String> {
         return Ok(pages().iter().map(|page| page.file() + "\n").collect());
     };
     let short = |file: &str| file.trim_start_matches("netwatch-").rsplit_once('.').map(|(short, _)| short.to_owned());
-    let matches = |file: String| file == name || short(&file).as_deref() == Some(name);
+    let matches = |file: String| {
+        file == name
+            || file.rsplit_once('.').is_some_and(|(page, _)| page == name)
+            || short(&file).as_deref() == Some(name)
+    };
     let page = pages().into_iter().find(|page| matches(page.file())).ok_or_else(|| {
         Error::other("find", format!("the man page {name}"), "there is none of this name")
             .hint("`netwatch man` lists them")

@@ -21,7 +21,7 @@ mod top;
 
 use std::ffi::OsString;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
@@ -64,7 +64,8 @@ Examples:
   sudo netwatch doctor                                   can this machine run netwatch?
 
 Topics of `netwatch help`: environment, exit-codes, files, formats, policy, summary, json,
-recording, capture, events, live, benchmark, limits. `netwatch help run` describes every flag.";
+recording, thresholds, packets, capture, events, live, benchmark, tutorial, limits.
+`netwatch help run` describes every flag.";
 
 #[derive(Debug, Subcommand)]
 enum CommandArgs {
@@ -211,10 +212,15 @@ pub fn parse(mut words: Vec<OsString>) -> Result<Invocation, Exit> {
     // A mistyped `run` must not look like a failure of its command: 125 instead of 2.
     let failure = if words.get(1).is_some_and(|word| word == "run") { Exit::Failed } else { Exit::Error };
     let parsed = command().try_get_matches_from(&words).and_then(|matches| Cli::from_arg_matches(&matches));
-    let cli = parsed.map_err(|error| {
+    let cli = parsed.map_err(|mut error| {
+        let is_unknown = error.kind() == ErrorKind::InvalidSubcommand;
+        if is_unknown && words[1].as_encoded_bytes().contains(&b'/') {
+            // A path is no mistyped subcommand.
+            error.remove(ContextKind::SuggestedSubcommand);
+        }
         // A closed standard error changes nothing.
         let _ = error.print();
-        if error.kind() == ErrorKind::InvalidSubcommand {
+        if is_unknown {
             print_message(&hint(&words));
         }
         if error.use_stderr() { failure } else { Exit::Success }
@@ -225,9 +231,10 @@ pub fn parse(mut words: Vec<OsString>) -> Result<Invocation, Exit> {
     })
 }
 
-/// `netwatch curl …` means a run.
+/// `netwatch curl …` means a run, and so does `netwatch rnu -- curl …`.
 fn hint(words: &[OsString]) -> String {
-    let words: Vec<_> = words.iter().skip(1).map(|word| word.to_string_lossy()).collect();
+    let after_dashes = words.iter().position(|word| word == "--").map(|dashes| dashes + 1);
+    let words: Vec<_> = words.iter().skip(after_dashes.unwrap_or(1)).map(|word| word.to_string_lossy()).collect();
     format!("to run a command: sudo netwatch run -- {}", escape(&words.join(" ")))
 }
 
@@ -305,6 +312,8 @@ mod tests {
         let Ok(Invocation::Run(settings)) = parse(words.into()) else { panic!("a run") };
         assert_eq!(settings.command, ["curl", "-s", "x"]);
         let words = ["netwatch", "curl", "x"].map(OsString::from);
+        assert_eq!(hint(&words), "to run a command: sudo netwatch run -- curl x");
+        let words = ["netwatch", "rnu", "--", "curl", "x"].map(OsString::from);
         assert_eq!(hint(&words), "to run a command: sudo netwatch run -- curl x");
     }
 

@@ -121,7 +121,7 @@ Exit code: 0; 2 if there is no such run, or netwatch failed. File extensions tha
 
 impl ReportArgs {
     pub(super) fn settings(self) -> Result<ReportSettings> {
-        let format = self.format();
+        let format = self.format()?;
         ReportSettings {
             format,
             output: self.output,
@@ -139,10 +139,13 @@ impl ReportArgs {
         .validate()
     }
 
-    fn format(&self) -> ReportFormat {
-        let by_extension = || self.output.as_deref().and_then(ReportFormat::of_file);
+    fn format(&self) -> Result<ReportFormat> {
+        if let Some(format) = self.format {
+            return Ok(format.0);
+        }
         let default = if self.open && self.output.is_none() { ReportFormat::Html } else { ReportFormat::Text };
-        self.format.map(|format| format.0).or_else(by_extension).unwrap_or(default)
+        let by_extension = self.output.as_deref().map(ReportFormat::of_file).transpose()?;
+        Ok(by_extension.flatten().unwrap_or(default))
     }
 }
 
@@ -172,6 +175,9 @@ mod tests {
         assert_eq!(format(&["-o", "a.JSONL"]), ReportFormat::Ndjson);
         assert_eq!(format(&["-o", "report"]), ReportFormat::Text);
         assert_eq!(format(&["-o", "a.md", "--format", "csv"]), ReportFormat::Csv);
+        assert_eq!(format(&["-o", "a.pdf", "--format", "html"]), ReportFormat::Html);
+        let error = settings(&["-o", "a.pdf"]).expect_err("no such format").to_string();
+        assert!(error.contains("a.pdf") && error.contains("--format"), "{error}");
     }
 
     #[test]

@@ -211,7 +211,7 @@ pub(super) struct RunArgs {
 
     /// Print a line when a connection opens, is named, fails or ends
     ///
-    /// On standard error, as text or as JSON lines. docs/events.md describes both.
+    /// On standard error, as text or as JSON lines. See `netwatch help events`.
     #[arg(
         long,
         value_name = "FORMAT",
@@ -226,7 +226,7 @@ pub(super) struct RunArgs {
     /// Show a live view of the run; the command gets a terminal of its own
     ///
     /// The view of `netwatch top`, and the output of the command in a view of its own. It has
-    /// no keyboard. Quitting the view ends the command. docs/live.md describes the keys.
+    /// no keyboard. Quitting the view ends the command. `netwatch help live` lists the keys.
     #[arg(long, help_heading = METERING)]
     tui: bool,
 
@@ -234,7 +234,7 @@ pub(super) struct RunArgs {
     ///
     /// A line at the bottom of the terminal appears when the command has written nothing to it for
     /// two seconds. json prints a line of JSON every 10 seconds, or every TIME, for logs.
-    /// docs/live.md describes both. -q turns the line off.
+    /// See `netwatch help live`. -q turns the line off.
     #[arg(
         long,
         value_name = "HOW",
@@ -336,7 +336,7 @@ pub(super) struct RunArgs {
     /// Fail if this holds: 'p99(connect) > 50ms' (repeatable)
     ///
     /// Also if the command succeeds. QUANTITY COMPARISON VALUE, such as 'failed > 0', 'open > 500
-    /// for 5m' or 'retransmit_ratio > 1%'. docs/thresholds.md lists the quantities.
+    /// for 5m' or 'retransmit_ratio > 1%'. `netwatch help thresholds` lists all.
     #[arg(
         long,
         value_name = "EXPR",
@@ -390,7 +390,8 @@ Signals: the terminal sends SIGINT and SIGQUIT to the command directly. netwatch
 SIGHUP, and a SIGINT from another process; a second SIGTERM kills the command. SIGUSR1 prints an
 interim report.
 
-Environment: every flag can be set as NETWATCH_<FLAG>; docs/environment.md lists the variables.";
+Environment: every flag can be set as NETWATCH_<FLAG>; `netwatch help environment` lists the
+variables.";
 
 /// The value of `--packets`; the environment can turn it off.
 #[derive(Debug, Clone)]

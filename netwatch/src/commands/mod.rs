@@ -138,10 +138,11 @@ fn cleaned(runs: usize, live: usize) -> String {
     }
 }
 
-/// Opens the file of `-o` with the rights of the caller of sudo, who will own it. Fails if it is
+/// Opens the file of `-o` with the rights of the caller of sudo, who will own it; none for `-`,
+/// which is standard output. Fails if it is
 /// one of the files that are read, which it would replace.
 fn open_output(path: Option<&Path>, inputs: &[String]) -> Result<Option<Output>> {
-    let Some(path) = path else { return Ok(None) };
+    let Some(path) = path.filter(|path| *path != Path::new("-")) else { return Ok(None) };
     inputs.iter().try_for_each(|input| refuse_input(path, Path::new(input)))?;
     let user = rights::caller()?;
     Output::create(path, (user.uid, user.gid)).map(Some)

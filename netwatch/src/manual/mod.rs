@@ -38,10 +38,13 @@ pub(crate) const TOPICS: &[Topic] = topics! {
     "summary": "The text after a run, line by line",
     "json": "The JSON report, key by key",
     "recording": "Recorded runs: the store, the SQLite schema, export",
+    "thresholds": "Conditions under which a run fails",
+    "packets": "The packets of a run as lines",
     "capture": "The packets of a run in a file",
     "events": "Connections as they open and end, as text or JSON lines",
     "benchmark": "Repeated runs, and whether two commands differ",
     "live": "A run while it lasts: status line, lines for logs, live view",
+    "tutorial": "From a namespace by hand to one command",
     "limits": "What netwatch cannot see, and what it changes",
 };
 

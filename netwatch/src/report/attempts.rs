@@ -27,8 +27,10 @@ pub(super) fn all(
     let of_flows = link.iter().chain(loopback).flat_map(of_flow);
     let queriers = Queriers::of(link.iter().chain(loopback));
     let flows_of = query_flows.iter().map(Some).chain(std::iter::repeat(None));
-    let of_lookups =
-        lookups.iter().zip(flows_of).flat_map(|(lookup, flows)| of_lookup(lookup, queriers.process(lookup.first_seen_ns, flows)));
+    let of_lookups = lookups
+        .iter()
+        .zip(flows_of)
+        .flat_map(|(lookup, flows)| of_lookup(lookup, queriers.process(lookup.first_seen_ns, flows)));
     let rejected = rejected_by_icmp(link.iter().chain(loopback));
     let calls = calls.filter(|call| !is_listed_with_flow(call, &rejected));
     for attempt in calls.chain(of_flows).chain(folded).chain(of_lookups) {

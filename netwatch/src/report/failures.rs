@@ -1,6 +1,7 @@
 //! What failed, as users count it.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use super::Report;
 use crate::process::{Attempt, AttemptCause, AttemptTarget, ProcessId};
@@ -16,8 +17,8 @@ pub struct Failure<'a> {
 
 impl Report {
     /// The failures, by their first time. Queries for several record types of a name (A and AAAA)
-    /// are one lookup. Attempts on local sockets are left out: most programs try some that do not
-    /// exist.
+    /// are one lookup. Left out are attempts on local sockets, because most programs try some that do
+    /// not exist, and sockets that could not be created, because they have no remote.
     pub fn failures(&self) -> Vec<Failure<'_>> {
         of_attempts(&self.attempts)
     }
@@ -30,6 +31,7 @@ fn of_attempts(attempts: &[Attempt]) -> Vec<Failure<'_>> {
         let next = failures.len();
         let place = match &attempt.target {
             AttemptTarget::LocalSocket(_) => continue,
+            AttemptTarget::Address(address) if is_no_remote(*address) => continue,
             AttemptTarget::Address(_) => next,
             AttemptTarget::Name(name, _) => *lookups.entry((name, &attempt.cause, attempt.process)).or_insert(next),
         };
@@ -40,6 +42,11 @@ fn of_attempts(attempts: &[Attempt]) -> Vec<Failure<'_>> {
         }
     }
     failures
+}
+
+/// The target of a failed call of `socket`: programs like `ping` try one kind after another.
+fn is_no_remote(address: SocketAddr) -> bool {
+    address.ip().is_unspecified() && address.port() == 0
 }
 
 #[cfg(test)]
@@ -68,6 +75,7 @@ mod tests {
             lookup("new.example", "AAAA", "nxdomain", 2),
             lookup("new.example", "A", "timeout", 1),
             Attempt { target: AttemptTarget::LocalSocket("/run/x".into()), ..lookup("", "", "", 5) },
+            Attempt { target: AttemptTarget::Address(([0, 0, 0, 0], 0).into()), ..lookup("", "", "", 5) },
         ];
         let failures = of_attempts(&attempts);
         let counts: Vec<(String, u64)> =

@@ -110,18 +110,24 @@ impl ReportFormat {
         matches!(format, policy::RuleFormat::Markdown | policy::RuleFormat::Csv | policy::RuleFormat::Json)
     }
 
-    /// The format that the extension of a file name stands for.
-    pub fn of_file(path: &Path) -> Option<Self> {
-        Some(match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
-            "txt" => Self::Text,
+    /// The format that the extension of a file name stands for; `None` without an extension. That of
+    /// another format is an error: text in `report.pdf` would surprise.
+    pub fn of_file(path: &Path) -> Result<Option<Self>> {
+        let Some(extension) = path.extension() else { return Ok(None) };
+        Ok(Some(match extension.to_string_lossy().to_ascii_lowercase().as_str() {
+            "txt" | "text" | "log" => Self::Text,
             "json" => Self::Json,
             "ndjson" | "jsonl" => Self::Ndjson,
             "csv" => Self::Csv,
             "md" | "markdown" => Self::Markdown,
             "html" | "htm" => Self::Html,
             "nft" => Self::Rules(policy::RuleFormat::Nft),
-            _ => return None,
-        })
+            other => {
+                let cause = format!("no format has the extension .{other}");
+                return Err(Error::other("write", path.display().to_string(), cause)
+                    .hint("name the format with --format, or use .txt, .json, .ndjson, .csv, .md or .html"));
+            }
+        }))
     }
 
     /// The file name extension, without the dot.

@@ -30,6 +30,10 @@ impl Output {
     /// As root, a link in a directory that everybody may write is not followed: another user may
     /// have put it there.
     pub(crate) fn create(path: &Path, owner: (Uid, Gid)) -> Result<Self> {
+        if path == Path::new("-") {
+            let error = Error::other("write", "standard output", "it belongs to the command");
+            return Err(error.hint("write to a file or a named pipe with -o"));
+        }
         let no_link = if owner.0.is_root() && is_open_to_all(path) { libc::O_NOFOLLOW } else { 0 };
         let file = as_user(owner, || {
             OpenOptions::new()
