@@ -17,8 +17,8 @@ pub struct Failure<'a> {
 
 impl Report {
     /// The failures, by their first time. Queries for several record types of a name (A and AAAA)
-    /// are one lookup. Left out are attempts on local sockets, because most programs try some that do
-    /// not exist, and sockets that could not be created, because they have no remote.
+    /// are one lookup. Left out are attempts on local sockets, because most programs try some that
+    /// do not exist, and sockets that could not be created, because they have no remote.
     pub fn failures(&self) -> Vec<Failure<'_>> {
         of_attempts(&self.attempts)
     }

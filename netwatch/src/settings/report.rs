@@ -110,8 +110,8 @@ impl ReportFormat {
         matches!(format, policy::RuleFormat::Markdown | policy::RuleFormat::Csv | policy::RuleFormat::Json)
     }
 
-    /// The format that the extension of a file name stands for; `None` without an extension. That of
-    /// another format is an error: text in `report.pdf` would surprise.
+    /// The format that the extension of a file name stands for; `None` without an extension. That
+    /// of another format is an error: text in `report.pdf` would surprise.
     pub fn of_file(path: &Path) -> Result<Option<Self>> {
         let Some(extension) = path.extension() else { return Ok(None) };
         Ok(Some(match extension.to_string_lossy().to_ascii_lowercase().as_str() {

@@ -67,7 +67,7 @@ const NETWATCH: &[Module] = &[
     pure("process", &["flow"]),
     pure("report", &["flow", "name", "process", "wire"]),
     pure("threshold", &["flow", "process", "report"]),
-    pure("benchmark", &["flow", "name", "report", "statistics"]),
+    pure("benchmark", &["flow", "name", "report", "statistics", "wire"]),
     pure("diff", &["flow", "name", "process", "report", "wire"]),
     pure("allow", &["escape", "flow", "name", "process", "report", "wire"]),
     pure(
