@@ -11,7 +11,7 @@ pub const DEFAULT_THRESHOLD_CODE: u8 = 121;
 /// |---|---|
 /// | 0–255 | `run`: the command's own exit code |
 /// | 128+N | `run`: signal N killed the command, or ended netwatch before the command ran |
-/// | 121 | `run`: a threshold of `--fail-if` was crossed, or the code of `--fail-code` |
+/// | 121 | `run`, `attach`: a threshold of `--fail-if` was crossed, or the code of `--fail-code` |
 /// | 124 | `run`: `--duration` ended the command |
 /// | 125 | `run`: netwatch failed, or its command line is invalid |
 /// | 126 | `run`: the command is not executable |

@@ -103,6 +103,17 @@ impl TestHost {
         RunningNetwatch::start(self, options, &arguments, Some(report))
     }
 
+    /// Starts `netwatch attach FLAGS`, with a report, and returns when it is attached.
+    #[track_caller]
+    pub fn attach(&self, flags: &[&str]) -> RunningNetwatch {
+        let report = self.dir().join(format!("report-{}.json", RunningNetwatch::next_id()));
+        let report_flag = report.to_str().expect("a temporary directory has a plain name").to_owned();
+        let arguments = [&["attach", "-j", "-o", &report_flag], flags].concat();
+        let running = RunningNetwatch::start(self, StartOptions::default(), &arguments, Some(report));
+        running.wait_for_stderr("attached to ");
+        running
+    }
+
     /// Waits for a moment of a run, one of [`MOMENTS`] or another shell condition, or for its end.
     pub fn wait_for_moment(&self, running: &mut RunningNetwatch, moment: &str) {
         wait_until(|| self.try_sh(moment).0 || !running.is_running(), || moment.to_owned());

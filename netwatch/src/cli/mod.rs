@@ -1,6 +1,7 @@
 //! The command line: what was typed becomes the settings of a subcommand. The only module that uses
 //! clap; it runs nothing.
 
+mod attach;
 mod benchmark;
 mod capture;
 mod check;
@@ -15,6 +16,7 @@ mod replay;
 mod report;
 mod rules;
 mod run;
+mod session;
 mod source;
 mod tail;
 mod top;
@@ -50,6 +52,7 @@ Examples:
   sudo netwatch run -- bash                              meter a shell until it exits
   sudo netwatch run -j -o net.json -- cargo test         the report as JSON, for CI
   sudo netwatch run -u root --publish 8080:80 -- nginx   a server that accepts outside connections
+  sudo netwatch attach -N web                            a network namespace that exists already
   netwatch replay trace.pcapng                           the same report for a capture
   sudo netwatch tail                                     the packets of a run in progress, live
   sudo netwatch top                                      a run in progress, as a live view
@@ -71,6 +74,8 @@ recording, thresholds, packets, capture, events, live, benchmark, tutorial, limi
 enum CommandArgs {
     /// Run a command in its own network namespace and report its traffic
     Run(Box<run::RunArgs>),
+    /// Meter a network namespace or an interface that exists already
+    Attach(Box<attach::AttachArgs>),
     /// Report the traffic in a capture file
     Replay(Box<replay::ReplayArgs>),
     /// Print or write the packets of a run in progress
@@ -133,6 +138,7 @@ impl CommandArgs {
     fn invocation(self) -> Result<Invocation> {
         Ok(match self {
             Self::Run(arguments) => Invocation::Run(Box::new(arguments.settings())),
+            Self::Attach(arguments) => Invocation::Attach(Box::new(arguments.settings())),
             Self::Replay(arguments) => Invocation::Replay(Box::new(arguments.settings())),
             Self::Tail(arguments) => Invocation::Tail(Box::new(arguments.settings())),
             Self::Top(arguments) => Invocation::Top(arguments.settings()),

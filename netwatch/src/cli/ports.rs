@@ -127,7 +127,7 @@ mod tests {
             panic!("a command");
         };
         assert_eq!(run.command, ["curl", "-s", "x"]);
-        assert!(run.quiet);
+        assert!(run.session.quiet);
         let both = PortsCommand::try_parse_from(["ports", "3", "--", "curl"]);
         assert!(both.is_err(), "either runs or a command");
     }

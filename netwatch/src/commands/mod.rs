@@ -17,6 +17,7 @@ mod ports;
 mod replay;
 mod report;
 pub mod run;
+mod run_sockets;
 mod snapshot;
 mod source;
 mod tail;
@@ -44,6 +45,7 @@ pub fn execute(invocation: Invocation) -> Exit {
     }
     match invocation {
         Invocation::Run(settings) => run(*settings),
+        Invocation::Attach(settings) => attach::attach(*settings),
         other => ignore_file_size_signal().and_then(|()| execute_other(other)).unwrap_or_else(|error| {
             print_error(&error);
             Exit::Error
@@ -51,10 +53,11 @@ pub fn execute(invocation: Invocation) -> Exit {
     }
 }
 
-/// Everything but `run`, which restores for its command the signals that it inherits.
+/// Everything but `run` and `attach`: `run` restores for its command the signals that it inherits.
 fn execute_other(invocation: Invocation) -> Result<Exit> {
     match invocation {
         Invocation::Run(settings) => Ok(run(*settings)),
+        Invocation::Attach(settings) => Ok(attach::attach(*settings)),
         Invocation::Doctor => Ok(doctor()),
         Invocation::Clean => clean(),
         Invocation::Replay(settings) => replay::replay(&settings),
@@ -78,7 +81,7 @@ fn execute_other(invocation: Invocation) -> Result<Exit> {
 
 fn run(settings: RunSettings) -> Exit {
     if settings.in_view {
-        return top::run_in_view(settings.color).unwrap_or_else(|error| {
+        return top::run_in_view(settings.session.color).unwrap_or_else(|error| {
             print_error(&error);
             Exit::Failed
         });

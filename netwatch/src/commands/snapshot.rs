@@ -14,7 +14,7 @@ use std::time::Duration;
 use nix::sys::socket::{Shutdown, shutdown};
 use nix::unistd::Uid;
 
-use super::attach;
+use super::run_sockets;
 use crate::error::{Error, Result};
 use crate::record::{self, Recorded};
 use crate::report::{Report, Series};
@@ -54,7 +54,7 @@ impl SnapshotServer {
     pub(super) fn start(run_dir: &Path, take: impl Fn() -> Option<Snapshot> + Clone + Send + 'static) -> Result<Self> {
         let path = socket_path(run_dir);
         let failed = |error| Error::os("listen on", path.display().to_string(), error);
-        let listener = attach::listen_for(&path, Uid::effective()).map_err(failed)?;
+        let listener = run_sockets::listen_for(&path, Uid::effective()).map_err(failed)?;
         let handle = listener.try_clone().map_err(failed)?.into();
         let is_stopped = Arc::new(AtomicBool::new(false));
         let stopped = is_stopped.clone();
@@ -85,7 +85,7 @@ fn accept(
     take: &(impl Fn() -> Option<Snapshot> + Clone + Send + 'static),
 ) {
     let readers = Arc::new(Readers::default());
-    for reader in attach::served(incoming, Uid::effective(), is_stopped) {
+    for reader in run_sockets::served(incoming, Uid::effective(), is_stopped) {
         let Some(place) = readers.wait_for_place(is_stopped) else { return };
         let take = take.clone();
         let serve = move || {

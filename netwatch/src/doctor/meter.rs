@@ -100,6 +100,9 @@ fn check_attach(used: Result<AttachMethod>, other: Option<Result<AttachMethod>>)
     };
     let other = match other {
         Some(Ok(other)) => format!("; {} works too", name(other)),
+        Some(Err(error)) if used == name(AttachMethod::Clsact) => {
+            format!("; tcx, which `netwatch attach` needs, does not work: {error}")
+        }
         Some(Err(error)) => format!("; the other method does not work: {error}"),
         None => String::new(),
     };
@@ -154,7 +157,10 @@ mod tests {
             "ok    attach: by clsact; tcx works too"
         );
         let before_6_6 = line(Ok(AttachMethod::Clsact), Some(refused()));
-        assert!(before_6_6.starts_with("ok    attach: by clsact; the other method does not work: "), "{before_6_6}");
+        assert!(
+            before_6_6.starts_with("ok    attach: by clsact; tcx, which `netwatch attach` needs, "),
+            "{before_6_6}"
+        );
         assert!(before_6_6.contains("EINVAL"), "{before_6_6}");
         assert!(line(Ok(AttachMethod::Tcx), Some(refused())).starts_with("ok    attach: by tcx; "));
         assert_eq!(check_attach(refused(), None).status, CheckStatus::Fail);

@@ -26,6 +26,17 @@ pub struct InterfaceCounters {
     pub tx: LinkCounters,
 }
 
+impl InterfaceCounters {
+    /// Adds the counters of another interface.
+    pub fn add(&mut self, other: Self) {
+        for (sum, part) in [(&mut self.rx, other.rx), (&mut self.tx, other.tx)] {
+            sum.packets += part.packets;
+            sum.bytes += part.bytes;
+            sum.dropped += part.dropped;
+        }
+    }
+}
+
 /// A number of socket buffers and bytes: the two counters of an interface.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Amount {

@@ -137,6 +137,12 @@ impl Flow {
         self.key.protocol == Protocol::TCP.0 && !self.key.fragment
     }
 
+    /// Whether it is a TCP connection of which no handshake was observed: it began before the meter
+    /// did.
+    pub fn is_without_handshake(&self) -> bool {
+        self.is_tcp() && self.connections == 0
+    }
+
     /// Number of connections: TCP handshakes that began, failed ones included, or one for a flow of
     /// another protocol.
     pub fn connections(&self) -> u64 {

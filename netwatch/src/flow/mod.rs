@@ -2,6 +2,7 @@
 //! types, no clock and no I/O.
 
 mod balance;
+mod bounds;
 mod counters;
 mod endpoint;
 mod entry;
@@ -13,6 +14,7 @@ mod remainder;
 mod table;
 
 pub use balance::{Amount, Balance, BalanceState, Difference, FileBalance, InterfaceCounters, LinkCounters};
+pub use bounds::CounterBounds;
 pub use counters::{Counters, PerDirection};
 pub use endpoint::{Endpoint, EndpointKey, FIRST_EPHEMERAL_PORT, Remote};
 pub use entry::{EndReason, Flow};

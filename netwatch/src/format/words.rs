@@ -146,6 +146,9 @@ pub(super) fn unknown_reason(report: &Report) -> &'static str {
     if ends_early(report) {
         return "the interface counters had not been read yet";
     }
+    if report.run.is_attached() {
+        return "the counters of an interface are gone or not comparable";
+    }
     "the interface vanished before its counters were read"
 }
 

@@ -339,11 +339,15 @@ fn read_by_name(name: &str) -> NetlinkRequest {
 }
 
 fn counters(message: &NetlinkReply, name: &str) -> Result<HostEndCounters> {
-    let stats =
-        message.payload.get(16..).and_then(|all| attribute(all, libc::IFLA_STATS64)).ok_or_else(|| no_answer(name))?;
+    message.payload.get(16..).and_then(counters_in).ok_or_else(|| no_answer(name))
+}
+
+/// The counters in the attributes of a message about an interface.
+pub(super) fn counters_in(attributes: &[u8]) -> Option<HostEndCounters> {
+    let stats = attribute(attributes, libc::IFLA_STATS64)?;
     // `struct rtnl_link_stats64`: rx and tx packets, bytes, errors, dropped.
-    let number = |position: usize| u64_at(stats, position * 8).ok_or_else(|| no_answer(name));
-    Ok(HostEndCounters {
+    let number = |position: usize| u64_at(stats, position * 8);
+    Some(HostEndCounters {
         rx_packets: number(0)?,
         tx_packets: number(1)?,
         rx_bytes: number(2)?,

@@ -99,7 +99,7 @@ fn make() -> Result<(File, Netlink, Netlink)> {
 
 /// Runs `work` in a short-lived thread: `unshare` and `setns` change the calling thread only, and
 /// the main thread must stay in the host's namespace.
-fn in_thread<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
+pub(super) fn in_thread<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
     thread::scope(|scope| {
         let thread = thread::Builder::new()
             .name("netns".into())

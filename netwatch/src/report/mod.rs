@@ -36,7 +36,7 @@ pub use service::InboundService;
 pub use unfinished::UnfinishedRun;
 
 use crate::flow::{
-    Balance, Counters, Direction, Endpoint, FlowTable, FoldedCounts, InterfaceCounters, ObservationLosses,
+    Balance, Counters, Direction, Endpoint, Flow, FlowTable, FoldedCounts, InterfaceCounters, ObservationLosses,
     ObservationPoint, PerDirection, Remainders, Remote,
 };
 use crate::name::Names;
@@ -157,9 +157,8 @@ impl Report {
         let Facts { run, interface, dns, interface_counters, complete, lost, processes, attempts, mut notes, replay } =
             facts;
         let loopback = Loopback { totals: table.totals(ObservationPoint::Loopback), flows: on_loopback };
-        notes.extend(notes::localhost(&loopback.flows));
         if replay.is_none() {
-            notes.extend(notes::groups(&flows, &interface));
+            notes.extend(notes::of_flows(&run, &interface, &flows, &loopback.flows));
         }
         notes.extend(notes::abstract_sockets(&processes, run.exit));
         notes.extend(notes::folded_facts(folded.lost));
@@ -203,6 +202,11 @@ impl Report {
             interface,
             dns,
         }
+    }
+
+    /// Whether a connection was open before netwatch attached: no handshake of it was observed.
+    pub fn has_started_before(&self, flow: &Flow) -> bool {
+        self.run.is_attached() && flow.is_without_handshake()
     }
 
     /// Addresses of remotes without a name, those with most bytes first; group addresses and the

@@ -118,7 +118,8 @@ impl ReportEndpoint {
 pub struct Run {
     /// The id of the run, as in the name of its interface.
     pub id: String,
-    /// Program and arguments; bytes that are not UTF-8 are replaced by U+FFFD.
+    /// Program and arguments; bytes that are not UTF-8 are replaced by U+FFFD. Of a session that
+    /// attached, those of netwatch.
     pub command: Vec<String>,
     /// Name of the user of the command, or the uid in decimal.
     pub user: String,
@@ -139,6 +140,14 @@ pub struct Run {
     pub netwatch: String,
     /// What the command and its descendants used; `None` if unknown.
     pub usage: Option<ResourceUsage>,
+}
+
+impl Run {
+    /// Whether netwatch attached to what ran already: there was no command, so the command line is
+    /// that of netwatch.
+    pub fn is_attached(&self) -> bool {
+        self.pid.is_none() && self.command.get(1).is_some_and(|word| word == "attach")
+    }
 }
 
 /// CPU and memory of the processes of a run, as their cgroup counts them.
@@ -164,7 +173,7 @@ pub enum ExitStatus {
 /// What ended the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndedBy {
-    /// The command itself.
+    /// The command itself, or what netwatch attached to.
     Command,
     /// `--duration` expired.
     Duration,

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use super::{AddressRole, ExitStatus, Interface, Report, ReportFlow};
+use super::{AddressRole, ExitStatus, Interface, Report, ReportFlow, Run};
 use crate::flow::{Direction, Flow, RemainderKind, Remote, TransportAddress};
 use crate::process::{LocalSocket, Processes};
 
@@ -13,9 +13,26 @@ const MAX_LISTED: usize = 3;
 /// Ports in the flag that a hint suggests.
 const MAX_PORTS: usize = 32;
 
+/// The hints that the flows of a run, or of a session that attached, suggest.
+pub(super) fn of_flows(run: &Run, interface: &Interface, link: &[ReportFlow], loopback: &[ReportFlow]) -> Vec<String> {
+    match run.is_attached() {
+        true => started_before(link.iter().chain(loopback)).into_iter().collect(),
+        false => localhost(loopback).into_iter().chain(groups(link, interface)).collect(),
+    }
+}
+
+/// The note about connections that were open before netwatch attached.
+fn started_before<'f>(flows: impl Iterator<Item = &'f ReportFlow>) -> Option<String> {
+    match flows.filter(|known| known.flow.is_without_handshake()).count() {
+        0 => None,
+        1 => Some("1 connection started before netwatch attached: what it sent before is not counted".to_owned()),
+        n => Some(format!("{n} connections started before netwatch attached: what they sent before is not counted")),
+    }
+}
+
 /// The hint for a command whose own localhost refused a connection: most likely it wanted a service
 /// of the host.
-pub(super) fn localhost(loopback: &[ReportFlow]) -> Option<String> {
+fn localhost(loopback: &[ReportFlow]) -> Option<String> {
     let failed = loopback.iter().map(|known| &known.flow).filter(|flow| {
         let failed = flow.failed();
         failed.refused + failed.unreachable > 0
@@ -33,7 +50,7 @@ pub(super) fn localhost(loopback: &[ReportFlow]) -> Option<String> {
 }
 
 /// The note about packets to groups, which without netwatch would reach the local network.
-pub(super) fn groups(flows: &[ReportFlow], interface: &Interface) -> Option<String> {
+fn groups(flows: &[ReportFlow], interface: &Interface) -> Option<String> {
     let sent = flows.iter().map(|known| &known.flow).filter(|flow| flow.counters.egress.packets > 0);
     let to_group = sent.filter(|flow| interface.role_of(flow.key.remote.addr) == AddressRole::Group);
     let groups: BTreeSet<TransportAddress> = to_group.map(|flow| flow.key.remote).collect();

@@ -46,9 +46,8 @@ impl Report {
         let (flows, loopback): (Vec<_>, Vec<_>) =
             flows.into_iter().partition(|known| known.flow.key.point == ObservationPoint::Link);
         let mut notes = facts.notes;
-        notes.extend(notes::localhost(&loopback));
         if facts.replay.is_none() {
-            notes.extend(notes::groups(&flows, &facts.interface));
+            notes.extend(notes::of_flows(&facts.run, &facts.interface, &flows, &loopback));
         }
         let names = Names::new(NameLimits::default(), Hosts::default());
         let nothing_folded = FoldedFacts::default();

@@ -28,7 +28,8 @@ pub use outlet::{GrowthTiming, Missed};
 pub use scope::{CaptureScope, IsolatedScope, Moment, Scope, ScopeFacts};
 
 use crate::flow::{
-    Counters, Direction, FlowChange, FlowKey, FlowTable, Increment, ObservationPoint, PerDirection, Place, Traffic,
+    Amount, Counters, Direction, FlowChange, FlowKey, FlowTable, Increment, ObservationPoint, PerDirection, Place,
+    Traffic,
 };
 use crate::name::Names;
 use crate::process::{Attribution, FlowToAttribute, Process, Trace, Usages};
@@ -357,6 +358,11 @@ impl<S: Scope> Session<S> {
     /// Sets the CPU and memory of the target, which the final report contains.
     pub fn set_usage(&mut self, usage: Option<ResourceUsage>) {
         self.moment.usage = usage;
+    }
+
+    /// What was counted on links so far.
+    pub fn counted(&self) -> PerDirection<Amount> {
+        self.ledger.table.counted(ObservationPoint::Link).map(Amount::from)
     }
 
     /// Traffic over time.

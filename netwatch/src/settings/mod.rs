@@ -6,6 +6,7 @@ mod ports;
 mod recorded;
 mod report;
 mod run;
+mod session;
 pub(crate) mod value;
 mod view;
 
@@ -15,7 +16,8 @@ pub use benchmark::{BenchSettings, BenchmarkOutput, CompareSettings, Compared, R
 pub use ports::{PortsSettings, RunSource};
 pub use recorded::{CheckSettings, DiffSettings, ExportSettings, HistorySettings, LearnSettings, ReplaySettings};
 pub use report::{ReportFormat, ReportSettings};
-pub use run::{CaptureOptions, EventStyle, HostPorts, LineTarget, Linger, RunSettings, StatusStyle};
+pub use run::{CaptureOptions, HostPorts, LineTarget, Linger, RunSettings};
+pub use session::{AttachSettings, AttachTarget, EventStyle, SessionSettings, StatusStyle};
 pub use view::{TailSettings, TopSettings, ViewSettings};
 
 /// One invocation of netwatch: a subcommand and its settings.
@@ -23,6 +25,8 @@ pub use view::{TailSettings, TopSettings, ViewSettings};
 pub enum Invocation {
     /// Run a command and report its traffic.
     Run(Box<RunSettings>),
+    /// Meter what runs already, and report its traffic.
+    Attach(Box<AttachSettings>),
     /// Report the traffic in a capture file.
     Replay(Box<ReplaySettings>),
     /// Print or write the packets of a live run.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::print_on_stderr;
 use crate::format::{json, summary};
 use crate::report::Report;
-use crate::settings::{ColorChoice, RunSettings};
+use crate::settings::{ColorChoice, SessionSettings};
 
 /// Width in columns of text for files and pipes.
 pub(crate) const PLAIN_WIDTH: usize = 100;
@@ -22,8 +22,8 @@ pub(crate) struct Show {
 }
 
 impl Show {
-    /// For `run`: on standard error, because standard output belongs to the command.
-    pub(crate) fn for_run(settings: &RunSettings) -> Self {
+    /// For a session: on standard error, because standard output belongs to the command of `run`.
+    pub(crate) fn for_session(settings: &SessionSettings) -> Self {
         let show = Self::on(&io::stderr(), settings.json, settings.quiet, settings.color);
         let (verbose, next) = (settings.verbose, !settings.no_record);
         Self { options: summary::SummaryOptions { by: settings.by, verbose, next, ..show.options }, ..show }
@@ -52,7 +52,7 @@ impl Show {
         self.options.width
     }
 
-    /// Prints the final report of `run` on standard error. Failure is ignored.
+    /// Prints the final report of a session on standard error. Failure is ignored.
     pub(crate) fn print_final(self, report: Arc<Report>, has_file: bool) {
         print_on_stderr(move |out| self.write_screen(&report, has_file, out));
     }

@@ -1,6 +1,7 @@
 //! Integration tests: netwatch on real traffic, one module per subject. docs/testing.md describes
 //! how to write one.
 
+mod attach;
 mod bad_input;
 mod balance;
 mod benchmark;

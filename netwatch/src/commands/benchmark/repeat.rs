@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::format::escape;
 use crate::rights;
-use crate::settings::{Repetition, RunSettings};
+use crate::settings::{Repetition, RunSettings, SessionSettings};
 use crate::target::environment;
 use crate::target::user::Identity;
 use crate::terminal::{print_error, print_message};
@@ -109,8 +109,10 @@ fn label(settings: &RunSettings) -> String {
 
 /// The settings of one run. Warm-ups are not recorded, and all measured runs are kept.
 fn settings_of(base: &RunSettings, repetition: &Repetition, sides: usize, is_warmup: bool) -> RunSettings {
-    let keep = base.keep.max(repetition.runs * sides);
-    RunSettings { quiet: true, output: None, record: None, no_record: is_warmup, keep, ..base.clone() }
+    let common = base.session.clone();
+    let keep = common.keep.max(repetition.runs * sides);
+    let session = SessionSettings { quiet: true, output: None, record: None, no_record: is_warmup, keep, ..common };
+    RunSettings { session, ..base.clone() }
 }
 
 fn print_progress(repetition: &Repetition, round: usize, (side, sides): (usize, usize)) {

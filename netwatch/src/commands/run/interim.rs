@@ -12,18 +12,18 @@ use crate::terminal::{Show, Writer, print_error};
 const FINISH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Prints interim reports.
-pub(super) struct InterimPrinter {
+pub(in crate::commands) struct InterimPrinter {
     show: Show,
     writer: Option<Writer>,
 }
 
 impl InterimPrinter {
-    pub(super) fn new(show: Show) -> Self {
+    pub(in crate::commands) fn new(show: Show) -> Self {
         Self { show, writer: None }
     }
 
     /// Queues a report, or the error that prevented it. Never blocks.
-    pub(super) fn print(&mut self, report: Result<Arc<Report>>) {
+    pub(in crate::commands) fn print(&mut self, report: Result<Arc<Report>>) {
         if self.writer.is_none() {
             match Writer::start() {
                 Ok(writer) => self.writer = Some(writer),
@@ -38,7 +38,7 @@ impl InterimPrinter {
     }
 
     /// Waits until all reports are written. Returns a note if some were discarded.
-    pub(super) fn finish(self) -> Option<String> {
+    pub(in crate::commands) fn finish(self) -> Option<String> {
         let writer = self.writer?;
         let dropped = writer.finish(FINISH_TIMEOUT);
         (dropped > 0).then(|| format!("{dropped} interim reports were not printed: standard error was not read"))

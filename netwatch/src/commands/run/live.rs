@@ -1,27 +1,22 @@
 //! The state that the control loop owns while the command runs, and the conclusion of the run.
 //! Counting happens in the metering thread.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use super::firewall::FirewallState;
-use super::metering::{Conclusion, IsRequired, Metering};
+use super::metering::{Conclusion, Metering};
 use super::network::Network;
 use super::notes;
-use super::recording::RecordingPlan;
+use super::resolve::{resolved, unless_ended};
+use super::session::{Consumers, SessionReaders};
 use super::signals::SignalStream;
-use super::status::Status;
 use super::tails::{TailEvent, Tails};
 use super::thread::in_thread;
-use super::viewers::Viewers;
 use super::watch::Ending;
-use crate::commands::snapshot::SnapshotServer;
-use crate::consumer::events::EventLines;
-use crate::dns::reverse;
 use crate::error::Result;
-use crate::flow::{InterfaceCounters, LinkCounters};
+use crate::flow::{CounterBounds, InterfaceCounters, LinkCounters};
 use crate::guardian::GuardianClient;
 use crate::host::link;
 use crate::host::nat;
@@ -29,7 +24,6 @@ use crate::host::socket_drain;
 use crate::meter::{EgressWatch, unix_now_ns};
 use crate::packets::RunningCapture;
 use crate::report::{Report, ResourceUsage};
-use crate::settings::EventStyle;
 use crate::terminal::print_error;
 use crate::threshold::Threshold;
 use crate::undo::RunId;
@@ -39,25 +33,19 @@ pub(super) struct Live {
     pub network: Network,
     pub metering: Metering,
     pub firewall: FirewallState,
-    /// `--events`; taken when the command starts.
-    pub events: Option<EventStyle>,
-    /// `--status`; taken when the command starts.
-    pub status: Option<Status>,
+    /// Started with the command.
+    pub consumers: Consumers,
     /// `-w` and `--packets`.
     pub capture: Option<RunningCapture>,
     /// Other processes that watch the packets.
     pub tails: Tails,
-    /// Serves snapshots to other processes; held until it is dropped.
-    pub _snapshots: Option<SnapshotServer>,
-    /// Accepts dashboards; held until it is dropped.
-    pub _viewers: Option<Viewers>,
+    /// Held until it is dropped.
+    pub _readers: SessionReaders,
     /// Discards probes of the output policy that are sent late.
     pub _late_probes: Option<EgressWatch>,
     pub run_id: String,
     /// `--resolve`.
     pub resolve: bool,
-    /// Taken when the command starts.
-    pub recording: Option<RecordingPlan>,
     /// `--fail-if`.
     pub thresholds: Vec<Threshold>,
     /// Start time of the command, nanoseconds since the Unix epoch.
@@ -73,16 +61,7 @@ impl Live {
 
     /// Starts the recording and the other consumers. Called when the command has started.
     pub(super) fn begin_recording(&mut self) {
-        if let Some(style) = self.events.take() {
-            let events = EventLines::new(std::io::stderr(), style == EventStyle::Json);
-            self.metering.attach(events, IsRequired(false));
-        }
-        if let Some(status) = self.status.take() {
-            self.metering.attach(status, IsRequired(false));
-        }
-        if let Some(recording) = self.recording.take() {
-            recording.start(&mut self.metering, &self.run_id, self.started_ns);
-        }
+        self.consumers.start(&mut self.metering, &self.run_id, self.started_ns);
     }
 
     /// Starts or ends the capture of a tail.
@@ -121,10 +100,11 @@ impl Live {
         self.drain_capture(signals).await;
         self.tails.finish().await;
         let Ending { exit, ended_by, .. } = ending;
+        let counters = counters.map(CounterBounds::exact);
         let conclusion = Conclusion { duration, exit, ended_by, usage, thresholds: self.thresholds.clone(), counters };
         let report = self.metering.conclude(conclusion);
         let Some(report) = unless_ended(signals, report).await.transpose()? else { return Ok(None) };
-        let report = if self.resolve { self.resolved(report, signals).await? } else { report };
+        let report = if self.resolve { resolved(&self.metering, report, signals).await? } else { report };
         self.metering.finish_consumers();
         self.finish_capture(report.clone(), signals).await;
         Ok(Some(report))
@@ -188,21 +168,6 @@ impl Live {
         Ok(())
     }
 
-    /// Adds names from reverse lookups to the report. A signal ends the wait for them.
-    async fn resolved(&mut self, report: Arc<Report>, signals: &SignalStream<'_>) -> Result<Arc<Report>> {
-        let addresses: Vec<IpAddr> = report.unnamed_addresses().collect();
-        if addresses.is_empty() {
-            return Ok(report);
-        }
-        let names = in_thread("resolve", move || reverse::names(addresses.into_iter()));
-        let names = signals.unless_interrupted("look up", "names for --resolve", names).await.flatten();
-        let names = names.unwrap_or_else(|error| {
-            self.metering.note(error.to_string());
-            Vec::new()
-        });
-        self.metering.resolve(names).await
-    }
-
     /// Sets the link down and reads its counters. Failure is noted, and the report has no balance.
     async fn read_final_counters(&mut self, guardian: &mut GuardianClient) -> Option<InterfaceCounters> {
         match guardian.link_down().await {
@@ -252,15 +217,9 @@ impl Live {
     }
 }
 
-pub(super) fn from_link(counters: link::HostEndCounters) -> InterfaceCounters {
+pub(in crate::commands) fn from_link(counters: link::HostEndCounters) -> InterfaceCounters {
     InterfaceCounters {
         rx: LinkCounters { packets: counters.rx_packets, bytes: counters.rx_bytes, dropped: counters.rx_dropped },
         tx: LinkCounters { packets: counters.tx_packets, bytes: counters.tx_bytes, dropped: counters.tx_dropped },
     }
-}
-
-/// Waits for a part of the report. If a signal ends the wait, this prints a message and returns
-/// `None`: the report is missing, and the exit code is still that of the command.
-async fn unless_ended<T>(signals: &SignalStream<'_>, work: impl Future<Output = T>) -> Option<T> {
-    signals.unless_interrupted("make", "the report", work).await.inspect_err(print_error).ok()
 }

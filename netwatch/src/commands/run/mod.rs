@@ -4,30 +4,32 @@
 mod capture;
 mod egress;
 mod firewall;
-mod interim;
-mod live;
+pub(super) mod interim;
+pub(super) mod live;
 mod log;
-mod metering;
+pub(super) mod metering;
 mod network;
 mod notes;
 mod plan;
 mod processes;
-mod recording;
+pub(super) mod recording;
+pub(super) mod resolve;
+pub(super) mod result;
+pub(super) mod session;
 mod setup;
-mod signals;
+pub(super) mod signals;
 mod status;
 mod tails;
 mod teardown;
-mod thread;
+pub(super) mod thread;
 mod trim;
 mod viewers;
 mod watch;
 
-use crate::terminal::{Output, Show, detach_stderr, end_stderr, print_error, print_message, print_text};
+use crate::terminal::{Output, Show, detach_stderr, print_error, print_message};
 pub use plan::{Refusal, RunPlan};
 
-use std::env;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::undo_steps;
@@ -35,16 +37,13 @@ use crate::confine;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::faults;
-use crate::format::threshold::{annotations, reason};
-use crate::guardian::{
-    Guardian, GuardianClient, InheritedSignals, LaunchSpec, Reply, ignore_file_size_signal, kill_descendants_of,
-};
+use crate::guardian::{Guardian, GuardianClient, InheritedSignals, LaunchSpec, Reply, kill_descendants_of};
 use crate::host::cgroup::{self, Cgroup, CgroupUsage};
 use crate::report::{EndedBy, ExitStatus as RunExit, Report, ResourceUsage};
-use crate::settings::{RunSettings, StatusStyle};
 use crate::undo::{Exclusive, Journal, RunDir, UndoCause};
 use metering::Metering;
 use network::ClosingNetwork;
+use result::publish;
 use setup::Ready;
 use signals::{HeldSignals, SignalStream};
 use teardown::tear_down;
@@ -71,29 +70,8 @@ struct Ran {
 
 /// Runs the plan, prints the report, keeps it in the plan, and returns the exit code.
 pub fn run(plan: &mut RunPlan) -> Exit {
-    let show = Show::for_run(&plan.settings);
-    hold_signals(plan, show).unwrap_or_else(failed)
-}
-
-fn failed(error: Error) -> Exit {
-    print_error(&error);
-    Exit::Failed
-}
-
-/// Blocks signals during the run. If a signal interrupts the set-up, netwatch exits as the command
-/// would have.
-fn hold_signals(plan: &mut RunPlan, show: Show) -> Result<Exit> {
-    let inherited = InheritedSignals::read()?;
-    ignore_file_size_signal()?;
-    let signals = HeldSignals::hold(&inherited)?;
-    let done = prepare_and_run(plan, show, inherited, &signals);
-    let exit =
-        signals.interrupted_by().map_or(done, |signal| Ok(Exit::Signalled(signal as i32))).unwrap_or_else(failed);
-    if let Some(written) = end_stderr() {
-        // What is not read is lost when a signal ends the wait; the exit code is that of the run.
-        let _is_written = signals.wait(&written);
-    }
-    Ok(exit)
+    let show = Show::for_session(&plan.settings.session);
+    signals::held(Exit::Failed, |inherited, signals| prepare_and_run(plan, show, inherited, signals))
 }
 
 /// Creates the run directory and forks the guardian while the process has one thread, then runs the
@@ -111,11 +89,11 @@ fn prepare_and_run(plan: &mut RunPlan, show: Show, inherited: InheritedSignals, 
         inherited,
         run: run_dir.id().clone(),
         run_dir: run_dir.path().to_owned(),
-        max_flows: plan.settings.max_flows,
+        max_flows: plan.settings.session.max_flows,
         undo_steps: undo_steps(),
         open_files: plan.open_files,
         is_foreign: plan.is_foreign,
-        has_status_line: plan.settings.status == StatusStyle::Line && !plan.settings.quiet,
+        has_status_line: plan.settings.session.has_status_line(),
     };
     // If the cgroups have to be mounted for the run, the guardian inherits that mount.
     let _is_known_later = cgroup::own();
@@ -152,7 +130,7 @@ fn prepare_and_run(plan: &mut RunPlan, show: Show, inherited: InheritedSignals, 
 }
 
 /// Creates the run directory, after undoing the changes of killed runs.
-fn new_run_dir(signals: &HeldSignals) -> Result<RunDir> {
+pub(super) fn new_run_dir(signals: &HeldSignals) -> Result<RunDir> {
     // Another netwatch that cleans up after many runs may hold the lock for seconds.
     let held = Exclusive::take_while(|| signals.check_interrupted())?;
     if let Err(error) = undo_steps().undo_dead_runs(&held) {
@@ -161,8 +139,8 @@ fn new_run_dir(signals: &HeldSignals) -> Result<RunDir> {
     RunDir::create(&held)
 }
 
-/// Undoes the run after a failure before the guardian was started.
-fn undo(run_dir: &RunDir) {
+/// Undoes a run that has no guardian, and removes its directory.
+pub(super) fn undo(run_dir: &RunDir) {
     let undone = Exclusive::take().and_then(|held| undo_steps().undo_run(run_dir.path(), UndoCause::Ended, &held));
     if let Err(error) = undone {
         print_error(&error);
@@ -252,11 +230,7 @@ fn conclude(
     match outcome {
         RunOutcome::Ran(Ran { report: None, ending }) => Ok(exit_of(ending)),
         RunOutcome::Ran(Ran { report: Some(report), ending }) => {
-            show.print_final(report.clone(), plan.settings.output.is_some());
-            if let Some(output) = output {
-                write_output(output, show, report.clone(), signals)?;
-            }
-            let exit = threshold_exit(&plan.settings, &report, exit_of(ending));
+            let exit = publish(&report, (&plan.settings.session, show), output, exit_of(ending), signals)?;
             plan.report = Some(report);
             Ok(exit)
         }
@@ -271,46 +245,9 @@ fn conclude(
     }
 }
 
-/// Writes the file of `-o`, in a thread, because it can be a pipe that is not read. A signal ends
-/// the wait for it. The exit code is then that of the command.
-fn write_output(output: Output, show: Show, report: Arc<Report>, signals: &HeldSignals) -> Result<()> {
-    let (done, written) = mpsc::channel();
-    // Fails if a signal ended the wait.
-    let write = move || _ = done.send(output.write(|out| show.write_file(&report, out)));
-    let thread = std::thread::Builder::new().name("output".into()).spawn(write);
-    thread.map_err(|error| Error::os("start thread", "output", error))?;
-    match signals.wait(&written) {
-        Some(written) => written.unwrap_or_else(|_| Err(Error::other("write", "the report", "a thread panicked"))),
-        None => {
-            print_message("interrupted by a signal; the report in the file of -o is incomplete");
-            Ok(())
-        }
-    }
-}
-
 fn from_cgroup(usage: CgroupUsage) -> ResourceUsage {
     let CgroupUsage { user_ns, system_ns, memory_peak } = usage;
     ResourceUsage { user_ns, system_ns, memory_peak }
-}
-
-/// The exit code of the run: that of the command, unless it succeeded and a threshold was crossed.
-/// The reasons are notes of the report, and in GitHub Actions annotations too.
-fn threshold_exit(settings: &RunSettings, report: &Report, exit: Exit) -> Exit {
-    let crossings = settings.fail_if.iter().map(|threshold| threshold.evaluate(report));
-    let reasons: Vec<String> = crossings.filter_map(|crossing| reason(&crossing)).collect();
-    if reasons.is_empty() {
-        return exit;
-    }
-    // On standard error, as a document of its own, which has them as notes.
-    let is_json = settings.json && settings.output.is_none() && !settings.quiet;
-    if settings.quiet || settings.output.is_some() {
-        // No summary on standard error has them.
-        reasons.iter().for_each(|reason| print_message(reason));
-    }
-    if !is_json && env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true") {
-        print_text(move || annotations(&reasons));
-    }
-    if exit == Exit::Command(0) { Exit::Threshold(settings.fail_code) } else { exit }
 }
 
 fn exit_of(ending: Ending) -> Exit {

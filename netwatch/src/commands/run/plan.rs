@@ -105,8 +105,9 @@ impl RunPlan {
         let filter = settings.capture.as_ref().and_then(|capture| capture.filter.as_ref());
         // SAFETY: threads are started after the guardian, which needs the plan.
         let filter = filter.map(|filter| unsafe { filter::of_run(filter, &owner) }).transpose()?;
-        let output = settings.output.as_deref().map(|path| Output::create(path, (owner.uid, owner.gid))).transpose()?;
-        let record = Some(RecordingPlan::make(&settings, &owner)?);
+        let output =
+            settings.session.output.as_deref().map(|path| Output::create(path, (owner.uid, owner.gid))).transpose()?;
+        let record = Some(RecordingPlan::make(&settings.session, &owner)?);
         let options = settings.capture.as_ref();
         let capture = options.map(|options| capture::open(options, settings.keylog, &owner)).transpose()?.flatten();
         let lines = options.map(|options| capture::open_lines(options, &owner)).transpose()?.flatten();
@@ -134,7 +135,7 @@ impl RunPlan {
 impl RunPlan {
     /// The command as reports show it: with `--no-cmdline`, without its arguments.
     pub(super) fn shown_command(&self) -> Vec<String> {
-        let words = if self.settings.no_cmdline { 1 } else { usize::MAX };
+        let words = if self.settings.session.no_cmdline { 1 } else { usize::MAX };
         self.command.shown().into_iter().take(words).collect()
     }
 }

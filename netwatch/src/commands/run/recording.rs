@@ -7,12 +7,12 @@ use super::metering::{IsRequired, Metering};
 use crate::consumer::recording::Recording;
 use crate::error::{Error, Result};
 use crate::record::{Destination, Keep, RecordingPlace, Store};
-use crate::settings::RunSettings;
+use crate::settings::SessionSettings;
 use crate::target::user::Identity;
 
 /// Where to record the run, if the command starts.
 #[derive(Debug, Default)]
-pub(super) struct RecordingPlan {
+pub(in crate::commands) struct RecordingPlan {
     destination: Option<Destination>,
     /// Given by `--record`: then a failure is an error, otherwise a note.
     is_required: bool,
@@ -20,7 +20,7 @@ pub(super) struct RecordingPlan {
 
 impl RecordingPlan {
     /// Chooses and checks the destination.
-    pub(super) fn make(arguments: &RunSettings, user: &Identity) -> Result<Self> {
+    pub(in crate::commands) fn make(arguments: &SessionSettings, user: &Identity) -> Result<Self> {
         if arguments.no_record {
             return Ok(Self::default());
         }
@@ -39,7 +39,7 @@ impl RecordingPlan {
 
 impl RecordingPlan {
     /// Starts the recording.
-    pub(super) fn start(mut self, metering: &mut Metering, run_id: &str, started_ns: u64) {
+    pub(in crate::commands) fn start(mut self, metering: &mut Metering, run_id: &str, started_ns: u64) {
         let Some(destination) = self.destination.take() else { return };
         let recording = Recording::new(destination, run_id.to_owned(), started_ns);
         metering.attach(recording, IsRequired(self.is_required));

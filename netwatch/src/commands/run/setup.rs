@@ -12,13 +12,10 @@ use super::metering::{Metering, MeteringSpec};
 use super::network::{Network, SetupContext, SetupFacts};
 use super::processes::TracerLoading;
 use super::signals::SignalStream;
-use super::status::Status;
 use super::tails::{TailCapture, Tails};
 use super::thread::PendingWork;
-use super::viewers::Viewers;
 use super::watch::NotStarted;
-use super::{RunPlan, capture, egress, notes};
-use crate::commands::snapshot::SnapshotServer;
+use super::{RunPlan, capture, egress, notes, session};
 use crate::error::{Error, Result};
 use crate::faults;
 use crate::guardian::{GuardianClient, Prepare, Reply};
@@ -27,18 +24,13 @@ use crate::host::forwarding::Families;
 use crate::host::link;
 use crate::host::socket_sysctls::SocketSysctls;
 use crate::host::sysctl::netns_cookie;
-use crate::meter::{KernelMeter, KernelMeterConfig, LiveMeter, ProcessTracerConfig, unix_now_ns};
-use crate::name::Hosts;
-use crate::process::Attribution;
+use crate::meter::{KernelMeter, LiveMeter, ProcessTracerConfig, unix_now_ns};
 use crate::report::{DnsForwarder, Interface, Run};
 use crate::rights;
-use crate::session::{IsolatedScope, Session, SessionConfig};
+use crate::session::{IsolatedScope, Session};
 use crate::target::inherited;
 use crate::terminal::{Show, print_message};
 use crate::undo::{Journal, RunCard, RunDir};
-
-/// Flows that the session tracks individually. The most that fit a hash table before it doubles.
-const MAX_SESSION_FLOWS: usize = (1 << 18) / 8 * 7;
 
 /// Everything is in place and the command waits.
 pub(super) struct Ready {
@@ -55,7 +47,7 @@ pub(super) async fn set_up(
     show: Show,
     signals: &SignalStream<'_>,
 ) -> Result<Result<Ready, NotStarted>> {
-    let config = meter_config(plan);
+    let config = session::meter_config(&plan.settings.session);
     let load = move || faults::point("meter").and_then(|()| KernelMeter::load(&config));
     let (loading, sysctls) = (PendingWork::start("load", load)?, PendingWork::start("sysctls", SocketSysctls::read)?);
     let policy = egress::start(plan)?;
@@ -63,7 +55,7 @@ pub(super) async fn set_up(
     let context = SetupContext { id: run_dir.id(), dir: run_dir.path(), journal, signals: signals.held() };
     let cgroup = make_cgroup(&context, &mut notes)?;
     let arguments = &plan.settings;
-    let what = ProcessTracerConfig { cmdline: !arguments.no_cmdline, failed_calls: arguments.failed_calls };
+    let what = ProcessTracerConfig { cmdline: !arguments.session.no_cmdline, failed_calls: arguments.failed_calls };
     let processes = TracerLoading::start(what, cgroup.as_ref().map(Cgroup::path))?;
     let mut meter = signals.unless_stopped(loading.finish()).await???;
     let sysctls = signals.unless_stopped(sysctls.finish()).await???;
@@ -76,7 +68,7 @@ pub(super) async fn set_up(
     meter.grow_by(guardian.memory_growth());
     meter.attach_loopback(network.namespace.as_fd())?;
     let netns = network.namespace.run_in(netns_cookie)??;
-    if plan.settings.verbose {
+    if plan.settings.session.verbose {
         print_network(&network, &meter);
     }
     run_dir.write_card(&card(plan, run_dir, &network, guardian.pid()))?;
@@ -88,18 +80,18 @@ pub(super) async fn set_up(
     let (tracer, attribution) = signals.unless_stopped(processes.finish(&mut notes)).await?;
     let interface = network.link.name().to_owned();
     let read_counters = Box::new(move || Ok(link::counters_of(&interface)?.map(from_link)));
-    let mut meter = LiveMeter::new(meter, tracer, !plan.settings.no_cmdline, read_counters)?;
+    let mut meter = LiveMeter::new(meter, tracer, !plan.settings.session.no_cmdline, read_counters)?;
     meter.watch_local_sockets(pid);
     let mount_namespace = File::open(format!("/proc/{pid}/ns/mnt"))
         .map_err(|error| Error::os("open", "the command's mount namespace", error))?;
     signals.unless_stopped(network.keep_mounts(mount_namespace.into())).await??;
     signals.held().check_interrupted()?;
-    let config = session_config(plan, attribution, netns);
+    let config = session::config(&plan.settings.session, attribution, Some(netns));
     let mut session = Session::new(scope(plan, run_dir, &network, pid), config);
     notes.into_iter().for_each(|note| session.note(note));
     let interim = InterimPrinter::new(show);
     let metering = Metering::start(MeteringSpec { meter, session, interim })?;
-    let (snapshots, viewers) = serve_readers(run_dir, &metering)?;
+    let readers = session::serve_readers(run_dir, &metering)?;
     let captured = TailCapture::of(plan, run_dir.id(), network.link.name())?;
     let (tails, outcome) = Tails::start(run_dir.path(), &rights::caller()?, captured);
     if let Err(error) = outcome {
@@ -111,45 +103,23 @@ pub(super) async fn set_up(
         firewall: FirewallState::new(network.blocked.clone()),
         network,
         metering,
-        events: plan.settings.events,
-        status: Status::start(&plan.settings),
+        consumers: session::Consumers::new(&plan.settings.session, plan.record.take()),
         capture,
         tails,
-        _snapshots: snapshots,
-        _viewers: viewers,
+        _readers: readers,
         _late_probes: policy.take_watch(),
         run_id: run_dir.id().to_string(),
-        resolve: plan.settings.resolve,
-        recording: plan.record.take(),
-        thresholds: plan.settings.fail_if.clone(),
+        resolve: plan.settings.session.resolve,
+        thresholds: plan.settings.session.fail_if.clone(),
         started_ns: unix_now_ns(),
     };
     Ok(Ok(Ready { live, cgroup }))
-}
-
-/// Serves processes that read the run. Without the sockets, the run has a note.
-fn serve_readers(run_dir: &RunDir, metering: &Metering) -> Result<(Option<SnapshotServer>, Option<Viewers>)> {
-    let snapshots = SnapshotServer::start(run_dir.path(), metering.snapshots());
-    let viewers = Viewers::start(run_dir.path(), &rights::caller()?, metering.viewers());
-    let failures = [snapshots.as_ref().err(), viewers.as_ref().err()];
-    failures.into_iter().flatten().for_each(|error| metering.note(error.to_string()));
-    Ok((snapshots.ok(), viewers.ok()))
 }
 
 /// What the network is set up with, beside the plan.
 fn facts(plan: &RunPlan, sysctls: SocketSysctls, closed: Families) -> SetupFacts {
     let resolvers = egress::resolvers(plan).iter().map(SocketAddr::ip).collect();
     SetupFacts { sysctls, closed, resolvers, user: (plan.user.name.clone(), plan.user.uid.as_raw()) }
-}
-
-fn session_config(plan: &RunPlan, attribution: Attribution, netns: u64) -> SessionConfig {
-    SessionConfig {
-        max_flows: faults::user_flows(MAX_SESSION_FLOWS),
-        idle_timeout: plan.settings.idle_timeout,
-        hosts: hosts(),
-        attribution,
-        netns: Some(netns),
-    }
 }
 
 /// What the session meters.
@@ -159,7 +129,7 @@ fn scope(plan: &RunPlan, run_dir: &RunDir, network: &Network, pid: i32) -> Isola
         command: plan.shown_command(),
         user: plan.user.name.clone(),
         pid: u32::try_from(pid).ok(),
-        kernel: kernel_release(),
+        kernel: session::kernel_release(),
         netwatch: env!("CARGO_PKG_VERSION").to_owned(),
         ..Run::default()
     };
@@ -171,29 +141,6 @@ fn scope(plan: &RunPlan, run_dir: &RunDir, network: &Network, pid: i32) -> Isola
         host_loopback: network.host_services(),
     };
     IsolatedScope { run, interface, dns: DnsForwarder { resolvers: network.dns().resolvers() } }
-}
-
-/// Empty if the kernel does not report it, which it always does (uname(2)).
-fn kernel_release() -> String {
-    nix::sys::utsname::uname().map(|uts| uts.release().to_string_lossy().into_owned()).unwrap_or_default()
-}
-
-/// What the command reads as its hosts file. Without one there are no names in it.
-fn hosts() -> Hosts {
-    Hosts::parse(&std::fs::read_to_string("/etc/hosts").unwrap_or_default())
-}
-
-fn meter_config(plan: &RunPlan) -> KernelMeterConfig {
-    let arguments = &plan.settings;
-    KernelMeterConfig {
-        max_flows: arguments.max_flows,
-        idle_timeout: arguments.idle_timeout,
-        sample_interval: arguments.sample.unwrap_or(0),
-        snaplen: arguments.sample_snaplen,
-        sample_ring_bytes: arguments.sample_buffer * 1024,
-        log: super::log::enable(),
-        ..KernelMeterConfig::default()
-    }
 }
 
 fn make_cgroup(context: &SetupContext<'_>, notes: &mut Vec<String>) -> Result<Option<Cgroup>> {

@@ -11,10 +11,11 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, sleep};
 
 use crate::error::{Error, Result};
+use crate::exit::Exit;
 use crate::faults;
-use crate::guardian::{InheritedSignals, block_signals};
+use crate::guardian::{InheritedSignals, block_signals, ignore_file_size_signal};
 use crate::readiness::{Watched, watch};
-use crate::terminal::erase_status_line;
+use crate::terminal::{end_stderr, erase_status_line, print_error};
 use crate::undo::Exclusive;
 
 /// Signals that netwatch handles while the command runs.
@@ -36,7 +37,7 @@ const LAST_OUTPUT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What to do about a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum SignalAction {
+pub(in crate::commands) enum SignalAction {
     /// Nothing: the caller ignores it.
     Nothing,
     /// Nothing to forward: the command has received it as well, from the terminal.
@@ -51,7 +52,7 @@ pub(super) enum SignalAction {
 
 /// The blocked signals, received by a signalfd. Signals that the caller of netwatch ignores stay
 /// ignored, for netwatch and for the command: `nohup` and non-interactive shells rely on that.
-pub(super) struct HeldSignals {
+pub(in crate::commands) struct HeldSignals {
     held: Rc<SignalFd>,
     ignored: Vec<Signal>,
     interrupted_by: Cell<Option<Signal>>,
@@ -63,10 +64,40 @@ pub(super) struct HeldSignals {
     has_to_stop: Cell<bool>,
 }
 
+/// Blocks signals during a session. If a signal interrupts the set-up, netwatch exits as a command
+/// would have. `failure` is the exit code after an error, which is printed.
+pub(in crate::commands) fn held(
+    failure: Exit,
+    work: impl FnOnce(InheritedSignals, &HeldSignals) -> Result<Exit>,
+) -> Exit {
+    let failed = |error: Error| {
+        print_error(&error);
+        failure
+    };
+    let (signals, inherited) = match hold() {
+        Ok(held) => held,
+        Err(error) => return failed(error),
+    };
+    let done = work(inherited, &signals);
+    let interrupted = signals.interrupted_by().map(|signal| Ok(Exit::Signalled(signal as i32)));
+    let exit = interrupted.unwrap_or(done).unwrap_or_else(failed);
+    if let Some(written) = end_stderr() {
+        // What is not read is lost when a signal ends the wait; the exit code is that of the run.
+        let _is_written = signals.wait(&written);
+    }
+    exit
+}
+
+fn hold() -> Result<(HeldSignals, InheritedSignals)> {
+    let inherited = InheritedSignals::read()?;
+    ignore_file_size_signal()?;
+    Ok((HeldSignals::hold(&inherited)?, inherited))
+}
+
 impl HeldSignals {
     /// Blocks the signals, so that none is lost from here on. Must be called before any fork,
     /// thread or runtime.
-    pub(super) fn hold(inherited: &InheritedSignals) -> Result<Self> {
+    pub(in crate::commands) fn hold(inherited: &InheritedSignals) -> Result<Self> {
         let set = block_signals(&HANDLED_SIGNALS)?;
         let held = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(receive_error)?;
         let ignored = HANDLED_SIGNALS.into_iter().filter(|signal| inherited.ignores(*signal)).collect();
@@ -76,14 +107,14 @@ impl HeldSignals {
     }
 
     /// Called before each step of the set-up: fails if a signal has arrived.
-    pub(super) fn step(&self, name: &str) -> Result<()> {
+    pub(in crate::commands) fn step(&self, name: &str) -> Result<()> {
         faults::point(name)?;
         self.check_interrupted()
     }
 
     /// Fails if a signal has arrived that ends a process by default (INT, QUIT, TERM, HUP). The
     /// command, to which it would be forwarded, does not run yet.
-    pub(super) fn check_interrupted(&self) -> Result<()> {
+    pub(in crate::commands) fn check_interrupted(&self) -> Result<()> {
         match self.next_ending()? {
             Some(signal) => {
                 self.interrupted_by.set(Some(signal));
@@ -113,7 +144,7 @@ impl HeldSignals {
     /// Until when a signal can repeat the one that ended the command: a terminal or a service
     /// manager may send that one to netwatch as well, and it must not discard the report. The time
     /// counts from the first call, after the end of the command or of a failed set-up.
-    pub(super) fn repeats_until(&self) -> Instant {
+    pub(in crate::commands) fn repeats_until(&self) -> Instant {
         let until = self.repeats_until.get().unwrap_or_else(|| Instant::now() + REPEAT_DELAY);
         self.repeats_until.set(Some(until));
         until
@@ -136,7 +167,7 @@ impl HeldSignals {
     /// receives a value, or is disconnected. A signal ends the wait, and so does
     /// [`LAST_OUTPUT_TIMEOUT`] if there were two before; the result is then `None`. A repetition of
     /// the signal that ended the command is ignored.
-    pub(super) fn wait<T>(&self, done: &Receiver<T>) -> Option<Result<T, RecvError>> {
+    pub(in crate::commands) fn wait<T>(&self, done: &Receiver<T>) -> Option<Result<T, RecvError>> {
         let (started, repeats_until) = (Instant::now(), self.repeats_until());
         loop {
             match done.recv_timeout(WAIT_INTERVAL) {
@@ -152,30 +183,30 @@ impl HeldSignals {
     }
 
     /// The signal that ended the set-up.
-    pub(super) fn interrupted_by(&self) -> Option<Signal> {
+    pub(in crate::commands) fn interrupted_by(&self) -> Option<Signal> {
         self.interrupted_by.get()
     }
 
     /// Registers the signals with the runtime, in which this is called.
-    pub(super) fn listen(&self) -> Result<SignalStream<'_>> {
+    pub(in crate::commands) fn listen(&self) -> Result<SignalStream<'_>> {
         Ok(SignalStream { signals: watch(Rc::clone(&self.held), "signals")?, held: self })
     }
 }
 
 /// Signals as a stream of actions.
-pub(super) struct SignalStream<'a> {
+pub(in crate::commands) struct SignalStream<'a> {
     signals: AsyncFd<Watched<Rc<SignalFd>>>,
     held: &'a HeldSignals,
 }
 
 impl<'a> SignalStream<'a> {
     /// The signals, for the steps of the set-up, which are not asynchronous.
-    pub(super) fn held(&self) -> &'a HeldSignals {
+    pub(in crate::commands) fn held(&self) -> &'a HeldSignals {
         self.held
     }
 
     /// During the set-up: waits until [`HeldSignals::check_interrupted`] fails.
-    pub(super) async fn stopped(&self) -> Error {
+    pub(in crate::commands) async fn stopped(&self) -> Error {
         loop {
             let ready = self.signals.readable().await.map_err(receive_error);
             match ready.and_then(|mut ready| self.held.check_interrupted().map(|()| ready.clear_ready())) {
@@ -187,7 +218,7 @@ impl<'a> SignalStream<'a> {
 
     /// At the end of a run: waits for a signal that ends a process by default. Never returns if
     /// signals cannot be received.
-    pub(super) async fn interrupted(&self) {
+    pub(in crate::commands) async fn interrupted(&self) {
         loop {
             let Ok(mut ready) = self.signals.readable().await else { return std::future::pending().await };
             match self.held.next_ending() {
@@ -199,14 +230,14 @@ impl<'a> SignalStream<'a> {
     }
 
     /// [`Self::interrupted`], but not before this time. A signal that arrives earlier counts.
-    pub(super) async fn interrupted_after(&self, delay: Duration) {
+    pub(in crate::commands) async fn interrupted_after(&self, delay: Duration) {
         sleep(delay).await;
         self.interrupted().await;
     }
 
     /// While the run is concluded: waits for a signal that is no repetition of the one that ended
     /// the command.
-    pub(super) async fn interrupted_again(&self) {
+    pub(in crate::commands) async fn interrupted_again(&self) {
         let repeats_until = self.held.repeats_until();
         loop {
             self.interrupted().await;
@@ -218,7 +249,7 @@ impl<'a> SignalStream<'a> {
 
     /// Waits for `work` until [`Self::interrupted_again`] returns. The error is that of `operation`
     /// on `object`.
-    pub(super) async fn unless_interrupted<T>(
+    pub(in crate::commands) async fn unless_interrupted<T>(
         &self,
         operation: &'static str,
         object: &str,
@@ -232,7 +263,7 @@ impl<'a> SignalStream<'a> {
     }
 
     /// During the set-up: waits for `work` until [`HeldSignals::check_interrupted`] fails.
-    pub(super) async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T> {
+    pub(in crate::commands) async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T> {
         tokio::select! {
             value = work => Ok(value),
             error = self.stopped() => Err(error),
@@ -240,13 +271,13 @@ impl<'a> SignalStream<'a> {
     }
 
     /// The next signal that the command has not received as well.
-    pub(super) async fn next_for_netwatch(&self) -> Result<()> {
+    pub(in crate::commands) async fn next_for_netwatch(&self) -> Result<()> {
         while matches!(self.next().await?, SignalAction::FromTerminal(_)) {}
         Ok(())
     }
 
     /// The next action. Ignored signals are skipped, and netwatch stops at SIGTSTP.
-    pub(super) async fn next(&self) -> Result<SignalAction> {
+    pub(in crate::commands) async fn next(&self) -> Result<SignalAction> {
         loop {
             while self.held.has_to_stop.get() {
                 self.held.stop_unless_locked();

@@ -8,11 +8,11 @@ use crate::error::Result;
 use crate::flow::{PerDirection, nanoseconds};
 use crate::format::status::StatusNumbers;
 use crate::session::{Event, EventKinds, SessionStatus};
-use crate::settings::{RunSettings, StatusStyle};
+use crate::settings::{SessionSettings, StatusStyle};
 use crate::terminal::{StatusLine, print_with_writer};
 
 /// Shows numbers of the run.
-pub(super) struct Status {
+pub(in crate::commands) struct Status {
     output: StatusOutput,
     /// What the rates refer to.
     before: StatusNumbers,
@@ -27,7 +27,7 @@ enum StatusOutput {
 
 impl Status {
     /// `None` if nothing is shown.
-    pub(super) fn start(settings: &RunSettings) -> Option<Self> {
+    pub(in crate::commands) fn start(settings: &SessionSettings) -> Option<Self> {
         let output = match settings.status {
             StatusStyle::Line if !settings.quiet => StatusOutput::Line(StatusLine::start()?),
             StatusStyle::Line | StatusStyle::Off => return None,

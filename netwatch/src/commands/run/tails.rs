@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::metering::Metering;
 use super::{RunPlan, capture};
-use crate::commands::attach;
+use crate::commands::run_sockets;
 use crate::commands::tail::protocol::{self, TailAnswer, TailRequest};
 use crate::error::{Error, Result};
 use crate::guardian::{GuardianClient, MAX_CAPTURES, StartCapture};
@@ -234,7 +234,7 @@ impl TailServer {
     fn start(run_dir: &Path, owner: &Identity, events: UnboundedSender<TailEvent>) -> Result<Self> {
         let path = protocol::socket_path(run_dir);
         let failed = |error| Error::os("listen on", path.display().to_string(), error);
-        let listener = attach::listen_for(&path, owner.uid).map_err(failed)?;
+        let listener = run_sockets::listen_for(&path, owner.uid).map_err(failed)?;
         let owner = owner.uid;
         let handle = listener.try_clone().map_err(failed)?.into();
         let is_stopped = Arc::new(AtomicBool::new(false));
@@ -258,7 +258,7 @@ impl Drop for TailServer {
 fn accept(listener: &UnixListener, owner: Uid, is_stopped: &AtomicBool, events: &UnboundedSender<TailEvent>) {
     // Slot 0 is that of the run's own capture.
     let free = Arc::new(Mutex::new((1..MAX_CAPTURES).collect::<BTreeSet<u16>>()));
-    for (connection, stream) in (0..).zip(attach::served(listener.incoming(), owner, is_stopped)) {
+    for (connection, stream) in (0..).zip(run_sockets::served(listener.incoming(), owner, is_stopped)) {
         let Some(slot) = TailSlot::take(&free, connection) else {
             let why = format!("{} tails are attached already", MAX_CAPTURES - 1);
             // It may have disconnected already.

@@ -8,14 +8,14 @@ use crate::error::{Error, Result};
 
 /// The result of work in a thread.
 #[derive(Debug)]
-pub(super) struct PendingWork<T> {
+pub(in crate::commands) struct PendingWork<T> {
     name: &'static str,
     result: oneshot::Receiver<T>,
 }
 
 impl<T: Send + 'static> PendingWork<T> {
     /// Starts a thread with this name.
-    pub(super) fn start(name: &'static str, work: impl FnOnce() -> T + Send + 'static) -> Result<Self> {
+    pub(in crate::commands) fn start(name: &'static str, work: impl FnOnce() -> T + Send + 'static) -> Result<Self> {
         let (done, result) = oneshot::channel();
         // Fails if a signal ended the wait.
         let thread = thread::Builder::new().name(name.into()).spawn(move || _ = done.send(work()));
@@ -24,13 +24,13 @@ impl<T: Send + 'static> PendingWork<T> {
     }
 
     /// Waits for the result. Fails if the work panicked.
-    pub(super) async fn finish(self) -> Result<T> {
+    pub(in crate::commands) async fn finish(self) -> Result<T> {
         self.result.await.map_err(|_| Error::other("wait for thread", self.name, "it panicked"))
     }
 }
 
 /// Runs work in a thread and waits for its result.
-pub(super) async fn in_thread<T: Send + 'static>(
+pub(in crate::commands) async fn in_thread<T: Send + 'static>(
     name: &'static str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T> {

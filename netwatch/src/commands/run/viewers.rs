@@ -16,7 +16,7 @@ use nix::sys::socket::{Shutdown, shutdown};
 use nix::unistd::Uid;
 use serde::Serialize;
 
-use crate::commands::attach;
+use crate::commands::run_sockets;
 use crate::commands::top::protocol::{ViewerGreeting, socket_path};
 use crate::consumer::{Consumer, StreamEnd};
 use crate::dashboard::{Update, WANTED};
@@ -47,7 +47,7 @@ impl Viewers {
     ) -> Result<Self> {
         let path = socket_path(run_dir);
         let failed = |error| Error::os("listen on", path.display().to_string(), error);
-        let listener = attach::listen_for(&path, owner.uid).map_err(failed)?;
+        let listener = run_sockets::listen_for(&path, owner.uid).map_err(failed)?;
         let owner = owner.uid;
         let handle = listener.try_clone().map_err(failed)?.into();
         let is_stopped = Arc::new(AtomicBool::new(false));
@@ -75,7 +75,7 @@ fn accept(
 ) {
     // Each viewer holds a copy.
     let places = Arc::new(());
-    for stream in attach::served(incoming, owner, is_stopped) {
+    for stream in run_sockets::served(incoming, owner, is_stopped) {
         if Arc::strong_count(&places) > MAX_VIEWERS {
             let why = format!("{MAX_VIEWERS} dashboards are attached already");
             // It may have disconnected already. The buffer of a new socket has room for a line.

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use protocol::{TailAnswer, TailRequest};
 
 use super::view::{self, STOP, stop_on_signals};
-use super::{attach, filter};
+use super::{filter, run_sockets};
 use crate::capture::{Capture, CaptureEnd, CapturedFrame};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -23,7 +23,7 @@ use crate::undo::RunId;
 /// Runs until the run ends, the requested number of packets was printed, or a signal arrives.
 pub(super) fn tail(settings: &TailSettings) -> Result<Exit> {
     let request = request(settings)?;
-    let (id, stream) = attach::connect(settings.run.as_deref().unwrap_or_default(), protocol::socket_path)?;
+    let (id, stream) = run_sockets::connect(settings.run.as_deref().unwrap_or_default(), protocol::socket_path)?;
     let sent = protocol::send(&stream, &request);
     // A run that refuses the connection does not wait for the request.
     let answer = protocol::receive(&stream).or_else(|error| sent.and(Err(error)))?;

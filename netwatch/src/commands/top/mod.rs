@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use super::attach;
+use super::run_sockets;
 use super::view::{STOP, stop_on_signals};
 use crate::dashboard::{Dashboard, Input, Update};
 use crate::error::{Error, Result};
@@ -100,7 +100,7 @@ fn wait_for_output(dashboard: &mut Dashboard, run: &mut OwnRun, events: &Receive
 /// Runs until the user quits.
 pub(super) fn top(settings: &TopSettings) -> Result<Exit> {
     require_terminal()?;
-    let (_, stream) = attach::connect(settings.run.as_deref().unwrap_or_default(), protocol::socket_path)?;
+    let (_, stream) = run_sockets::connect(settings.run.as_deref().unwrap_or_default(), protocol::socket_path)?;
     let updates = source::open(stream)?;
     let show = Show::on(&io::stdout(), false, false, settings.color);
     let mut dashboard = Dashboard::new(show.summary_options().color);

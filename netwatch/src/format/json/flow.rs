@@ -31,6 +31,9 @@ pub(super) struct JsonFlow<'a> {
     /// It leads to a service of the host's loopback.
     #[serde(skip_serializing_if = "is_false")]
     host_loopback: bool,
+    /// It was open before netwatch attached.
+    #[serde(skip_serializing_if = "is_false")]
+    started_before: bool,
     first_seen: String,
     #[serde(skip_serializing_if = "is_zero")]
     duration_ns: u64,
@@ -192,6 +195,7 @@ fn json_flow<'a>(report: &Report, known: &'a ReportFlow) -> JsonFlow<'a> {
         epoch: flow.epoch.into(),
         fragment: flow.key.fragment,
         host_loopback: report.interface.host_service_of(flow).is_some(),
+        started_before: report.has_started_before(flow),
         first_seen: rfc3339(flow.first_seen_ns),
         duration_ns: flow.last_seen_ns.saturating_sub(flow.first_seen_ns),
         end_reason: flow.end_reason().map(EndReason::name),

@@ -111,6 +111,9 @@ pub(in crate::format) fn ending(report: &Report) -> String {
     if !report.complete && run.exit.is_none() {
         return format!("interim, still running after {after}");
     }
+    if run.is_attached() {
+        return attached(report, &after);
+    }
     let how = match run.exit {
         Some(ExitStatus::Code(code)) => format!("exit {code} in {after}"),
         Some(ExitStatus::Signal(signal)) => format!("killed by {} after {after}", signal_name(signal)),
@@ -121,6 +124,17 @@ pub(in crate::format) fn ending(report: &Report) -> String {
         Some(EndedBy::Duration) => format!("{how} (ended by --duration)"),
         Some(EndedBy::Signal(signal)) => format!("{how} (netwatch received {})", signal_name(signal)),
     }
+}
+
+/// `attached for 1.24 s (received SIGINT)`.
+fn attached(report: &Report, time: &str) -> String {
+    let why = match report.run.ended_by {
+        Some(EndedBy::Command) => " (the target ended)".to_owned(),
+        Some(EndedBy::Duration) => " (--duration)".to_owned(),
+        Some(EndedBy::Signal(signal)) => format!(" (received {})", signal_name(signal)),
+        None => String::new(),
+    };
+    format!("attached for {time}{why}")
 }
 
 pub(in crate::format) fn signal_name(signal: i32) -> String {

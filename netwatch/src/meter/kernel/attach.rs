@@ -5,9 +5,10 @@
 mod clsact;
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use aya_obj::generated::bpf_attach_type;
+use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 
 use super::sys;
@@ -58,6 +59,66 @@ pub(super) struct EntryPrograms<'a> {
     pub from_target: BorrowedFd<'a>,
     pub to_target: BorrowedFd<'a>,
     pub loopback: BorrowedFd<'a>,
+}
+
+/// Where an interface is, as seen from the target. Only this decides which of its hooks observes
+/// what the target sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkSide {
+    /// An interface of the target: it sends what the target sends.
+    Own,
+    /// The other end of a link of the target: it receives what the target sends.
+    Peer,
+    /// The loopback of the target.
+    Loopback,
+}
+
+/// Attaches the classifier to interfaces that netwatch did not create, from any thread, by tcx
+/// links only: the kernel removes them with this process, so a killed netwatch leaves nothing.
+#[derive(Debug)]
+pub struct LinkAttacher {
+    from_target: OwnedFd,
+    to_target: OwnedFd,
+    loopback: OwnedFd,
+}
+
+/// An interface that the classifier is attached to. Dropping it detaches.
+#[derive(Debug)]
+pub struct AttachedLink {
+    _attachment: Attachment,
+}
+
+impl LinkAttacher {
+    pub(super) fn of(programs: &EntryPrograms<'_>) -> Result<Self> {
+        let duplicate = |program: BorrowedFd<'_>| {
+            program.try_clone_to_owned().map_err(|cause| Error::os("duplicate", "a program of the classifier", cause))
+        };
+        Ok(Self {
+            from_target: duplicate(programs.from_target)?,
+            to_target: duplicate(programs.to_target)?,
+            loopback: duplicate(programs.loopback)?,
+        })
+    }
+
+    /// Attaches to an interface of the calling thread's network namespace.
+    pub fn attach(&self, ifindex: u32, side: LinkSide) -> Result<AttachedLink> {
+        let (from_target, to_target) = (self.from_target.as_fd(), self.to_target.as_fd());
+        let entries = match side {
+            LinkSide::Own => {
+                vec![HookProgram::new(from_target, TcHook::Egress), HookProgram::new(to_target, TcHook::Ingress)]
+            }
+            LinkSide::Peer => {
+                vec![HookProgram::new(from_target, TcHook::Ingress), HookProgram::new(to_target, TcHook::Egress)]
+            }
+            LinkSide::Loopback => vec![HookProgram::new(self.loopback.as_fd(), TcHook::Egress)],
+        };
+        let attached = attach(&entries, ifindex, &[AttachMethod::Tcx]);
+        let _attachment = attached.map_err(|error| match error.errno() {
+            Some(Errno::EINVAL) => error.hint("attaching to interfaces that netwatch did not create needs Linux 6.6"),
+            _ => error,
+        })?;
+        Ok(AttachedLink { _attachment })
+    }
 }
 
 /// The programs attached to one interface.

@@ -33,7 +33,7 @@ use netwatch_common::config::{Config, defaults};
 use netwatch_common::table::{Control, bucket_count};
 use netwatch_common::{stage, stat};
 
-pub use attach::AttachMethod;
+pub use attach::{AttachMethod, AttachedLink, LinkAttacher, LinkSide};
 pub use drain::DrainProgress;
 pub use egress::{EgressPlace, EgressWatch};
 pub use fronts::is_realtime;
@@ -220,6 +220,11 @@ impl KernelMeter {
         let programs = self.programs();
         self.attachments.push(attach::loopback(&programs, netns, self.methods)?);
         Ok(())
+    }
+
+    /// Attaches it to interfaces that netwatch did not create, from any thread.
+    pub fn attacher(&self) -> Result<LinkAttacher> {
+        LinkAttacher::of(&self.programs())
     }
 
     fn programs(&self) -> attach::EntryPrograms<'_> {

@@ -19,17 +19,17 @@ use super::signals::SignalStream;
 use crate::commands::snapshot::Snapshot;
 use crate::consumer::{Closing, Consumer, Feed};
 use crate::error::{Error, Result};
-use crate::flow::InterfaceCounters;
+use crate::flow::CounterBounds;
 use crate::meter::LiveMeter;
 use crate::packets::{FlowQuery, Identify};
-use crate::report::{EndedBy, ExitStatus, Report, ResourceUsage};
+use crate::report::{EndedBy, ExitStatus, Interface, Report, ResourceUsage};
 use crate::session::{FlowIdentity, IsolatedScope, Session};
 use crate::terminal::print_error;
 use crate::threshold::Threshold;
 use crate::wire::Name;
 
 /// What the metering thread needs to start.
-pub(super) struct MeteringSpec {
+pub(in crate::commands) struct MeteringSpec {
     pub meter: LiveMeter,
     pub session: Session<IsolatedScope>,
     pub interim: InterimPrinter,
@@ -37,14 +37,15 @@ pub(super) struct MeteringSpec {
 
 /// How a run ended, as far as its report states it.
 #[derive(Debug)]
-pub(super) struct Conclusion {
+pub(in crate::commands) struct Conclusion {
     pub duration: Duration,
     pub exit: ExitStatus,
     pub ended_by: EndedBy,
     pub usage: Option<ResourceUsage>,
     /// Conditions whose results become notes of the report.
     pub thresholds: Vec<Threshold>,
-    pub counters: Option<InterfaceCounters>,
+    /// What the interfaces counted; `None` if unknown.
+    pub counters: Option<CounterBounds>,
 }
 
 /// Starts a consumer, which reports through the sender that it can take more events.
@@ -60,6 +61,7 @@ enum MeteringCommand {
     AttachViewer(StartFeed),
     Note(String),
     SetResolvers(Vec<std::net::SocketAddr>),
+    SetInterface(Interface),
     PrintInterim,
     Snapshot(Sender<Snapshot>),
     /// What is known about these flows.
@@ -75,7 +77,7 @@ enum MeteringCommand {
 
 /// Whether a run fails if the consumer fails. If not, the failure becomes a note.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct IsRequired(pub bool);
+pub(in crate::commands) struct IsRequired(pub bool);
 
 /// Why a consumer failed.
 #[derive(Debug)]
@@ -124,7 +126,7 @@ fn start_feed(consumer: impl Consumer) -> StartFeed {
 }
 
 /// The control loop's side of the metering thread.
-pub(super) struct Metering {
+pub(in crate::commands) struct Metering {
     commands: Sender<MeteringCommand>,
     thread: JoinHandle<Vec<Finishing>>,
     /// Closed when the thread ends, also by a panic.
@@ -134,7 +136,7 @@ pub(super) struct Metering {
 
 impl Metering {
     /// Starts the metering thread.
-    pub(super) fn start(spec: MeteringSpec) -> Result<Self> {
+    pub(in crate::commands) fn start(spec: MeteringSpec) -> Result<Self> {
         let (commands, receiver) = mpsc::channel();
         let metering = MeteringThread::new(spec, commands.clone());
         let (ends, ended) = oneshot::channel();
@@ -153,25 +155,25 @@ impl Metering {
     }
 
     /// Pending until the thread panics. To be called before [`Metering::conclude`] only.
-    pub(super) async fn panicked(&mut self) -> Error {
+    pub(in crate::commands) async fn panicked(&mut self) -> Error {
         // The sender sends nothing; it is dropped.
         let _ = (&mut self.ended).await;
         Error::other("meter", "the command", "the metering thread panicked")
     }
 
     /// Starts the session.
-    pub(super) fn begin(&self, started_ns: u64) {
+    pub(in crate::commands) fn begin(&self, started_ns: u64) {
         self.send(MeteringCommand::Start { started_ns });
     }
 
     /// Starts a consumer.
-    pub(super) fn attach(&mut self, consumer: impl Consumer, is_required: IsRequired) {
+    pub(in crate::commands) fn attach(&mut self, consumer: impl Consumer, is_required: IsRequired) {
         self.has_required |= is_required.0;
         self.send(MeteringCommand::Attach(start_feed(consumer), is_required));
     }
 
     /// A function that attaches viewers from any thread.
-    pub(super) fn viewers<C: Consumer>(&self) -> impl Fn(C) + Send + 'static {
+    pub(in crate::commands) fn viewers<C: Consumer>(&self) -> impl Fn(C) + Send + 'static {
         let commands = self.commands.clone();
         move |viewer| {
             // Fails only if the run has ended; the viewer is dropped then.
@@ -180,22 +182,27 @@ impl Metering {
     }
 
     /// Adds a note to the report.
-    pub(super) fn note(&self, note: String) {
+    pub(in crate::commands) fn note(&self, note: String) {
         self.send(MeteringCommand::Note(note));
     }
 
     /// Sets the resolvers of the host after a change.
-    pub(super) fn set_resolvers(&self, resolvers: Vec<std::net::SocketAddr>) {
+    pub(in crate::commands) fn set_resolvers(&self, resolvers: Vec<std::net::SocketAddr>) {
         self.send(MeteringCommand::SetResolvers(resolvers));
     }
 
+    /// Sets the facts about the interface after a change.
+    pub(in crate::commands) fn set_interface(&self, interface: Interface) {
+        self.send(MeteringCommand::SetInterface(interface));
+    }
+
     /// Prints an interim report.
-    pub(super) fn print_interim(&self) {
+    pub(in crate::commands) fn print_interim(&self) {
         self.send(MeteringCommand::PrintInterim);
     }
 
     /// A function that creates snapshots from any thread. It returns `None` when the run has ended.
-    pub(super) fn snapshots(&self) -> impl Fn() -> Option<Snapshot> + Clone + Send + 'static {
+    pub(in crate::commands) fn snapshots(&self) -> impl Fn() -> Option<Snapshot> + Clone + Send + 'static {
         let commands = self.commands.clone();
         move || {
             let (reply, snapshot) = mpsc::channel();
@@ -206,7 +213,7 @@ impl Metering {
 
     /// A function that requests what is known about flows, from any thread. There is no answer when
     /// the run has ended.
-    pub(super) fn identities(&self) -> Identify {
+    pub(in crate::commands) fn identities(&self) -> Identify {
         let commands = self.commands.clone();
         Box::new(move |flows| {
             let (reply, identities) = mpsc::channel();
@@ -217,7 +224,7 @@ impl Metering {
     }
 
     /// A function that adds a note to the report, from any thread.
-    pub(super) fn notes(&self) -> impl Fn(String) + Send + 'static {
+    pub(in crate::commands) fn notes(&self) -> impl Fn(String) + Send + 'static {
         let commands = self.commands.clone();
         move |note| {
             // As above.
@@ -226,27 +233,27 @@ impl Metering {
     }
 
     /// Drains everything and creates the final report. Called when no packet can move any more.
-    pub(super) async fn conclude(&self, conclusion: Conclusion) -> Result<Arc<Report>> {
+    pub(in crate::commands) async fn conclude(&self, conclusion: Conclusion) -> Result<Arc<Report>> {
         let (reply, report) = oneshot::channel();
         self.send(MeteringCommand::Conclude(conclusion, reply));
         report.await.map_err(|_| Error::other("make", "the report", "the metering thread panicked"))
     }
 
     /// Adds names to the final report.
-    pub(super) async fn resolve(&self, names: Vec<(IpAddr, Name)>) -> Result<Arc<Report>> {
+    pub(in crate::commands) async fn resolve(&self, names: Vec<(IpAddr, Name)>) -> Result<Arc<Report>> {
         let (reply, report) = oneshot::channel();
         self.send(MeteringCommand::Resolve(names, reply));
         report.await.map_err(|_| Error::other("add names to", "the report", "the metering thread panicked"))
     }
 
     /// Delivers the end of the run to the consumers; [`Metering::finish`] waits for them.
-    pub(super) fn finish_consumers(&self) {
+    pub(in crate::commands) fn finish_consumers(&self) {
         self.send(MeteringCommand::Finish);
     }
 
     /// Waits until all consumers are finished. Returns the first failure of a required one. A
     /// signal ends the wait.
-    pub(super) async fn finish(self, signals: &SignalStream<'_>) -> Result<()> {
+    pub(in crate::commands) async fn finish(self, signals: &SignalStream<'_>) -> Result<()> {
         let (done, finished) = oneshot::channel();
         let has_required = self.has_required;
         // Fails only if a signal ended the wait.

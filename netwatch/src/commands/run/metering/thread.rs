@@ -135,6 +135,7 @@ impl MeteringThread {
             MeteringCommand::AttachViewer(start) => self.attach(start, IsRequired(false), true),
             MeteringCommand::Note(note) => self.session.note(note),
             MeteringCommand::SetResolvers(resolvers) => self.session.scope.dns.resolvers = resolvers,
+            MeteringCommand::SetInterface(interface) => self.session.scope.interface = interface,
             MeteringCommand::PrintInterim => self.requests.print_interim = true,
             MeteringCommand::Snapshot(reply) => self.requests.snapshots.push(reply),
             MeteringCommand::Identify(flows, reply) => self.identify(flows, &reply),
@@ -328,6 +329,7 @@ impl MeteringThread {
         if let Some(dropped) = self.interim.take().and_then(InterimPrinter::finish) {
             self.session.note(dropped);
         }
+        let counters = counters.map(|bounds| bounds.nearest(self.session.counted()));
         let duration_ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         self.session.set_usage(usage);
         let mut report = self.session.conclude(duration_ns, Some((exit, ended_by)), counters);

@@ -96,7 +96,7 @@ mod tests {
             let mut again = Command::new("sh");
             again.args([
                 "-c",
-                "umask 0; exec \"$0\" --exact commands::attach::tests::others_cannot_connect_with_any_umask",
+                "umask 0; exec \"$0\" --exact commands::run_sockets::tests::others_cannot_connect_with_any_umask",
             ]);
             let ended = again.arg(own).env(NAME, dir.path().join("socket")).output().expect("sh starts");
             let printed = String::from_utf8_lossy(&ended.stdout);

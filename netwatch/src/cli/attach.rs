@@ -1,0 +1,114 @@
+//! The command line of `netwatch attach`.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::session::SessionArgs;
+use crate::settings::value::parse_time;
+use crate::settings::{AttachSettings, AttachTarget};
+
+#[derive(Debug, Args)]
+#[command(after_help = AFTER, after_long_help = AFTER_LONG)]
+pub(super) struct AttachArgs {
+    /// Network namespace: a name of `ip netns`, or a path (repeatable)
+    ///
+    /// Every interface of the namespace and its loopback, also those that appear later. Ends when
+    /// the name or the path is gone.
+    #[arg(short = 'N', long, value_name = "NETNS", required_unless_present = "interface")]
+    netns: Vec<String>,
+
+    /// Interface of this network namespace (repeatable)
+    ///
+    /// Sent is what the interface sends. An interface that disappears is attached to again when it
+    /// is back.
+    #[arg(short, long, value_name = "IFACE")]
+    interface: Vec<String>,
+
+    /// The target is at the other end of -i: sent is what the interface receives
+    ///
+    /// For the host's end of the link of a container or a virtual machine.
+    #[arg(long, requires = "interface")]
+    peer: bool,
+
+    /// End after this time: 30s, 5m, 1h30m
+    ///
+    /// Otherwise netwatch ends with Ctrl-C, or when the target ends. The maximum is 3650d.
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    duration: Option<Duration>,
+
+    #[command(flatten)]
+    session: SessionArgs,
+}
+
+const AFTER: &str = "`netwatch attach --help` has the details, the exit codes and the signals.";
+
+const AFTER_LONG: &str = "\
+Examples:
+  sudo netwatch attach -N web --duration 1m              a namespace of `ip netns`, for a minute
+  sudo netwatch attach -N /proc/4242/ns/net              the namespace of a process
+  sudo netwatch attach -i eth0 -j -o net.json            an interface, the report as JSON
+  sudo netwatch attach -i veth7 --peer                   what is behind the host's end of a link
+
+Nothing of the target changes, and nothing is left if netwatch is killed. Needs Linux 6.6.
+docs/attach.md describes what is counted and what is not.
+
+Exit code: 0, also after Ctrl-C and SIGTERM; 121 if a condition of --fail-if holds; 2 on error.
+
+Signals: SIGINT, SIGQUIT, SIGTERM and SIGHUP end with a report. SIGUSR1 prints an interim report.
+
+Environment: the flags that `run` has too can be set as NETWATCH_<FLAG>; docs/environment.md lists
+the variables.";
+
+impl AttachArgs {
+    pub(super) fn settings(self) -> AttachSettings {
+        let words = self.words();
+        let is_peer = self.peer;
+        let namespaces = self.netns.into_iter().map(AttachTarget::Namespace);
+        let interfaces = self.interface.into_iter().map(|name| AttachTarget::Interface { name, is_peer });
+        let targets = namespaces.chain(interfaces).collect();
+        AttachSettings { session: self.session.settings(), targets, duration: self.duration, words }
+    }
+
+    fn words(&self) -> Vec<String> {
+        let flags = |flag: &'static str, values: &[String]| {
+            values.iter().flat_map(|value| [flag.to_owned(), value.clone()]).collect::<Vec<_>>()
+        };
+        let peer = self.peer.then(|| "--peer".to_owned());
+        [flags("-N", &self.netns), flags("-i", &self.interface), peer.into_iter().collect()].concat()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct AttachCommand {
+        #[command(flatten)]
+        arguments: AttachArgs,
+    }
+
+    fn settings(words: &[&str]) -> Option<AttachSettings> {
+        let words = std::iter::once(&"attach").chain(words);
+        AttachCommand::try_parse_from(words).ok().map(|command| command.arguments.settings())
+    }
+
+    #[test]
+    fn several_targets_are_metered_at_once() {
+        let settings = settings(&["-i", "veth0", "-N", "web", "-i", "veth1", "--peer"]).expect("valid");
+        let interface = |name: &str| AttachTarget::Interface { name: name.to_owned(), is_peer: true };
+        let expected = [AttachTarget::Namespace("web".to_owned()), interface("veth0"), interface("veth1")];
+        assert_eq!(settings.targets, expected);
+        assert_eq!(settings.words.join(" "), "-N web -i veth0 -i veth1 --peer");
+    }
+
+    #[test]
+    fn a_target_is_needed() {
+        for words in [&["--duration", "1s"][..], &["--peer", "-N", "web"]] {
+            assert_eq!(settings(words), None, "{words:?}");
+        }
+    }
+}

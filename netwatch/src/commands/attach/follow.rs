@@ -1,0 +1,147 @@
+//! The thread that attaches to the interfaces of the targets and follows their changes. It owns no
+//! counts: what the classifier counts is in its maps.
+
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use tokio::sync::oneshot;
+
+use super::links::AttachedLinks;
+use crate::error::{Error, Result};
+use crate::host::links::LinkChanges;
+
+/// Interval at which the thread checks whether a namespace has ended, of which nothing notifies.
+const END_CHECK_MS: u16 = 500;
+
+/// The interfaces, for this thread and for those that create reports.
+pub(super) type SharedLinks = Arc<Mutex<AttachedLinks>>;
+
+pub(super) fn lock(links: &SharedLinks) -> MutexGuard<'_, AttachedLinks> {
+    links.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The control loop's side of the thread.
+pub(super) struct Follower {
+    stop: Arc<EventFd>,
+    attached: Option<oneshot::Receiver<Result<Vec<String>>>>,
+    ended: oneshot::Receiver<()>,
+    finished: Option<oneshot::Receiver<Result<()>>>,
+}
+
+impl Follower {
+    /// Starts the thread. `note` adds a note to the report.
+    pub(super) fn start(links: SharedLinks, note: impl Fn(String) + Send + 'static) -> Result<Self> {
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        let stop = EventFd::from_flags(flags).map_err(|errno| Error::os("create", "an eventfd", errno))?;
+        let stop = Arc::new(stop);
+        let (attaches, attached) = oneshot::channel();
+        let (ends, ended) = oneshot::channel();
+        let (finishes, finished) = oneshot::channel();
+        let thread = FollowingThread { links, stop: stop.clone(), ends: Some(ends) };
+        // Fails if a signal ended the wait.
+        let work = move || _ = finishes.send(thread.run(attaches, note));
+        let started = thread::Builder::new().name("links".into()).spawn(work);
+        started.map_err(|error| Error::os("start thread", "links", error))?;
+        Ok(Self { stop, attached: Some(attached), ended, finished: Some(finished) })
+    }
+
+    /// Waits until the classifier is attached to every interface that is there. Returns what they
+    /// are.
+    pub(super) async fn attached(&mut self) -> Result<Vec<String>> {
+        let Some(attached) = self.attached.take() else { return Ok(Vec::new()) };
+        attached.await.unwrap_or_else(|_| Err(panicked()))
+    }
+
+    /// Waits until no target is left. Fails if the thread panicked.
+    pub(super) async fn ended(&mut self) -> Result<()> {
+        (&mut self.ended).await.map_err(|_| panicked())
+    }
+
+    /// Detaches from everything and ends the thread.
+    pub(super) async fn finish(&mut self) -> Result<()> {
+        self.stop.write(1).map_err(|errno| Error::os("stop", "the thread links", errno))?;
+        let Some(finished) = self.finished.take() else { return Ok(()) };
+        finished.await.unwrap_or_else(|_| Err(panicked()))
+    }
+}
+
+fn panicked() -> Error {
+    Error::other("follow", "the interfaces", "a thread panicked")
+}
+
+struct FollowingThread {
+    links: SharedLinks,
+    stop: Arc<EventFd>,
+    /// Taken when no target is left.
+    ends: Option<oneshot::Sender<()>>,
+}
+
+impl FollowingThread {
+    fn run(
+        mut self,
+        attaches: oneshot::Sender<Result<Vec<String>>>,
+        note: impl Fn(String) + Send + 'static,
+    ) -> Result<()> {
+        // Taken before the interfaces are read, so no later change is missed.
+        let changes = lock(&self.links).targets().take_changes();
+        let first = {
+            let mut links = lock(&self.links);
+            links.update().map(|()| links.shown())
+        };
+        let is_attached = first.is_ok();
+        // Fails if a signal ended the wait.
+        let _ = attaches.send(first);
+        if is_attached {
+            self.follow(&changes, &note);
+        }
+        lock(&self.links).detach_all()
+    }
+
+    /// Follows changes until the session ends.
+    fn follow(&mut self, changes: &[LinkChanges], note: &impl Fn(String)) {
+        loop {
+            match self.wait(changes) {
+                Wake::Stop => return,
+                Wake::Check if !lock(&self.links).targets().has_one_ended() => continue,
+                Wake::Check | Wake::Changed => changes.iter().for_each(LinkChanges::clear),
+            }
+            if let Err(error) = lock(&self.links).update() {
+                note(error.to_string());
+            }
+            if lock(&self.links).targets().have_ended()
+                && let Some(ends) = self.ends.take()
+            {
+                // Fails if something else ended the session.
+                let _ = ends.send(());
+            }
+        }
+    }
+
+    /// Waits for a change, the time of a check, or the end of the session.
+    fn wait(&self, changes: &[LinkChanges]) -> Wake {
+        let stop = PollFd::new(self.stop.as_fd(), PollFlags::POLLIN);
+        let changes = changes.iter().map(|changes| PollFd::new(changes.as_fd(), PollFlags::POLLIN));
+        let mut fds: Vec<PollFd<'_>> = std::iter::once(stop).chain(changes).collect();
+        // EINTR: another round.
+        let _ = poll(&mut fds, PollTimeout::from(END_CHECK_MS));
+        let is_ready = |fd: &PollFd<'_>| fd.any() == Some(true);
+        match &fds[..] {
+            [stop, ..] if is_ready(stop) => Wake::Stop,
+            [_, changes @ ..] if changes.iter().any(is_ready) => Wake::Changed,
+            _ => Wake::Check,
+        }
+    }
+}
+
+/// Why the thread wakes up.
+enum Wake {
+    /// The session ends.
+    Stop,
+    /// An interface has changed.
+    Changed,
+    /// It is time for a check.
+    Check,
+}

@@ -1,0 +1,286 @@
+//! The interfaces that the classifier is attached to, and what they counted meanwhile.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::notes;
+use super::targets::{LinkPlace, Targets, WantedLink};
+use crate::commands::run::live::from_link;
+use crate::error::Result;
+use crate::flow::{CounterBounds, InterfaceCounters, LinkCounters};
+use crate::host::link::HostEndCounters;
+use crate::meter::{AttachedLink, LinkAttacher, LinkSide};
+use crate::report::Interface;
+
+/// Identifies an interface.
+type LinkKey = (LinkPlace, u32);
+
+/// An interface that is metered.
+struct MeteredLink {
+    name: String,
+    shown: String,
+    side: LinkSide,
+    mtu: u32,
+    /// Its counters count what the classifier does.
+    is_compared: bool,
+    /// Its counters before the classifier was attached, and after that.
+    before: HostEndCounters,
+    after: HostEndCounters,
+    link: AttachedLink,
+}
+
+/// What a session found out about its interfaces.
+pub(super) struct LinkSummary {
+    /// `None` if the counters of an interface are unknown.
+    pub counters: Option<CounterBounds>,
+    pub notes: Vec<String>,
+    pub interface: Interface,
+}
+
+/// The targets and the interfaces that the classifier is attached to.
+pub(super) struct AttachedLinks {
+    targets: Targets,
+    attacher: LinkAttacher,
+    attached: BTreeMap<LinkKey, MeteredLink>,
+    /// Interfaces that appear from now on are late.
+    is_first: bool,
+    /// What detached interfaces counted; `None` if that is unknown.
+    counted: Option<CounterBounds>,
+    /// Everything that was metered, for people.
+    metered: BTreeSet<String>,
+    left_out: BTreeSet<String>,
+    /// Interfaces whose counters are not compared.
+    uncompared: BTreeSet<String>,
+    notes: Vec<String>,
+    interface: Interface,
+}
+
+impl AttachedLinks {
+    /// Nothing is attached yet.
+    pub(super) fn new(targets: Targets, attacher: LinkAttacher) -> Self {
+        Self {
+            targets,
+            attacher,
+            attached: BTreeMap::new(),
+            is_first: true,
+            counted: Some(CounterBounds::default()),
+            metered: BTreeSet::new(),
+            left_out: BTreeSet::new(),
+            uncompared: BTreeSet::new(),
+            notes: Vec::new(),
+            interface: Interface::default(),
+        }
+    }
+
+    pub(super) fn targets(&mut self) -> &mut Targets {
+        &mut self.targets
+    }
+
+    /// Attaches to interfaces that have appeared, and detaches from those that are gone.
+    pub(super) fn update(&mut self) -> Result<()> {
+        let ended = self.targets.find_ended();
+        self.notes.extend(ended.iter().map(|name| notes::ended(name)));
+        let wanted = self.targets.wanted()?;
+        self.left_out.extend(wanted.left_out);
+        let keys: BTreeSet<LinkKey> = wanted.links.iter().map(key_of).collect();
+        let gone: Vec<LinkKey> = self.attached.keys().filter(|key| !keys.contains(key)).copied().collect();
+        for key in gone {
+            self.detach(key)?;
+        }
+        self.targets.release_ended();
+        for link in wanted.links {
+            if !self.attached.contains_key(&key_of(&link)) {
+                self.attach(link)?;
+            }
+        }
+        self.is_first = false;
+        self.describe();
+        Ok(())
+    }
+
+    fn attach(&mut self, wanted: WantedLink) -> Result<()> {
+        let (place, index) = key_of(&wanted);
+        let WantedLink { facts, side, shown, .. } = wanted;
+        let attacher = &self.attacher;
+        let attached = self.targets.run_in(place, || attacher.attach(index, side));
+        let link = match attached?.transpose() {
+            Ok(Some(link)) => link,
+            Ok(None) => return Ok(()),
+            // It disappeared meanwhile.
+            Err(error) if error.errno() == Some(nix::errno::Errno::ENODEV) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let Some(now) = self.targets.read(place, index)? else { return Ok(()) };
+        if !self.is_first {
+            self.notes.push(notes::appeared(&shown, &now.counters));
+        }
+        self.metered.insert(shown.clone());
+        // Hardware counts packets before the kernel merges them.
+        let is_compared = !facts.kind.is_empty();
+        if !is_compared && side != LinkSide::Loopback {
+            self.uncompared.insert(facts.name.clone());
+            self.counted = None;
+        }
+        let (name, mtu, before, after) = (facts.name, facts.mtu, facts.counters, now.counters);
+        let metered = MeteredLink { name, shown, side, mtu, is_compared, before, after, link };
+        self.attached.insert((place, index), metered);
+        Ok(())
+    }
+
+    /// Detaches from an interface, which may be gone.
+    fn detach(&mut self, (place, index): LinkKey) -> Result<()> {
+        let first = self.targets.read(place, index)?;
+        let Some(MeteredLink { name, shown, side, is_compared, before, after, link, .. }) =
+            self.attached.remove(&(place, index))
+        else {
+            return Ok(());
+        };
+        drop(link);
+        if side == LinkSide::Loopback || !is_compared {
+            return Ok(());
+        }
+        let last = self.targets.read(place, index)?;
+        match (first, last) {
+            (Some(first), Some(last)) => {
+                let bounds = bounds(side, [before, after], [first.counters, last.counters]);
+                self.counted.iter_mut().for_each(|counted| counted.add(&bounds));
+            }
+            _ => {
+                self.notes.push(notes::disappeared(&shown));
+                self.uncompared.insert(name);
+                self.counted = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// Detaches from everything. The first failure is returned; all are tried.
+    pub(super) fn detach_all(&mut self) -> Result<()> {
+        self.describe();
+        let keys: Vec<LinkKey> = self.attached.keys().copied().collect();
+        let detached: Vec<Result<()>> = keys.into_iter().map(|key| self.detach(key)).collect();
+        if detached.iter().any(Result::is_err) {
+            self.counted = None;
+        }
+        detached.into_iter().collect()
+    }
+
+    /// What the interfaces have counted so far; `None` if it is unknown.
+    pub(super) fn counters_so_far(&mut self) -> Option<InterfaceCounters> {
+        let mut sum = self.counted?;
+        for ((place, index), link) in &self.attached {
+            if link.side == LinkSide::Loopback {
+                continue;
+            }
+            let now = self.targets.read(*place, *index).ok()??.counters;
+            sum.add(&bounds(link.side, [link.before, link.after], [now, now]));
+        }
+        Some(sum.least)
+    }
+
+    /// What the classifier is attached to, for people.
+    pub(super) fn shown(&self) -> Vec<String> {
+        self.attached.values().map(|link| link.shown.clone()).collect()
+    }
+
+    pub(super) fn interface(&self) -> Interface {
+        self.interface.clone()
+    }
+
+    /// Updates the facts about the interface. What is gone stays in them if nothing follows.
+    fn describe(&mut self) {
+        let is_link = |link: &&MeteredLink| link.side != LinkSide::Loopback;
+        let mut links: Vec<&MeteredLink> = self.attached.values().filter(is_link).collect();
+        if links.is_empty() {
+            links = self.attached.values().collect();
+        }
+        if !links.is_empty() {
+            let name = links.iter().map(|link| link.name.as_str()).collect::<Vec<_>>().join(", ");
+            let mtu = links.iter().map(|link| link.mtu).max().unwrap_or_default();
+            self.interface = Interface { name, mtu, local: self.targets.addresses(), ..Interface::default() };
+        }
+    }
+
+    /// To be called when everything is detached.
+    pub(super) fn summary(&mut self) -> LinkSummary {
+        let mut notes = vec![notes::metered(&self.metered), notes::UNSEEN.to_owned()];
+        notes.extend(notes::left_out(&self.left_out));
+        notes.extend(notes::not_compared(&self.uncompared));
+        notes.extend(self.counted.as_ref().and_then(notes::uncertain));
+        notes.append(&mut self.notes);
+        LinkSummary { counters: self.counted, notes, interface: self.interface() }
+    }
+}
+
+fn key_of(link: &WantedLink) -> LinkKey {
+    (link.place, link.facts.index)
+}
+
+/// What an interface counted while the classifier was attached, in the view of the target's peer.
+/// `start` are its counters before and after it was attached, `end` before and after it was
+/// detached.
+fn bounds(side: LinkSide, start: [HostEndCounters; 2], end: [HostEndCounters; 2]) -> CounterBounds {
+    let [start, end] = [start, end].map(|both| both.map(from_link));
+    let (least, most) = (since(end[0], start[1]), since(end[1], start[0]));
+    match side {
+        LinkSide::Peer | LinkSide::Loopback => CounterBounds { least, most },
+        LinkSide::Own => mirrored(least, most),
+    }
+}
+
+/// The interface of the target itself: it sends what the target sends. What it discarded instead of
+/// sending was counted, and the kernel does not count its bytes.
+fn mirrored(least: InterfaceCounters, most: InterfaceCounters) -> CounterBounds {
+    /// Largest length of a packet that is passed to an interface: a header, and the largest
+    /// super-frame (GSO_MAX_SIZE in include/linux/netdevice.h).
+    const MAX_BYTES: u64 = 8 * 65_536 + 14;
+    let swap = |counters: InterfaceCounters| InterfaceCounters {
+        rx: LinkCounters { dropped: 0, ..counters.tx },
+        tx: LinkCounters { dropped: 0, ..counters.rx },
+    };
+    let dropped = most.tx.dropped;
+    let mut bounds = CounterBounds { least: swap(least), most: swap(most) };
+    bounds.most.rx.packets += dropped;
+    bounds.most.rx.bytes += dropped.saturating_mul(MAX_BYTES);
+    bounds
+}
+
+fn since(now: InterfaceCounters, before: InterfaceCounters) -> InterfaceCounters {
+    let since = |now: LinkCounters, before: LinkCounters| LinkCounters {
+        packets: now.packets.saturating_sub(before.packets),
+        bytes: now.bytes.saturating_sub(before.bytes),
+        dropped: now.dropped.saturating_sub(before.dropped),
+    };
+    InterfaceCounters { rx: since(now.rx, before.rx), tx: since(now.tx, before.tx) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counters(rx_packets: u64, tx_packets: u64, tx_dropped: u64) -> HostEndCounters {
+        let (rx_bytes, tx_bytes) = (100 * rx_packets, 100 * tx_packets);
+        HostEndCounters { rx_packets, rx_bytes, rx_dropped: 0, tx_packets, tx_bytes, tx_dropped }
+    }
+
+    #[test]
+    fn what_passed_while_counters_were_read_is_uncertain() {
+        let start = [counters(10, 20, 0), counters(11, 20, 0)];
+        let end = [counters(15, 30, 0), counters(15, 32, 0)];
+        let peer = bounds(LinkSide::Peer, start, end);
+        let packets = |counters: InterfaceCounters| (counters.rx.packets, counters.tx.packets);
+        assert_eq!((packets(peer.least), packets(peer.most)), ((4, 10), (5, 12)));
+        assert_eq!(peer.uncertain_skbs(), 3);
+        let own = bounds(LinkSide::Own, start, end);
+        assert_eq!((packets(own.least), packets(own.most)), ((10, 4), (12, 5)));
+    }
+
+    #[test]
+    fn what_an_own_interface_discarded_may_have_been_counted() {
+        let start = [counters(0, 0, 1); 2];
+        let end = [counters(0, 3, 3); 2];
+        let own = bounds(LinkSide::Own, start, end);
+        assert_eq!((own.least.rx.packets, own.most.rx.packets), (3, 5));
+        let peer = bounds(LinkSide::Peer, start, end);
+        assert_eq!((peer.least.tx.packets, peer.least.tx.dropped), (3, 2));
+    }
+}

@@ -1,0 +1,249 @@
+//! `netwatch attach`: meters what runs already, from the first packet after it attached to the last
+//! before it detached. Nothing of the target changes. The metering thread, signals, consumers and
+//! the report are those of `run`; there is no guardian, because the kernel undoes everything when
+//! this process ends.
+
+mod follow;
+mod links;
+mod notes;
+mod targets;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::run::interim::InterimPrinter;
+use super::run::metering::{Conclusion, Metering, MeteringSpec};
+use super::run::recording::RecordingPlan;
+use super::run::resolve::{resolved, unless_ended};
+use super::run::result::publish;
+use super::run::session::{self, Consumers, SessionReaders};
+use super::run::signals::{self, HeldSignals, SignalAction, SignalStream};
+use super::run::thread::PendingWork;
+use super::run::{new_run_dir, undo};
+use crate::confine;
+use crate::doctor::{require_capabilities, require_limits};
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::guardian::OpenFileLimit;
+use crate::meter::{KernelMeter, LiveMeter, unix_now_ns};
+use crate::process::Attribution;
+use crate::report::{DnsForwarder, EndedBy, ExitStatus, Interface, Report, Run};
+use crate::rights;
+use crate::session::{IsolatedScope, Session};
+use crate::settings::AttachSettings;
+use crate::terminal::{Output, Show, detach_stderr, print_error, print_message};
+use crate::undo::{RunCard, RunDir};
+use follow::{Follower, SharedLinks};
+use links::AttachedLinks;
+use targets::Targets;
+
+/// Why flows have no process.
+const NO_PROCESSES: &str = "`attach` does not follow processes";
+
+/// Deadline of a timer that must exist but not expire: 100 years.
+const NO_DEADLINE: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// What was checked and opened before anything is attached.
+struct AttachPlan {
+    settings: AttachSettings,
+    user: String,
+    output: Option<Output>,
+    record: Option<RecordingPlan>,
+}
+
+impl AttachPlan {
+    fn make(settings: AttachSettings) -> Result<(Self, Targets)> {
+        require_capabilities()?;
+        require_limits()?;
+        OpenFileLimit::raise()?;
+        let targets = Targets::open(&settings.targets)?;
+        let owner = rights::caller()?;
+        let output = settings.session.output.as_deref();
+        let output = output.map(|path| Output::create(path, (owner.uid, owner.gid))).transpose()?;
+        let record = Some(RecordingPlan::make(&settings.session, &owner)?);
+        Ok((Self { settings, user: owner.name, output, record }, targets))
+    }
+
+    /// The command line, by which reports and lists name the session.
+    fn command(&self) -> Vec<String> {
+        [&["netwatch".to_owned(), "attach".to_owned()], self.settings.words.as_slice()].concat()
+    }
+}
+
+/// Meters the targets and prints the report.
+pub(super) fn attach(settings: AttachSettings) -> Exit {
+    match AttachPlan::make(settings) {
+        Ok((plan, targets)) => signals::held(Exit::Error, |_, signals| in_run_dir(plan, targets, signals)),
+        Err(error) => {
+            print_error(&error);
+            Exit::Error
+        }
+    }
+}
+
+/// Makes the run directory, by which other processes find the session.
+fn in_run_dir(plan: AttachPlan, targets: Targets, signals: &HeldSignals) -> Result<Exit> {
+    let run_dir = new_run_dir(signals)?;
+    if let Err(error) = confine::worker() {
+        print_error(&error);
+    }
+    let exit = detach_stderr().and_then(|()| in_runtime(plan, targets, &run_dir, signals));
+    undo(&run_dir);
+    exit
+}
+
+fn in_runtime(plan: AttachPlan, targets: Targets, run_dir: &RunDir, signals: &HeldSignals) -> Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Error::os("start", "the event loop", error))?;
+    runtime.block_on(async {
+        let signals = signals.listen()?;
+        meter(plan, targets, run_dir, &signals).await
+    })
+}
+
+async fn meter(plan: AttachPlan, targets: Targets, run_dir: &RunDir, signals: &SignalStream<'_>) -> Result<Exit> {
+    let show = Show::for_session(&plan.settings.session);
+    let config = session::meter_config(&plan.settings.session);
+    let loading = PendingWork::start("load", move || KernelMeter::load(&config))?;
+    let meter = signals.unless_stopped(loading.finish()).await???;
+    let links = Arc::new(Mutex::new(AttachedLinks::new(targets, meter.attacher()?)));
+    let read = links.clone();
+    let read_counters = Box::new(move || Ok(follow::lock(&read).counters_so_far()));
+    let meter = LiveMeter::new(meter, None, false, read_counters)?;
+    let config = session::config(&plan.settings.session, Attribution::Off(NO_PROCESSES.to_owned()), None);
+    let session = Session::new(scope(&plan, run_dir), config);
+    let metering = Metering::start(MeteringSpec { meter, session, interim: InterimPrinter::new(show) })?;
+    let mut attached = AttachedSession::begin(plan, metering, links, run_dir);
+    let report = match attached.run(signals).await {
+        Ok(report) => report,
+        Err(error) => {
+            // Consumers contain everything up to the failure.
+            attached.metering.finish(signals).await?;
+            return Err(error);
+        }
+    };
+    let AttachedSession { mut plan, metering, .. } = attached;
+    let exit = match report {
+        Some(report) => {
+            let output = plan.output.take();
+            publish(&report, (&plan.settings.session, show), output, Exit::Success, signals.held())
+        }
+        None => Ok(Exit::Success),
+    };
+    metering.finish(signals).await?;
+    exit
+}
+
+fn card(plan: &AttachPlan, run_dir: &RunDir, interface: String) -> RunCard {
+    RunCard {
+        id: run_dir.id().clone(),
+        pid: std::process::id().cast_signed(),
+        guardian: None,
+        command: plan.command(),
+        user: plan.user.clone(),
+        started_ns: unix_now_ns(),
+        interface,
+        netns: None,
+    }
+}
+
+fn scope(plan: &AttachPlan, run_dir: &RunDir) -> IsolatedScope {
+    let run = Run {
+        id: run_dir.id().to_string(),
+        command: plan.command(),
+        user: plan.user.clone(),
+        kernel: session::kernel_release(),
+        netwatch: env!("CARGO_PKG_VERSION").to_owned(),
+        ..Run::default()
+    };
+    IsolatedScope { run, interface: Interface::default(), dns: DnsForwarder::default() }
+}
+
+/// A session that meters.
+struct AttachedSession<'r> {
+    plan: AttachPlan,
+    metering: Metering,
+    links: SharedLinks,
+    run_dir: &'r RunDir,
+    started_ns: u64,
+    _readers: Option<SessionReaders>,
+}
+
+impl<'r> AttachedSession<'r> {
+    fn begin(plan: AttachPlan, metering: Metering, links: SharedLinks, run_dir: &'r RunDir) -> Self {
+        let readers = session::serve_readers(run_dir, &metering);
+        readers.as_ref().err().into_iter().for_each(|error| metering.note(error.to_string()));
+        let started_ns = unix_now_ns();
+        metering.begin(started_ns);
+        Self { plan, metering, links, run_dir, started_ns, _readers: readers.ok() }
+    }
+
+    /// Attaches, meters until something ends the session, and detaches. `None` if a signal ended
+    /// the making of the report.
+    async fn run(&mut self, signals: &SignalStream<'_>) -> Result<Option<Arc<Report>>> {
+        let settings = &self.plan.settings;
+        let mut consumers = Consumers::new(&settings.session, self.plan.record.take());
+        let mut follower = Follower::start(self.links.clone(), self.metering.notes())?;
+        let names = signals.unless_stopped(follower.attached()).await??;
+        if !settings.session.quiet {
+            print_message(&format!("attached to {}; Ctrl-C ends", names.join(", ")));
+        }
+        let interface = follow::lock(&self.links).interface();
+        self.run_dir.write_card(&card(&self.plan, self.run_dir, interface.name.clone()))?;
+        self.metering.set_interface(interface);
+        consumers.start(&mut self.metering, self.run_dir.id().as_str(), self.started_ns);
+        let ended_by = until_end(settings.duration, &mut follower, &mut self.metering, signals).await?;
+        signals.held().repeats_until();
+        let Some(detached) = unless_ended(signals, follower.finish()).await else { return Ok(None) };
+        detached.err().into_iter().for_each(|error| self.metering.note(error.to_string()));
+        self.conclude(ended_by, signals).await
+    }
+
+    /// Creates the report from what was counted until everything was detached.
+    async fn conclude(&mut self, ended_by: EndedBy, signals: &SignalStream<'_>) -> Result<Option<Arc<Report>>> {
+        let duration = Duration::from_nanos(unix_now_ns().saturating_sub(self.started_ns));
+        let summary = follow::lock(&self.links).summary();
+        summary.notes.into_iter().for_each(|note| self.metering.note(note));
+        self.metering.set_interface(summary.interface);
+        let settings = &self.plan.settings.session;
+        let conclusion = Conclusion {
+            duration,
+            exit: ExitStatus::Code(0),
+            ended_by,
+            usage: None,
+            thresholds: settings.fail_if.clone(),
+            counters: summary.counters,
+        };
+        let report = self.metering.conclude(conclusion);
+        let Some(report) = unless_ended(signals, report).await.transpose()? else { return Ok(None) };
+        let report = if settings.resolve { resolved(&self.metering, report, signals).await? } else { report };
+        self.metering.finish_consumers();
+        Ok(Some(report))
+    }
+}
+
+/// Waits for what ends a session: a signal, the time, or the target. Returns what it was.
+async fn until_end(
+    duration: Option<Duration>,
+    follower: &mut Follower,
+    metering: &mut Metering,
+    signals: &SignalStream<'_>,
+) -> Result<EndedBy> {
+    let deadline = Instant::now() + duration.unwrap_or(NO_DEADLINE);
+    loop {
+        tokio::select! {
+            action = signals.next() => match action? {
+                SignalAction::Nothing | SignalAction::Stop => {}
+                SignalAction::Interim => metering.print_interim(),
+                SignalAction::FromTerminal(signal) | SignalAction::Forward(signal) => {
+                    return Ok(EndedBy::Signal(signal as i32));
+                }
+            },
+            () = sleep_until(deadline) => return Ok(EndedBy::Duration),
+            ended = follower.ended() => return ended.map(|()| EndedBy::Command),
+            error = metering.panicked() => return Err(error),
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! The notes that a session of `attach` adds to its report: what was metered, and what was not.
+
+use std::collections::BTreeSet;
+
+use crate::flow::CounterBounds;
+use crate::host::link::HostEndCounters;
+
+/// What no hook of the classifier observes.
+pub(super) const UNSEEN: &str = "not counted: packets before netwatch attached, and packets that an XDP program took \
+                                 from an interface";
+
+fn listed(all: &BTreeSet<String>) -> String {
+    all.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// Every interface that was metered.
+pub(super) fn metered(shown: &BTreeSet<String>) -> String {
+    format!("metered: {}", listed(shown))
+}
+
+/// Interfaces of the targets that were not metered.
+pub(super) fn left_out(shown: &BTreeSet<String>) -> Option<String> {
+    (!shown.is_empty()).then(|| format!("not metered: {}", listed(shown)))
+}
+
+/// Interfaces without a balance.
+pub(super) fn not_compared(names: &BTreeSet<String>) -> Option<String> {
+    (!names.is_empty()).then(|| {
+        format!(
+            "no balance: the counters of {} are gone, or count packets before the kernel merges them (hardware)",
+            listed(names)
+        )
+    })
+}
+
+/// Packets that passed while counters were read.
+pub(super) fn uncertain(bounds: &CounterBounds) -> Option<String> {
+    let skbs = bounds.uncertain_skbs();
+    (skbs > 0).then(|| {
+        format!(
+            "the balance may be off by {skbs} skbs, which passed while netwatch attached or detached, or were dropped"
+        )
+    })
+}
+
+/// A namespace that ended.
+pub(super) fn ended(name: &str) -> String {
+    format!("the network namespace {name} has ended")
+}
+
+/// An interface that appeared while netwatch was attached to others. `counters` are those after it
+/// was attached.
+pub(super) fn appeared(shown: &str, counters: &HostEndCounters) -> String {
+    match counters.rx_packets + counters.tx_packets {
+        0 => format!("{shown} appeared, and was attached to before its first packet"),
+        packets => format!("{shown} appeared; up to {packets} packets passed before netwatch attached to it"),
+    }
+}
+
+/// An interface that disappeared with its counters.
+pub(super) fn disappeared(shown: &str) -> String {
+    format!("{shown} disappeared")
+}

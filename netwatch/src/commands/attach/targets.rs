@@ -1,0 +1,279 @@
+//! The targets: which interfaces carry their packets. Read from the kernel each time, because
+//! interfaces come and go.
+
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+
+use crate::error::{Error, Result};
+use crate::host::existing::ExistingNamespace;
+use crate::host::links::{self, LinkChanges, LinkFacts, OtherLink};
+use crate::host::netlink::Netlink;
+use crate::meter::LinkSide;
+use crate::settings::AttachTarget;
+
+const NO_ETHERNET: &str = "its packets have no Ethernet header";
+
+/// The network namespace of an interface: that of netwatch, or the target with this number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum LinkPlace {
+    Own,
+    Inside(usize),
+}
+
+/// An interface to attach to.
+#[derive(Debug)]
+pub(super) struct WantedLink {
+    pub place: LinkPlace,
+    pub facts: LinkFacts,
+    pub side: LinkSide,
+    /// What it is, for people.
+    pub shown: String,
+}
+
+/// What has to be attached to now.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    pub links: Vec<WantedLink>,
+    /// Interfaces of the targets that are left out, each with the reason.
+    pub left_out: Vec<String>,
+}
+
+/// The interfaces of a network namespace.
+#[derive(Debug)]
+struct NamespaceView {
+    route: Netlink,
+    /// Taken by the thread that follows them.
+    changes: Option<LinkChanges>,
+}
+
+impl NamespaceView {
+    /// Of the calling thread's network namespace.
+    fn here() -> Result<Self> {
+        Ok(Self { changes: Some(LinkChanges::follow()?), route: Netlink::route()? })
+    }
+}
+
+#[derive(Debug)]
+struct TargetNamespace {
+    name: String,
+    namespace: ExistingNamespace,
+    view: NamespaceView,
+    has_ended: bool,
+}
+
+impl TargetNamespace {
+    fn open(name: &str) -> Result<Self> {
+        let namespace = ExistingNamespace::open(name)?;
+        if namespace.is_own()? {
+            let cause = "netwatch runs in it";
+            return Err(Error::other("attach to network namespace", name, cause).hint("name its interfaces with -i"));
+        }
+        let view = namespace.run_in(NamespaceView::here)??;
+        Ok(Self { name: name.to_owned(), namespace, view, has_ended: false })
+    }
+
+    /// `others` are the interfaces of the namespace of netwatch, where the target has this id.
+    fn add_wanted(&mut self, number: usize, others: &[LinkFacts], id: Option<i32>, wanted: &mut Wanted) -> Result<()> {
+        for facts in links::all(&mut self.view.route)? {
+            let inner = format!("{} in {}", facts.name, self.name);
+            if let Some(why) = why_left_out(&facts) {
+                wanted.left_out.push(format!("{inner} ({why})"));
+                continue;
+            }
+            wanted.links.push(match other_end(others, &facts, id) {
+                Some(peer) => {
+                    let shown = format!("{} (the other end of {inner})", peer.name);
+                    WantedLink { place: LinkPlace::Own, facts: peer.clone(), side: LinkSide::Peer, shown }
+                }
+                None => {
+                    let side = if facts.is_loopback() { LinkSide::Loopback } else { LinkSide::Own };
+                    WantedLink { place: LinkPlace::Inside(number), facts, side, shown: inner }
+                }
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Why an interface of a target is not metered.
+fn why_left_out(facts: &LinkFacts) -> Option<&'static str> {
+    if facts.is_stacked() {
+        return Some("its packets pass other interfaces there");
+    }
+    (!facts.is_ethernet() && !facts.is_loopback()).then_some(NO_ETHERNET)
+}
+
+/// The other end of an interface of a target, if it is among these. `id` is that of the target's
+/// namespace there.
+fn other_end<'l>(links: &'l [LinkFacts], inner: &LinkFacts, id: Option<i32>) -> Option<&'l LinkFacts> {
+    let inside = OtherLink { index: inner.index, namespace: Some(id?) };
+    let outside = inner.other?.index;
+    links.iter().find(|link| link.index == outside && link.other == Some(inside) && link.kind == inner.kind)
+}
+
+/// Adds a namespace, unless it is there under another name.
+fn add_namespace(all: &mut Vec<Option<TargetNamespace>>, new: TargetNamespace) -> Result<()> {
+    for known in all.iter().flatten() {
+        if known.namespace.is_same(&new.namespace)? {
+            return Ok(());
+        }
+    }
+    all.push(Some(new));
+    Ok(())
+}
+
+#[derive(Debug)]
+struct TargetInterface {
+    name: String,
+    side: LinkSide,
+}
+
+/// What is metered.
+#[derive(Debug)]
+pub(super) struct Targets {
+    own: NamespaceView,
+    /// `None` if it has ended.
+    namespaces: Vec<Option<TargetNamespace>>,
+    interfaces: Vec<TargetInterface>,
+}
+
+impl Targets {
+    /// Opens the targets. Fails if one does not exist.
+    pub(super) fn open(targets: &[AttachTarget]) -> Result<Self> {
+        let (mut namespaces, mut interfaces) = (Vec::new(), Vec::new());
+        for target in targets {
+            match target {
+                AttachTarget::Namespace(name) => add_namespace(&mut namespaces, TargetNamespace::open(name)?)?,
+                AttachTarget::Interface { name, is_peer } => {
+                    let side = if *is_peer { LinkSide::Peer } else { LinkSide::Own };
+                    interfaces.push(TargetInterface { name: name.clone(), side });
+                }
+            }
+        }
+        let mut own = NamespaceView::here()?;
+        let present = links::all(&mut own.route)?;
+        for TargetInterface { name, .. } in &interfaces {
+            let found = present.iter().find(|link| link.name == *name);
+            let refused = match found {
+                None => Some("there is no such interface"),
+                Some(link) if !link.is_ethernet() && !link.is_loopback() => Some(NO_ETHERNET),
+                Some(_) => None,
+            };
+            if let Some(cause) = refused {
+                return Err(Error::other("attach to interface", name.clone(), cause));
+            }
+        }
+        Ok(Self { own, namespaces, interfaces })
+    }
+
+    /// Takes what notifies of changes.
+    pub(super) fn take_changes(&mut self) -> Vec<LinkChanges> {
+        let inside = self.namespaces.iter_mut().flatten().map(|target| &mut target.view);
+        inside.chain([&mut self.own]).filter_map(|view| view.changes.take()).collect()
+    }
+
+    /// The interfaces that carry packets of the targets now.
+    pub(super) fn wanted(&mut self) -> Result<Wanted> {
+        let mut wanted = Wanted::default();
+        let own = links::all(&mut self.own.route)?;
+        for (number, target) in self.namespaces.iter_mut().enumerate() {
+            let Some(target) = target.as_mut().filter(|target| !target.has_ended) else { continue };
+            let id = links::namespace_id(&mut self.own.route, target.namespace.as_fd())?;
+            target.add_wanted(number, &own, id, &mut wanted)?;
+        }
+        // Last: the end of a link of a namespace keeps the direction of the namespace.
+        for TargetInterface { name, side } in &self.interfaces {
+            if let Some(facts) = own.iter().find(|link| link.name == *name) {
+                let side = if facts.is_loopback() { LinkSide::Loopback } else { *side };
+                let link = WantedLink { place: LinkPlace::Own, facts: facts.clone(), side, shown: name.clone() };
+                wanted.links.push(link);
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// Whether a namespace has ended that [`Targets::find_ended`] did not return yet.
+    pub(super) fn has_one_ended(&self) -> bool {
+        self.namespaces.iter().flatten().any(|target| !target.has_ended && target.namespace.has_ended())
+    }
+
+    /// Finds namespaces that have ended since the last call. Returns their names. They exist until
+    /// [`Targets::release_ended`].
+    pub(super) fn find_ended(&mut self) -> Vec<String> {
+        let mut ended = Vec::new();
+        for target in self.namespaces.iter_mut().flatten().filter(|target| !target.has_ended) {
+            if target.namespace.has_ended() {
+                target.has_ended = true;
+                ended.push(target.name.clone());
+            }
+        }
+        ended
+    }
+
+    /// Closes namespaces that have ended, so that the kernel can remove them.
+    pub(super) fn release_ended(&mut self) {
+        for target in &mut self.namespaces {
+            target.take_if(|target| target.has_ended);
+        }
+    }
+
+    /// Whether nothing is left to meter.
+    pub(super) fn have_ended(&self) -> bool {
+        self.interfaces.is_empty() && self.namespaces.iter().all(Option::is_none)
+    }
+
+    /// Reads an interface again; `None` if it is gone.
+    pub(super) fn read(&mut self, place: LinkPlace, index: u32) -> Result<Option<LinkFacts>> {
+        let view = match place {
+            LinkPlace::Own => Some(&mut self.own),
+            LinkPlace::Inside(number) => self.namespaces[number].as_mut().map(|target| &mut target.view),
+        };
+        view.map_or(Ok(None), |view| links::find(&mut view.route, index))
+    }
+
+    /// Runs `work` in the network namespace of an interface. `None` if the namespace has ended.
+    pub(super) fn run_in<T: Send>(&self, place: LinkPlace, work: impl FnOnce() -> T + Send) -> Result<Option<T>> {
+        match place {
+            LinkPlace::Own => Ok(Some(work())),
+            LinkPlace::Inside(number) => {
+                self.namespaces[number].as_ref().map(|target| target.namespace.run_in(work)).transpose()
+            }
+        }
+    }
+
+    /// The addresses of the namespaces.
+    pub(super) fn addresses(&mut self) -> Vec<IpAddr> {
+        let views = self.namespaces.iter_mut().flatten().map(|target| &mut target.view);
+        // Without addresses, the report only lacks the list of them.
+        views.flat_map(|view| links::addresses(&mut view.route).unwrap_or_default()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::link::HostEndCounters;
+
+    fn link(index: u32, other: Option<(u32, Option<i32>)>) -> LinkFacts {
+        LinkFacts {
+            index,
+            name: format!("veth{index}"),
+            kind: "veth".to_owned(),
+            hardware: libc::ARPHRD_ETHER,
+            mtu: 1500,
+            other: other.map(|(index, namespace)| OtherLink { index, namespace }),
+            counters: HostEndCounters::default(),
+        }
+    }
+
+    #[test]
+    fn the_other_end_refers_back_by_index_and_namespace() {
+        let inner = link(2, Some((7, Some(0))));
+        let outside = [link(6, Some((2, Some(4)))), link(7, Some((2, Some(3))))];
+        assert_eq!(other_end(&outside, &inner, Some(3)).map(|link| link.index), Some(7));
+        assert_eq!(other_end(&outside, &inner, Some(4)), None, "another namespace");
+        assert_eq!(other_end(&outside, &inner, None), None, "no interface refers to the target");
+        let macvlan = LinkFacts { kind: "macvlan".to_owned(), ..inner };
+        assert_eq!(other_end(&outside, &macvlan, Some(3)), None, "stacked on an interface outside");
+    }
+}

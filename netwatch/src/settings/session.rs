@@ -1,0 +1,111 @@
+//! The settings of every live session, of `run` and of `attach`, and those of `attach` itself.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::ColorChoice;
+use crate::format::summary;
+use crate::threshold::Threshold;
+
+/// How a session meters, and what it writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionSettings {
+    /// File for the report.
+    pub output: Option<PathBuf>,
+    /// Report as JSON instead of text.
+    pub json: bool,
+    /// Print no report.
+    pub quiet: bool,
+    /// Print what was set up.
+    pub verbose: bool,
+    /// When the summary is colored.
+    pub color: ColorChoice,
+    /// Look up names of addresses without one at the end.
+    pub resolve: bool,
+    /// Maximum number of flows counted individually.
+    pub max_flows: u32,
+    /// A flow without packets for this time ends, except for TCP; at least a second.
+    pub idle_timeout: Duration,
+    /// Sample one packet in this many, in addition to the first packets of each flow and DNS.
+    pub sample: Option<u32>,
+    /// Bytes of those packets, from the Ethernet header on.
+    pub sample_snaplen: u32,
+    /// Write events of connections to standard error.
+    pub events: Option<EventStyle>,
+    /// How the session is shown while it lasts.
+    pub status: StatusStyle,
+    /// Size of the sample ring in KiB, a power of two.
+    pub sample_buffer: u32,
+    /// How the summary groups traffic.
+    pub by: summary::GroupBy,
+    /// Do not record process arguments.
+    pub no_cmdline: bool,
+    /// File for the recording. By default a file in the user's store.
+    pub record: Option<PathBuf>,
+    /// Do not record the session.
+    pub no_record: bool,
+    /// Number of recordings kept in the user's store, at least 1.
+    pub keep: usize,
+    /// Maximum total size of the recordings in the user's store, in bytes.
+    pub keep_size: u64,
+    /// Maximum size of the recording, in bytes.
+    pub record_size: u64,
+    /// Conditions under which the session fails.
+    pub fail_if: Vec<Threshold>,
+    /// The exit code if nothing else failed and one of them holds.
+    pub fail_code: u8,
+}
+
+impl SessionSettings {
+    /// Whether a status line may be shown on the terminal.
+    pub fn has_status_line(&self) -> bool {
+        self.status == StatusStyle::Line && !self.quiet
+    }
+}
+
+/// How events of connections are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventStyle {
+    /// Lines of text.
+    Text,
+    /// Lines of JSON.
+    Json,
+}
+
+/// How a session is shown while it lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StatusStyle {
+    /// A line on the terminal while the command writes nothing to it.
+    Line,
+    /// A line of JSON on standard error after each interval of this length.
+    Json(Duration),
+    /// Not at all.
+    Off,
+}
+
+/// What `netwatch attach` does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttachSettings {
+    /// Settings that every live session has.
+    pub session: SessionSettings,
+    /// What is metered; not empty.
+    pub targets: Vec<AttachTarget>,
+    /// End after this time; at most `MAX_TIME`.
+    pub duration: Option<Duration>,
+    /// The words of the command line that name the targets, for the report.
+    pub words: Vec<String>,
+}
+
+/// What is metered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AttachTarget {
+    /// A network namespace: a name of `ip netns`, or a path.
+    Namespace(String),
+    /// An interface of the network namespace of netwatch.
+    Interface {
+        /// Its name.
+        name: String,
+        /// The target is at the other end: it sends what the interface receives.
+        is_peer: bool,
+    },
+}
