@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, value_parser};
 
 use super::session::SessionArgs;
 use crate::settings::value::parse_time;
@@ -15,8 +15,22 @@ pub(super) struct AttachArgs {
     ///
     /// Every interface of the namespace and its loopback, also those that appear later. Ends when
     /// the name or the path is gone.
-    #[arg(short = 'N', long, value_name = "NETNS", required_unless_present = "interface")]
+    #[arg(short = 'N', long, value_name = "NETNS", required_unless_present_any = ["interface", "pid", "container"])]
     netns: Vec<String>,
+
+    /// Network namespace of a process (repeatable)
+    ///
+    /// Of all processes in it. Ends with the process. A process in the network namespace of
+    /// netwatch is refused: others use its interfaces too.
+    #[arg(short, long, value_name = "PID", value_parser = value_parser!(u32).range(1..))]
+    pid: Vec<u32>,
+
+    /// Network namespace of a container, by its name or id (repeatable)
+    ///
+    /// Of Docker, podman, containerd, CRI-O and Kubernetes (POD or POD/CONTAINER), from cgroups and
+    /// state files. A part of the id is enough.
+    #[arg(long, value_name = "NAME|ID")]
+    container: Vec<String>,
 
     /// Interface of this network namespace (repeatable)
     ///
@@ -46,7 +60,8 @@ const AFTER: &str = "`netwatch attach --help` has the details, the exit codes an
 const AFTER_LONG: &str = "\
 Examples:
   sudo netwatch attach -N web --duration 1m              a namespace of `ip netns`, for a minute
-  sudo netwatch attach -N /proc/4242/ns/net              the namespace of a process
+  sudo netwatch attach --container shop                  a container of Docker, podman or Kubernetes
+  sudo netwatch attach -p 4242                           the network namespace of a process
   sudo netwatch attach -i eth0 -j -o net.json            an interface, the report as JSON
   sudo netwatch attach -i veth7 --peer                   what is behind the host's end of a link
 
@@ -65,8 +80,10 @@ impl AttachArgs {
         let words = self.words();
         let is_peer = self.peer;
         let namespaces = self.netns.into_iter().map(AttachTarget::Namespace);
+        let processes = self.pid.into_iter().map(AttachTarget::Process);
+        let containers = self.container.into_iter().map(AttachTarget::Container);
         let interfaces = self.interface.into_iter().map(|name| AttachTarget::Interface { name, is_peer });
-        let targets = namespaces.chain(interfaces).collect();
+        let targets = namespaces.chain(processes).chain(containers).chain(interfaces).collect();
         AttachSettings { session: self.session.settings(), targets, duration: self.duration, words }
     }
 
@@ -75,7 +92,15 @@ impl AttachArgs {
             values.iter().flat_map(|value| [flag.to_owned(), value.clone()]).collect::<Vec<_>>()
         };
         let peer = self.peer.then(|| "--peer".to_owned());
-        [flags("-N", &self.netns), flags("-i", &self.interface), peer.into_iter().collect()].concat()
+        let pids: Vec<String> = self.pid.iter().map(u32::to_string).collect();
+        [
+            flags("-N", &self.netns),
+            flags("-p", &pids),
+            flags("--container", &self.container),
+            flags("-i", &self.interface),
+            peer.into_iter().collect(),
+        ]
+        .concat()
     }
 }
 
@@ -98,16 +123,23 @@ mod tests {
 
     #[test]
     fn several_targets_are_metered_at_once() {
-        let settings = settings(&["-i", "veth0", "-N", "web", "-i", "veth1", "--peer"]).expect("valid");
+        let words = ["-i", "veth0", "-N", "web", "-p", "7", "-i", "veth1", "--peer", "--container", "db"];
+        let settings = settings(&words).expect("valid");
         let interface = |name: &str| AttachTarget::Interface { name: name.to_owned(), is_peer: true };
-        let expected = [AttachTarget::Namespace("web".to_owned()), interface("veth0"), interface("veth1")];
+        let expected = [
+            AttachTarget::Namespace("web".to_owned()),
+            AttachTarget::Process(7),
+            AttachTarget::Container("db".to_owned()),
+            interface("veth0"),
+            interface("veth1"),
+        ];
         assert_eq!(settings.targets, expected);
-        assert_eq!(settings.words.join(" "), "-N web -i veth0 -i veth1 --peer");
+        assert_eq!(settings.words.join(" "), "-N web -p 7 --container db -i veth0 -i veth1 --peer");
     }
 
     #[test]
     fn a_target_is_needed() {
-        for words in [&["--duration", "1s"][..], &["--peer", "-N", "web"]] {
+        for words in [&["--duration", "1s"][..], &["--peer", "-N", "web"], &["-p", "0"]] {
             assert_eq!(settings(words), None, "{words:?}");
         }
     }

@@ -52,7 +52,7 @@ Examples:
   sudo netwatch run -- bash                              meter a shell until it exits
   sudo netwatch run -j -o net.json -- cargo test         the report as JSON, for CI
   sudo netwatch run -u root --publish 8080:80 -- nginx   a server that accepts outside connections
-  sudo netwatch attach -N web                            a network namespace that exists already
+  sudo netwatch attach --container shop                  what a container talks to that runs already
   netwatch replay trace.pcapng                           the same report for a capture
   sudo netwatch tail                                     the packets of a run in progress, live
   sudo netwatch top                                      a run in progress, as a live view
@@ -74,7 +74,7 @@ recording, thresholds, packets, capture, events, live, benchmark, tutorial, limi
 enum CommandArgs {
     /// Run a command in its own network namespace and report its traffic
     Run(Box<run::RunArgs>),
-    /// Meter a network namespace or an interface that exists already
+    /// Meter a container, network namespace or interface that exists already
     Attach(Box<attach::AttachArgs>),
     /// Report the traffic in a capture file
     Replay(Box<replay::ReplayArgs>),

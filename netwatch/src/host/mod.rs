@@ -1,10 +1,12 @@
 //! Changes the host for a run: namespace, link, addresses, routes, NAT, forwarding, foreign
 //! firewalls, names, cgroup, with one file or folder for each. Every change that the kernel does
 //! not undo by itself has an undo record. The classifier is in `meter`, the target's mounts are in
-//! `target`. What `attach` meters is only read: `existing` and `links`.
+//! `target`. What `attach` meters is only read: `containers`, `existing`
+//! and `links`.
 
 pub mod cgroup;
 pub mod changes;
+pub mod containers;
 pub mod detached_mount;
 pub mod existing;
 pub mod link;

@@ -101,6 +101,10 @@ pub struct AttachSettings {
 pub enum AttachTarget {
     /// A network namespace: a name of `ip netns`, or a path.
     Namespace(String),
+    /// The network namespace of a process.
+    Process(u32),
+    /// The network namespace of a container: its name, or its id.
+    Container(String),
     /// An interface of the network namespace of netwatch.
     Interface {
         /// Its name.

@@ -259,7 +259,55 @@ fn the_end_of_a_namespace_ends_the_session() {
     let run = attached.finish();
     let document = run.assert_ok().report();
     assert_eq!(report::text(document, "run.ended_by"), "command");
-    assert!(notes(document).contains("the network namespace web has ended"), "{run}");
+    assert!(notes(document).contains("web has ended"), "{run}");
+}
+
+#[test]
+fn the_namespace_of_a_process_ends_with_it() {
+    let net = internet!();
+    let mut process = net.host.command("unshare").args(["--net", "sleep", "300"]).spawn().expect("start unshare");
+    let pid = process.id().to_string();
+    // unshare has to have made the namespace.
+    wait_until(|| net.host.try_sh(&format!("[ $(cat /proc/{pid}/comm) = sleep ]")).0, || "sleep runs".to_owned());
+    let attached = net.host.attach(&["-p", &pid]);
+    assert!(attached.stderr().contains(&format!("lo in process {pid}")), "{}", attached.stderr());
+    process.kill().expect("killed");
+    process.wait().expect("waited");
+    let run = attached.finish();
+    assert_eq!(report::text(run.assert_ok().report(), "run.ended_by"), "command", "{run}");
+}
+
+/// What an engine starts: a process in a cgroup with the id, and the state file with the name.
+#[test]
+fn a_container_is_found_by_its_name_and_its_id() {
+    let net = internet!();
+    let client = client(&net);
+    let id = "0123456789abcdef".repeat(4);
+    let script = format!(
+        "mount=$(findmnt -n -l -t cgroup2 -o TARGET | head -n 1)
+        mkdir $mount/libpod-{id}.scope; echo 0 > $mount/libpod-{id}.scope/cgroup.procs
+        touch inside; exec nsenter --net=/proc/{}/ns/net sleep 300",
+        client.pid()
+    );
+    let mut process = net.host.command("sh").args(["-euc", &script]).spawn().expect("start a shell");
+    let pid = process.id();
+    wait_until(|| net.host.try_sh(&format!("[ $(cat /proc/{pid}/comm) = sleep ]")).0, || "sleep runs".to_owned());
+    // The monitor of podman, whose command line has the name.
+    net.host.sh("echo 'until [ -e over ]; do sleep 0.05; done' > monitor");
+    let conmon = format!("exec -a conmon sh monitor -c {id} -n shop");
+    let mut monitor = net.host.command("bash").args(["-c", &conmon]).spawn().expect("start bash");
+    for (name, times) in [(&id[..12], 1), ("shop", 2)] {
+        let attached = net.host.attach(&["--container", name]);
+        (0..times).for_each(|_| echo(&client));
+        interrupt(&attached);
+        let run = attached.finish();
+        assert_echo(run.assert_ok().report(), times);
+        assert!(notes(run.report()).contains(&format!("lo in container {name}")), "{run}");
+    }
+    net.host.sh("touch over");
+    monitor.wait().expect("waited");
+    process.kill().expect("killed");
+    process.wait().expect("waited");
 }
 
 #[test]
@@ -281,6 +329,10 @@ fn targets_that_do_not_exist_are_errors() {
     attach(&["-i", "nothere"]).assert_error(2, &["attach to interface nothere"]);
     attach(&["-N", "nothere"]).assert_error(2, &["open network namespace nothere", "ENOENT"]);
     attach(&["-N", "/proc/self/ns/mnt"]).assert_error(2, &["no network namespace"]);
-    attach(&["-N", "/proc/self/ns/net"]).assert_error(2, &["netwatch runs in it", "-i"]);
+    attach(&["-N", "/proc/self/ns/net"]).assert_error(2, &["it uses the network namespace of netwatch", "-i"]);
+    let own = net.host.pid().to_string();
+    attach(&["-p", &own]).assert_error(2, &["attach to process", "it uses the network namespace of netwatch"]);
+    attach(&["-p", "4194304"]).assert_error(2, &["attach to process 4194304: there is no such process"]);
+    attach(&["--container", "nothere"]).assert_error(2, &["find container nothere"]);
     attach(&["--duration", "1s"]).assert_code(2);
 }

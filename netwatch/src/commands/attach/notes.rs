@@ -45,7 +45,7 @@ pub(super) fn uncertain(bounds: &CounterBounds) -> Option<String> {
 
 /// A namespace that ended.
 pub(super) fn ended(name: &str) -> String {
-    format!("the network namespace {name} has ended")
+    format!("{name} has ended: its network namespace has no name, or its process no longer runs")
 }
 
 /// An interface that appeared while netwatch was attached to others. `counters` are those after it

@@ -4,7 +4,10 @@
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 
+use nix::errno::Errno;
+
 use crate::error::{Error, Result};
+use crate::host::containers::Container;
 use crate::host::existing::ExistingNamespace;
 use crate::host::links::{self, LinkChanges, LinkFacts, OtherLink};
 use crate::host::netlink::Netlink;
@@ -63,13 +66,26 @@ struct TargetNamespace {
 
 impl TargetNamespace {
     fn open(name: &str) -> Result<Self> {
-        let namespace = ExistingNamespace::open(name)?;
+        Self::of(name.to_owned(), ExistingNamespace::open(name)?)
+    }
+
+    /// The namespace of a process, which ends with the process.
+    fn of_process(pid: u32, name: String) -> Result<Self> {
+        let namespace = ExistingNamespace::open(&format!("/proc/{pid}/ns/net"));
+        let namespace = namespace.map_err(|error| match error.errno() {
+            Some(Errno::ENOENT) => Error::other("attach to", name.clone(), "there is no such process"),
+            _ => error,
+        })?;
+        Self::of(name, namespace)
+    }
+
+    fn of(name: String, namespace: ExistingNamespace) -> Result<Self> {
         if namespace.is_own()? {
-            let cause = "netwatch runs in it";
-            return Err(Error::other("attach to network namespace", name, cause).hint("name its interfaces with -i"));
+            let cause = "it uses the network namespace of netwatch, whose interfaces others use too";
+            return Err(Error::other("attach to", name, cause).hint("-i meters an interface"));
         }
         let view = namespace.run_in(NamespaceView::here)??;
-        Ok(Self { name: name.to_owned(), namespace, view, has_ended: false })
+        Ok(Self { name, namespace, view, has_ended: false })
     }
 
     /// `others` are the interfaces of the namespace of netwatch, where the target has this id.
@@ -144,6 +160,15 @@ impl Targets {
         for target in targets {
             match target {
                 AttachTarget::Namespace(name) => add_namespace(&mut namespaces, TargetNamespace::open(name)?)?,
+                AttachTarget::Process(pid) => {
+                    let target = TargetNamespace::of_process(*pid, format!("process {pid}"))?;
+                    add_namespace(&mut namespaces, target)?;
+                }
+                AttachTarget::Container(name) => {
+                    let Container { pid, .. } = Container::find(name)?;
+                    let target = TargetNamespace::of_process(pid, format!("container {name}"))?;
+                    add_namespace(&mut namespaces, target)?;
+                }
                 AttachTarget::Interface { name, is_peer } => {
                     let side = if *is_peer { LinkSide::Peer } else { LinkSide::Own };
                     interfaces.push(TargetInterface { name: name.clone(), side });
