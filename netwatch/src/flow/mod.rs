@@ -3,6 +3,7 @@
 
 mod balance;
 mod bounds;
+mod chunks;
 mod counters;
 mod endpoint;
 mod entry;
@@ -15,6 +16,7 @@ mod table;
 
 pub use balance::{Amount, Balance, BalanceState, Difference, FileBalance, InterfaceCounters, LinkCounters};
 pub use bounds::CounterBounds;
+pub use chunks::Chunks;
 pub use counters::{Counters, PerDirection};
 pub use endpoint::{Endpoint, EndpointKey, FIRST_EPHEMERAL_PORT, Remote};
 pub use entry::{EndReason, Flow};

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::hash::BuildHasher;
 
 use super::shards::ShardedTable;
-use crate::flow::{EndReason, Flow, FlowId, FlowKey, Increment};
+use crate::flow::{Chunks, EndReason, Flow, FlowId, FlowKey, Increment};
 
 /// The position of a tracked flow in the table. It is reused after the flow was evicted.
 pub type Place = usize;
@@ -117,7 +117,7 @@ const MIN_ENDS_TO_COMPACT: usize = 1024;
 /// The individually tracked flows.
 #[derive(Debug, Default)]
 pub(super) struct FlowStore {
-    slots: Vec<Option<StoredFlow>>,
+    slots: Chunks<Option<StoredFlow>>,
     free: Vec<Place>,
     /// The place of the newest flow of each key.
     index: ShardedTable<u32>,

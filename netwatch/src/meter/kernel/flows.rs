@@ -16,7 +16,7 @@ use super::memory::{self, Region};
 use super::retire::{self, Fill};
 use super::segments::Segments;
 use crate::error::{Error, Result};
-use crate::flow::{EndReason, Increment};
+use crate::flow::{Chunks, EndReason, Increment};
 use crate::meter::abi::{self, Growth};
 use crate::meter::clock::{self, Clock};
 
@@ -42,7 +42,7 @@ pub(super) struct FlowEntries {
     free: Region<u64>,
     buckets: Buckets,
     /// What was handed over of each entry.
-    before: Vec<FlowValue>,
+    before: Chunks<FlowValue>,
     /// Finished flows of the current drain that are still in the table.
     finished: Vec<FinishedEntry>,
     /// The last increments of retired flows, to be handed over before the entries are read on:
@@ -86,7 +86,7 @@ impl FlowEntries {
             segments,
             free,
             buckets,
-            before: Vec::new(),
+            before: Chunks::default(),
             finished: Vec::new(),
             waiting: VecDeque::new(),
             polled: 0,
@@ -159,8 +159,8 @@ impl FlowEntries {
         }
         let end = used.min(from + MAX_READ_AT_ONCE);
         // A part at a time, because new memory is cleared.
-        if self.before.len() < end as usize {
-            self.before.resize(end as usize, FlowValue::EMPTY);
+        while self.before.len() < end as usize {
+            self.before.push(FlowValue::EMPTY);
         }
         let rule = if is_last { RetireRule::Never } else { self.rule(self.polled_ns) };
         for number in from..end {
