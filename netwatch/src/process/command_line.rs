@@ -33,10 +33,10 @@ const WRAPPERS: [Wrapper; 12] = [
 const SHELLS: [&str; 6] = ["sh", "bash", "dash", "ash", "ksh", "zsh"];
 /// Options of shells after which the code itself is an argument.
 const CODE: [&str; 4] = ["-c", "-ec", "-lc", "-xc"];
-/// Words of shells that are no programs.
-const SHELL_WORDS: [&str; 16] = [
-    ":", ".", "case", "cd", "eval", "exit", "export", "for", "if", "read", "set", "source", "trap", "until", "wait",
-    "while",
+/// Words of shells that are no programs, and commands that every shell has itself.
+const SHELL_WORDS: [&str; 28] = [
+    ":", ".", "[", "case", "cd", "echo", "eval", "exit", "export", "false", "for", "if", "kill", "printf", "pwd",
+    "read", "set", "shift", "source", "test", "trap", "true", "ulimit", "umask", "unset", "until", "wait", "while",
 ];
 
 /// The name of the program that this command line runs. `None` without words.
@@ -103,8 +103,9 @@ mod tests {
 
     #[test]
     fn what_a_wrapper_starts_is_named() {
-        let table: [(&[&str], &str); 17] = [
+        let table: [(&[&str], &str); 18] = [
             (&["/usr/bin/curl", "x"], "curl"),
+            (&["sh", "-c", "kill -9 1234"], "sh"),
             (&["sh", "-c", "curl x; wget y"], "curl"),
             (&["sh", "-ec", "A=1 exec ./server --port 80"], "server"),
             (&["bash", "deploy.sh"], "deploy.sh"),
