@@ -260,6 +260,12 @@ pub struct OwnCgroup {
     pub in_hierarchy: Option<PathBuf>,
 }
 
+/// The root of the hierarchy, as far as this process may see it: that of its cgroup namespace. The
+/// path is valid in this process only.
+pub fn root() -> Result<PathBuf> {
+    PRIVATE_CGROUP.path().map_err(|error| Error::os("mount", "cgroup v2", error))
+}
+
 /// The caller's own cgroup, or why there is none. If cgroup v2 is not visible, it is mounted for
 /// this process and those that it forks.
 pub fn own() -> Result<OwnCgroup, String> {

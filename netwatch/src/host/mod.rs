@@ -1,8 +1,8 @@
 //! Changes the host for a run: namespace, link, addresses, routes, NAT, forwarding, foreign
 //! firewalls, names, cgroup, with one file or folder for each. Every change that the kernel does
 //! not undo by itself has an undo record. The classifier is in `meter`, the target's mounts are in
-//! `target`. What `attach` meters is only read: `containers`, `existing`
-//! and `links`.
+//! `target`. What `attach` meters is only read: `containers`, `existing`,
+//! `links` and `sockets`.
 
 pub mod cgroup;
 pub mod changes;
@@ -19,6 +19,7 @@ pub mod route;
 pub mod route_check;
 pub mod socket_drain;
 pub mod socket_sysctls;
+pub mod sockets;
 pub mod subnet;
 pub mod sysctl;
 pub mod uplink;

@@ -9,6 +9,7 @@ use super::procfs::ProcFs;
 use super::{DrainProgress, KernelMeter, Meter, Notification, ProcessTracer, RingReader, icmp_error, name_sample};
 use crate::error::Result;
 use crate::flow::{Increment, InterfaceCounters, Traffic};
+use crate::process::ProcessEvent;
 use crate::session::{MeterLosses, Observed};
 
 /// Reads the counters of the interface.
@@ -47,6 +48,13 @@ impl LiveMeter {
     /// held until [`LiveMeter::release_namespace`].
     pub fn watch_local_sockets(&mut self, pid: i32) {
         self.system.unix = File::open(format!("/proc/{pid}/net/unix")).ok();
+    }
+
+    /// Passes on events about processes and sockets that were found otherwise than by the programs.
+    pub fn deliver_found(&mut self, found: Vec<ProcessEvent>, sink: &mut dyn FnMut(Observed<'_>)) {
+        for event in found {
+            sink(Observed::Process(event, &mut self.system));
+        }
     }
 
     /// Releases the namespace after the last event.

@@ -48,6 +48,9 @@ impl From<&str> for ThreadName {
 }
 
 impl ProcessEvent {
+    /// The value of [`ProcessEvent::program`] that no process has: a process that was found, and
+    /// whose program no event reported.
+    pub const UNKNOWN_PROGRAM: u32 = u32::MAX;
     /// The value of [`ProcessEvent::uid`] that no process has: the user ID is not known.
     pub const UNKNOWN_UID: u32 = u32::MAX;
 }

@@ -170,6 +170,8 @@ impl<S: Scope> Session<S> {
     pub(super) fn packet_coverage(&self, is_final: bool) -> PacketCoverage {
         let lost = self.losses.meter;
         match lost.new_flows + lost.table_full + lost.insert_failed {
+            // Connections of processes may pass interfaces that are not metered.
+            _ if self.has_strangers => PacketCoverage::Lossy,
             0 if is_final => PacketCoverage::Final,
             0 => PacketCoverage::SoFar,
             _ => PacketCoverage::Lossy,

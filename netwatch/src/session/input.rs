@@ -18,8 +18,10 @@ pub struct SessionConfig {
     pub hosts: Hosts,
     /// Whether flows are attributed to processes.
     pub attribution: Attribution,
-    /// The cookie of the network namespace of the target, if known.
-    pub netns: Option<u64>,
+    /// The cookies of the network namespaces of the target, as far as known.
+    pub netns: Vec<u64>,
+    /// The meter reports processes that have nothing to do with the target, too.
+    pub has_strangers: bool,
 }
 
 impl Default for SessionConfig {
@@ -29,7 +31,8 @@ impl Default for SessionConfig {
             idle_timeout: DEFAULT_IDLE_TIMEOUT,
             hosts: Hosts::default(),
             attribution: Attribution::Absent,
-            netns: None,
+            netns: Vec::new(),
+            has_strangers: false,
         }
     }
 }

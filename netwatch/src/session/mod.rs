@@ -70,6 +70,8 @@ pub struct Session<S> {
     /// Outlets without a consumer.
     released: Vec<OutletId>,
     attribution: Attribution,
+    /// See [`SessionConfig::has_strangers`].
+    has_strangers: bool,
     /// Losses of the meter so far.
     losses: MeterLosses,
     /// Losses that were pushed to the outlets.
@@ -120,10 +122,13 @@ impl CurrentInterval {
 impl<S: Scope> Session<S> {
     /// Creates a session. [`Session::start`] starts it.
     pub fn new(scope: S, config: SessionConfig) -> Self {
-        let SessionConfig { max_flows, idle_timeout, hosts, attribution, netns } = config;
+        let SessionConfig { max_flows, idle_timeout, hosts, attribution, netns, has_strangers } = config;
         let names = Names::new(scope.name_limits(), hosts);
-        let mut ledger =
-            Ledger::new(FlowTable::new(max_flows).with_idle_timeout(idle_timeout), names, Trace::of_namespace(netns));
+        let mut trace = Trace::of_namespaces(netns);
+        if has_strangers {
+            trace.set_has_strangers();
+        }
+        let mut ledger = Ledger::new(FlowTable::new(max_flows).with_idle_timeout(idle_timeout), names, trace);
         let ScopeFacts { run, interface, .. } = scope.facts(&Moment::default());
         ledger.gateways = interface.gateway;
         run.pid.into_iter().for_each(|pid| ledger.trace.set_command(pid));
@@ -133,6 +138,7 @@ impl<S: Scope> Session<S> {
             outlets: Vec::new(),
             released: Vec::new(),
             attribution,
+            has_strangers,
             losses: MeterLosses::default(),
             losses_delivered: SessionLosses::default(),
             notes: Vec::new(),

@@ -20,7 +20,7 @@ impl SystemView for EmptySystem {
 
 /// Applies the records that one input describes; returns how many were recognized.
 pub fn follow(input: &[u8]) -> usize {
-    let (mut trace, mut rest, mut recognized, mut flows) = (Trace::of_namespace(Some(1)), input, 0, Vec::new());
+    let (mut trace, mut rest, mut recognized, mut flows) = (Trace::of_namespaces(vec![1]), input, 0, Vec::new());
     while let Some((length, after)) = rest.split_first_chunk() {
         let (record, after) = after.split_at(after.len().min(u16::from_le_bytes(*length).into()));
         rest = after;

@@ -190,6 +190,35 @@ fn interfaces_without_another_end_are_metered_inside() {
     assert!(run.stderr.contains("\"event\""), "{run}");
 }
 
+/// The names of the processes of a flow.
+fn user_names<'r>(document: &'r serde_json::Value, flow: &serde_json::Value) -> Vec<&'r str> {
+    let users = report::users(flow).into_iter();
+    users.map(|user| report::text(report::process(document, user.process), "comm")).collect()
+}
+
+/// Processes of another cgroup than that of netwatch, whose root the namespace of the test hides,
+/// are not followed: these are started by the host.
+#[test]
+fn processes_in_a_namespace_have_names() {
+    let net = internet!();
+    let client = client(&net);
+    let inside = format!("nsenter --net=/proc/{}/ns/net", client.pid());
+    let attached = net.host.attach(&["-N", &netns(&client)]);
+    net.host.sh(&format!("{inside} {TRAFFIC} send {APP_V4}:{SINK} 1000; {TRAFFIC} send {APP_V4}:{SINK} 500"));
+    net.host.sh(&format!("{inside} {TRAFFIC} udp {APP_V4}:{ECHO} 100 200"));
+    interrupt(&attached);
+    let run = attached.finish();
+    let document = run.assert_ok().report();
+    assert_echo(document, 1);
+    for (protocol, port) in [("tcp", SINK), ("udp", ECHO)] {
+        let flows = report::flows(document, protocol, APP_V4, port);
+        assert_eq!(flows.len(), 1, "the host's own connection is not counted: {run}");
+        assert_eq!(user_names(document, flows[0]), ["traffic"], "{run}");
+    }
+    assert!(!notes(document).contains("another network namespace"), "{run}");
+    assert!(report::list(document, "local_sockets").is_empty(), "{run}");
+}
+
 /// A connection that is open when netwatch attaches, and one that begins afterwards.
 #[test]
 fn a_connection_that_was_open_is_marked() {
@@ -197,8 +226,8 @@ fn a_connection_that_was_open_is_marked() {
     let client = client(&net);
     let gate = net.host.gate();
     let script = format!(
-        "exec 3<>/dev/tcp/{APP_V4}/{ECHO}; echo open >connected; {}; echo hello >&3; read -r line <&3",
-        gate.wait()
+        "exec 3<>/dev/tcp/{APP_V4}/{ECHO}; echo open >connected; until [ -e {} ]; do sleep 0.02 3>&-; done; echo hello >&3; read -r line <&3",
+        gate.path()
     );
     let mut open = client.command("bash").args(["-c", &script]).spawn().expect("start bash");
     client.wait_for("[ -s connected ]");
@@ -212,6 +241,8 @@ fn a_connection_that_was_open_is_marked() {
     let (before, after) = (of(ECHO), of(SINK));
     assert_eq!((before.len(), after.len()), (1, 1), "{run}");
     assert_eq!(before[0]["started_before"], true, "{run}");
+    // A child that the shell has just forked may have the socket too.
+    assert!(user_names(run.report(), before[0]).contains(&"bash"), "{run}");
     assert_eq!(report::number(before[0], "connections"), 0, "{run}");
     assert!(after[0].get("started_before").is_none(), "{run}");
     assert!(notes(run.report()).contains("1 connection started before netwatch attached"), "{run}");

@@ -6,6 +6,7 @@
 mod follow;
 mod links;
 mod notes;
+mod seed;
 mod targets;
 
 use std::sync::{Arc, Mutex};
@@ -15,19 +16,21 @@ use tokio::time::{Instant, sleep_until};
 
 use super::run::interim::InterimPrinter;
 use super::run::metering::{Conclusion, Metering, MeteringSpec};
+use super::run::processes::{HasLocalSockets, TracerLoading};
 use super::run::recording::RecordingPlan;
 use super::run::resolve::{resolved, unless_ended};
 use super::run::result::publish;
 use super::run::session::{self, Consumers, SessionReaders};
 use super::run::signals::{self, HeldSignals, SignalAction, SignalStream};
-use super::run::thread::PendingWork;
+use super::run::thread::{PendingWork, in_thread};
 use super::run::{new_run_dir, undo};
 use crate::confine;
 use crate::doctor::{require_capabilities, require_limits};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::guardian::OpenFileLimit;
-use crate::meter::{KernelMeter, LiveMeter, unix_now_ns};
+use crate::host::cgroup;
+use crate::meter::{KernelMeter, LiveMeter, ProcessTracerConfig, unix_now_ns};
 use crate::process::Attribution;
 use crate::report::{DnsForwarder, EndedBy, ExitStatus, Interface, Report, Run};
 use crate::rights;
@@ -38,9 +41,6 @@ use crate::undo::{RunCard, RunDir};
 use follow::{Follower, SharedLinks};
 use links::AttachedLinks;
 use targets::Targets;
-
-/// Why flows have no process.
-const NO_PROCESSES: &str = "`attach` does not follow processes";
 
 /// Deadline of a timer that must exist but not expire: 100 years.
 const NO_DEADLINE: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -107,13 +107,23 @@ async fn meter(plan: AttachPlan, targets: Targets, run_dir: &RunDir, signals: &S
     let show = Show::for_session(&plan.settings.session);
     let config = session::meter_config(&plan.settings.session);
     let loading = PendingWork::start("load", move || KernelMeter::load(&config))?;
+    let what = ProcessTracerConfig { cmdline: !plan.settings.session.no_cmdline, failed_calls: false };
+    let root = cgroup::root();
+    let processes = TracerLoading::start(what, root.as_deref().ok(), HasLocalSockets(false))?;
     let meter = signals.unless_stopped(loading.finish()).await???;
+    let netns = targets.cookies()?;
     let links = Arc::new(Mutex::new(AttachedLinks::new(targets, meter.attacher()?)));
     let read = links.clone();
     let read_counters = Box::new(move || Ok(follow::lock(&read).counters_so_far()));
-    let meter = LiveMeter::new(meter, None, false, read_counters)?;
-    let config = session::config(&plan.settings.session, Attribution::Off(NO_PROCESSES.to_owned()), None);
-    let session = Session::new(scope(&plan, run_dir), config);
+    let mut notes = Vec::new();
+    // Before the existing sockets are listed, so that none is missed.
+    let (tracer, _attribution) = signals.unless_stopped(processes.finish(&mut notes)).await?;
+    let cmdline = !plan.settings.session.no_cmdline;
+    let meter = LiveMeter::new(meter, tracer, cmdline, read_counters)?;
+    // Without the programs, at least the processes of existing sockets are known.
+    let config = session::config(&plan.settings.session, Attribution::On, netns, true);
+    let mut session = Session::new(scope(&plan, run_dir), config);
+    notes.into_iter().for_each(|note| session.note(note));
     let metering = Metering::start(MeteringSpec { meter, session, interim: InterimPrinter::new(show) })?;
     let mut attached = AttachedSession::begin(plan, metering, links, run_dir);
     let report = match attached.run(signals).await {
@@ -187,18 +197,30 @@ impl<'r> AttachedSession<'r> {
         let mut consumers = Consumers::new(&settings.session, self.plan.record.take());
         let mut follower = Follower::start(self.links.clone(), self.metering.notes())?;
         let names = signals.unless_stopped(follower.attached()).await??;
-        if !settings.session.quiet {
-            print_message(&format!("attached to {}; Ctrl-C ends", names.join(", ")));
-        }
         let interface = follow::lock(&self.links).interface();
         self.run_dir.write_card(&card(&self.plan, self.run_dir, interface.name.clone()))?;
         self.metering.set_interface(interface);
+        self.add_existing_sockets(signals).await?;
         consumers.start(&mut self.metering, self.run_dir.id().as_str(), self.started_ns);
+        if !settings.session.quiet {
+            print_message(&format!("attached to {}; Ctrl-C ends", names.join(", ")));
+        }
         let ended_by = until_end(settings.duration, &mut follower, &mut self.metering, signals).await?;
         signals.held().repeats_until();
         let Some(detached) = unless_ended(signals, follower.finish()).await else { return Ok(None) };
         detached.err().into_iter().for_each(|error| self.metering.note(error.to_string()));
         self.conclude(ended_by, signals).await
+    }
+
+    /// Passes the sockets that exist already, and their processes, to the session.
+    async fn add_existing_sockets(&self, signals: &SignalStream<'_>) -> Result<()> {
+        let (links, started_ns) = (self.links.clone(), self.started_ns);
+        let found = in_thread("sockets", move || seed::events(follow::lock(&links).targets(), started_ns));
+        match signals.unless_stopped(found).await? {
+            Ok(Ok(found)) => self.metering.add_found(found).await?,
+            Ok(Err(error)) | Err(error) => self.metering.note(error.to_string()),
+        }
+        Ok(())
     }
 
     /// Creates the report from what was counted until everything was detached.

@@ -11,6 +11,8 @@ use crate::host::containers::Container;
 use crate::host::existing::ExistingNamespace;
 use crate::host::links::{self, LinkChanges, LinkFacts, OtherLink};
 use crate::host::netlink::Netlink;
+use crate::host::sockets::{self, ExistingSocket};
+use crate::host::sysctl::netns_cookie;
 use crate::meter::LinkSide;
 use crate::settings::AttachTarget;
 
@@ -264,6 +266,25 @@ impl Targets {
                 self.namespaces[number].as_ref().map(|target| target.namespace.run_in(work)).transpose()
             }
         }
+    }
+
+    /// The cookies of the network namespaces that are metered.
+    pub(super) fn cookies(&self) -> Result<Vec<u64>> {
+        let inside = self.namespaces.iter().flatten().map(|target| target.namespace.run_in(netns_cookie).flatten());
+        let own = (!self.interfaces.is_empty()).then(netns_cookie);
+        inside.chain(own).collect()
+    }
+
+    /// The sockets in the namespaces that are metered, each with the cookie of its namespace.
+    pub(super) fn sockets(&self) -> Result<Vec<(ExistingSocket, u64)>> {
+        let read = || -> Result<Vec<(ExistingSocket, u64)>> {
+            let cookie = netns_cookie()?;
+            Ok(sockets::all(&mut Netlink::sock_diag()?)?.into_iter().map(|socket| (socket, cookie)).collect())
+        };
+        let inside = self.namespaces.iter().flatten().map(|target| target.namespace.run_in(read).flatten());
+        let own = (!self.interfaces.is_empty()).then(read);
+        let all: Vec<Vec<_>> = inside.chain(own).collect::<Result<_>>()?;
+        Ok(all.concat())
     }
 
     /// The addresses of the namespaces.

@@ -11,7 +11,7 @@ pub(super) mod metering;
 mod network;
 mod notes;
 mod plan;
-mod processes;
+pub(super) mod processes;
 pub(super) mod recording;
 pub(super) mod resolve;
 pub(super) mod result;

@@ -10,26 +10,34 @@ use crate::error::{Error, Result};
 use crate::meter::{ProcessTracer, ProcessTracerConfig};
 use crate::process::Attribution;
 
+/// Whether local sockets are reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::commands) struct HasLocalSockets(pub bool);
+
 /// A thread that loads and attaches the programs. The first attachment to a cgroup waits for all
 /// CPUs, about 12 ms, so it happens in parallel with the rest of the set-up.
-pub(super) struct TracerLoading {
+pub(in crate::commands) struct TracerLoading {
     attached: PendingWork<Result<ProcessTracer>>,
 }
 
 impl TracerLoading {
     /// Starts the thread. Without a cgroup, processes are not traced.
-    pub(super) fn start(config: ProcessTracerConfig, cgroup: Option<&Path>) -> Result<Self> {
+    pub(in crate::commands) fn start(
+        config: ProcessTracerConfig,
+        cgroup: Option<&Path>,
+        local_sockets: HasLocalSockets,
+    ) -> Result<Self> {
         let cgroup = cgroup.map(Path::to_owned);
         let load = move || {
             let none = || Error::other("trace", "processes", "the run has no cgroup");
             let cgroup = cgroup.ok_or_else(none)?;
-            attach(ProcessTracer::load(config)?, &cgroup)
+            attach(ProcessTracer::load(config)?, &cgroup, local_sockets)
         };
         PendingWork::start("processes", load).map(|attached| Self { attached })
     }
 
     /// Waits until the programs are attached. If that fails, the attribution contains the reason.
-    pub(super) async fn finish(self, notes: &mut Vec<String>) -> (Option<ProcessTracer>, Attribution) {
+    pub(in crate::commands) async fn finish(self, notes: &mut Vec<String>) -> (Option<ProcessTracer>, Attribution) {
         match self.attached.finish().await.flatten().map_err(|error| error.to_string()) {
             Ok(tracer) => {
                 notes.extend(missing_programs(&tracer));
@@ -43,9 +51,12 @@ impl TracerLoading {
     }
 }
 
-fn attach(mut tracer: ProcessTracer, cgroup: &Path) -> Result<ProcessTracer> {
+fn attach(mut tracer: ProcessTracer, cgroup: &Path, local_sockets: HasLocalSockets) -> Result<ProcessTracer> {
     let directory = File::open(cgroup).map_err(|error| Error::os("open", cgroup.display().to_string(), error))?;
-    tracer.attach(directory.as_fd())?;
+    match local_sockets {
+        HasLocalSockets(true) => tracer.attach(directory.as_fd())?,
+        HasLocalSockets(false) => tracer.attach_without_local_sockets(directory.as_fd())?,
+    }
     Ok(tracer)
 }
 

@@ -79,11 +79,13 @@ pub(in crate::commands) fn meter_config(arguments: &SessionSettings) -> KernelMe
     }
 }
 
-/// `netns` is the cookie of the network namespace of the target, if it has one of its own.
+/// `netns` are the cookies of the network namespaces of the target. `has_strangers`: processes of
+/// others are reported, too.
 pub(in crate::commands) fn config(
     arguments: &SessionSettings,
     attribution: Attribution,
-    netns: Option<u64>,
+    netns: Vec<u64>,
+    has_strangers: bool,
 ) -> SessionConfig {
     SessionConfig {
         max_flows: faults::user_flows(MAX_SESSION_FLOWS),
@@ -91,6 +93,7 @@ pub(in crate::commands) fn config(
         hosts: hosts(),
         attribution,
         netns,
+        has_strangers,
     }
 }
 

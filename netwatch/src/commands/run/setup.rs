@@ -10,7 +10,7 @@ use super::interim::InterimPrinter;
 use super::live::{Live, from_link};
 use super::metering::{Metering, MeteringSpec};
 use super::network::{Network, SetupContext, SetupFacts};
-use super::processes::TracerLoading;
+use super::processes::{HasLocalSockets, TracerLoading};
 use super::signals::SignalStream;
 use super::tails::{TailCapture, Tails};
 use super::thread::PendingWork;
@@ -56,7 +56,7 @@ pub(super) async fn set_up(
     let cgroup = make_cgroup(&context, &mut notes)?;
     let arguments = &plan.settings;
     let what = ProcessTracerConfig { cmdline: !arguments.session.no_cmdline, failed_calls: arguments.failed_calls };
-    let processes = TracerLoading::start(what, cgroup.as_ref().map(Cgroup::path))?;
+    let processes = TracerLoading::start(what, cgroup.as_ref().map(Cgroup::path), HasLocalSockets(true))?;
     let mut meter = signals.unless_stopped(loading.finish()).await???;
     let sysctls = signals.unless_stopped(sysctls.finish()).await???;
     let mut policy = signals.unless_stopped(policy.finish()).await???;
@@ -86,7 +86,7 @@ pub(super) async fn set_up(
         .map_err(|error| Error::os("open", "the command's mount namespace", error))?;
     signals.unless_stopped(network.keep_mounts(mount_namespace.into())).await??;
     signals.held().check_interrupted()?;
-    let config = session::config(&plan.settings.session, attribution, Some(netns));
+    let config = session::config(&plan.settings.session, attribution, vec![netns], false);
     let mut session = Session::new(scope(plan, run_dir, &network, pid), config);
     notes.into_iter().for_each(|note| session.note(note));
     let interim = InterimPrinter::new(show);

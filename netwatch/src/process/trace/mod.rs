@@ -68,6 +68,8 @@ pub struct Trace {
     beyond: u64,
     /// The process ID of the command.
     command: Option<u32>,
+    /// Not every process is one of the target.
+    has_strangers: bool,
     /// Number of changes that [`Self::calls`] may depend on.
     changes: u64,
 }
@@ -99,16 +101,25 @@ impl Trace {
             operations: ThreadOperations::default(),
             beyond: 0,
             command: None,
+            has_strangers: false,
             changes: 0,
         }
     }
 
-    /// A trace of a session in the network namespace with this cookie. Packets of sockets in other
-    /// namespaces are not captured, unless they are forwarded.
-    pub fn of_namespace(netns: Option<u64>) -> Self {
+    /// A trace of a session in the network namespaces with these cookies; without any, sockets of
+    /// all namespaces are followed. Packets of sockets in other namespaces are not captured, unless
+    /// they are forwarded.
+    pub fn of_namespaces(netns: Vec<u64>) -> Self {
         let mut trace = Self::default();
         trace.sockets.netns = netns;
         trace
+    }
+
+    /// Events report processes that have nothing to do with the target, too: no flow is attributed
+    /// only because no other process is known, and sockets in other namespaces are not the
+    /// target's.
+    pub fn set_has_strangers(&mut self) {
+        self.has_strangers = true;
     }
 
     /// Applies the next event.

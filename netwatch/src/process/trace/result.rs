@@ -91,8 +91,11 @@ impl Trace {
     }
 
     /// The first program in the process of the command; if there is none, the first program in any
-    /// process.
+    /// process. `None` if not every process is one of the target.
     pub(super) fn root(&self, command: Option<u32>) -> Option<ProcessNumber> {
+        if self.has_strangers {
+            return None;
+        }
         let entries = self.processes.entries();
         let of_command = entries.iter().find(|(_, entry)| Some(entry.pid) == command);
         of_command.or(entries.iter().next()).map(|(number, _)| *number)
@@ -216,6 +219,9 @@ impl Trace {
     /// The programs that used sockets in other network namespaces than the session's.
     pub fn programs_elsewhere(&self) -> BTreeSet<String> {
         let process = |number: &ProcessNumber| self.process_in(*number, &BTreeMap::new());
+        if self.has_strangers {
+            return BTreeSet::new();
+        }
         self.sockets.elsewhere.iter().filter_map(|number| Some(process(number)?.program().to_owned())).collect()
     }
 

@@ -48,8 +48,8 @@ pub(super) struct Sockets {
     has_unbound: bool,
     /// Processes that used sockets in other network namespaces.
     pub elsewhere: BTreeSet<ProcessNumber>,
-    /// Cookie of the session's network namespace, if known.
-    pub netns: Option<u64>,
+    /// Cookies of the session's network namespaces; empty if unknown.
+    pub netns: Vec<u64>,
     pub beyond: u64,
 }
 
@@ -68,7 +68,7 @@ impl Sockets {
             forgotten: HashSet::default(),
             has_unbound: false,
             elsewhere: BTreeSet::new(),
-            netns: None,
+            netns: Vec::new(),
             beyond: 0,
         }
     }
@@ -204,7 +204,7 @@ impl Sockets {
 
     /// Whether the cookie of a namespace (0 if not known) differs from the session's.
     fn is_another(&self, netns: u64) -> bool {
-        netns != 0 && self.netns.is_some_and(|ours| ours != netns)
+        netns != 0 && !self.netns.is_empty() && !self.netns.contains(&netns)
     }
 
     /// Whether the socket is known to be in a network namespace that the target created.

@@ -142,9 +142,22 @@ impl ProcessTable {
         })
     }
 
+    /// Completes a process that was found before an event reported it.
+    fn complete_found(&mut self, event: &ProcessEvent) {
+        let entry = self.current.get(&event.pid).and_then(|number| self.entries.get_mut(number));
+        let found = entry.filter(|entry| entry.program == ProcessEvent::UNKNOWN_PROGRAM);
+        if let Some(found) = found.filter(|found| found.start_ns.abs_diff(event.start_ns) <= TICK_NS) {
+            (found.program, found.start_ns) = (event.program, event.start_ns);
+        }
+    }
+
     /// The process of an event. A process or program that no event reported is read from /proc.
     pub(super) fn current(&mut self, event: &ProcessEvent, system: &mut dyn SystemView) -> Option<ProcessNumber> {
+        self.complete_found(event);
         let number = self.current.get(&event.pid).copied();
+        if event.program == ProcessEvent::UNKNOWN_PROGRAM && number.is_some() {
+            return number;
+        }
         let entry = number.and_then(|number| self.entries.get_mut(&number));
         let entry = entry.filter(|entry| entry.is_process(event.start_ns));
         let known = number.filter(|_| entry.is_some());

@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::flow::CounterBounds;
 use crate::meter::LiveMeter;
 use crate::packets::{FlowQuery, Identify};
+use crate::process::ProcessEvent;
 use crate::report::{EndedBy, ExitStatus, Interface, Report, ResourceUsage};
 use crate::session::{FlowIdentity, IsolatedScope, Session};
 use crate::terminal::print_error;
@@ -62,6 +63,8 @@ enum MeteringCommand {
     Note(String),
     SetResolvers(Vec<std::net::SocketAddr>),
     SetInterface(Interface),
+    /// Processes and sockets that existed before the session.
+    Found(Vec<ProcessEvent>, oneshot::Sender<()>),
     PrintInterim,
     Snapshot(Sender<Snapshot>),
     /// What is known about these flows.
@@ -194,6 +197,14 @@ impl Metering {
     /// Sets the facts about the interface after a change.
     pub(in crate::commands) fn set_interface(&self, interface: Interface) {
         self.send(MeteringCommand::SetInterface(interface));
+    }
+
+    /// Adds processes and sockets that existed before the session. Returns when what is known about
+    /// these processes was read.
+    pub(in crate::commands) async fn add_found(&self, found: Vec<ProcessEvent>) -> Result<()> {
+        let (reply, added) = oneshot::channel();
+        self.send(MeteringCommand::Found(found, reply));
+        added.await.map_err(|_| Error::other("add", "existing sockets", "the metering thread panicked"))
     }
 
     /// Prints an interim report.

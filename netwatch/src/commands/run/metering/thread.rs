@@ -136,6 +136,12 @@ impl MeteringThread {
             MeteringCommand::Note(note) => self.session.note(note),
             MeteringCommand::SetResolvers(resolvers) => self.session.scope.dns.resolvers = resolvers,
             MeteringCommand::SetInterface(interface) => self.session.scope.interface = interface,
+            MeteringCommand::Found(found, reply) => {
+                let session = &mut self.session;
+                self.meter.deliver_found(found, &mut |observed| session.observe(observed));
+                // Fails only if the control loop has given up.
+                let _ = reply.send(());
+            }
             MeteringCommand::PrintInterim => self.requests.print_interim = true,
             MeteringCommand::Snapshot(reply) => self.requests.snapshots.push(reply),
             MeteringCommand::Identify(flows, reply) => self.identify(flows, &reply),

@@ -63,6 +63,8 @@ const PROGRAMS: [(&str, ProgramKind); 17] = [
     ("recvmsg6", cgroup_sock_addr(at::BPF_CGROUP_UDP6_RECVMSG)),
 ];
 
+/// Report local sockets.
+const LOCAL_SOCKETS: [&str; 2] = ["connect_unix", "sendmsg_unix"];
 /// Observes every received message.
 const RECEIVED: &str = "sock_recv_length";
 /// Used instead of [`RECEIVED`] before Linux 6.3. While they are attached, they cost every process
@@ -125,13 +127,23 @@ impl ProcessTracer {
     /// Attaches to a cgroup (v2). From then on, its processes and those of its descendants are
     /// reported.
     pub fn attach(&mut self, cgroup: BorrowedFd<'_>) -> Result<()> {
+        self.attach_without(cgroup, &[])
+    }
+
+    /// As [`Self::attach`], but reports no local sockets: they belong to no network namespace,
+    /// which would distinguish those of the target from others.
+    pub fn attach_without_local_sockets(&mut self, cgroup: BorrowedFd<'_>) -> Result<()> {
+        self.attach_without(cgroup, &LOCAL_SOCKETS)
+    }
+
+    fn attach_without(&mut self, cgroup: BorrowedFd<'_>, left_out: &[&str]) -> Result<()> {
         let cgroups = self.loaded.map("CGROUP").as_fd();
-        let failed = |cause| Error::os("attach programs to", "the cgroup of the run", cause);
+        let failed = |cause| Error::os("attach programs to", "the cgroup of the target", cause);
         sys::map_update(cgroups, &0_u32.to_ne_bytes(), &cgroup.as_raw_fd().to_ne_bytes()).map_err(failed)?;
         let mut observes_received = false;
         for (name, kind) in PROGRAMS.into_iter().chain([FAILED_CALLS]) {
             let Some(program) = self.loaded.loaded(name) else { continue };
-            if observes_received && RECEIVED_FALLBACK.contains(&name) {
+            if observes_received && RECEIVED_FALLBACK.contains(&name) || left_out.contains(&name) {
                 continue;
             }
             let attached = match kind.program {

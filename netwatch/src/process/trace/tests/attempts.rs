@@ -26,7 +26,7 @@ fn a_connection_without_a_packet_is_a_failed_attempt() {
 
 #[test]
 fn ignores_attempts_in_namespaces_that_the_target_created() {
-    let mut scene = Scene { trace: Trace::of_namespace(Some(1)), ..Scene::default() };
+    let mut scene = Scene { trace: Trace::of_namespaces(vec![1]), ..Scene::default() };
     scene.exec(COMMAND, 1, "sh");
     for netns in [1, 2] {
         scene.netns = netns;

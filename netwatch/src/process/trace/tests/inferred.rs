@@ -46,7 +46,7 @@ fn a_closed_raw_socket_has_no_later_flows() {
 
 #[test]
 fn attributes_a_flow_whose_record_was_lost_by_the_ends_of_a_closed_socket() {
-    let mut scene = Scene { trace: Trace::of_namespace(Some(1)), netns: 1, ..Scene::default() };
+    let mut scene = Scene { trace: Trace::of_namespaces(vec![1]), netns: 1, ..Scene::default() };
     scene.exec(COMMAND, 1, "sh");
     for (pid, comm) in [(101, "curl"), (102, "wget")] {
         scene.fork(COMMAND, pid);

@@ -1,0 +1,121 @@
+//! Lists the IPv4 and IPv6 sockets of a network namespace and the processes that have them, from
+//! sock_diag and /proc. Reads only.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use nix::errno::Errno;
+
+use super::netlink::{Netlink, SOCK_DIAG_BY_FAMILY, SOCK_DIAG_FAMILIES, sock_diag_request, u32_at};
+use crate::error::Result;
+
+/// Every state of `enum tcp_states` (net/tcp_states.h) but TIME_WAIT and NEW_SYN_RECV, in which
+/// there is no socket of a process.
+const STATES: u32 = !(1 << 6 | 1 << 12);
+
+/// A socket that a process may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExistingSocket {
+    /// The kernel's number of the socket, which it never reuses.
+    pub cookie: u64,
+    /// IANA protocol number.
+    pub protocol: u8,
+    /// Its own end; the port is 0 if it has none.
+    pub local: SocketAddr,
+    /// Whether it is connected.
+    pub is_connected: bool,
+    /// Identifies it in /proc/PID/fd.
+    pub inode: u32,
+}
+
+/// The sockets of the network namespace of this sock_diag socket: TCP and UDP.
+pub fn all(sock_diag: &mut Netlink) -> Result<Vec<ExistingSocket>> {
+    let mut found = Vec::new();
+    for family in SOCK_DIAG_FAMILIES {
+        for protocol in [libc::IPPROTO_TCP, libc::IPPROTO_UDP] {
+            let each = |body: &[u8]| found.extend(parse(body, protocol as u8));
+            match sock_diag.dump(SOCK_DIAG_BY_FAMILY, &sock_diag_request(family, protocol, STATES), each) {
+                // A kernel without udp_diag lists TCP sockets only.
+                Err(error) if error.errno() == Some(Errno::ENOENT) => {}
+                listed => listed?,
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// `struct inet_diag_msg`: family in byte 0; in network order both ports from 4, the addresses from
+/// 8; the cookie at 44, the inode at 68.
+fn parse(body: &[u8], protocol: u8) -> Option<ExistingSocket> {
+    let is_v4 = i32::from(*body.first()?) == libc::AF_INET;
+    let port = |at: usize| Some(u16::from_be_bytes(body.get(at..at + 2)?.try_into().ok()?));
+    let address: IpAddr = match is_v4 {
+        true => Ipv4Addr::from(<[u8; 4]>::try_from(body.get(8..12)?).ok()?).into(),
+        false => Ipv6Addr::from(<[u8; 16]>::try_from(body.get(8..24)?).ok()?).into(),
+    };
+    let cookie = u64::from(u32_at(body, 44)?) | u64::from(u32_at(body, 48)?) << 32;
+    let (local, is_connected) = (SocketAddr::new(address, port(4)?), port(6)? != 0);
+    let inode = u32_at(body, 68)?;
+    // A socket that no process has any more has none.
+    (inode != 0).then_some(ExistingSocket { cookie, protocol, local, is_connected, inode })
+}
+
+/// The processes that have these sockets, by inode, as far as their descriptors can be read.
+pub fn owners(inodes: &HashSet<u32>) -> HashMap<u32, Vec<u32>> {
+    let mut found: HashMap<u32, Vec<u32>> = HashMap::new();
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    for pid in entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()) {
+        // It may have ended.
+        let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        for inode in descriptors.filter_map(|entry| socket_of(fs::read_link(entry.path()).ok()?.to_str()?)) {
+            let owners = inodes.contains(&inode).then(|| found.entry(inode).or_default());
+            owners.filter(|owners| !owners.contains(&pid)).into_iter().for_each(|owners| owners.push(pid));
+        }
+    }
+    found
+}
+
+/// The inode in `socket:[4242]`.
+fn socket_of(link: &str) -> Option<u32> {
+    link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream, UdpSocket};
+
+    use super::*;
+    use crate::host::testing::in_fresh_namespace;
+
+    #[test]
+    fn lists_sockets_with_their_processes() {
+        in_fresh_namespace(|| {
+            let listener = TcpListener::bind("127.0.0.1:81").unwrap();
+            let _client = TcpStream::connect("127.0.0.1:81").unwrap();
+            let _accepted = listener.accept().unwrap();
+            let _udp = UdpSocket::bind("[::1]:84").unwrap();
+            let sockets = all(&mut Netlink::sock_diag().unwrap()).unwrap();
+            let mut shown: Vec<_> =
+                sockets.iter().map(|one| (one.protocol, one.local.port(), one.is_connected)).collect();
+            shown.sort_unstable();
+            let client_port = shown.iter().map(|(_, port, _)| *port).find(|port| ![81, 84].contains(port)).unwrap();
+            assert_eq!(shown, [(6, 81, false), (6, 81, true), (6, client_port, true), (17, 84, false)]);
+            let inodes: HashSet<u32> = sockets.iter().map(|one| one.inode).collect();
+            let owners = owners(&inodes);
+            assert_eq!(owners.len(), 4);
+            // Another test may fork in this moment.
+            assert!(owners.values().all(|pids| pids.contains(&std::process::id())));
+            let cookies: HashSet<u64> = sockets.iter().map(|one| one.cookie).collect();
+            assert!(cookies.len() == 4 && !cookies.contains(&0));
+        });
+    }
+
+    #[test]
+    fn parses_links_of_descriptors() {
+        assert_eq!(socket_of("socket:[4242]"), Some(4242));
+        for other in ["pipe:[1]", "socket:[]", "socket:[1", "/dev/null"] {
+            assert_eq!(socket_of(other), None, "{other}");
+        }
+    }
+}
