@@ -41,6 +41,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("tshark", "tshark"),
     ("softflowd", "softflowd"),
     ("nfdump", "nfpcapd"),
+    ("prometheus", "prometheus"),
     ("dnsmasq-base", "dnsmasq"),
     ("nginx-light", "nginx"),
     ("wrk", "wrk"),

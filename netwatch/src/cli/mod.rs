@@ -8,6 +8,7 @@ mod check;
 mod diff;
 mod display;
 mod export;
+mod fleet;
 mod history;
 mod learn;
 mod manual;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum, ValueHint, value_parser};
 
+use super::fleet::FleetArgs;
 use super::{ByArg, ColorArgs};
 use crate::exit::DEFAULT_THRESHOLD_CODE;
 use crate::meter::{MAX_ENTRIES, defaults};
@@ -145,6 +146,9 @@ pub(super) struct SessionArgs {
     )]
     status: StatusStyle,
 
+    #[command(flatten)]
+    fleet: FleetArgs,
+
     /// Record the run to FILE and replace an older recording there
     ///
     /// By default the run is recorded to your store, which keeps the newest runs: see `netwatch
@@ -271,6 +275,8 @@ impl SessionArgs {
             sample: self.sample,
             sample_snaplen: self.sample_snaplen,
             events: self.events.map(EventsArg::style),
+            metrics: self.fleet.metrics(),
+            ipfix: self.fleet.ipfix,
             status: self.status,
             sample_buffer: self.sample_buffer,
             by: self.by.into(),

@@ -2,11 +2,18 @@
 //! queue, so that the session never waits for a consumer. The events are defined by
 //! [`crate::session::Event`] and created by the session.
 
+mod discards;
 pub mod events;
+mod finished;
+pub mod ipfix;
+pub mod metrics;
 pub mod recording;
 mod runner;
 
+pub use discards::Discards;
 pub use runner::{Closing, FINISH_TIMEOUT, Feed};
+
+use std::sync::Arc;
 
 use crate::error::Result;
 use crate::session::{Event, EventKinds, Missed};
@@ -23,6 +30,11 @@ pub trait Consumer: Send + 'static {
     /// viewer, which may disconnect at any time.
     fn is_essential(&self) -> bool {
         true
+    }
+
+    /// What it discards instead of waiting for a receiver, for the report.
+    fn discards(&self) -> Option<Arc<Discards>> {
+        None
     }
 
     /// Called once in the thread of the consumer, before all other functions.

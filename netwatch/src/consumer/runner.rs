@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::{Consumer, StreamEnd};
+use super::{Consumer, Discards, StreamEnd};
 use crate::error::{Error, Result};
 use crate::session::{Event, EventKinds};
 
@@ -20,6 +20,7 @@ pub const FINISH_TIMEOUT: Duration = Duration::from_secs(60);
 pub struct Feed {
     wants: EventKinds,
     is_essential: bool,
+    discards: Option<Arc<Discards>>,
     batches: SyncSender<Message>,
     shared: Arc<FeedState>,
     thread: ConsumerThread,
@@ -55,6 +56,7 @@ impl Feed {
         let (batches, receiver) = sync_channel(MAX_BATCHES + 1);
         let shared = Arc::new(FeedState::default());
         let (wants, is_essential, name) = (consumer.wants(), consumer.is_essential(), consumer.name());
+        let discards = consumer.discards();
         let of_thread = shared.clone();
         let work = move || {
             let end = EndGuard { name, shared: &of_thread, on_room: &on_room };
@@ -64,7 +66,7 @@ impl Feed {
             drop(end);
         };
         let thread = ConsumerThread::spawn(name, work).map_err(|error| Error::os("start thread", name, error))?;
-        Ok(Self { wants, is_essential, batches, shared, thread })
+        Ok(Self { wants, is_essential, discards, batches, shared, thread })
     }
 
     /// The kinds of events that the consumer wants.
@@ -75,6 +77,11 @@ impl Feed {
     /// Whether the end of a run waits for the consumer, and its failure is worth a note.
     pub fn is_essential(&self) -> bool {
         self.is_essential
+    }
+
+    /// What the consumer has discarded, if no sentence has reported it.
+    pub fn report_discards(&self) -> Option<String> {
+        self.discards.as_ref()?.report()
     }
 
     /// Whether the queue has room for another batch.

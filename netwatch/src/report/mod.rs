@@ -30,7 +30,7 @@ pub use model::{
     ApplicationProtocol, DisplayName, DnsForwarder, EndedBy, EndedEarly, ExitStatus, FlowNaming, Interface, Replay,
     ReportEndpoint, ReportFlow, ResourceUsage, Run, TlsFacts,
 };
-pub use naming::{FlowShare, Naming, name_of_address, naming_of};
+pub use naming::{FlowShare, Naming, name_of_address, naming_of, registered_service};
 pub use series::{Interval, Series};
 pub use service::InboundService;
 pub use unfinished::UnfinishedRun;

@@ -295,7 +295,7 @@ const UDP_SERVICES: [(u16, &str); 13] = [
 
 /// The service that IANA registered for the port of an endpoint: a guess, marked as such by its
 /// evidence.
-fn registered_service(key: &EndpointKey) -> Option<ApplicationProtocol> {
+pub fn registered_service(key: &EndpointKey) -> Option<ApplicationProtocol> {
     let services: &[(u16, &'static str)] = match key.protocol {
         Protocol::TCP => &TCP_SERVICES,
         Protocol::UDP => &UDP_SERVICES,

@@ -119,6 +119,8 @@ impl<S: Scope> Session<S> {
             losses: self.losses(),
             notes: has_new_notes.then(|| self.notes.clone()),
             waiting: out.pending_flows() as u64,
+            missed: out.missed.events + out.missed.flows.counts().flows,
+            drains: self.drains,
         }
     }
 

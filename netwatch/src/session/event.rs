@@ -180,6 +180,19 @@ pub struct IntervalTotals {
     pub notes: Option<Vec<String>>,
     /// Upper bound of the number of flows with changes that this consumer has not received.
     pub waiting: u64,
+    /// Events and flows that this consumer missed because it was too slow.
+    pub missed: u64,
+    /// How long drains took so far.
+    pub drains: DrainTimes,
+}
+
+/// How often the counters of the meter were drained, and how long that took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DrainTimes {
+    /// Number of drains.
+    pub count: u64,
+    /// Sum of the times, nanoseconds.
+    pub sum_ns: u64,
 }
 
 /// A few numbers of a session so far.

@@ -20,8 +20,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 pub use event::{
-    Event, EventKinds, Finished, FlowRecord, IntervalTotals, ProcessRecord, SeriesTail, SessionLosses, SessionStatus,
-    Started,
+    DrainTimes, Event, EventKinds, Finished, FlowRecord, IntervalTotals, ProcessRecord, SeriesTail, SessionLosses,
+    SessionStatus, Started,
 };
 pub use input::{MeterLosses, Observed, SessionConfig};
 pub use outlet::{GrowthTiming, Missed};
@@ -77,6 +77,7 @@ pub struct Session<S> {
     /// Losses that were pushed to the outlets.
     losses_delivered: SessionLosses,
     notes: Vec<String>,
+    drains: DrainTimes,
     series: Series,
     interval: CurrentInterval,
     /// Numbers at the end of the last interval, if a consumer wants them.
@@ -142,6 +143,7 @@ impl<S: Scope> Session<S> {
             losses: MeterLosses::default(),
             losses_delivered: SessionLosses::default(),
             notes: Vec::new(),
+            drains: DrainTimes::default(),
             series: Series::default(),
             interval: CurrentInterval::default(),
             status: None,
@@ -260,6 +262,12 @@ impl<S: Scope> Session<S> {
     /// Sets whether flows are attributed to processes, if that follows from the first observations.
     pub fn set_attribution(&mut self, attribution: Attribution) {
         self.attribution = attribution;
+    }
+
+    /// Adds a drain that took this time.
+    pub fn add_drain(&mut self, time_ns: u64) {
+        self.drains.count += 1;
+        self.drains.sum_ns = self.drains.sum_ns.saturating_add(time_ns);
     }
 
     /// Sets the losses of the meter so far.

@@ -1,9 +1,12 @@
 //! The settings of every live session, of `run` and of `attach`, and those of `attach` itself.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::ColorChoice;
+use crate::consumer::ipfix::IpfixTarget;
+use crate::consumer::metrics::MetricLabel;
 use crate::format::summary;
 use crate::threshold::Threshold;
 
@@ -32,6 +35,10 @@ pub struct SessionSettings {
     pub sample_snaplen: u32,
     /// Write events of connections to standard error.
     pub events: Option<EventStyle>,
+    /// Serve metrics for Prometheus.
+    pub metrics: Option<MetricsOptions>,
+    /// Where flow records are exported.
+    pub ipfix: Vec<IpfixTarget>,
     /// How the session is shown while it lasts.
     pub status: StatusStyle,
     /// Size of the sample ring in KiB, a power of two.
@@ -61,6 +68,15 @@ impl SessionSettings {
     pub fn has_status_line(&self) -> bool {
         self.status == StatusStyle::Line && !self.quiet
     }
+}
+
+/// Metrics for Prometheus.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetricsOptions {
+    /// Where they are served; port 0 chooses a free port.
+    pub address: SocketAddr,
+    /// The labels of the series of traffic, each once.
+    pub labels: Vec<MetricLabel>,
 }
 
 /// How events of connections are written.

@@ -1,6 +1,7 @@
 //! Times, sizes and counts as typed on the command line. Errors are phrases for clap, which names
 //! the flag and the value.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::{HostPorts, LineTarget, Linger, StatusStyle};
@@ -77,6 +78,14 @@ pub fn parse_host_ports(text: &str) -> Result<HostPorts, String> {
     } else {
         Ok(HostPorts::Listed(ports))
     }
+}
+
+/// The value of `--metrics`: a port of the loopback, or an address with a port.
+pub fn parse_metrics_address(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(port) = text.parse::<u16>() {
+        return Ok((Ipv4Addr::LOCALHOST, port).into());
+    }
+    text.parse().map_err(|_| "expected PORT, ADDR:PORT or [ADDR]:PORT with an IP address".to_owned())
 }
 
 /// A size in bytes, or with a binary unit: `4096`, `64K`, `512M`, `1GiB`.
@@ -204,6 +213,17 @@ mod tests {
         }
         for invalid in ["", "-j", "a b", "a;b", "a\"b", "$(x)"] {
             assert!(parse_user(invalid).is_err(), "{invalid}");
+        }
+    }
+
+    #[test]
+    fn a_port_alone_is_one_of_the_loopback() {
+        let parse = |text| parse_metrics_address(text).map(|address| address.to_string());
+        assert_eq!(parse("9464").as_deref(), Ok("127.0.0.1:9464"));
+        assert_eq!(parse("0.0.0.0:9464").as_deref(), Ok("0.0.0.0:9464"));
+        assert_eq!(parse("[::1]:0").as_deref(), Ok("[::1]:0"));
+        for wrong in ["", ":9464", "65536", "app.example:80", "::1", "9464/metrics"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
         }
     }
 }

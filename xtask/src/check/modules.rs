@@ -152,7 +152,7 @@ const NETWATCH: &[Module] = &[
         ],
     ),
     effectful("doctor", &["dns", "error", "host", "meter", "output_policy", "target"]),
-    effectful("settings", &["diff", "error", "export", "format", "packets", "policy", "threshold"]),
+    effectful("settings", &["consumer", "diff", "error", "export", "format", "packets", "policy", "threshold"]),
     effectful("terminal", &["error", "format", "report", "rights", "settings"]),
     effectful(
         "commands",
@@ -207,6 +207,7 @@ const NETWATCH: &[Module] = &[
     effectful(
         "cli",
         &[
+            "consumer",
             "diff",
             "error",
             "exit",

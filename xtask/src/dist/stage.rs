@@ -24,9 +24,11 @@ pub fn fill(place: &DistPlace, binary: &Path, libpcap: &BuiltLibPcap) -> Result 
         copy(&place.source.join(name), &stage.join(name))?;
     }
     write(&stage.join("THIRD-PARTY-LICENSES.txt"), licenses::collect(place)? + &libpcap.license()?)?;
-    recreate(&stage.join("docs"))?;
-    for entry in entries(&place.source.join("docs"))? {
-        copy(&entry, &stage.join("docs").join(entry.file_name().unwrap_or_default()))?;
+    for folder in ["docs", "docs/fleet"] {
+        recreate(&stage.join(folder))?;
+        for file in entries(&place.source.join(folder))?.iter().filter(|entry| entry.is_file()) {
+            copy(file, &stage.join(folder).join(file.file_name().unwrap_or_default()))?;
+        }
     }
     recreate(&stage.join("man"))?;
     for page in output(Command::new(binary).arg("man"))?.lines() {

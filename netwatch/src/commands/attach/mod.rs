@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
+use super::run::exports::Exports;
 use super::run::interim::InterimPrinter;
 use super::run::metering::{Conclusion, Metering, MeteringSpec};
 use super::run::processes::{HasLocalSockets, TracerLoading};
@@ -51,6 +52,7 @@ struct AttachPlan {
     user: String,
     output: Option<Output>,
     record: Option<RecordingPlan>,
+    exports: Exports,
 }
 
 impl AttachPlan {
@@ -63,7 +65,8 @@ impl AttachPlan {
         let output = settings.session.output.as_deref();
         let output = output.map(|path| Output::create(path, (owner.uid, owner.gid))).transpose()?;
         let record = Some(RecordingPlan::make(&settings.session, &owner)?);
-        Ok((Self { settings, user: owner.name, output, record }, targets))
+        let exports = Exports::open(&settings.session, &owner)?;
+        Ok((Self { settings, user: owner.name, output, record, exports }, targets))
     }
 
     /// The command line, by which reports and lists name the session.
@@ -193,8 +196,9 @@ impl<'r> AttachedSession<'r> {
     /// Attaches, meters until something ends the session, and detaches. `None` if a signal ended
     /// the making of the report.
     async fn run(&mut self, signals: &SignalStream<'_>) -> Result<Option<Arc<Report>>> {
+        let (record, exports) = (self.plan.record.take(), std::mem::take(&mut self.plan.exports));
         let settings = &self.plan.settings;
-        let mut consumers = Consumers::new(&settings.session, self.plan.record.take());
+        let mut consumers = Consumers::new(&settings.session, record, exports);
         let mut follower = Follower::start(self.links.clone(), self.metering.notes())?;
         let names = signals.unless_stopped(follower.attached()).await??;
         let interface = follow::lock(&self.links).interface();

@@ -3,6 +3,7 @@
 
 mod capture;
 mod egress;
+pub(super) mod exports;
 mod firewall;
 pub(super) mod interim;
 pub(super) mod live;

@@ -9,6 +9,7 @@ use nix::unistd::{Gid, Uid};
 
 use super::super::filter;
 use super::capture;
+use super::exports::Exports;
 use super::recording::RecordingPlan;
 use crate::dns::resolver::parse_resolver;
 use crate::doctor::{require_capabilities, require_limits};
@@ -77,6 +78,8 @@ pub struct RunPlan {
     pub(super) keys: Option<KeyLog>,
     /// Prints the lines of `--packets`; taken when the set-up starts.
     pub(super) lines: Option<PacketPrinter>,
+    /// Metrics and flow records; taken when the set-up starts.
+    pub(super) exports: Exports,
     /// Where the run is recorded; taken when the set-up starts.
     pub(super) record: Option<RecordingPlan>,
     /// The final report, when the run has ended.
@@ -111,6 +114,7 @@ impl RunPlan {
         let options = settings.capture.as_ref();
         let capture = options.map(|options| capture::open(options, settings.keylog, &owner)).transpose()?.flatten();
         let lines = options.map(|options| capture::open_lines(options, &owner)).transpose()?.flatten();
+        let exports = Exports::open(&settings.session, &owner)?;
         let report = None;
         Ok(Self {
             settings,
@@ -126,6 +130,7 @@ impl RunPlan {
             filter,
             keys: None,
             lines,
+            exports,
             record,
             report,
         })

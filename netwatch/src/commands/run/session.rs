@@ -1,5 +1,6 @@
 //! What the sessions of `run` and of `attach` begin with.
 
+use super::exports::Exports;
 use super::log;
 use super::metering::{IsRequired, Metering};
 use super::recording::RecordingPlan;
@@ -27,11 +28,16 @@ pub(in crate::commands) struct Consumers {
     /// `--status`.
     status: Option<Status>,
     recording: Option<RecordingPlan>,
+    exports: Exports,
 }
 
 impl Consumers {
-    pub(in crate::commands) fn new(settings: &SessionSettings, recording: Option<RecordingPlan>) -> Self {
-        Self { events: settings.events, status: Status::start(settings), recording }
+    pub(in crate::commands) fn new(
+        settings: &SessionSettings,
+        recording: Option<RecordingPlan>,
+        exports: Exports,
+    ) -> Self {
+        Self { events: settings.events, status: Status::start(settings), recording, exports }
     }
 
     /// Starts them, once.
@@ -40,6 +46,7 @@ impl Consumers {
             let events = EventLines::new(std::io::stderr(), style == EventStyle::Json);
             metering.attach(events, IsRequired(false));
         }
+        std::mem::take(&mut self.exports).attach(metering, run_id);
         if let Some(status) = self.status.take() {
             metering.attach(status, IsRequired(false));
         }

@@ -103,7 +103,11 @@ pub(super) async fn set_up(
         firewall: FirewallState::new(network.blocked.clone()),
         network,
         metering,
-        consumers: session::Consumers::new(&plan.settings.session, plan.record.take()),
+        consumers: session::Consumers::new(
+            &plan.settings.session,
+            plan.record.take(),
+            std::mem::take(&mut plan.exports),
+        ),
         capture,
         tails,
         _readers: readers,

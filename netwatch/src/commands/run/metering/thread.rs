@@ -11,6 +11,7 @@ use crate::commands::run::trim;
 use crate::commands::snapshot::Snapshot;
 use crate::consumer::{FINISH_TIMEOUT, Feed, StreamEnd};
 use crate::error::{Error, Result};
+use crate::flow::nanoseconds;
 use crate::format::threshold::reason;
 use crate::meter::{DrainProgress, LiveMeter, Meter, set_thread_priority, unix_now_ns};
 use crate::packets::FlowQuery;
@@ -230,7 +231,9 @@ impl MeteringThread {
     /// missed.
     fn drain_noted(&mut self) {
         self.poll();
+        let began = Instant::now();
         let drained = self.drain(&mut DrainProgress::default());
+        self.session.add_drain(nanoseconds(began.elapsed()));
         self.note(drained);
         let losses = self.meter.losses().map(|losses| self.session.set_losses(losses));
         self.note(losses);
@@ -336,6 +339,8 @@ impl MeteringThread {
             self.session.note(dropped);
         }
         let counters = counters.map(|bounds| bounds.nearest(self.session.counted()));
+        let discarded: Vec<String> = self.attached.iter().filter_map(|one| one.feed.report_discards()).collect();
+        discarded.into_iter().for_each(|sentence| self.session.note(sentence));
         let duration_ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         self.session.set_usage(usage);
         let mut report = self.session.conclude(duration_ns, Some((exit, ended_by)), counters);

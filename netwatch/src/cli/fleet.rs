@@ -1,0 +1,102 @@
+//! Flags of `netwatch run` about what it sends to other programs.
+
+use std::net::SocketAddr;
+
+use clap::{Args, ValueEnum};
+
+use crate::consumer::ipfix::IpfixTarget;
+use crate::consumer::metrics::MetricLabel;
+use crate::settings::MetricsOptions;
+use crate::settings::value::parse_metrics_address;
+
+const FLEET: &str = "Metrics and flow records";
+
+#[derive(Debug, Args)]
+pub(super) struct FleetArgs {
+    /// Serve metrics for Prometheus on a port of the loopback, or on ADDR
+    ///
+    /// At http://ADDR:PORT/metrics while the command runs, without authentication: on another
+    /// address than the loopback, everyone who reaches it can read them. Port 0 chooses a free port
+    /// and prints it. docs/metrics.md lists the metrics.
+    #[arg(
+        long,
+        value_name = "[ADDR:]PORT",
+        value_parser = parse_metrics_address,
+        env = "NETWATCH_METRICS",
+        help_heading = FLEET
+    )]
+    metrics: Option<SocketAddr>,
+
+    /// Labels of the metrics about traffic
+    ///
+    /// name, address and port make as many series as the command has remotes: the 100 with most
+    /// bytes have their own, all others are one.
+    #[arg(
+        long,
+        value_name = "LABEL,...",
+        value_delimiter = ',',
+        default_value = "process,service,protocol",
+        env = "NETWATCH_METRICS_LABELS",
+        help_heading = FLEET
+    )]
+    metrics_labels: Vec<LabelArg>,
+
+    /// Export a record of each finished flow: [udp:|tcp:]HOST[:PORT] or file:PATH
+    ///
+    /// In IPFIX, to a collector, port 4739 by default, or to a new file;
+    /// repeatable. A collector that is slow or dead never delays the run: dropped records are
+    /// counted in the report. docs/ipfix.md describes the records.
+    #[arg(
+        long,
+        value_name = "TARGET",
+        value_delimiter = ',',
+        value_parser = IpfixTarget::parse,
+        env = "NETWATCH_IPFIX",
+        help_heading = FLEET
+    )]
+    pub(super) ipfix: Vec<IpfixTarget>,
+}
+
+/// A label of the metrics about traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LabelArg {
+    /// The program
+    Process,
+    /// The application protocol, or the service registered for the port
+    Service,
+    /// tcp, udp and others
+    Protocol,
+    /// The name of the remote, or its address
+    Name,
+    /// The address of the remote
+    Address,
+    /// The port of the server
+    Port,
+}
+
+impl LabelArg {
+    fn label(self) -> MetricLabel {
+        match self {
+            Self::Process => MetricLabel::Process,
+            Self::Service => MetricLabel::Service,
+            Self::Protocol => MetricLabel::Protocol,
+            Self::Name => MetricLabel::Name,
+            Self::Address => MetricLabel::Address,
+            Self::Port => MetricLabel::Port,
+        }
+    }
+}
+
+impl FleetArgs {
+    /// The settings of the metrics, if they are wanted.
+    pub(super) fn metrics(&self) -> Option<MetricsOptions> {
+        let address = self.metrics?;
+        let mut labels: Vec<MetricLabel> = Vec::new();
+        for label in self.metrics_labels.iter().map(|label| label.label()) {
+            if !labels.contains(&label) {
+                labels.push(label);
+            }
+        }
+        Some(MetricsOptions { address, labels })
+    }
+}

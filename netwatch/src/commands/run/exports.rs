@@ -1,0 +1,48 @@
+//! What a run sends to other programs: metrics and flow records. Everything is opened before the
+//! run starts; the consumers are attached when the command has started.
+
+use super::metering::{IsRequired, Metering};
+use crate::consumer::ipfix::{Ipfix, IpfixDestination};
+use crate::consumer::metrics::{Metrics, MetricsListener};
+use crate::error::Result;
+use crate::settings::{MetricsOptions, SessionSettings};
+use crate::target::user::Identity;
+use crate::terminal::print_message;
+
+/// What was opened.
+#[derive(Debug, Default)]
+pub(in crate::commands) struct Exports {
+    metrics: Option<Metrics>,
+    ipfix: Vec<IpfixDestination>,
+}
+
+impl Exports {
+    /// Listens for scrapers, finds collectors, and creates files with the rights of their owner.
+    pub(in crate::commands) fn open(settings: &SessionSettings, owner: &Identity) -> Result<Self> {
+        let metrics = settings.metrics.as_ref().map(|options| metrics(options, settings.verbose)).transpose()?;
+        let open = |target| IpfixDestination::open(target, (owner.uid, owner.gid));
+        let ipfix = settings.ipfix.iter().map(open).collect::<Result<_>>()?;
+        Ok(Self { metrics, ipfix })
+    }
+
+    /// Attaches the consumers.
+    pub(in crate::commands) fn attach(self, metering: &mut Metering, run_id: &str) {
+        if let Some(metrics) = self.metrics {
+            metering.attach(metrics, IsRequired(false));
+        }
+        // The id is a number of 32 bits in hexadecimal digits.
+        let domain = u32::from_str_radix(run_id, 16).unwrap_or_default();
+        for destination in self.ipfix {
+            metering.attach(Ipfix::new(destination, domain), IsRequired(false));
+        }
+    }
+}
+
+/// Listens for scrapers. Prints the address if it was chosen here.
+fn metrics(options: &MetricsOptions, is_verbose: bool) -> Result<Metrics> {
+    let listener = MetricsListener::bind(options.address)?;
+    if is_verbose || options.address.port() == 0 {
+        print_message(&format!("metrics at http://{}/metrics", listener.address()));
+    }
+    Ok(Metrics::new(listener, options.labels.clone()))
+}

@@ -1,0 +1,134 @@
+//! The state of the metrics: what the events of a session add up to. Every counter only grows, also
+//! when the session folds flows.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::label::MetricLabel;
+use super::series::{LabelValues, TopSeries};
+use super::sums::{CAUSES, CountedFlow, FlowGrowth, Histogram};
+use crate::flow::{Endpoint, FlowActivity, ObservationPoint, PerDirection};
+use crate::process::ProcessNumber;
+use crate::report::Run;
+use crate::session::{Event, FlowRecord, IntervalTotals, ProcessRecord};
+
+/// Number of ended flows that are remembered: more than a session tracks and has undelivered, so
+/// that late packets of an ended flow are counted once.
+const MAX_ENDED: usize = 1 << 18;
+/// Maximum number of flows that are remembered. Packets of further flows are in no series.
+const MAX_FLOWS: usize = 1 << 20;
+/// Maximum number of processes that are remembered; all are forgotten when there are more.
+const MAX_PROCESSES: usize = 1 << 18;
+
+/// What the metrics show.
+#[derive(Debug)]
+pub(super) struct MetricsModel {
+    pub labels: Vec<MetricLabel>,
+    pub run: Option<Run>,
+    /// The end of the last interval.
+    pub totals: Option<Arc<IntervalTotals>>,
+    pub activity: FlowActivity,
+    pub series: TopSeries,
+    pub connect: Histogram,
+    pub round_trip: Histogram,
+    pub retransmitted: PerDirection<u64>,
+    /// Failed attempts of flows that were tracked individually.
+    failed: [u64; CAUSES.len()],
+    /// Those of all others.
+    failed_untracked: [u64; CAUSES.len()],
+    flows: HashMap<u64, CountedFlow>,
+    /// Serial numbers of ended flows, in the order of their ends.
+    ended: VecDeque<u64>,
+    programs: HashMap<ProcessNumber, Box<str>>,
+}
+
+impl MetricsModel {
+    pub(super) fn new(labels: Vec<MetricLabel>) -> Self {
+        Self {
+            labels,
+            run: None,
+            totals: None,
+            activity: FlowActivity::default(),
+            series: TopSeries::default(),
+            connect: Histogram::default(),
+            round_trip: Histogram::default(),
+            retransmitted: PerDirection::default(),
+            failed: [0; CAUSES.len()],
+            failed_untracked: [0; CAUSES.len()],
+            flows: HashMap::new(),
+            ended: VecDeque::new(),
+            programs: HashMap::new(),
+        }
+    }
+
+    pub(super) fn apply(&mut self, event: Event) {
+        match event {
+            Event::Started(started) => self.run = Some(started.run.clone()),
+            Event::UsedBy(used) => self.name_process(&used),
+            Event::FlowOpened(record) | Event::FlowGrew(record) => self.count(&record, false),
+            Event::FlowEnded(record, _) => self.count(&record, true),
+            Event::Interval(totals) => {
+                if let Some(endpoints) = &totals.untracked_endpoints {
+                    self.failed_untracked = failed_by_cause(endpoints);
+                }
+                self.totals = Some(totals);
+            }
+            Event::Status(status) => self.activity = status.flows,
+            _ => {}
+        }
+    }
+
+    /// Failed attempts by cause.
+    pub(super) fn failed(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let sums = self.failed.iter().zip(self.failed_untracked).map(|(tracked, untracked)| tracked + untracked);
+        CAUSES.into_iter().zip(sums)
+    }
+
+    fn name_process(&mut self, used: &ProcessRecord) {
+        if self.programs.len() >= MAX_PROCESSES {
+            self.programs.clear();
+        }
+        self.programs.insert(used.process.number, used.process.program().into());
+    }
+
+    /// Adds what is new in a record of a flow of the link.
+    fn count(&mut self, record: &FlowRecord, has_ended: bool) {
+        let FlowRecord { flow, .. } = record;
+        if flow.key.point != ObservationPoint::Link {
+            return;
+        }
+        if self.flows.len() >= MAX_FLOWS && !self.flows.contains_key(&flow.serial) {
+            return;
+        }
+        let growth = self.flows.entry(flow.serial).or_default().advance(flow, has_ended);
+        if has_ended {
+            self.ended.push_back(flow.serial);
+            if self.ended.len() > MAX_ENDED {
+                self.ended.pop_front().map(|serial| self.flows.remove(&serial));
+            }
+        }
+        self.add(record, &growth);
+    }
+
+    fn add(&mut self, record: &FlowRecord, growth: &FlowGrowth) {
+        let program = record.usages.first().and_then(|usage| self.programs.get(&usage.process));
+        let program = program.map(AsRef::as_ref);
+        let values: LabelValues = self.labels.iter().map(|label| label.value(record, program)).collect();
+        self.series.add(values, &growth.sums);
+        self.connect.add(growth.handshake_ns.map_or(0, |_| 1), growth.handshake_ns.unwrap_or_default());
+        self.round_trip.add(growth.round_trips.0, growth.round_trips.1);
+        self.retransmitted += growth.retransmitted;
+        self.failed.iter_mut().zip(growth.failed).for_each(|(sum, failed)| *sum += failed);
+    }
+}
+
+/// Failed attempts on the link, in the order of [`CAUSES`].
+fn failed_by_cause(endpoints: &[(ObservationPoint, Endpoint)]) -> [u64; CAUSES.len()] {
+    let mut sums = [0; CAUSES.len()];
+    for (_, endpoint) in endpoints.iter().filter(|(point, _)| *point == ObservationPoint::Link) {
+        let failed = endpoint.failed;
+        let causes = [failed.refused, failed.unanswered, failed.reset, failed.unreachable];
+        sums.iter_mut().zip(causes).for_each(|(sum, failed)| *sum += failed);
+    }
+    sums
+}
