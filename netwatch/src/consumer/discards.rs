@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-/// DiscardCounts discarded records. The consumer adds to it, the session reads it for the report.
+/// The number of discarded records. The consumer adds to it, the session reads it for the report.
 #[derive(Debug)]
 pub struct Discards {
     /// What is discarded, and its receiver: "flow records for udp:198.51.100.9:4739".

@@ -2,8 +2,8 @@
 
 /// The enterprise of the reverse elements (RFC 5103).
 const REVERSE: u32 = 29_305;
-/// The enterprise of netwatch's elements: the number for examples and documentation (RFC 5612),
-/// because netwatch has none of its own.
+/// The enterprise of the elements that netwatch defines: the number for examples and documentation
+/// (RFC 5612), because netwatch has no number.
 const OWN: u32 = 32_473;
 /// The length of a field that has its own length in each record (RFC 7011, section 7).
 const VARIABLE: u16 = u16::MAX;
