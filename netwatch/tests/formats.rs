@@ -282,3 +282,28 @@ fn folded_flows_are_mentioned_beside_the_share_of_named_flows() {
     assert!(html.contains("<span>in at least 15 flows</span>"), "{html}");
     assert!(html.contains("At least 12 more flows are not listed"), "{html}");
 }
+
+#[test]
+fn the_services_of_markdown_have_the_sums_of_the_report() {
+    use netwatch::flow::{Direction, Increment, Traffic};
+    let came = |increment: Increment| Increment { opened_by: Direction::Ingress, ..increment };
+    let mut refused = sample::failed(sample::key(6, 8080, sample::v4(21), 51_001), 1, true);
+    let tcp = refused.tcp.as_mut().expect("TCP");
+    std::mem::swap(&mut tcp.syns.egress, &mut tcp.syns.ingress);
+    std::mem::swap(&mut tcp.resets.egress, &mut tcp.resets.ingress);
+    let icmp_error = sample::growth(Traffic::Flow(sample::key(58, 0, sample::v6(20), 0)), (0, 0), (1, 110));
+    let table = sample::table([
+        came(sample::tcp(sample::key(6, 8080, sample::v4(20), 51_000), 1, (6, 4_500), (7, 812))),
+        came(refused),
+        came(icmp_error),
+    ]);
+    let report = sample::report(sample::facts(&table, &["./server"]), &table);
+    let [service] = &report.services()[..] else { panic!("{:?}", report.services()) };
+    assert_eq!((service.port, service.clients, service.connections), (8080, 2, 2), "an ICMP error has no port");
+    let text = as_markdown(&report);
+    let incoming = text.split("## ").find(|part| part.starts_with("Incoming")).expect("there are some");
+    let rows: Vec<&str> = incoming.lines().filter(|line| line.contains("(clients)")).collect();
+    assert_eq!(rows.len(), 1, "{incoming}");
+    let numbers = format!("| {} | ", service.connections);
+    assert!(rows[0].contains(&numbers) && rows[0].replace('\u{a0}', " ").ends_with("| 866 B |"), "{incoming}");
+}

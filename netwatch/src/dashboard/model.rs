@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use super::log::Log;
 use super::update::{AttemptFacts, FlowUpdate, LookupFacts, ProcessFacts, RunFacts, Tick, Update, Volumes};
 use crate::flow::Protocol;
+use crate::name::RESPONSE_TIMEOUT_NS;
 
 /// Connections that are kept; the oldest that ended are dropped first. Their endpoints keep the
 /// sums.
@@ -107,8 +108,10 @@ pub struct LiveEndpoint {
     pub application: Option<String>,
     /// Connections so far.
     pub connections: u64,
-    /// Flows that can continue.
+    /// TCP connections that have not ended.
     pub open: u64,
+    /// Flows that can continue, of any protocol.
+    pub live: u64,
     /// Failed attempts, and why the last ones failed.
     pub failed: u64,
     /// By the words of every output.
@@ -125,6 +128,23 @@ pub struct LiveEndpoint {
     pub history: [u64; ENDPOINT_RATES],
 }
 
+/// A DNS lookup.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LiveLookup {
+    /// Its newest state.
+    pub facts: LookupFacts,
+    /// When it arrived, nanoseconds since the Unix epoch.
+    pub changed_ns: u64,
+}
+
+impl LiveLookup {
+    /// Queries that nothing answered in the time that programs wait.
+    pub fn unanswered(&self, now_ns: u64) -> u64 {
+        let is_settled = now_ns.saturating_sub(self.changed_ns) >= RESPONSE_TIMEOUT_NS;
+        if is_settled { self.facts.queries.saturating_sub(self.facts.responses) } else { 0 }
+    }
+}
+
 /// The state of a run.
 #[derive(Debug, Clone, Default)]
 pub struct Model {
@@ -137,7 +157,7 @@ pub struct Model {
     /// Processes by their number.
     pub processes: BTreeMap<u32, ProcessFacts>,
     /// DNS lookups by their number.
-    pub lookups: BTreeMap<u64, LookupFacts>,
+    pub lookups: BTreeMap<u64, LiveLookup>,
     /// Attempts that failed before a packet was sent.
     pub attempts: Vec<AttemptFacts>,
     /// Lost observations by reason.
@@ -175,6 +195,7 @@ struct FlowSums {
     amounts: Volumes,
     connections: u64,
     open: u64,
+    live: u64,
     failed: u64,
     retransmitted: u64,
 }
@@ -182,7 +203,8 @@ struct FlowSums {
 impl FlowSums {
     fn of(flow: &FlowUpdate) -> Self {
         let FlowUpdate { amounts, connections, failed, retransmitted, .. } = *flow;
-        Self { amounts, connections, open: u64::from(flow.ended.is_none()), failed, retransmitted }
+        let (open, live) = (flow.is_open.into(), flow.ended.is_none().into());
+        Self { amounts, connections, open, live, failed, retransmitted }
     }
 }
 
@@ -195,7 +217,7 @@ impl Model {
             Update::Process(process) => _ = self.processes.insert(process.number, process),
             Update::Lookup(number, lookup) => {
                 if self.lookups.len() < MAX_OTHERS || self.lookups.contains_key(&number) {
-                    self.lookups.insert(number, lookup);
+                    self.lookups.insert(number, LiveLookup { facts: lookup, changed_ns: self.now.time_ns });
                 }
             }
             Update::Attempts(attempts) => self.attempts = attempts,
@@ -267,6 +289,7 @@ impl Model {
         // It is no longer shown as one that can continue.
         if let Some(endpoint) = self.endpoints.get_mut(&endpoint) {
             endpoint.open = endpoint.open.saturating_sub(std::mem::take(&mut sums.open));
+            endpoint.live = endpoint.live.saturating_sub(std::mem::take(&mut sums.live));
         }
         self.dropped_flows.insert(id, DroppedFlow { endpoint, sums });
         self.drop_order.push_back(id);
@@ -322,7 +345,8 @@ impl LiveEndpoint {
         amounts.1.0 += flow.amounts.1.0;
         amounts.1.1 += flow.amounts.1.1;
         self.connections += flow.connections;
-        self.open += u64::from(flow.ended.is_none());
+        self.open += u64::from(flow.is_open);
+        self.live += u64::from(flow.ended.is_none());
         self.failed += flow.failed;
         self.retransmitted += flow.retransmitted;
         self.last_ns = self.last_ns.max(flow.last_ns);
@@ -348,6 +372,7 @@ impl LiveEndpoint {
         subtract(&mut amounts.1.1, flow.amounts.1.1);
         subtract(&mut self.connections, flow.connections);
         subtract(&mut self.open, flow.open);
+        subtract(&mut self.live, flow.live);
         subtract(&mut self.failed, flow.failed);
         subtract(&mut self.retransmitted, flow.retransmitted);
     }

@@ -85,7 +85,7 @@ pub struct Dashboard {
     /// The rows of the view in order.
     pub(super) rows: Vec<RowId>,
     pub(super) scope: Option<ConnectionScope>,
-    pub(super) hides_ended: bool,
+    pub(super) open_only: bool,
     pub(super) mode: Mode,
     pub(super) filter: String,
     pub(super) search: String,
@@ -112,7 +112,7 @@ impl Dashboard {
             tables: View::ALL.map(table),
             rows: Vec::new(),
             scope: None,
-            hides_ended: false,
+            open_only: false,
             mode: Mode::Table,
             filter: String::new(),
             search: String::new(),
@@ -211,7 +211,7 @@ impl Dashboard {
         let source = RowSource::new(self.shown(), self.view);
         let scope = self.scope.filter(|_| self.view == View::Connections);
         let previous_last = self.rows.last().copied();
-        let rows = source.rows(scope, self.hides_ended, &self.filter.to_lowercase(), self.table().sort);
+        let rows = source.rows(scope, self.open_only, &self.filter.to_lowercase(), self.table().sort);
         self.rows = rows;
         let (first, last) = (self.rows.first().copied(), self.rows.last().copied());
         let (rows, is_output) = (&self.rows, self.view == View::Output);
@@ -298,7 +298,7 @@ impl Dashboard {
             Key::Char('r' | 'I') => self.change_sort(|(column, is_descending)| (column, !is_descending)),
             Key::Char('p' | ' ') => self.pause(),
             Key::Char('e') => {
-                self.hides_ended = !self.hides_ended;
+                self.open_only = !self.open_only;
                 self.refresh();
             }
             _ => {}

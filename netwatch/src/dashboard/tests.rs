@@ -31,6 +31,7 @@ fn flow(id: u64, remote: &str, seconds: u64, sent: u64, received: u64) -> FlowUp
         handshake_ns: Some(12_300_000),
         rtt_ns: None,
         retransmitted: 0,
+        is_open: true,
         ended: None,
         name: None,
         application: None,
@@ -50,7 +51,7 @@ fn tick(seconds: u64, sent: u64, received: u64) -> Update {
         totals: (super::update::Volume(sent / 100, sent), super::update::Volume(received / 1_000, received)),
         opened: 5,
         open: 2,
-        failed: 1,
+        failures: 6,
         lost: 3,
     })
 }
@@ -72,14 +73,16 @@ fn updates() -> Vec<Update> {
         let addresses = addresses.iter().map(|&address| address.to_owned()).collect();
         let (name, kind) = (name.to_owned(), kind.to_owned());
         let mean_ns = Some(1_500_000);
+        let (queries, responses, is_own) = (1, 1, true);
         Update::Lookup(
             number,
-            LookupFacts { name, kind, queries: 1, responses: 1, errors, mean_ns, addresses, first_ns: START },
+            LookupFacts { name, kind, queries, responses, errors, is_own, mean_ns, addresses, first_ns: START },
         )
     };
     let refused = FlowUpdate {
         failed: 1,
         causes: "refused".to_owned(),
+        is_open: false,
         ended: Some("end of flow".to_owned()),
         handshake_ns: None,
         ..flow(4, "198.51.100.9:81", 2, 60, 54)
@@ -89,7 +92,11 @@ fn updates() -> Vec<Update> {
         local: "10.73.4.2:8080".parse().expect("an address"),
         ..flow(5, "203.0.113.4:50123", 3, 900, 300)
     };
-    let closed = FlowUpdate { ended: Some("end of flow".to_owned()), ..flow(2, "198.51.100.7:443", 2, 2_000, 90_000) };
+    let closed = FlowUpdate {
+        is_open: false,
+        ended: Some("end of flow".to_owned()),
+        ..flow(2, "198.51.100.7:443", 2, 2_000, 90_000)
+    };
     vec![
         Update::Started(RunFacts {
             id: "3f2a91bc".to_owned(),
@@ -213,6 +220,65 @@ fn an_endpoint_leads_to_its_connections_and_back() {
     assert_eq!(first_cells(&mut dashboard).len(), 4);
     press(&mut dashboard, &[Key::Char('3'), Key::Down, Key::Enter]);
     assert!(screen_of(&mut dashboard, 80, 24).contains("of curl (4001)"));
+}
+
+#[test]
+fn failures_are_those_of_the_command_and_a_lookup_of_two_types_is_one() {
+    let mut dashboard = Dashboard::new(false);
+    let refused =
+        FlowUpdate { failed: 1, causes: "refused".to_owned(), is_open: false, ..flow(1, "192.0.2.1:81", 1, 60, 54) };
+    let of_a_remote = FlowUpdate { id: 2, out: false, ..refused.clone() };
+    let lookup = |number, kind: &str, responses, errors: &[(&str, u64)], is_own| {
+        let errors = errors.iter().map(|&(code, count)| (code.to_owned(), count)).collect();
+        let name = if is_own { "old.example" } else { "mine.local" };
+        let (name, kind) = (name.to_owned(), kind.to_owned());
+        Update::Lookup(
+            number,
+            LookupFacts { name, kind, queries: 1, responses, errors, is_own, ..LookupFacts::default() },
+        )
+    };
+    let updates = [
+        Update::Flow(Box::new(refused)),
+        Update::Flow(Box::new(of_a_remote)),
+        tick(1, 1, 1),
+        lookup(0, "A", 1, &[("nxdomain", 1)], true),
+        lookup(1, "AAAA", 1, &[("nxdomain", 1)], true),
+        lookup(2, "A", 1, &[("nxdomain", 1)], false),
+        lookup(3, "HTTPS", 0, &[], true),
+        tick(2, 1, 1),
+    ];
+    dashboard.apply(updates);
+    press(&mut dashboard, &[Key::Char('5')]);
+    assert_eq!(first_cells(&mut dashboard), ["old.example", "192.0.2.1"]);
+    assert!(screen_of(&mut dashboard, 80, 24).contains("DNS       NXDOMAIN                  1"));
+    dashboard.apply([tick(7, 1, 1)]);
+    let screen = screen_of(&mut dashboard, 80, 24);
+    assert!(screen.contains("DNS       timeout                   1"), "no program waits longer: {screen}");
+}
+
+#[test]
+fn only_tcp_connections_are_open() {
+    let mut dashboard = Dashboard::new(false);
+    let query = FlowUpdate { protocol: 17, is_open: false, ..flow(1, "192.0.2.53:53", 2, 60, 90) };
+    dashboard.apply([Update::Flow(Box::new(query)), tick(60, 1, 1)]);
+    let row = |dashboard: &mut Dashboard| screen_of(dashboard, 80, 24).lines().nth(7).unwrap_or_default().to_owned();
+    assert!(row(&mut dashboard).contains("udp/53              60 B"), "{}", row(&mut dashboard));
+    press(&mut dashboard, &[Key::Char('2')]);
+    assert!(row(&mut dashboard).contains("udp/53    -             1 s"), "{}", row(&mut dashboard));
+}
+
+#[test]
+fn rows_of_one_name_have_their_addresses() {
+    let mut dashboard = Dashboard::new(false);
+    let addresses = ["198.51.100.7:443", "[2001:db8::7]:443", "198.51.100.8:443", "198.51.100.9:80"];
+    let names = ["app.example", "app.example", "other.example", "app.example"];
+    let updates =
+        (1..).zip(addresses).zip(names).map(|((id, end), name)| named(flow(id, end, 1, 9 - id, 9 - id), name));
+    dashboard.apply(updates.chain([tick(2, 1, 1)]).collect::<Vec<_>>());
+    assert_eq!(
+        first_cells(&mut dashboard),
+        ["198.51.100.7 app.example", "2001:db8::7 app.example", "other.example", "app.example"]
+    );
 }
 
 #[test]

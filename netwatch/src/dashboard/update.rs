@@ -9,10 +9,11 @@ use crate::name::Lookup;
 use crate::process::{Attempt, AttemptTarget};
 use crate::report::ExitStatus;
 use crate::session::{Event, EventKinds, FlowRecord, IntervalTotals, ProcessRecord, SessionStatus, Started};
+use crate::wire::Application;
 use crate::wire::dns::Rcode;
 
 /// The version of these types. Both sides are netwatch, but not always the same.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The events of a session that a dashboard shows.
 pub const WANTED: EventKinds = EventKinds::SESSION
@@ -109,6 +110,8 @@ pub struct FlowUpdate {
     pub rtt_ns: Option<u64>,
     /// Packets that were sent again.
     pub retransmitted: u64,
+    /// Whether it is a TCP connection that has not ended, and not a failed attempt.
+    pub is_open: bool,
     /// Why it ended.
     pub ended: Option<String>,
     /// The name of the remote, and its source.
@@ -149,6 +152,8 @@ pub struct LookupFacts {
     pub responses: u64,
     /// Response codes other than success, with their numbers.
     pub errors: Vec<(String, u64)>,
+    /// Sent by the command over DNS, where each query needs a response.
+    pub is_own: bool,
     /// Mean response time, nanoseconds.
     pub mean_ns: Option<u64>,
     /// Addresses in the responses.
@@ -183,10 +188,10 @@ pub struct Tick {
     pub totals: Volumes,
     /// Flows on the link so far.
     pub opened: u64,
-    /// Those that can continue.
+    /// TCP connections that have not ended.
     pub open: u64,
-    /// Failed attempts.
-    pub failed: u64,
+    /// Failed attempts and lookups, as the summary counts them.
+    pub failures: u64,
     /// Observations that were lost.
     pub lost: u64,
 }
@@ -242,6 +247,7 @@ fn flow(record: &FlowRecord, ended: Option<EndReason>) -> FlowUpdate {
         handshake_ns: flow.tcp.and_then(|tcp| tcp.handshake_rtt_ns),
         rtt_ns: flow.tcp.and_then(|tcp| tcp.round_trips.mean_ns()),
         retransmitted: flow.tcp.map_or(0, |tcp| tcp.retransmitted_packets.egress + tcp.retransmitted_packets.ingress),
+        is_open: failed == 0 && ended.is_none() && flow.is_open(),
         ended: ended.or(flow.end_reason()).map(|reason| reason.name().replace('_', " ")),
         name: display_name.map(|shown| (shown.name.as_str().to_owned(), shown.source.name().to_owned())),
         application: application.map(|application| application.name.clone().into_owned()),
@@ -269,14 +275,18 @@ fn lookup(lookup: &Lookup) -> LookupFacts {
         queries: lookup.queries,
         responses: lookup.responses,
         errors: errors.map(|(code, count)| (code.to_string(), *count)).collect(),
+        is_own: lookup.queried_by == Direction::Egress && lookup.application == Application::Dns,
         mean_ns: lookup.response_times.mean_ns(),
         addresses: lookup.addresses.iter().map(ToString::to_string).collect(),
         first_ns: lookup.first_seen_ns,
     }
 }
 
-/// `None` for attempts on local sockets: most programs try some that do not exist.
+/// `None` for attempts that are no failures.
 fn attempt(attempt: &Attempt) -> Option<AttemptFacts> {
+    if !attempt.target.is_remote() {
+        return None;
+    }
     let target = match &attempt.target {
         AttemptTarget::Address(end) => end.to_string(),
         AttemptTarget::Name(name, _) => name.clone(),
@@ -298,7 +308,7 @@ fn tick(status: &SessionStatus) -> Tick {
         totals: amounts(status.totals),
         opened: status.flows.opened,
         open: status.flows.open,
-        failed: status.flows.failed,
+        failures: status.failures,
         lost: status.lost,
     }
 }

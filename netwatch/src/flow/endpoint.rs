@@ -51,6 +51,12 @@ impl EndpointKey {
         }
     }
 
+    /// Whether it is a port of the target to which remotes connected. ICMP errors and pings have no
+    /// port.
+    pub fn is_service(&self) -> bool {
+        self.direction == Direction::Ingress && self.protocol.has_ports() && !self.fragment
+    }
+
     /// The key that an endpoint is counted under if the table of endpoints is full: only protocol
     /// and direction are kept.
     pub(super) fn coarsened(self) -> Self {

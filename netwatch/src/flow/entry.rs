@@ -149,6 +149,11 @@ impl Flow {
         if self.is_tcp() { self.connections } else { 1 }
     }
 
+    /// Whether it is a TCP connection that has not ended.
+    pub fn is_open(&self) -> bool {
+        self.is_tcp() && self.end_reason().is_none()
+    }
+
     /// Why the flow ended; `None` while it can continue. A flow that was closed by TCP has
     /// [`EndReason::EndOfFlow`] also while the meter still has an entry for it.
     pub fn end_reason(&self) -> Option<EndReason> {

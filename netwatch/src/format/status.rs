@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::json::escaped::line;
 use super::rfc3339;
-use super::summary::units::{bytes, count, duration};
+use super::summary::units::{bytes, count, duration, plural};
 use crate::flow::{Counters, FlowActivity, PerDirection};
 
 /// The version of the JSON lines.
@@ -24,6 +24,8 @@ pub struct StatusNumbers {
     pub duration_ns: u64,
     /// Numbers of connections.
     pub flows: FlowActivity,
+    /// Failed attempts and lookups, as the summary counts them.
+    pub failures: u64,
     /// What the command sent and received so far.
     pub totals: PerDirection<Counters>,
     /// Lost observations.
@@ -42,17 +44,17 @@ impl StatusNumbers {
 
     /// The line for a terminal, without a newline. `rates` are bytes per second.
     pub fn text(&self, rates: PerDirection<u64>) -> String {
-        let FlowActivity { opened, open, failed } = self.flows;
+        let FlowActivity { opened, open, .. } = self.flows;
         // Whole seconds, so that the width of the line stays the same.
         let seconds = self.duration_ns / SECOND_NS;
         let elapsed = if seconds < 60 { format!("{seconds} s") } else { duration(seconds * SECOND_NS) };
         format!(
-            "{elapsed}, {} of {} connections open, ↑ {}/s ↓ {}/s, {} failed, {} lost",
+            "{elapsed}, {} of {} connections open, ↑ {}/s ↓ {}/s, {}, {} lost",
             count(open),
             count(opened),
             bytes(rates.egress),
             bytes(rates.ingress),
-            count(failed),
+            plural(self.failures, "failure", "failures"),
             count(self.lost)
         )
     }
@@ -68,6 +70,7 @@ impl StatusNumbers {
             "connections": { "opened": self.flows.opened, "open": self.flows.open, "failed": self.flows.failed },
             "egress": way(&self.totals.egress, rates.egress),
             "ingress": way(&self.totals.ingress, rates.ingress),
+            "failures": self.failures,
             "lost": self.lost,
         });
         line(&status, out)?;
@@ -84,7 +87,8 @@ mod tests {
         let before = StatusNumbers { time_ns: 10 * SECOND_NS, duration_ns: 83 * SECOND_NS, ..Default::default() };
         let totals = PerDirection { egress: counters(40, 5_000), ingress: counters(2_000, 3_000_000) };
         let flows = FlowActivity { opened: 1_234, open: 12, failed: 2 };
-        let now = StatusNumbers { time_ns: 12 * SECOND_NS, duration_ns: 85_250_000_000, flows, totals, lost: 0 };
+        let now =
+            StatusNumbers { time_ns: 12 * SECOND_NS, duration_ns: 85_250_000_000, flows, failures: 3, totals, lost: 0 };
         [before, now]
     }
 
@@ -92,7 +96,7 @@ mod tests {
     fn the_line_has_rates_both_ways() {
         let [before, now] = numbers();
         let text = now.text(now.rates_since(&before)).replace('\u{a0}', " ");
-        assert_eq!(text, "1 min 25 s, 12 of 1,234 connections open, ↑ 2.22 kB/s ↓ 1.33 MB/s, 2 failed, 0 lost");
+        assert_eq!(text, "1 min 25 s, 12 of 1,234 connections open, ↑ 2.22 kB/s ↓ 1.33 MB/s, 3 failures, 0 lost");
     }
 
     #[test]
@@ -103,7 +107,7 @@ mod tests {
         let text = String::from_utf8(out).expect("UTF-8");
         let expected = concat!(
             r#"{"connections":{"failed":2,"open":12,"opened":1234},"duration_ns":85250000000,"#,
-            r#""egress":{"packets":40,"wire_bytes":5000,"wire_bytes_per_second":2222},"event":"status","#,
+            r#""egress":{"packets":40,"wire_bytes":5000,"wire_bytes_per_second":2222},"event":"status","failures":3,"#,
             r#""ingress":{"packets":2000,"wire_bytes":3000000,"wire_bytes_per_second":1333333},"lost":0,"#,
             r#""schema":1,"time":"1970-01-01T00:00:12.000000000Z"}"#,
             "\n"

@@ -131,6 +131,12 @@ impl Names {
         self.dns.settled_lookups(now_ns)
     }
 
+    /// Lookups of the target that failed until this time; those of a name for several record types
+    /// once.
+    pub fn failed_lookups(&self, now_ns: u64) -> u64 {
+        self.dns.failed_lookups(now_ns)
+    }
+
     /// Lookups that are new or have changed since the last call, with their index in
     /// [`Self::lookups`].
     pub fn changed_lookups(&mut self) -> impl Iterator<Item = (usize, &Lookup)> {

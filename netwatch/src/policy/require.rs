@@ -36,7 +36,7 @@ pub struct Requirements {
     pub needs: Vec<Need>,
     /// Multicast and broadcast that the program sent.
     pub groups: Vec<Need>,
-    /// What was attempted and never succeeded.
+    /// What the program attempted and never succeeded.
     pub failed: Vec<Need>,
     /// The program used the DNS resolvers of the machine.
     pub dns: bool,
@@ -87,6 +87,8 @@ struct Collector {
     failed: BTreeMap<NeedKey, Need>,
     dns: bool,
     on_machine: BTreeSet<(Direction, Service)>,
+    /// Incoming services of which a remote had only failed attempts.
+    never_accepted: BTreeSet<Service>,
     left_out: BTreeSet<String>,
     gaps: BTreeSet<String>,
 }
@@ -171,6 +173,11 @@ impl Collector {
 
     fn put_peer(&mut self, known: &ReportEndpoint, need: Need, options: &RuleOptions) {
         let only_failed = known.endpoint.has_only_failed() && !options.with_failed;
+        if only_failed && need.direction == Direction::Ingress {
+            // What remotes attempted is no failure of the program.
+            self.never_accepted.insert(need.service);
+            return;
+        }
         put(if only_failed { &mut self.failed } else { &mut self.needs }, need);
     }
 
@@ -204,13 +211,19 @@ impl Collector {
         self.failed.retain(|_, need| !need.peers.is_empty());
     }
 
-    /// Lists services that only the machine itself uses. An incoming service that other hosts also
-    /// use has a rule.
+    /// Lists services that only the machine itself uses, or of which no connection succeeded. An
+    /// incoming service that other hosts also use has a rule.
     fn leave_out_services_of_the_machine(&mut self) {
         for (direction, service) in &self.on_machine {
             let is_required = |need: &Need| (need.direction, need.service) == (*direction, *service);
             if *direction == Direction::Egress || !self.needs.values().any(is_required) {
                 self.left_out.insert(on_machine(*service, *direction));
+            }
+        }
+        for service in &self.never_accepted {
+            let is_required = |need: &Need| (need.direction, need.service) == (Direction::Ingress, *service);
+            if !self.needs.values().any(is_required) {
+                self.left_out.insert(format!("{service} inbound: no connection of a remote succeeded"));
             }
         }
     }

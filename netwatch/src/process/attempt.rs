@@ -16,6 +16,19 @@ pub enum AttemptTarget {
     LocalSocket(String),
 }
 
+impl AttemptTarget {
+    /// Whether a failed attempt counts as a failure. Those on local sockets do not, because most
+    /// programs try some that do not exist, nor sockets that could not be created, because they
+    /// have no remote: programs like `ping` try one kind after another.
+    pub fn is_remote(&self) -> bool {
+        match self {
+            Self::Address(end) => !(end.ip().is_unspecified() && end.port() == 0),
+            Self::Name(..) => true,
+            Self::LocalSocket(_) => false,
+        }
+    }
+}
+
 /// Why an attempt failed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum AttemptCause {

@@ -1,7 +1,6 @@
 //! What failed, as users count it.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
 use super::Report;
 use crate::process::{Attempt, AttemptCause, AttemptTarget, ProcessId};
@@ -30,9 +29,8 @@ fn of_attempts(attempts: &[Attempt]) -> Vec<Failure<'_>> {
     for attempt in attempts {
         let next = failures.len();
         let place = match &attempt.target {
-            AttemptTarget::LocalSocket(_) => continue,
-            AttemptTarget::Address(address) if is_no_remote(*address) => continue,
-            AttemptTarget::Address(_) => next,
+            target if !target.is_remote() => continue,
+            AttemptTarget::LocalSocket(_) | AttemptTarget::Address(_) => next,
             AttemptTarget::Name(name, _) => *lookups.entry((name, &attempt.cause, attempt.process)).or_insert(next),
         };
         match failures.get_mut(place) {
@@ -42,11 +40,6 @@ fn of_attempts(attempts: &[Attempt]) -> Vec<Failure<'_>> {
         }
     }
     failures
-}
-
-/// The target of a failed call of `socket`: programs like `ping` try one kind after another.
-fn is_no_remote(address: SocketAddr) -> bool {
-    address.ip().is_unspecified() && address.port() == 0
 }
 
 #[cfg(test)]

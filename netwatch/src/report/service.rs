@@ -15,7 +15,7 @@ const TOP_CLIENTS: usize = 10;
 pub struct InboundService {
     /// The protocol.
     pub protocol: Protocol,
-    /// The local port; 0 for protocols without ports.
+    /// The local port; 0 of clients that found the endpoint table full.
     pub port: u16,
     /// Number of distinct addresses that sent to it.
     pub clients: u64,
@@ -43,7 +43,7 @@ impl Report {
         let mut groups: BTreeMap<(Protocol, u16), Vec<&ReportEndpoint>> = BTreeMap::new();
         for known in &self.endpoints {
             let key = &known.endpoint.key;
-            if key.direction == Direction::Ingress && !key.fragment {
+            if key.is_service() {
                 groups.entry((key.protocol, key.port)).or_default().push(known);
             }
         }

@@ -20,6 +20,20 @@ const CALLS_INTERVAL_NS: u64 = 1_000_000_000;
 /// Added to it for each failed call and local socket, so that many are compared less often.
 const CALLS_INTERVAL_EACH_NS: u64 = 200_000;
 
+/// Attempts that failed before a packet was sent, when they were last counted.
+#[derive(Debug, Default)]
+pub(super) struct FailedCalls {
+    count: u64,
+    changes: Option<(u64, PacketCoverage)>,
+    next_ns: u64,
+}
+
+/// The time until calls are compared again.
+fn pause_ns(calls: &LocalCalls) -> u64 {
+    let count = (calls.attempts.len() + calls.local_sockets.len()) as u64;
+    CALLS_INTERVAL_NS.max(count * CALLS_INTERVAL_EACH_NS)
+}
+
 impl<S: Scope> Session<S> {
     /// Takes about `max` events for a consumer: first pending events, then the newest records of
     /// flows that changed. With [`GrowthTiming::Later`], flows that only grew are left for later.
@@ -125,16 +139,36 @@ impl<S: Scope> Session<S> {
     }
 
     /// A few numbers of the session so far. Looks at every flow.
-    pub(super) fn current_status(&self) -> SessionStatus {
+    pub(super) fn current_status(&mut self) -> SessionStatus {
+        let failed_calls = self.failed_calls();
         let table = &self.ledger.table;
         let lost = self.losses().by_reason().into_iter().map(|(_, count)| count).sum();
+        let (now_ns, flows) = (self.moment.now_ns(), table.activity(ObservationPoint::Link));
+        let failed_attempts = flows.failed + table.activity(ObservationPoint::Loopback).failed;
         SessionStatus {
-            time_ns: self.moment.now_ns(),
+            time_ns: now_ns,
             duration_ns: self.moment.duration_ns,
-            flows: table.activity(ObservationPoint::Link),
+            flows,
+            failures: failed_attempts + failed_calls + self.ledger.names.failed_lookups(now_ns),
             totals: table.totals_by_sums(ObservationPoint::Link),
             lost,
         }
+    }
+
+    /// Attempts on remotes that failed before a packet was sent. Compared as rarely as for
+    /// consumers.
+    fn failed_calls(&mut self) -> u64 {
+        let (now_ns, coverage) = (self.moment.now_ns(), self.packet_coverage(false));
+        let FailedCalls { count, changes, next_ns } = self.failed_calls;
+        let now = Some((self.ledger.trace.changes(), coverage));
+        if !self.is_attributing() || now_ns < next_ns || changes == now {
+            return count;
+        }
+        let calls = self.ledger.trace.calls(coverage);
+        let on_remotes = calls.attempts.iter().filter(|attempt| attempt.target.is_remote());
+        let count = on_remotes.map(|attempt| attempt.count).sum();
+        self.failed_calls = FailedCalls { count, changes: now, next_ns: now_ns + pause_ns(&calls) };
+        count
     }
 
     fn series_from(&self, from_ns: Option<u64>) -> SeriesTail {
@@ -155,8 +189,7 @@ impl<S: Scope> Session<S> {
             return;
         }
         let calls = self.ledger.trace.calls(self.packet_coverage(false));
-        let count = (calls.attempts.len() + calls.local_sockets.len()) as u64;
-        out.known.next_calls_ns = now_ns + CALLS_INTERVAL_NS.max(count * CALLS_INTERVAL_EACH_NS);
+        out.known.next_calls_ns = now_ns + pause_ns(&calls);
         let LocalCalls { attempts, local_sockets } = &out.known.calls;
         if out.wants.has(EventKinds::ATTEMPTS) && calls.attempts != *attempts {
             events.push(Event::Attempts(calls.attempts.as_slice().into()));

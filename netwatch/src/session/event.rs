@@ -204,6 +204,8 @@ pub struct SessionStatus {
     pub duration_ns: u64,
     /// Numbers of flows on the link.
     pub flows: FlowActivity,
+    /// Failures, as the report counts them: attempts of the target on remotes, and its lookups.
+    pub failures: u64,
     /// Counts of what the target sent and received on the link.
     pub totals: PerDirection<Counters>,
     /// Observations that were lost.

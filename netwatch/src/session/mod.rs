@@ -82,6 +82,7 @@ pub struct Session<S> {
     interval: CurrentInterval,
     /// Numbers at the end of the last interval, if a consumer wants them.
     status: Option<SessionStatus>,
+    failed_calls: deliver::FailedCalls,
     moment: Moment,
 }
 
@@ -147,6 +148,7 @@ impl<S: Scope> Session<S> {
             series: Series::default(),
             interval: CurrentInterval::default(),
             status: None,
+            failed_calls: deliver::FailedCalls::default(),
             moment: Moment::default(),
         }
     }

@@ -61,6 +61,24 @@ fn failed_attempts_are_comments_and_opened_on_request() {
 }
 
 #[test]
+fn what_remotes_attempted_is_no_failure_of_the_program() {
+    let refused = |from: &str, port| {
+        let mut increment = failed(key(6, port, address(from), 51_000), 1, true);
+        let tcp = increment.tcp.as_mut().expect("TCP");
+        std::mem::swap(&mut tcp.syns.egress, &mut tcp.syns.ingress);
+        std::mem::swap(&mut tcp.resets.egress, &mut tcp.resets.ingress);
+        Increment { opened_by: Direction::Ingress, ..increment }
+    };
+    let table =
+        table([came("198.51.100.200", 6, 8080), refused("198.51.100.201", 8080), refused("198.51.100.201", 9999)]);
+    let report = report(facts(&table, &["./server"]), &table);
+    let requirements = Requirements::of(&[&report], &plain());
+    assert!(requirements.failed.is_empty(), "{:?}", requirements.failed);
+    assert_eq!(requirements.needs.iter().map(|need| need.service.to_string()).collect::<Vec<_>>(), ["tcp/8080"]);
+    assert_eq!(requirements.left_out, ["tcp/9999 inbound: no connection of a remote succeeded"]);
+}
+
+#[test]
 fn no_name_ends_a_comment_or_string() {
     // JSON has escapes of its own: `json_holds_names_as_they_are`.
     for format in RuleFormat::ALL.into_iter().filter(|format| *format != RuleFormat::Json) {

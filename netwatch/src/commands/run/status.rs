@@ -37,8 +37,8 @@ impl Status {
     }
 
     fn show(&mut self, status: &SessionStatus) {
-        let SessionStatus { time_ns, duration_ns, flows, totals, lost } = *status;
-        let numbers = StatusNumbers { time_ns, duration_ns, flows, totals, lost };
+        let SessionStatus { time_ns, duration_ns, flows, failures, totals, lost } = *status;
+        let numbers = StatusNumbers { time_ns, duration_ns, flows, failures, totals, lost };
         let rates = numbers.rates_since(&self.before);
         match &mut self.output {
             StatusOutput::Line(line) => line.set(numbers.text(rates)),

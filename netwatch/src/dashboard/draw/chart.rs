@@ -5,7 +5,7 @@ use ratatui::layout::Rect;
 
 use super::{Styles, put, rate_text};
 use crate::dashboard::model::Model;
-use crate::format::summary::units::{bytes, count};
+use crate::format::summary::units::{bytes, count, plural};
 
 /// The heights of a bar in a row.
 const BARS: [&str; 9] = [" ", "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"];
@@ -18,7 +18,8 @@ pub(super) fn draw(model: &Model, buffer: &mut Buffer, area: Rect, styles: Style
     let right = Rect { x: area.x + width, width: area.width - width, ..area };
     let head = |arrow: &str, rate, total| format!("{arrow} {}  {} in all", rate_text(rate), bytes(total));
     put(buffer, left, &head("↑", sent, now.totals.0.1), styles.sent());
-    let facts = format!("{} of {} open, {} failed, {} lost", count(now.open), count(now.opened), now.failed, now.lost);
+    let failures = plural(now.failures, "failure", "failures");
+    let facts = format!("{} of {} open, {failures}, {} lost", count(now.open), count(now.opened), count(now.lost));
     let received_text = head("↓", received, now.totals.1.1);
     put(buffer, right, &received_text, styles.received());
     // The facts stand behind the numbers where there is room, else above the chart of what is sent.
@@ -29,7 +30,7 @@ pub(super) fn draw(model: &Model, buffer: &mut Buffer, area: Rect, styles: Style
         true => (Rect { x: right.right() - facts_width, width: facts_width, ..right }, bars(left)),
         false => (Rect { y: left.y + 1, ..left }, Rect { y: left.y + 2, height: left.height - 2, ..left }),
     };
-    let style = if now.failed + now.lost > 0 { styles.bad() } else { styles.plain() };
+    let style = if now.failures + now.lost > 0 { styles.bad() } else { styles.plain() };
     put(buffer, facts_area, &facts, style);
     // One scale for both, so that they can be compared.
     let count = usize::from(right.width);

@@ -157,7 +157,7 @@ impl Dashboard {
                 }
                 None => {}
             }
-            if self.hides_ended {
+            if self.open_only {
                 parts.push("open only".to_owned());
             }
             if model.dropped > 0 {
@@ -196,7 +196,7 @@ const HELP: [(&str, &str); 15] = [
     ("n N", "next and previous match"),
     ("s > F6", "sort by the next column; < by the previous one; click on a head"),
     ("r I", "reverse the order"),
-    ("e", "connections: hide those that ended"),
+    ("e", "connections: only open ones"),
     ("p Space", "freeze the moment; again to continue"),
     ("? h F1", "this help"),
     ("q F10 ^C", "quit; the run of `top` continues"),

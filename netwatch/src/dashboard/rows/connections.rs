@@ -20,7 +20,7 @@ pub const COLUMNS: &[Column] = &[
 /// By the bytes received.
 pub const DEFAULT_SORT: (usize, bool) = (7, true);
 
-pub fn rows(model: &Model, scope: Option<ConnectionScope>, hides_ended: bool) -> Vec<RowId> {
+pub fn rows(model: &Model, scope: Option<ConnectionScope>, open_only: bool) -> Vec<RowId> {
     let is_listed = |flow: &LiveFlow| {
         let is_in_scope = match scope {
             None => true,
@@ -29,16 +29,17 @@ pub fn rows(model: &Model, scope: Option<ConnectionScope>, hides_ended: bool) ->
                 flow.facts.processes.iter().any(|(process, _)| *process == number)
             }
         };
-        is_in_scope && !(hides_ended && flow.facts.ended.is_some())
+        is_in_scope && (!open_only || flow.facts.is_open)
     };
     model.flows.iter().filter(|(_, flow)| is_listed(flow)).map(|(id, _)| RowId::Flow(*id)).collect()
 }
 
-/// `open`, `failed`, or why it ended.
+/// `open`, `failed`, or why it ended; `-` for packets without a connection.
 pub fn state(flow: &FlowUpdate) -> &str {
     match &flow.ended {
         _ if flow.failed > 0 => "failed",
-        None => "open",
+        None if flow.is_open => "open",
+        None => "-",
         Some(reason) if reason == "end of flow" => "closed",
         Some(reason) if reason == "idle timeout" => "idle",
         Some(_) => "ended",
@@ -55,7 +56,7 @@ pub fn cell(model: &Model, id: u64, column: usize) -> Option<Cell> {
         3 => Cell::Text(facts.processes.first().map(|(number, _)| model.process_label(*number)).unwrap_or_default()),
         4 => Cell::Text(state(facts).to_owned()),
         5 => {
-            let until_ns = if facts.ended.is_some() { facts.last_ns } else { model.now.time_ns.max(facts.last_ns) };
+            let until_ns = if facts.is_open { model.now.time_ns.max(facts.last_ns) } else { facts.last_ns };
             Cell::Time(until_ns.saturating_sub(facts.first_ns))
         }
         6 => Cell::Bytes(facts.amounts.0.1),

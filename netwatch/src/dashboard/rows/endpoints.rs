@@ -1,6 +1,6 @@
 //! The table of endpoints.
 
-use super::{Cell, Column, RowId, remote};
+use super::{Cell, Column, RowId, SharedNames};
 use crate::dashboard::model::{Model, RemoteKey};
 
 pub const COLUMNS: &[Column] = &[
@@ -24,11 +24,11 @@ pub fn rows(model: &Model) -> Vec<RowId> {
     model.endpoints.keys().filter(is_used).map(|key| RowId::Endpoint(*key)).collect()
 }
 
-pub fn cell(model: &Model, key: &RemoteKey, column: usize) -> Option<Cell> {
+pub fn cell(model: &Model, shared: &SharedNames<'_>, key: &RemoteKey, column: usize) -> Option<Cell> {
     let endpoint = model.endpoints.get(key)?;
     let (sent, received) = endpoint.growth.amounts;
     Some(match column {
-        0 => Cell::Text(remote(endpoint.name.as_ref(), key)),
+        0 => Cell::Text(shared.remote(endpoint, key)),
         1 => Cell::Text(key.service()),
         2 => Cell::Text(endpoint.processes.first().map(|number| model.process_label(*number)).unwrap_or_default()),
         3 => Cell::Count(endpoint.open),

@@ -1,8 +1,11 @@
 //! The table of failures: failed attempts that packets show, those that failed before a packet was
-//! sent, and DNS lookups with an error.
+//! sent, and failed DNS lookups.
 
-use super::{Cell, Column, remote};
-use crate::dashboard::model::{Model, RemoteKey};
+use std::collections::BTreeMap;
+
+use super::{Cell, Column, SharedNames};
+use crate::dashboard::model::{LiveEndpoint, Model, RemoteKey};
+use crate::process::AttemptCause;
 
 pub const COLUMNS: &[Column] = &[
     Column::text("TARGET", 0, 0),
@@ -28,17 +31,18 @@ pub struct FailureRow {
     pub endpoint: Option<RemoteKey>,
 }
 
-pub fn failures(model: &Model) -> Vec<FailureRow> {
-    let endpoints =
-        model.endpoints.iter().filter(|(_, endpoint)| endpoint.failed > 0).map(|(key, endpoint)| FailureRow {
-            target: remote(endpoint.name.as_ref(), key),
-            service: key.service(),
-            cause: endpoint.causes.clone(),
-            count: endpoint.failed,
-            process: endpoint.processes.first().copied(),
-            last_ns: Some(endpoint.last_ns),
-            endpoint: Some(*key),
-        });
+pub fn failures(model: &Model, shared: &SharedNames<'_>) -> Vec<FailureRow> {
+    // What remotes attempted is not a failure of the command.
+    let has_failed = |(key, endpoint): &(&RemoteKey, &LiveEndpoint)| key.out && endpoint.failed > 0;
+    let endpoints = model.endpoints.iter().filter(has_failed).map(|(key, endpoint)| FailureRow {
+        target: shared.remote(endpoint, key),
+        service: key.service(),
+        cause: endpoint.causes.clone(),
+        count: endpoint.failed,
+        process: endpoint.processes.first().copied(),
+        last_ns: Some(endpoint.last_ns),
+        endpoint: Some(*key),
+    });
     let attempts = model.attempts.iter().map(|attempt| FailureRow {
         target: attempt.target.clone(),
         service: String::new(),
@@ -48,20 +52,31 @@ pub fn failures(model: &Model) -> Vec<FailureRow> {
         last_ns: Some(attempt.last_ns),
         endpoint: None,
     });
-    let lookups = model.lookups.values().flat_map(|lookup| {
-        lookup.errors.iter().map(|(code, count)| FailureRow {
-            target: lookup.name.clone(),
-            service: format!("dns {}", lookup.kind),
-            cause: code.to_uppercase(),
-            count: *count,
-            process: None,
-            last_ns: None,
-            endpoint: None,
-        })
-    });
-    let mut failures: Vec<FailureRow> = endpoints.chain(attempts).chain(lookups).collect();
+    let mut failures: Vec<FailureRow> = endpoints.chain(attempts).chain(lookups(model)).collect();
     failures.sort_by(|a, b| (&a.target, &a.service, &a.cause).cmp(&(&b.target, &b.service, &b.cause)));
     failures
+}
+
+/// One row for the queries of a name for several record types.
+fn lookups(model: &Model) -> impl Iterator<Item = FailureRow> {
+    let mut counts: BTreeMap<(&str, String), u64> = BTreeMap::new();
+    for lookup in model.lookups.values().filter(|lookup| lookup.facts.is_own) {
+        let unanswered = lookup.unanswered(model.now.time_ns);
+        let errors = lookup.facts.errors.iter().map(|(code, count)| (code.to_uppercase(), *count));
+        for (cause, count) in errors.chain((unanswered > 0).then(|| (AttemptCause::TIMEOUT.to_owned(), unanswered))) {
+            let most = counts.entry((&lookup.facts.name, cause)).or_default();
+            *most = count.max(*most);
+        }
+    }
+    counts.into_iter().map(|((name, cause), count)| FailureRow {
+        target: name.to_owned(),
+        service: "DNS".to_owned(),
+        cause,
+        count,
+        process: None,
+        last_ns: None,
+        endpoint: None,
+    })
 }
 
 pub fn cell(model: &Model, failure: &FailureRow, column: usize) -> Cell {

@@ -20,7 +20,7 @@ pub fn rows(model: &Model) -> Vec<RowId> {
 }
 
 pub fn cell(model: &Model, number: u64, column: usize) -> Option<Cell> {
-    let lookup = model.lookups.get(&number)?;
+    let lookup = &model.lookups.get(&number)?.facts;
     Some(match column {
         0 => Cell::Text(lookup.name.clone()),
         1 => Cell::Text(lookup.kind.clone()),

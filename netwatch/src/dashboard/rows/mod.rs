@@ -8,7 +8,9 @@ mod lookups;
 mod losses;
 mod processes;
 
-use super::model::{Model, RemoteKey};
+use std::collections::HashMap;
+
+use super::model::{LiveEndpoint, Model, RemoteKey};
 
 pub use cell::{Cell, Column};
 pub use connections::state as state_of_connection;
@@ -118,6 +120,7 @@ pub struct RowSource<'m> {
     pub model: &'m Model,
     sums: ProcessSums,
     failures: Vec<FailureRow>,
+    shared: SharedNames<'m>,
     view: View,
 }
 
@@ -125,21 +128,23 @@ impl<'m> RowSource<'m> {
     /// For the rows of one view.
     pub fn new(model: &'m Model, view: View) -> Self {
         let sums = if view == View::Processes { processes::sums(model) } else { ProcessSums::default() };
-        let failures = if view == View::Failures { failures::failures(model) } else { Vec::new() };
-        Self { model, sums, failures, view }
+        let is_by_endpoint = matches!(view, View::Endpoints | View::Failures);
+        let shared = if is_by_endpoint { SharedNames::of(model) } else { SharedNames::default() };
+        let failures = if view == View::Failures { failures::failures(model, &shared) } else { Vec::new() };
+        Self { model, sums, failures, shared, view }
     }
 
     /// The rows in the order of this column that contain `filter`, which is in lower case.
     pub fn rows(
         &self,
         scope: Option<ConnectionScope>,
-        hides_ended: bool,
+        open_only: bool,
         filter: &str,
         sort: (usize, bool),
     ) -> Vec<RowId> {
         let mut rows = match self.view {
             View::Endpoints => endpoints::rows(self.model),
-            View::Connections => connections::rows(self.model, scope, hides_ended),
+            View::Connections => connections::rows(self.model, scope, open_only),
             View::Processes => processes::rows(&self.sums),
             View::Dns => lookups::rows(self.model),
             View::Failures => (0..self.failures.len()).map(RowId::Failure).collect(),
@@ -169,7 +174,7 @@ impl<'m> RowSource<'m> {
     /// A cell. Empty for a row that is gone.
     pub fn cell(&self, row: RowId, column: usize) -> Cell {
         let cell = match row {
-            RowId::Endpoint(key) => endpoints::cell(self.model, &key, column),
+            RowId::Endpoint(key) => endpoints::cell(self.model, &self.shared, &key, column),
             RowId::Flow(id) => connections::cell(self.model, id, column),
             RowId::Process(number) => processes::cell(self.model, &self.sums, number, column),
             RowId::Lookup(number) => lookups::cell(self.model, number, column),
@@ -197,7 +202,9 @@ impl<'m> RowSource<'m> {
         match row {
             RowId::Endpoint(key) => self.model.endpoints.get(&key).is_some_and(|endpoint| endpoint.failed > 0),
             RowId::Flow(id) => self.model.flows.get(&id).is_some_and(|flow| flow.facts.failed > 0),
-            RowId::Lookup(number) => self.model.lookups.get(&number).is_some_and(|lookup| !lookup.errors.is_empty()),
+            RowId::Lookup(number) => {
+                self.model.lookups.get(&number).is_some_and(|lookup| !lookup.facts.errors.is_empty())
+            }
             RowId::Failure(_) | RowId::Loss(_) => true,
             RowId::Process(_) | RowId::Note(_) | RowId::Line(_) => false,
         }
@@ -206,9 +213,38 @@ impl<'m> RowSource<'m> {
     /// Whether nothing more is expected of this row.
     pub fn is_over(&self, row: RowId) -> bool {
         match row {
-            RowId::Endpoint(key) => self.model.endpoints.get(&key).is_some_and(|endpoint| endpoint.open == 0),
+            RowId::Endpoint(key) => self.model.endpoints.get(&key).is_some_and(|endpoint| endpoint.live == 0),
             RowId::Flow(id) => self.model.flows.get(&id).is_some_and(|flow| flow.facts.ended.is_some()),
             _ => false,
+        }
+    }
+}
+
+/// How many addresses a name has at one service.
+#[derive(Debug, Default)]
+struct SharedNames<'m>(HashMap<(&'m str, u8, u16, bool, bool), usize>);
+
+impl<'m> SharedNames<'m> {
+    fn of(model: &'m Model) -> Self {
+        let mut counts = HashMap::new();
+        for (key, endpoint) in &model.endpoints {
+            if let Some((name, _)) = &endpoint.name {
+                *counts.entry(Self::key(name, key)).or_default() += 1;
+            }
+        }
+        Self(counts)
+    }
+
+    fn key<'n>(name: &'n str, key: &RemoteKey) -> (&'n str, u8, u16, bool, bool) {
+        (name, key.protocol, key.port, key.out, key.loopback)
+    }
+
+    /// As [`remote`], with the address before a name that another endpoint of this service has.
+    fn remote(&self, endpoint: &LiveEndpoint, key: &RemoteKey) -> String {
+        let name = endpoint.name.as_ref();
+        match name.filter(|(name, _)| self.0.get(&Self::key(name, key)).is_some_and(|count| *count > 1)) {
+            Some((name, _)) => format!("{} {name}", remote(None, key)),
+            None => remote(name, key),
         }
     }
 }

@@ -42,12 +42,12 @@ pub fn sums(model: &Model) -> ProcessSums {
     for flow in model.flows.values() {
         let Some((number, _)) = flow.facts.processes.first() else { continue };
         let sum = sums.entry(*number).or_default();
-        sum.open += u64::from(flow.facts.ended.is_none());
+        sum.open += u64::from(flow.facts.is_open);
         sum.connections += flow.facts.connections;
         sum.sent += flow.facts.amounts.0.1;
         sum.received += flow.facts.amounts.1.1;
         sum.rate += flow.growth.rates.0 + flow.growth.rates.1;
-        sum.failed += flow.facts.failed;
+        sum.failed += if flow.facts.out { flow.facts.failed } else { 0 };
     }
     let mut children: BTreeMap<Option<u32>, Vec<u32>> = BTreeMap::new();
     for number in sums.keys() {

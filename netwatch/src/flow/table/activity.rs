@@ -1,16 +1,17 @@
-//! How many flows are open and how many attempts have failed, while a session runs.
+//! How many connections are open and how many attempts have failed, while a session runs.
 
 use super::FlowTable;
-use crate::flow::ObservationPoint;
+use crate::flow::{Direction, ObservationPoint};
 
 /// Numbers of flows of one observation point.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct FlowActivity {
     /// Flows so far.
     pub opened: u64,
-    /// Flows that can continue. Those that are not tracked individually are not included.
+    /// TCP connections that have not ended, without failed attempts. Those that are not tracked
+    /// individually are not included.
     pub open: u64,
-    /// Failed attempts, without those that may still be answered.
+    /// Failed attempts of the target, without those that may still be answered.
     pub failed: u64,
 }
 
@@ -20,12 +21,13 @@ impl FlowTable {
         let folded = self.evicted.failed(point) + self.untracked.failed(point);
         let mut activity = FlowActivity { opened: self.opened(point), open: 0, failed: folded };
         for stored in self.store.iter().filter(|stored| stored.flow.key.point == point) {
-            activity.open += u64::from(stored.flow.end_reason().is_none());
             // Few flows have an error, and only those are copied.
-            activity.failed += match self.pending_error(stored) {
+            let failed = match self.pending_error(stored) {
                 Some(_) => self.with_error(stored).failed_so_far(),
                 None => stored.flow.failed_so_far(),
             };
+            activity.open += u64::from(failed == 0 && stored.flow.is_open());
+            activity.failed += if stored.flow.opened_by == Direction::Egress { failed } else { 0 };
         }
         activity
     }
@@ -79,8 +81,32 @@ mod tests {
             (opened, open, failed)
         };
         assert_eq!(activity(&[attempt(1, 1, 0, None)]), (1, 1, 0), "its SYN was sent once");
-        assert_eq!(activity(&[attempt(1, 2, 0, None)]), (1, 1, 1), "its SYN was repeated");
+        assert_eq!(activity(&[attempt(1, 2, 0, None)]), (1, 0, 1), "its SYN was repeated");
         assert_eq!(activity(&[attempt(1, 1, 0, Some(EndReason::IdleTimeout))]), (1, 0, 1), "it ended");
         assert_eq!(activity(&[attempt(1, 1, 1, None), attempt(2, 1, 0, None)]).2, 1, "one was refused");
+        let of_a_remote = Increment { opened_by: Direction::Ingress, ..attempt(1, 1, 1, None) };
+        assert_eq!(activity(&[swapped(of_a_remote)]), (1, 0, 0), "an attempt of a remote");
+    }
+
+    /// The same with both directions exchanged.
+    fn swapped(mut increment: Increment) -> Increment {
+        let swap = |pair: &mut PerDirection<u64>| std::mem::swap(&mut pair.egress, &mut pair.ingress);
+        let tcp = increment.tcp.as_mut().expect("TCP");
+        swap(&mut tcp.syns);
+        swap(&mut tcp.resets);
+        increment
+    }
+
+    #[test]
+    fn only_tcp_connections_are_open() {
+        let mut datagram = attempt(1, 0, 0, None);
+        datagram.tcp = None;
+        if let Traffic::Flow(key) = &mut datagram.traffic {
+            key.protocol = 17;
+        }
+        let mut table = FlowTable::new(100);
+        table.apply(datagram);
+        let FlowActivity { opened, open, failed } = table.activity(ObservationPoint::Link);
+        assert_eq!((opened, open, failed), (1, 0, 0));
     }
 }

@@ -198,9 +198,10 @@ impl FoldedFlows {
         self.counts
     }
 
-    /// Failed attempts of the folded flows of one observation point.
+    /// Failed attempts of the target in the folded flows of one observation point.
     pub(super) fn failed(&self, point: ObservationPoint) -> u64 {
-        self.endpoints.iter().filter(|((at, _), _)| *at == point).map(|(_, part)| part.failed.attempts()).sum()
+        let is_own = |at: ObservationPoint, key: &EndpointKey| at == point && key.direction == Direction::Egress;
+        self.endpoints.iter().filter(|((at, key), _)| is_own(*at, key)).map(|(_, part)| part.failed.attempts()).sum()
     }
 
     /// Counts of the folded flows of one observation point.

@@ -25,15 +25,15 @@ pub(super) struct GroupSum {
     pub handshake_ns: Option<u64>,
 }
 
-/// Groups endpoints of one direction by a label, the group with most bytes first.
+/// Groups some of the endpoints by a label, the group with most bytes first.
 pub(super) fn groups<'a>(
     report: &'a Report,
-    direction: Direction,
+    is_wanted: impl Fn(&EndpointKey) -> bool,
     label: impl Fn(&ReportEndpoint) -> String,
 ) -> Vec<EndpointGroup<'a>> {
     let mut places: HashMap<String, usize> = HashMap::new();
     let mut groups: Vec<EndpointGroup<'a>> = Vec::new();
-    for known in report.endpoints.iter().filter(|known| known.endpoint.key.direction == direction) {
+    for known in report.endpoints.iter().filter(|known| is_wanted(&known.endpoint.key)) {
         let label = label(known);
         let place = *places.entry(label.clone()).or_insert_with(|| {
             groups.push(EndpointGroup { label, endpoints: Vec::new() });
@@ -109,7 +109,7 @@ fn service(known: &ReportEndpoint) -> String {
 /// The hosts.
 pub(super) fn table(report: &Report) -> HtmlTable {
     let handshakes = handshakes(report);
-    let groups = groups(report, Direction::Egress, |known| label(report, known));
+    let groups = groups(report, |key: &EndpointKey| key.direction == Direction::Egress, |known| label(report, known));
     let row = |group: &EndpointGroup<'_>| {
         let sum = group.sum(&handshakes);
         vec![

@@ -3,20 +3,20 @@
 use super::hosts::{EndpointGroup, groups, label};
 use super::table::{ColumnKind, HtmlCell, HtmlTable, TableParts, column};
 use super::tables::application;
-use crate::flow::Direction;
+use crate::flow::EndpointKey;
 use crate::format::summary::hosts::handshakes;
 use crate::format::words;
 use crate::report::{Report, ReportEndpoint};
 
 /// Whether a remote opened anything.
 pub(super) fn has_any(report: &Report) -> bool {
-    report.endpoints.iter().any(|known| known.endpoint.key.direction == Direction::Ingress)
+    report.endpoints.iter().any(|known| known.endpoint.key.is_service())
 }
 
 /// The services.
 pub(super) fn table(report: &Report) -> HtmlTable {
     let handshakes = handshakes(report);
-    let groups = groups(report, Direction::Ingress, |known| words::service(&known.endpoint.key));
+    let groups = groups(report, EndpointKey::is_service, |known| words::service(&known.endpoint.key));
     let row = |group: &EndpointGroup<'_>| {
         let sum = group.sum(&handshakes);
         let protocol = |known: &ReportEndpoint| known.application.as_ref().map(application).unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::flow::{Counters, Direction, EndpointKey, PerDirection};
+use crate::flow::{Counters, Direction, EndpointKey, PerDirection, Protocol};
 use crate::format::words;
 use crate::process::ProcessId;
 use crate::report::{ApplicationProtocol, Report, ReportEndpoint, ReportFlow};
@@ -40,15 +40,23 @@ pub(super) struct Requirement {
 const MAX_ADDRESSES: usize = 8;
 
 impl Requirement {
-    /// Successful connections of one direction, the largest first.
+    /// Services that were reached in one direction, the largest first. Of a service of the target,
+    /// all connections are listed, also those that failed.
     pub fn all(report: &Report, direction: Direction) -> Vec<Self> {
         let mut flows: HashMap<EndpointKey, Vec<&ReportFlow>> = HashMap::new();
         for known in &report.flows {
             flows.entry(EndpointKey::of(&known.flow.key, known.flow.opened_by)).or_default().push(known);
         }
         let mut all: BTreeMap<(PeerHost, String, String), Self> = BTreeMap::new();
-        let wanted =
-            |known: &&ReportEndpoint| known.endpoint.key.direction == direction && !known.endpoint.has_only_failed();
+        let accepted = accepted(report);
+        let wanted = |known: &&ReportEndpoint| {
+            let key = &known.endpoint.key;
+            let is_reached = match direction {
+                Direction::Egress => !known.endpoint.has_only_failed(),
+                Direction::Ingress => key.is_service() && accepted.contains(&(key.protocol, key.port)),
+            };
+            key.direction == direction && is_reached
+        };
         for known in report.endpoints.iter().filter(wanted) {
             let service = words::service(&known.endpoint.key);
             for part in parts(known, flows.get(&known.endpoint.key).map_or(&[], Vec::as_slice)) {
@@ -87,6 +95,13 @@ impl Requirement {
         }
         self
     }
+}
+
+/// Services of the target of which a connection succeeded.
+fn accepted(report: &Report) -> BTreeSet<(Protocol, u16)> {
+    let endpoints = report.endpoints.iter().map(|known| &known.endpoint);
+    let accepted = endpoints.filter(|endpoint| endpoint.key.is_service() && !endpoint.has_only_failed());
+    accepted.map(|endpoint| (endpoint.key.protocol, endpoint.key.port)).collect()
 }
 
 /// Traffic of an endpoint under one name.

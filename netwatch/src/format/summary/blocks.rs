@@ -17,7 +17,7 @@ fn block(item: &EndpointRow, digits: usize, width: usize) -> Vec<Line> {
     let mut lines = title(item, width);
     lines.push(amount("sent", item.counters.egress, digits));
     lines.push(amount("received", item.counters.ingress, digits));
-    lines.extend(grid::below(&failure(&item.failed), width));
+    lines.extend(grid::below(&failure(item), width));
     lines
 }
 

@@ -5,7 +5,7 @@ use super::blocks;
 use super::grid::{self, GridRow};
 use super::line::{Line, Style};
 use super::units::{bytes, count, duration, packets, plural};
-use crate::flow::{Counters, Endpoint, EndpointKey, FailedAttempts, PerDirection, RemainderKind, Remote};
+use crate::flow::{Counters, Direction, Endpoint, EndpointKey, FailedAttempts, PerDirection, RemainderKind, Remote};
 use crate::format::escape;
 use crate::process::AttemptCause;
 use crate::report::{Report, ReportEndpoint};
@@ -27,6 +27,8 @@ pub(super) struct EndpointRow {
     pub counters: PerDirection<Counters>,
     pub handshake_rtt_ns: Option<u64>,
     pub failed: FailedAttempts,
+    /// Whether the remote attempted them.
+    pub by_remote: bool,
     pub style: Style,
 }
 
@@ -78,6 +80,7 @@ fn item(report: &Report, known: &ReportEndpoint) -> EndpointRow {
         counters: endpoint.counters,
         handshake_rtt_ns: endpoint.handshake_rtt_ns,
         failed: endpoint.failed,
+        by_remote: endpoint.key.direction == Direction::Ingress,
         style: Style::Plain,
     }
 }
@@ -114,11 +117,13 @@ pub(super) fn port(key: &EndpointKey) -> String {
 }
 
 fn rest(hidden: &[&Endpoint]) -> Option<EndpointRow> {
-    let first = hidden.first()?;
+    hidden.first()?;
     let counters = hidden.iter().map(|endpoint| endpoint.counters).sum();
     let connections = hidden.iter().map(|endpoint| endpoint.connections).sum();
-    let mut failed = first.failed;
-    hidden[1..].iter().for_each(|endpoint| failed += endpoint.failed);
+    let mut failed = FailedAttempts::default();
+    // What remotes attempted is no failure of the target.
+    let own = hidden.iter().filter(|endpoint| endpoint.key.direction == Direction::Egress);
+    own.for_each(|endpoint| failed += endpoint.failed);
     let more = format!("… {} more", count(hidden.len() as u64));
     Some(EndpointRow { failed, ..sum(&more, Some(connections), counters, Style::Plain) })
 }
@@ -145,6 +150,7 @@ fn sum(name: &str, connections: Option<u64>, counters: PerDirection<Counters>, s
         counters,
         handshake_rtt_ns: None,
         failed: FailedAttempts::default(),
+        by_remote: false,
         style,
     }
 }
@@ -180,11 +186,13 @@ fn row(item: &EndpointRow, side_by_side: bool) -> GridRow {
         item.handshake_rtt_ns.map_or_else(|| if is_sum { "" } else { "-" }.to_owned(), duration),
     ];
     let aside = if side_by_side || item.name.is_none() { String::new() } else { item.aside() };
-    GridRow { cells, style: item.style, aside, below: failure(&item.failed) }
+    GridRow { cells, style: item.style, aside, below: failure(item) }
 }
 
-/// `failed: 1 refused, 1 timeout (4 SYNs)`, or nothing.
-pub(super) fn failure(failed: &FailedAttempts) -> String {
+/// `failed: 1 refused, 1 timeout (4 SYNs)`, or nothing. What the remote attempted is no failure of
+/// the target.
+pub(super) fn failure(item: &EndpointRow) -> String {
+    let failed = &item.failed;
     let text = |(how, number)| match how {
         AttemptCause::TIMEOUT => {
             format!("{} {how} ({})", count(number), plural(failed.unanswered_tries, "SYN", "SYNs"))
@@ -192,5 +200,6 @@ pub(super) fn failure(failed: &FailedAttempts) -> String {
         _ => format!("{} {how}", count(number)),
     };
     let texts: Vec<String> = failed.causes().map(text).collect();
-    if texts.is_empty() { String::new() } else { format!("failed: {}", texts.join(", ")) }
+    let title = if item.by_remote { "attempts of the remote" } else { "failed" };
+    if texts.is_empty() { String::new() } else { format!("{title}: {}", texts.join(", ")) }
 }

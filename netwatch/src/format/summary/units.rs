@@ -65,7 +65,7 @@ pub(in crate::format) fn signed(value: i64) -> String {
 }
 
 /// `1 flow`, `2 flows`; number and word stay on one line.
-pub(in crate::format) fn plural(value: u64, one: &str, many: &str) -> String {
+pub(crate) fn plural(value: u64, one: &str, many: &str) -> String {
     format!("{}{NO_BREAK}{}", count(value), if value == 1 { one } else { many })
 }
 

@@ -5,15 +5,17 @@ mod chain;
 mod lookups;
 mod pending;
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 pub(super) use addresses::Addresses;
 pub use lookups::{Lookup, QueryFlows, ResponseTimes};
+pub use pending::RESPONSE_TIMEOUT_NS;
 
 use super::facts::{NameSource, SourcedName};
 use super::limits::{NameLimits, NamesLost};
 use crate::flow::{Direction, FlowKey, ObservationPoint};
-use crate::wire::dns::{DnsMessage, RecordData, RecordType};
+use crate::wire::dns::{DnsMessage, Rcode, RecordData, RecordType};
 use crate::wire::tls::EchConfig;
 use crate::wire::{Application, Name};
 use lookups::Lookups;
@@ -79,6 +81,26 @@ impl DnsTracker {
             Lookup { queries: lookup.queries.saturating_sub(count.copied().unwrap_or(0)), ..lookup.clone() }
         };
         self.lookups.all().iter().map(settled).collect()
+    }
+
+    /// Lookups of the target that failed until this time, as a report counts failures: the queries
+    /// for several record types of a name are one lookup.
+    pub fn failed_lookups(&self, now_ns: u64) -> u64 {
+        let in_flight = self.pending.in_flight(now_ns);
+        let mut failed: HashMap<(&Name, Option<Rcode>), u64> = HashMap::new();
+        let is_own =
+            |lookup: &&Lookup| lookup.queried_by == Direction::Egress && lookup.application == Application::Dns;
+        for lookup in self.lookups.all().iter().filter(is_own) {
+            let waiting = in_flight.get(&(&lookup.question, lookup.queried_by)).copied().unwrap_or(0);
+            let unanswered = lookup.unanswered().saturating_sub(waiting);
+            let errors = lookup.outcomes.iter().filter(|(rcode, _)| **rcode != Rcode::NOERROR);
+            let errors = errors.map(|(rcode, count)| (Some(*rcode), *count));
+            for (cause, count) in errors.chain((unanswered > 0).then_some((None, unanswered))) {
+                let most = failed.entry((&lookup.question.name, cause)).or_default();
+                *most = count.max(*most);
+            }
+        }
+        failed.into_values().sum()
     }
 
     fn observe_query(&mut self, observed: &ObservedMessage<'_>, lost: &mut NamesLost) {

@@ -13,7 +13,7 @@ type TransactionKey = (FlowKey, Direction, u16);
 
 /// Time that a program waits for a response, nanoseconds: the default of resolver libraries
 /// (resolv.conf(5), `timeout`). A query without a response counts as in flight for this long.
-const RESPONSE_TIMEOUT_NS: u64 = 5_000_000_000;
+pub const RESPONSE_TIMEOUT_NS: u64 = 5_000_000_000;
 
 #[derive(Debug)]
 struct PendingQuery {

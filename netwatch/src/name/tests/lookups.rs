@@ -239,3 +239,18 @@ fn returns_each_changed_lookup_once() {
     assert_eq!(changed(&mut names), [(1, "b.example".to_owned(), 1)]);
     assert_eq!(names.lookups().len(), 2);
 }
+
+#[test]
+fn failed_lookups_count_as_in_a_report() {
+    const NXDOMAIN: u16 = 3;
+    const AAAA: u16 = 28;
+    let mut names = names();
+    for (id, kind) in [(1, A), (2, AAAA)] {
+        let response = DnsBuilder::response(id, NXDOMAIN, "old.example", kind);
+        exchange(&mut names, 1_000, DnsBuilder::query(id, "old.example", kind), response);
+    }
+    look_up(&mut names, 2_000, "app.example", 7);
+    names.observe(&at(3_000, sent(resolver(), &DnsBuilder::query(4, "slow.example", A).bytes())));
+    assert_eq!(names.failed_lookups(4_000), 1, "both types are one lookup, and the last may be answered");
+    assert_eq!(names.failed_lookups(3_000 + RESPONSE_TIMEOUT_NS), 2);
+}
