@@ -42,6 +42,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("softflowd", "softflowd"),
     ("nfdump", "nfpcapd"),
     ("prometheus", "prometheus"),
+    ("pmacct", "nfacctd"),
     ("dnsmasq-base", "dnsmasq"),
     ("nginx-light", "nginx"),
     ("wrk", "wrk"),
