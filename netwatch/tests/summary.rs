@@ -349,3 +349,25 @@ fn many_clients_of_a_service_are_one_row() {
     assert_eq!((service.port, service.clients, service.connections, service.top_clients.len()), (8080, 40, 40, 10));
     assert_eq!((small.clients, small.handshake_rtt_ns, small.counters.egress.packets), (3, Some(1_000_000), 30));
 }
+
+#[test]
+fn a_failed_lookup_of_two_types_is_one_row_and_there_was_traffic() {
+    use netwatch::process::{Attempt, AttemptCause, AttemptTarget};
+    let table = FlowTable::default();
+    let mut report = sample::report(facts(&table, &["client.py"]), &table);
+    assert!(at(&report, 80).contains("no traffic"), "there was none");
+    let lookup = |kind: &str| Attempt {
+        first_ns: 1,
+        last_ns: 1,
+        count: 2,
+        packets: 2,
+        target: AttemptTarget::Name("nope.example".to_owned(), kind.to_owned()),
+        protocol: None,
+        cause: AttemptCause::Dns("nxdomain".to_owned()),
+        process: None,
+    };
+    report.attempts = vec![lookup("A"), lookup("AAAA")];
+    let text = at(&report, 80);
+    assert!(text.contains("nope.example (DNS A, AAAA): NXDOMAIN, 2 times"), "{text}");
+    assert!(!text.contains("no traffic"), "{text}");
+}

@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 
 use super::json::escaped::line;
-use super::summary::units::{bytes, duration};
+use super::summary::units::{bytes, duration, plural};
+use super::words::with_plain_spaces;
 use super::{escape, rfc3339};
 use crate::flow::{Direction, EndReason, Flow, Protocol, TransportAddress};
 use crate::process::Process;
@@ -93,9 +94,9 @@ impl ConnectionEvent<'_> {
                 let again = self.retransmitted();
                 let again = if again == 0 { String::new() } else { format!(", {again} retransmitted") };
                 format!(
-                    ": {lasted}, sent {} in {} packets, received {} in {}{rtt}{again}, {}",
+                    ": {lasted}, sent {} in {}, received {} in {}{rtt}{again}, {}",
                     bytes(counters.egress.wire_bytes),
-                    counters.egress.packets,
+                    with_plain_spaces(plural(counters.egress.packets, "packet", "packets")),
                     bytes(counters.ingress.wire_bytes),
                     counters.ingress.packets,
                     reason.name()

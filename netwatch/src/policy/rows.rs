@@ -31,7 +31,7 @@ pub(super) struct Row {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RowAddress {
     pub address: String,
-    /// False if no connection used it: DNS listed it, or every attempt failed.
+    /// False if the program did not try it: DNS listed it only.
     pub is_used: bool,
 }
 
@@ -45,7 +45,7 @@ impl Row {
 
     /// The text after an address.
     pub fn mark(&self, address: &RowAddress) -> &'static str {
-        if self.is_required && !address.is_used { " (not used)" } else { "" }
+        if !address.is_used { " (not used)" } else { "" }
     }
 
     /// `required`, or `attempted`.
@@ -91,7 +91,7 @@ fn row(need: &Need, options: &RuleOptions, is_required: bool) -> Row {
         Service::Protocol(Protocol(number)) => (number.to_string(), String::new()),
     };
     let is_open = need.direction == Direction::Ingress && !options.by_remote;
-    let address = |peer| RowAddress { address: shown(peer), is_used: is_required && !need.unused.contains(peer) };
+    let address = |peer| RowAddress { address: shown(peer), is_used: !need.unused.contains(peer) };
     Row {
         purpose: need.purpose.clone(),
         name: name(need, is_open),

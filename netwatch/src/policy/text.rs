@@ -35,8 +35,8 @@ pub(super) fn comment(word: &str, limit: usize) -> String {
     safe
 }
 
-/// Lines of at most `width` bytes, broken at spaces, and in words that are longer. For text that
-/// [`comment`] made.
+/// Lines of at most `width` bytes, broken at spaces, and in longer words behind dots and slashes.
+/// For text that [`comment`] made.
 pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for mut word in text.split(' ') {
@@ -47,7 +47,9 @@ pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
             continue;
         }
         while word.len() > width {
-            let (line, rest) = word.split_at(width);
+            // Behind a dot or slash where there is one, because names are read by their parts.
+            let at = word[..width].rfind(['.', '/']).map_or(width, |at| at + 1);
+            let (line, rest) = word.split_at(at);
             lines.push(line.to_owned());
             word = rest;
         }
@@ -87,6 +89,7 @@ mod tests {
     fn wraps_at_spaces_and_in_long_words() {
         assert_eq!(wrap("one two three", 7), ["one two", "three"]);
         assert_eq!(wrap("abcdefghij k", 4), ["abcd", "efgh", "ij k"]);
+        assert_eq!(wrap("metrics.shop.example", 16), ["metrics.shop.", "example"], "at a dot");
         assert_eq!(wrap("", 4), [""]);
     }
 

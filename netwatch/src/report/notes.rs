@@ -127,7 +127,13 @@ impl Report {
         let lost = &self.processes.lost;
         let events = lost.events + lost.unknown;
         gap(events > 0, format!("{events} process events were lost"));
-        gap(lost.sockets > 0, format!("{} sockets could not be tracked", lost.sockets));
+        gap(
+            lost.sockets > 0,
+            match lost.sockets {
+                1 => "1 socket could not be tracked".to_owned(),
+                many => format!("{many} sockets could not be tracked"),
+            },
+        );
         gap(lost.beyond > 0, format!("{} processes, sockets and attempts exceeded the limits", lost.beyond));
         let (at_least, folded) = (if self.folded.at_least { "at least " } else { "" }, self.folded.flows);
         gap(folded > 0, format!("{at_least}{folded} flows were folded, only their endpoints are known"));

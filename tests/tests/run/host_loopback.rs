@@ -114,9 +114,7 @@ fn what_the_host_refuses_is_noted() {
         .run(&["--host-loopback=9090"], &["sh", "-c", &format!("{TRAFFIC} fetch 127.0.0.1:9090 || echo reset")]);
     assert_eq!(run.assert_ok().stdout, "reset\n", "{run}");
     assert!(
-        run.report()["notes"]
-            .to_string()
-            .contains("the host refused 1 connections, the last one to tcp 127.0.0.1:9090"),
+        run.report()["notes"].to_string().contains("the host refused 1 connection, the last one to tcp 127.0.0.1:9090"),
         "{run}"
     );
 }

@@ -59,18 +59,34 @@ pub(super) fn host_loopback(counts: &LoopbackCounts) -> Vec<String> {
     let mut notes = Vec::new();
     if *refused > 0 {
         let last = last_refusal.as_deref().unwrap_or_default();
-        notes.push(format!("host loopback: the host refused {refused} connections, the last one to {last}"));
+        notes.push(format!(
+            "host loopback: the host refused {}, the last one to {last}",
+            counted(*refused, "connection")
+        ));
     }
     if *cut_off > 0 {
-        notes.push(format!("host loopback: {cut_off} connections were cut off with data that the host had not read"));
+        notes.push(format!(
+            "host loopback: {} cut off with data that the host had not read",
+            were(*cut_off, "connection")
+        ));
     }
     if *dropped_datagrams > 0 {
-        notes.push(format!("host loopback: {dropped_datagrams} datagrams were refused or dropped"));
+        notes.push(format!("host loopback: {} refused or dropped", were(*dropped_datagrams, "datagram")));
     }
     if *evicted_clients > 0 {
-        notes.push(format!("host loopback: {evicted_clients} UDP clients gave way to newer ones"));
+        notes.push(format!("host loopback: {} gave way to newer ones", counted(*evicted_clients, "UDP client")));
     }
     notes
+}
+
+/// `1 connection`, `2 connections`.
+fn counted(number: u64, one: &str) -> String {
+    format!("{number} {one}{}", if number == 1 { "" } else { "s" })
+}
+
+/// `1 connection was`, `2 connections were`.
+fn were(number: u64, one: &str) -> String {
+    format!("{} {}", counted(number, one), if number == 1 { "was" } else { "were" })
 }
 
 /// Unsent data of exited processes; `None` if there was nothing to wait for.

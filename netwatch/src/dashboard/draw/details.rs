@@ -9,7 +9,7 @@ use crate::dashboard::rows::{RowId, state_of_connection};
 use crate::dashboard::state::Dashboard;
 use crate::escape::escape;
 use crate::format::rfc3339;
-use crate::format::summary::units::{bytes, count, duration};
+use crate::format::summary::units::{bytes, duration, plural};
 
 /// Columns of the labels.
 const LABEL_WIDTH: u16 = 14;
@@ -36,7 +36,7 @@ fn lines(model: &Model, flow: &LiveFlow) -> Vec<(&'static str, String)> {
     let facts = &flow.facts;
     let (sent, received) = facts.amounts;
     let amount = |packets: u64, total: u64, rate: u64| {
-        format!("{} in {} packets, {} now", bytes(total), count(packets), rate_text(rate))
+        format!("{} in {}, {} now", bytes(total), plural(packets, "packet", "packets"), rate_text(rate))
     };
     let opened = if facts.out { "opened by the command" } else { "opened by the remote" };
     let place = if facts.loopback { ", on the loopback" } else { "" };
@@ -62,7 +62,7 @@ fn lines(model: &Model, flow: &LiveFlow) -> Vec<(&'static str, String)> {
         lines.push(("round trip", format!("{} on average", duration(rtt_ns))));
     }
     if facts.retransmitted > 0 {
-        lines.push(("sent again", format!("{} packets, both directions", count(facts.retransmitted))));
+        lines.push(("sent again", format!("{}, both directions", plural(facts.retransmitted, "packet", "packets"))));
     }
     for (number, evidence) in &facts.processes {
         let arguments = model.processes.get(number).and_then(|process| process.arguments.as_ref());

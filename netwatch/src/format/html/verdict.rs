@@ -96,7 +96,7 @@ fn failures(report: &Report) -> Answer {
                 text: words::with_plain_spaces(match targets.as_slice() {
                     [one] => one.clone(),
                     [one, other] => format!("{one} and {other}"),
-                    [one, more @ ..] => format!("{one} and {}", plural(more.len() as u64, "other", "others")),
+                    [one, more @ ..] => format!("{one}; {} more", more.len()),
                     [] => String::new(),
                 }),
                 target: "failures",

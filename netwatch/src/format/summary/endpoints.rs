@@ -3,6 +3,7 @@
 
 use super::blocks;
 use super::grid::{self, GridRow};
+use super::hosts::no_traffic;
 use super::line::{Line, Style};
 use super::units::{bytes, count, duration, packets, plural};
 use crate::flow::{Counters, Direction, Endpoint, EndpointKey, FailedAttempts, PerDirection, RemainderKind, Remote};
@@ -40,7 +41,7 @@ const LEFT: usize = 3;
 pub(super) fn lines(report: &Report, max: usize, width: usize) -> Vec<Line> {
     let items = items(report, max);
     if items.is_empty() {
-        return vec![Line::new(Style::Plain, "no traffic")];
+        return no_traffic(report).map(|text| Line::new(Style::Plain, text)).into_iter().collect();
     }
     // Name and address side by side where all of them fit, otherwise the address below the name.
     let (side_by_side, below) = (rows(&items, true), rows(&items, false));

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::endpoints::{in_no_flow, port};
 use super::grid::{self, GridRow};
+use super::host_loopback;
 use super::line::{Line, Style};
 use super::text::{cut, wrap};
 use super::units::{bytes, count, duration, plural};
@@ -44,13 +45,24 @@ pub(super) fn lines(report: &Report, max: usize, width: usize) -> Vec<Line> {
         GridRow { style: Style::Warning, ..row }
     }));
     if rows.is_empty() {
-        return vec![Line::new(Style::Plain, "no traffic"), Line::default()];
+        return match no_traffic(report) {
+            Some(text) => vec![Line::new(Style::Plain, text), Line::default()],
+            None => Vec::new(),
+        };
     }
     let header = GridRow { cells: TITLES.map(str::to_owned).into(), style: Style::Faint, ..GridRow::default() };
     rows.insert(0, header);
     let mut lines = grid::lines(&rows, LEFT, width).unwrap_or_else(|| below_each_other(&rows, width));
     lines.push(Line::default());
     lines
+}
+
+/// What stands for an empty table; nothing below failures, or above the services of the host.
+pub(super) fn no_traffic(report: &Report) -> Option<&'static str> {
+    if !report.failures().is_empty() || host_loopback::text(report).is_some() {
+        return None;
+    }
+    Some(if report.loopback.totals.both().is_zero() { "no traffic" } else { "no traffic outside the namespace" })
 }
 
 /// Number of remotes with a port or protocol, which `lines` adds up.

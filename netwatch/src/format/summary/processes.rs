@@ -9,7 +9,7 @@ use super::text::{command, cut, together, width as width_of};
 use super::units::{bytes, count, plural};
 use crate::flow::{EndpointKey, Remote};
 use crate::format::{escape, words};
-use crate::process::{Attempt, Attribution, LocalSocket, Process, ProcessId};
+use crate::process::{Attempt, AttemptCause, AttemptTarget, Attribution, LocalSocket, Process, ProcessId};
 use crate::report::{AttemptNames, AttributionCounts, FlowSum, ProcessTraffic, Report, ReportEndpoint};
 
 /// Processes and paths listed; further ones are counted.
@@ -92,19 +92,52 @@ fn listed(items: impl ExactSizeIterator<Item = String>) -> String {
 
 fn attempts(report: &Report) -> String {
     let names = AttemptNames::of(report);
-    let mut lines: Vec<String> =
-        report.attempts.iter().take(MAX_ATTEMPTS).map(|one| attempt(report, &names, one)).collect();
-    let rest = report.attempts.len().saturating_sub(MAX_ATTEMPTS);
+    let rows = rows(report);
+    let mut lines: Vec<String> = rows.iter().take(MAX_ATTEMPTS).map(|row| attempt(report, &names, row)).collect();
+    let rest = rows.len().saturating_sub(MAX_ATTEMPTS);
     if rest > 0 {
         lines.push(format!("and {} more", count(rest as u64)));
     }
     lines.join("\n")
 }
 
+/// An attempt, or the lookups of a name for several record types.
+struct AttemptRow<'a> {
+    attempt: &'a Attempt,
+    /// As [`Report::failures`] counts.
+    count: u64,
+    kinds: Vec<&'a str>,
+}
+
+fn rows(report: &Report) -> Vec<AttemptRow<'_>> {
+    let mut rows: Vec<AttemptRow<'_>> = Vec::new();
+    let mut lookups: HashMap<(&str, &AttemptCause, Option<ProcessId>), usize> = HashMap::new();
+    for attempt in &report.attempts {
+        let AttemptTarget::Name(name, kind) = &attempt.target else {
+            rows.push(AttemptRow { attempt, count: attempt.count, kinds: Vec::new() });
+            continue;
+        };
+        let place = *lookups.entry((name, &attempt.cause, attempt.process)).or_insert(rows.len());
+        match rows.get_mut(place) {
+            Some(row) => {
+                row.count = row.count.max(attempt.count);
+                row.kinds.push(kind);
+            }
+            None => rows.push(AttemptRow { attempt, count: attempt.count, kinds: vec![kind] }),
+        }
+    }
+    rows
+}
+
 /// `printer.example, 198.51.100.99:8443 (tcp): timeout (4 SYNs), 2 times (curl)`.
-fn attempt(report: &Report, names: &AttemptNames<'_>, attempt: &Attempt) -> String {
-    let target = escape(&words::target(names, attempt)).into_owned();
-    let repeated = if attempt.count > 1 { format!(", {} times", count(attempt.count)) } else { String::new() };
+fn attempt(report: &Report, names: &AttemptNames<'_>, row: &AttemptRow<'_>) -> String {
+    let attempt = row.attempt;
+    let target = match (&attempt.target, row.kinds.as_slice()) {
+        (AttemptTarget::Name(name, _), [_, _, ..]) => format!("{name} (DNS {})", row.kinds.join(", ")),
+        _ => words::target(names, attempt),
+    };
+    let target = escape(&target).into_owned();
+    let repeated = if row.count > 1 { format!(", {} times", count(row.count)) } else { String::new() };
     let process = attempt.process.map(|id| format!(" ({})", comm(report, id))).unwrap_or_default();
     together(&format!("{target}: {}{repeated}{process}", escape(&words::cause(attempt))))
 }
@@ -186,8 +219,11 @@ impl<'a> Tree<'a> {
         let mut endpoints: Vec<(&EndpointKey, &FlowSum)> = part.endpoints.iter().collect();
         endpoints.sort_by_key(|(key, part)| (std::cmp::Reverse(part.counters.both().wire_bytes), **key));
         let hidden = endpoints.len().saturating_sub(MAX_ENDPOINTS);
-        for (key, part) in endpoints.iter().take(MAX_ENDPOINTS) {
-            let row = self.row(&format!("{rest}{bar}{}", self.endpoint(key)), Style::Plain, self::amounts(part));
+        let texts: Vec<String> = endpoints.iter().map(|(key, _)| self.endpoint(key)).collect();
+        for ((key, part), text) in endpoints.iter().zip(&texts).take(MAX_ENDPOINTS) {
+            let is_shared = texts.iter().filter(|other| *other == text).count() > 1;
+            let address = if is_shared { format!(" ({})", words::address(&key.remote)) } else { String::new() };
+            let row = self.row(&format!("{rest}{bar}{text}{address}"), Style::Plain, self::amounts(part));
             self.lines.push(row);
         }
         if hidden > 0 {
