@@ -1,10 +1,10 @@
 //! Failed attempts from all sources: failed calls, packets, and DNS.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 
 use super::model::ReportFlow;
-use crate::flow::{Direction, Flow, Protocol};
+use crate::flow::{Direction, Flow, FlowKey, Protocol};
 use crate::name::{Lookup, QueryFlows};
 use crate::process::{Attempt, AttemptCause, AttemptTarget, ProcessId};
 use crate::wire::dns::Rcode;
@@ -13,21 +13,30 @@ use crate::wire::port;
 /// What attempts are added up by.
 pub(super) type AttemptKey = (AttemptTarget, Option<Protocol>, AttemptCause, Option<ProcessId>);
 
+/// Lookups, and the flows of their queries.
+#[derive(Debug)]
+pub(super) struct Queries<'a> {
+    pub lookups: &'a [Lookup],
+    /// The flows of each lookup; empty if they are not known.
+    pub flows: &'a [QueryFlows],
+    /// Whether no flow of the session was folded.
+    pub are_all_flows_listed: bool,
+}
+
 /// Adds up attempts by target, protocol, cause and process, in the order of their first time.
-/// `query_flows` are those of each lookup, if they are known.
 pub(super) fn all(
     calls: impl Iterator<Item = Attempt>,
     folded: impl Iterator<Item = Attempt>,
     link: &[ReportFlow],
     loopback: &[ReportFlow],
-    lookups: &[Lookup],
-    query_flows: &[QueryFlows],
+    queries: &Queries<'_>,
 ) -> Vec<Attempt> {
     let mut sums: BTreeMap<AttemptKey, Attempt> = BTreeMap::new();
     let of_flows = link.iter().chain(loopback).flat_map(of_flow);
-    let queriers = Queriers::of(link.iter().chain(loopback));
-    let flows_of = query_flows.iter().map(Some).chain(std::iter::repeat(None));
-    let of_lookups = lookups
+    let queriers = Queriers::of(link.iter().chain(loopback), queries.are_all_flows_listed);
+    let flows_of = queries.flows.iter().map(Some).chain(std::iter::repeat(None));
+    let of_lookups = queries
+        .lookups
         .iter()
         .zip(flows_of)
         .flat_map(|(lookup, flows)| of_lookup(lookup, queriers.process(lookup.first_seen_ns, flows)));
@@ -112,31 +121,43 @@ pub(super) fn of_flow(known: &ReportFlow) -> Vec<Attempt> {
     tcp.into_iter().chain(icmp).filter(|attempt| attempt.count > 0).collect()
 }
 
-/// The flows of DNS queries.
-struct Queriers<'a>(Vec<&'a ReportFlow>);
+/// The processes of DNS queries.
+struct Queriers<'a> {
+    /// The flows of all queries that are listed.
+    flows: Vec<&'a ReportFlow>,
+    /// The process of each; `None` without one, and if two processes had flows with one key.
+    by_key: HashMap<FlowKey, Option<ProcessId>>,
+    are_all_listed: bool,
+}
 
 impl<'a> Queriers<'a> {
-    fn of(flows: impl Iterator<Item = &'a ReportFlow>) -> Self {
+    fn of(flows: impl Iterator<Item = &'a ReportFlow>, are_all_listed: bool) -> Self {
         let is_query =
             |known: &&ReportFlow| known.flow.opened_by == Direction::Egress && known.flow.key.remote.port == port::DNS;
-        Self(flows.filter(is_query).collect())
+        let flows: Vec<&ReportFlow> = flows.filter(is_query).collect();
+        let mut by_key = HashMap::new();
+        for known in &flows {
+            let process = user(known);
+            let found = by_key.entry(known.flow.key).or_insert(process);
+            *found = found.filter(|found| Some(*found) == process);
+        }
+        Self { flows, by_key, are_all_listed }
     }
 
     /// The process that sent the queries of a lookup, the first at this time, if there is only one:
     /// lookups are added up by name, not by process.
     fn process(&self, time_ns: u64, flows: Option<&QueryFlows>) -> Option<ProcessId> {
-        self.only_process().or_else(|| match flows {
-            Some(QueryFlows { flows, has_more: false }) => {
-                only(self.0.iter().filter(|known| flows.contains(&known.flow.key)).copied())
-            }
-            Some(_) => None,
-            None => self.process_at(time_ns),
-        })
+        let Some(queries) = flows else { return self.only_process().or_else(|| self.process_at(time_ns)) };
+        let are_listed = !queries.has_more && queries.flows.iter().all(|key| self.by_key.contains_key(key));
+        match are_listed {
+            true => only(queries.flows.iter().map(|key| self.by_key.get(key).copied().flatten())),
+            false => self.only_process().filter(|_| self.are_all_listed),
+        }
     }
 
-    /// The process of all queries of the run.
+    /// The process of all queries that are listed.
     fn only_process(&self) -> Option<ProcessId> {
-        only(self.0.iter().copied())
+        only(self.flows.iter().map(|known| user(known)))
     }
 
     /// The process that sent a query at this time. A resolver library opens a socket for each
@@ -146,15 +167,18 @@ impl<'a> Queriers<'a> {
             let (first, last) = (known.flow.first_seen_ns, known.flow.last_seen_ns);
             (first.saturating_sub(CLOCK_TOLERANCE_NS)..=last.saturating_add(CLOCK_TOLERANCE_NS)).contains(&time_ns)
         };
-        only(self.0.iter().filter(is_at).copied())
+        only(self.flows.iter().filter(is_at).map(|known| user(known)))
     }
 }
 
-/// The process of all these flows, if it is the same.
-fn only<'a>(mut flows: impl Iterator<Item = &'a ReportFlow>) -> Option<ProcessId> {
-    let user = |known: &ReportFlow| known.users.first().map(|user| user.process);
-    let first = user(flows.next()?)?;
-    flows.all(|other| user(other) == Some(first)).then_some(first)
+fn user(known: &ReportFlow) -> Option<ProcessId> {
+    known.users.first().map(|user| user.process)
+}
+
+/// The process of several flows, if it is the same.
+fn only(mut users: impl Iterator<Item = Option<ProcessId>>) -> Option<ProcessId> {
+    let first = users.next()??;
+    users.all(|other| other == Some(first)).then_some(first)
 }
 
 /// The kernel dates most packets by a clock that advances with its timer interrupt, samples by a
@@ -187,10 +211,11 @@ fn of_lookup(lookup: &Lookup, querier: Option<ProcessId>) -> Vec<Attempt> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::{Flow, FlowKey, IcmpError, ObservationPoint, PerDirection, TransportAddress};
+    use crate::flow::{Flow, IcmpError, ObservationPoint, PerDirection, TransportAddress};
     use crate::process::{Evidence, FlowUser};
 
     const UDP: u8 = 17;
+    const NO_QUERIES: Queries<'_> = Queries { lookups: &[], flows: &[], are_all_flows_listed: true };
 
     fn known(port: u16, icmp_error: Option<IcmpError>) -> ReportFlow {
         let end = |last: u8, port| TransportAddress { addr: [198, 51, 100, last].into(), port };
@@ -242,12 +267,12 @@ mod tests {
         };
         let second = 1_000_000_000;
         let flows = [query(1, second), query(2, 3 * second), query(2, 5 * second), query(3, 5 * second)];
-        let queriers = Queriers::of(flows.iter());
+        let queriers = Queriers::of(flows.iter(), true);
         assert_eq!(queriers.process_at(second + 2), Some(ProcessId(1)));
         assert_eq!(queriers.process_at(3 * second + 9_000_000), Some(ProcessId(2)));
         assert_eq!(queriers.process_at(5 * second), None, "two processes at the same time");
         assert_eq!(queriers.process_at(2 * second), None);
-        assert_eq!(Queriers::of(flows[1..3].iter()).only_process(), Some(ProcessId(2)), "there is no other");
+        assert_eq!(Queriers::of(flows[1..3].iter(), true).only_process(), Some(ProcessId(2)), "there is no other");
     }
 
     #[test]
@@ -260,7 +285,7 @@ mod tests {
         };
         // All at the same time.
         let flows = [flow(1, 4001), flow(2, 4002), flow(2, 4003)];
-        let queriers = Queriers::of(flows.iter());
+        let queriers = Queriers::of(flows.iter(), true);
         let process = |places: &[usize], has_more| {
             let flows = places.iter().map(|place| flows[*place].flow.key).collect();
             queriers.process(1, Some(&QueryFlows { flows, has_more }))
@@ -270,6 +295,11 @@ mod tests {
         assert_eq!(process(&[0, 1], false), None, "two processes asked the same");
         assert_eq!(process(&[1], true), None, "not all flows are known");
         assert_eq!(queriers.process(1, None), None, "two processes at the same time");
+        let lone = |are_all_listed| Queriers::of(flows[1..].iter(), are_all_listed);
+        let elsewhere = QueryFlows { flows: vec![flows[0].flow.key], has_more: false };
+        assert_eq!(lone(false).process(1, Some(&elsewhere)), None, "a flow that was folded");
+        let many = QueryFlows { flows: vec![flows[1].flow.key], has_more: true };
+        assert_eq!(lone(true).process(1, Some(&many)), Some(ProcessId(2)), "nothing was folded, and there is no other");
     }
 
     #[test]
@@ -277,12 +307,12 @@ mod tests {
         let host_unreachable = IcmpError { kind: 3, code: 1 };
         let flows = [known(9, Some(host_unreachable)), known(10, None)];
         let calls = vec![call(9, 113), call(9, 1), call(10, 101)];
-        let attempts = all(calls.into_iter(), std::iter::empty(), &flows, &[], &[], &[]);
+        let attempts = all(calls.into_iter(), std::iter::empty(), &flows, &[], &NO_QUERIES);
         let causes: Vec<&str> = attempts.iter().map(|attempt| attempt.cause.name()).collect();
         assert_eq!(causes, ["unreachable", "denied", "no_route"]);
         let elsewhere = Attempt { process: Some(ProcessId(1)), ..call(9, 113) };
         assert_eq!(
-            all(vec![elsewhere].into_iter(), std::iter::empty(), &flows, &[], &[], &[]).len(),
+            all(vec![elsewhere].into_iter(), std::iter::empty(), &flows, &[], &NO_QUERIES).len(),
             2,
             "another process without a route"
         );

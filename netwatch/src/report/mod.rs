@@ -187,8 +187,11 @@ impl Report {
                 folded.attempts(ids),
                 &flows,
                 &loopback.flows,
-                &lookups,
-                names.query_flows(),
+                &attempts::Queries {
+                    lookups: &lookups,
+                    flows: names.query_flows(),
+                    are_all_flows_listed: table.folded().flows == 0,
+                },
             ),
             naming: naming::result(&flows, names, lookups, &interface.gateway, folded),
             folded_traffic: folded.traffic(ids),
