@@ -115,7 +115,13 @@ fn json_lines_match_their_schema_and_the_report() {
         let lines = stderr.lines().filter(|line| line.starts_with('{'));
         lines.map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
     };
-    wait_until(|| lines(&run.stderr()).len() >= 3, || format!("three lines: {}", run.stderr()));
+    // The connection of curl ends, and neither it nor the lookup of its name stays open.
+    let has_none_open = |lines: &[Value]| {
+        let last = lines.last().map(|line| &line["connections"]);
+        last.is_some_and(|last| last["opened"].as_u64() >= Some(2) && last["open"].as_u64() == Some(0))
+    };
+    let is_seen = |lines: &[Value]| lines.len() >= 3 && has_none_open(lines);
+    wait_until(|| is_seen(&lines(&run.stderr())), || format!("three lines, none open: {}", run.stderr()));
     end.open();
     let run = run.finish();
     let lines = lines(&run.assert_ok().stderr);
@@ -123,7 +129,7 @@ fn json_lines_match_their_schema_and_the_report() {
         let keys: Vec<&str> = line.as_object().expect("an object").keys().map(String::as_str).collect();
         assert_eq!(
             keys,
-            ["connections", "duration_ns", "egress", "event", "ingress", "lost", "schema", "time"],
+            ["connections", "duration_ns", "egress", "event", "failures", "ingress", "lost", "schema", "time"],
             "docs/live.md lists the keys"
         );
         assert_eq!((line["schema"].as_u64(), line["event"].as_str()), (Some(1), Some("status")), "{line}");
@@ -141,6 +147,7 @@ fn json_lines_match_their_schema_and_the_report() {
     // The connection to the web server and the lookup of its name.
     let last = lines.last().expect("a line");
     assert!(last["connections"]["opened"].as_u64() >= Some(2), "{last}");
+    assert_eq!(last["failures"].as_u64(), Some(0), "{last}");
     let totals = &run.report()["totals"];
     for way in ["egress", "ingress"] {
         assert!(last[way]["wire_bytes"].as_u64() <= totals[way]["wire_bytes"].as_u64(), "{last} {totals}");

@@ -56,7 +56,7 @@ fn every_view_of_a_run_is_reached_by_keys_and_the_end_is_shown() {
     tmux.keys(&["4"]);
     tmux.wait_until("lookups", |screen| screen.contains("gone.example") && screen.contains("NXDOMAIN"));
     tmux.keys(&["5"]);
-    tmux.wait_until("failures", |screen| screen.contains("refused") && screen.contains("dns A"));
+    tmux.wait_until("failures", |screen| screen.contains("refused") && screen.contains("DNS       NXDOMAIN"));
     tmux.keys(&["6"]);
     tmux.wait_until("losses", |screen| screen.contains("REASON"));
     tmux.keys(&["?"]);
