@@ -93,7 +93,7 @@ pub struct FlowId {
     pub epoch: u32,
 }
 
-/// Link housekeeping: packets that the kernel generates on any link.
+/// Link housekeeping: packets that mostly the kernel generates, on any link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Housekeeping {
     /// ARP (EtherType 0x0806).
