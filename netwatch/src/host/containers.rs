@@ -1,7 +1,10 @@
 //! Finds the processes of a container by its name or id: from the cgroups of processes and the
 //! state files of Docker, podman, containerd and Kubernetes. Asks no daemon, changes nothing.
 
-use std::fs;
+use std::collections::BTreeSet;
+use std::fs::{self, OpenOptions};
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -12,6 +15,9 @@ use crate::error::{Error, Result};
 const ID_DIGITS: usize = 64;
 /// Shortest abbreviation of an id: what `docker ps` prints has 12 digits.
 const MIN_DIGITS: usize = 6;
+/// Size of the largest state file that is read, bytes.
+const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
+const ROOT: u32 = 0;
 
 /// A container that runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,54 +35,100 @@ impl Container {
     }
 }
 
+/// A process in the cgroup of a container.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Member {
+    id: String,
+    /// The user who could make the cgroup: any user can give a cgroup of their own the id of
+    /// another's container.
+    maker: u32,
+    pid: u32,
+}
+
+/// The id of a container with the name that is looked for, and the user who states it.
+type NamedId = (String, u32);
+
 fn find_below(root: &Path, name: &str) -> Result<Container> {
     let running = running(root);
     let is_id = name.len() >= MIN_DIGITS && is_hexadecimal(name);
-    let mut ids: Vec<String> = running.iter().map(|(id, _)| id.clone()).collect();
-    ids.dedup();
-    let mut found: Vec<&String> = ids.iter().filter(|id| is_id && id.starts_with(name)).collect();
-    if found.is_empty() {
-        let named = named(root, name);
-        found = ids.iter().filter(|id| named.contains(id)).collect();
+    let by_id = || choose(&running, name, |member| is_id && member.id.starts_with(name));
+    if let Some(found) = by_id()? {
+        return Ok(found);
     }
-    match found.as_slice() {
-        [id] => {
-            let pid = running.iter().find(|(of, _)| of == *id).map(|(_, pid)| *pid).unwrap_or_default();
-            Ok(Container { id: (*id).clone(), pid })
-        }
-        [] => Err(Error::other("find", format!("container {name}"), "no running container has this name or id")
-            .hint("with another engine, give the id of a process of it with -p")),
-        several => {
-            let cause = format!("{} running containers have this name or id", several.len());
-            Err(Error::other("find", format!("container {name}"), cause).hint("give the whole id"))
-        }
-    }
+    let named = named(root, name);
+    // A user can name the containers of that user only.
+    let is_named = |member: &Member| named.iter().any(|(id, owner)| *id == member.id && *owner == member.maker);
+    choose(&running, name, is_named)?.ok_or_else(|| {
+        Error::other("find", format!("container {name}"), "no running container has this name or id")
+            .hint("with another engine, give the id of a process of it with -p")
+    })
 }
 
-/// The containers that processes belong to, sorted by id, with their processes in ascending order.
-fn running(root: &Path) -> Vec<(String, u32)> {
+/// The only container whose members match. Those of root hide those of users. `running` is sorted.
+fn choose(running: &[Member], name: &str, matches: impl Fn(&Member) -> bool) -> Result<Option<Container>> {
+    let mut found: Vec<&Member> = running.iter().filter(|member| matches(member)).collect();
+    if found.iter().any(|member| member.maker == ROOT) {
+        found.retain(|member| member.maker == ROOT);
+    }
+    let distinct: BTreeSet<(&str, u32)> = found.iter().map(|member| (member.id.as_str(), member.maker)).collect();
+    if distinct.len() > 1 {
+        let cause = format!("{} running containers have this name or id", distinct.len());
+        let hint = "give the whole id, or the id of a process of it with -p";
+        return Err(Error::other("find", format!("container {name}"), cause).hint(hint));
+    }
+    Ok(found.first().map(|member| Container { id: member.id.clone(), pid: member.pid }))
+}
+
+/// The processes that belong to containers, sorted.
+fn running(root: &Path) -> Vec<Member> {
     let entries = fs::read_dir(root.join("proc")).into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let of = |pid: u32| {
         let text = fs::read_to_string(root.join(format!("proc/{pid}/cgroup"))).ok()?;
-        Some((text.lines().find_map(container_of)?, pid))
+        let (id, parent) = text.lines().find_map(container_of)?;
+        Some(Member { id: id.to_owned(), maker: maker(root, parent, pid)?, pid })
     };
-    let mut found: Vec<(String, u32)> = pids.filter_map(of).collect();
+    let mut found: Vec<Member> = pids.filter_map(of).collect();
     found.sort();
     found
 }
 
-/// The container in a line of /proc/PID/cgroup (cgroups(7)): `0::/system.slice/docker-ID.scope`,
-/// `0::/docker/ID`, `0::/machine.slice/libpod-ID.scope/container`,
-/// `0::/kubepods.slice/…/cri-containerd-ID.scope`. The monitor of podman is in another cgroup,
-/// `libpod-conmon-ID.scope`, and is no process of the container.
-fn container_of(line: &str) -> Option<String> {
-    let path = line.splitn(3, ':').nth(2)?;
-    path.split('/').rev().find_map(|part| {
+/// The owner of a cgroup, who can make others in it. Where it cannot be read (cgroup v1, or
+/// netwatch in a cgroup namespace of its own), only those of user sessions are those of users: of
+/// the user of this process.
+fn maker(root: &Path, cgroup: &str, pid: u32) -> Option<u32> {
+    let is_below = !cgroup.split('/').any(|part| part == "..");
+    let folder = root.join("sys/fs/cgroup").join(cgroup.trim_start_matches('/'));
+    match fs::symlink_metadata(folder) {
+        Ok(data) if is_below => Some(data.uid()),
+        _ if cgroup.split('/').any(|part| part == "user.slice") => user_of(root, pid),
+        _ => Some(ROOT),
+    }
+}
+
+/// The real user of a process. The owner of its folder in /proc may be root instead (proc(5)).
+fn user_of(root: &Path, pid: u32) -> Option<u32> {
+    let status = fs::read(root.join(format!("proc/{pid}/status"))).ok()?;
+    let status = String::from_utf8_lossy(&status);
+    status.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_whitespace().next()?.parse().ok()
+}
+
+/// The container in a line of /proc/PID/cgroup (cgroups(7)), and the path of the cgroup around it:
+/// `0::/system.slice/docker-ID.scope`, `0::/docker/ID`,
+/// `0::/machine.slice/libpod-ID.scope/container`, `0::/kubepods.slice/…/cri-containerd-ID.scope`.
+/// The monitor of podman is in another cgroup, `libpod-conmon-ID.scope`, and is no process of the
+/// container.
+fn container_of(line: &str) -> Option<(&str, &str)> {
+    let mut path = line.splitn(3, ':').nth(2)?;
+    while let Some((parent, part)) = path.rsplit_once('/') {
         let part = part.strip_suffix(".scope").unwrap_or(part);
         let (engine, id) = part.rsplit_once(['-', ':']).unwrap_or(("", part));
-        (id.len() == ID_DIGITS && is_hexadecimal(id) && !engine.ends_with("conmon")).then(|| id.to_owned())
-    })
+        if id.len() == ID_DIGITS && is_hexadecimal(id) && !engine.ends_with("conmon") {
+            return Some((id, parent));
+        }
+        path = parent;
+    }
+    None
 }
 
 fn is_hexadecimal(text: &str) -> bool {
@@ -84,16 +136,17 @@ fn is_hexadecimal(text: &str) -> bool {
 }
 
 /// The ids of containers with this name, running or not.
-fn named(root: &Path, name: &str) -> Vec<String> {
-    [by_docker(root, name), by_podman(root, name), by_monitor(root, name), by_nerdctl(root, name), by_pod(root, name)]
-        .concat()
+fn named(root: &Path, name: &str) -> Vec<NamedId> {
+    let of_root = [by_docker(root, name), by_nerdctl(root, name), by_pod(root, name)].concat();
+    let of_root = of_root.into_iter().map(|id| (id, ROOT));
+    of_root.chain(by_podman(root, name)).chain(by_monitor(root, name)).collect()
 }
 
 /// Docker: `/var/lib/docker/containers/ID/config.v2.json` has the name with a slash.
 fn by_docker(root: &Path, name: &str) -> Vec<String> {
     let folders = children(&root.join("var/lib/docker/containers"));
     let has_name = |folder: &PathBuf| {
-        let config = read_json(&folder.join("config.v2.json"));
+        let config = read_json(&folder.join("config.v2.json"), ROOT_FILES);
         config.is_some_and(|config| config["Name"].as_str().is_some_and(|named| named.trim_start_matches('/') == name))
     };
     folders.into_iter().filter(has_name).filter_map(|folder| file_name(&folder)).collect()
@@ -101,11 +154,21 @@ fn by_docker(root: &Path, name: &str) -> Vec<String> {
 
 /// podman of root, and of users: `storage/overlay-containers/containers.json`, which has the name
 /// of the driver.
-fn by_podman(root: &Path, name: &str) -> Vec<String> {
-    let of_users = children(&root.join("home")).into_iter().map(|home| home.join(".local/share/containers/storage"));
-    let stores = [root.join("var/lib/containers/storage")].into_iter().chain(of_users);
-    let lists = stores.flat_map(|store| children(&store)).map(|driver| driver.join("containers.json"));
-    lists.filter_map(|list| read_json(&list)).flat_map(|list| ids_in(&list, name)).collect()
+fn by_podman(root: &Path, name: &str) -> Vec<NamedId> {
+    let of_root = ids_in_store(&root.join("var/lib/containers/storage"), ROOT_FILES, name);
+    let mut found: Vec<NamedId> = of_root.into_iter().map(|id| (id, ROOT)).collect();
+    for home in children(&root.join("home")) {
+        let Ok(owner) = fs::metadata(&home).map(|data| data.uid()) else { continue };
+        let ids = ids_in_store(&home.join(".local/share/containers/storage"), Some(owner), name);
+        found.extend(ids.into_iter().map(|id| (id, owner)));
+    }
+    found
+}
+
+/// `owner` as in [`read_file`].
+fn ids_in_store(store: &Path, owner: Option<u32>, name: &str) -> Vec<String> {
+    let lists = children(store).into_iter().map(|driver| driver.join("containers.json"));
+    lists.filter_map(|list| read_json(&list, owner)).flat_map(|list| ids_in(&list, name)).collect()
 }
 
 /// `[{"id": "…", "names": ["web"]}]`
@@ -117,14 +180,15 @@ fn ids_in(list: &Value, name: &str) -> Vec<String> {
 
 /// The monitor of podman and CRI-O: `conmon … -c ID … -n NAME …`. Containers with `--rootfs` are in
 /// no list.
-fn by_monitor(root: &Path, name: &str) -> Vec<String> {
+fn by_monitor(root: &Path, name: &str) -> Vec<NamedId> {
     let monitored = |process: PathBuf| {
         let line = fs::read(process.join("cmdline")).ok()?;
         let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
         let after = |flag: &[u8]| words.windows(2).find(|pair| pair[0] == flag).map(|pair| pair[1]);
         let is_monitor = words.first().is_some_and(|program| program.ends_with(b"conmon"));
         let id = after(b"-c").filter(|_| is_monitor && after(b"-n") == Some(name.as_bytes()))?;
-        Some(String::from_utf8_lossy(id).into_owned())
+        let pid = file_name(&process)?.parse().ok()?;
+        Some((String::from_utf8_lossy(id).into_owned(), user_of(root, pid)?))
     };
     children(&root.join("proc")).into_iter().filter_map(monitored).collect()
 }
@@ -133,8 +197,8 @@ fn by_monitor(root: &Path, name: &str) -> Vec<String> {
 fn by_nerdctl(root: &Path, name: &str) -> Vec<String> {
     let stores = children(&root.join("var/lib/nerdctl"));
     let namespaces = stores.into_iter().flat_map(|store| children(&store.join("names")));
-    let ids = namespaces.filter_map(|namespace| fs::read_to_string(namespace.join(name)).ok());
-    ids.map(|id| id.trim().to_owned()).collect()
+    let ids = namespaces.filter_map(|namespace| read_file(&namespace.join(name), ROOT_FILES));
+    ids.map(|id| String::from_utf8_lossy(&id).trim().to_owned()).collect()
 }
 
 /// Kubernetes: `/var/log/containers/POD_NAMESPACE_CONTAINER-ID.log`. The name is that of the pod,
@@ -160,8 +224,26 @@ fn file_name(path: &Path) -> Option<String> {
     Some(path.file_name()?.to_str()?.to_owned())
 }
 
-fn read_json(path: &Path) -> Option<Value> {
-    serde_json::from_slice(&fs::read(path).ok()?).ok()
+fn read_json(path: &Path, owner: Option<u32>) -> Option<Value> {
+    serde_json::from_slice(&read_file(path, owner)?).ok()
+}
+
+/// For [`read_file`]: in folders that only root can write to.
+const ROOT_FILES: Option<u32> = None;
+
+/// Reads a regular file of this owner (`None`: of anybody) with the rights of root. Users choose
+/// what is in their homes: a link could lead to any file, and a FIFO or a device has no end.
+fn read_file(path: &Path, owner: Option<u32>) -> Option<Vec<u8>> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
+    let data = file.metadata().ok()?;
+    if !data.is_file() || data.len() > MAX_FILE_BYTES || owner.is_some_and(|owner| owner != data.uid()) {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    // It may have grown since.
+    file.take(MAX_FILE_BYTES).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
 }
 
 #[cfg(test)]
@@ -191,12 +273,74 @@ mod tests {
             "/system.slice/containerd.service/kubepods-pod1.slice:cri-containerd:ID",
         ] {
             let line = format!("0::{}", path.replace("ID", &a));
-            assert_eq!(container_of(&line), Some(a.clone()), "{line}");
+            assert_eq!(container_of(&line).map(|(id, _)| id), Some(a.as_str()), "{line}");
         }
         for path in ["/", "/system.slice/ssh.service", "/machine.slice/libpod-conmon-ID.scope", "/user.slice/IDID"] {
             let line = format!("0::{}", path.replace("ID", &a));
             assert_eq!(container_of(&line), None, "{line}");
         }
+    }
+
+    #[test]
+    fn the_maker_of_a_cgroup_owns_the_one_around_it() {
+        let line = format!("0::/user.slice/libpod-{}.scope/container", id('a'));
+        assert_eq!(container_of(&line).map(|(_, parent)| parent), Some("/user.slice"));
+        let dir = tempfile::tempdir().expect("a directory");
+        write(dir.path(), "proc/7/status", "Name:\tx\nUid:\t1000\t0\t0\t0\n");
+        let maker = |cgroup| maker(dir.path(), cgroup, 7);
+        assert_eq!(
+            (maker("/user.slice/x"), maker("/system.slice"), maker("/../user.slice")),
+            (Some(1000), Some(0), Some(1000))
+        );
+        fs::create_dir_all(dir.path().join("sys/fs/cgroup/user.slice/x")).expect("made");
+        let own = fs::metadata(dir.path()).expect("read").uid();
+        assert_eq!(maker("/user.slice/x"), Some(own));
+    }
+
+    #[test]
+    fn containers_of_root_hide_those_of_users() {
+        let member = |digit: char, maker: u32, pid: u32| Member { id: id(digit), maker, pid };
+        let mut running = vec![member('a', 0, 50), member('a', 1000, 10), member('b', 1000, 11), member('c', 1001, 12)];
+        running.sort();
+        let pid = |found: Result<Option<Container>>| found.expect("one at most").map(|container| container.pid);
+        assert_eq!(pid(choose(&running, "a", |member| member.id == id('a'))), Some(50));
+        assert_eq!(pid(choose(&running, "x", |_| true)), Some(50), "a user took the same name");
+        assert_eq!(pid(choose(&running, "b", |member| member.id == id('b'))), Some(11));
+        assert_eq!(pid(choose(&running, "d", |_| false)), None);
+        choose(&running, "x", |member| member.maker != 0).expect_err("two users took the name");
+    }
+
+    #[test]
+    fn a_user_names_only_the_containers_of_that_user() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let root = dir.path();
+        for (pid, uid) in [(7, 1000), (8, 1001), (100, 1000), (101, 1001), (102, 0)] {
+            write(root, &format!("proc/{pid}/status"), &format!("Uid:\t{uid}\t{uid}\n"));
+        }
+        for (pid, named) in [(7, 'a'), (8, 'c')] {
+            write(root, &format!("proc/{pid}/cmdline"), &format!("conmon\0-c\0{}\0-n\0web\0", id(named)));
+        }
+        for (pid, digit, slice) in [(100, 'a', "user"), (101, 'b', "user"), (102, 'c', "system")] {
+            write(root, &format!("proc/{pid}/cgroup"), &format!("0::/{slice}.slice/libpod-{}.scope\n", id(digit)));
+        }
+        assert_eq!(find_below(root, "web").expect("found").pid, 100, "that of root has no such name");
+    }
+
+    #[test]
+    fn only_small_regular_files_of_their_owner_are_read() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| dir.path().join(name);
+        write(dir.path(), "file", "[]");
+        let uid = fs::metadata(path("file")).expect("read").uid();
+        assert_eq!(read_file(&path("file"), Some(uid)).as_deref(), Some(&b"[]"[..]));
+        assert_eq!(read_file(&path("file"), Some(uid + 1)), None, "of another user");
+        std::os::unix::fs::symlink(path("file"), path("link")).expect("made");
+        nix::unistd::mkfifo(&path("fifo"), nix::sys::stat::Mode::S_IRWXU).expect("made");
+        fs::File::create(path("large")).expect("made").set_len(MAX_FILE_BYTES + 1).expect("grown");
+        for name in ["link", "fifo", "large", "missing"] {
+            assert_eq!(read_file(&path(name), Some(uid)), None, "{name}");
+        }
+        assert_eq!(read_file(Path::new("/dev/zero"), None), None);
     }
 
     #[test]
@@ -214,6 +358,7 @@ mod tests {
             ('d', "var/lib/nerdctl/1935db59/names/default/proxy".to_owned(), id('d')),
             ('e', format!("var/log/containers/shop-1_default_app-{}.log", id('e')), String::new()),
         ];
+        write(root, "proc/7/status", "Uid:\t0\t0\t0\t0\n");
         for (number, (digit, file, text)) in files.iter().enumerate() {
             write(root, file, text);
             write(root, &format!("proc/{}/cgroup", 100 + number), &format!("0::/x/docker-{}.scope\n", id(*digit)));
