@@ -198,6 +198,8 @@ impl Trace {
         if let (SocketOperation::SendFailed(errno), Some(address)) = (operation, address)
             && protocol != Some(Protocol::TCP)
             && !self.sockets.is_elsewhere(cookie)
+            // The event of a socket that existed before has no namespace.
+            && (!self.has_strangers || self.sockets.is_here(cookie))
             && !follows_from_packets(errno)
         {
             let target = AttemptTarget::Address(address);

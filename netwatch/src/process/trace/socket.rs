@@ -26,6 +26,8 @@ pub(super) struct KnownSocket {
     pub was_linked: bool,
     /// It is in a network namespace that the target created: its packets are not captured.
     pub elsewhere: bool,
+    /// An event had the network namespace, which is one of the session.
+    pub is_here: bool,
     /// Why its last connection failed.
     pub errno: Option<i32>,
     /// When it was first bound; if that was not reported, when it was created.

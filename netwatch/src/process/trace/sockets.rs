@@ -81,9 +81,11 @@ impl Sockets {
         socket: &SocketUse,
     ) {
         let elsewhere = self.is_another(socket.netns);
+        let is_here = self.netns.contains(&socket.netns);
         let Some(known) = self.known_mut(socket.cookie) else { return };
         known.protocol = socket.protocol.or(known.protocol);
         known.elsewhere |= elsewhere;
+        known.is_here |= is_here;
         if known.elsewhere {
             if operation != SocketOperation::Created && self.elsewhere.len() < MAX_ELSEWHERE {
                 self.elsewhere.insert(process);
@@ -210,6 +212,11 @@ impl Sockets {
     /// Whether the socket is known to be in a network namespace that the target created.
     pub(super) fn is_elsewhere(&self, cookie: u64) -> bool {
         self.known.get(&cookie).is_some_and(|known| known.elsewhere)
+    }
+
+    /// Whether the socket is known to be in a network namespace of the session.
+    pub(super) fn is_here(&self, cookie: u64) -> bool {
+        self.known.get(&cookie).is_some_and(|known| known.is_here)
     }
 
     /// All sockets.

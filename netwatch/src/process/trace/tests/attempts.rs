@@ -42,6 +42,20 @@ fn ignores_attempts_in_namespaces_that_the_target_created() {
 }
 
 #[test]
+fn with_strangers_a_message_not_sent_counts_only_if_its_socket_is_known_to_be_here() {
+    let mut scene = Scene { trace: Trace::of_namespaces(vec![1]), ..Scene::default() };
+    scene.trace.set_has_strangers();
+    scene.exec(COMMAND, 1, "sh");
+    scene.netns = 1;
+    scene.socket(COMMAND, SocketOperation::Used, 7, 17, "");
+    scene.netns = 0;
+    for cookie in [7, 8] {
+        scene.socket(COMMAND, SocketOperation::SendFailed(101), cookie, 17, &format!("203.0.113.1:{cookie}"));
+    }
+    assert_eq!(attempts(scene.result(&[])), [(address("203.0.113.1:7"), "no_route", 1)]);
+}
+
+#[test]
 fn a_failed_call_gives_the_errno_of_a_connection_without_packets() {
     let mut scene = Scene::new();
     let target = || CallTarget::Address("198.51.100.2:80".parse().expect("an address"));
