@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 use crate::error::Result;
+use crate::escape::escape;
 use crate::exit::Exit;
 use crate::format::{json, rfc3339};
 use crate::terminal::print;
@@ -51,8 +52,8 @@ fn table(cards: &[RunCard], now: Duration) -> String {
             "{:<8}  {:>7}  {:<10}  {since:>8}  {:<12}  {command}\n",
             card.id.as_str(),
             card.pid,
-            card.interface,
-            card.user
+            escape(&card.interface),
+            escape(&card.user)
         );
     }
     text
@@ -90,5 +91,8 @@ mod tests {
         let text = table(&[card()], Duration::from_secs(61));
         let line = text.lines().nth(1).expect("one line");
         assert_eq!(line, r"3f2a91bc       42  nw3f2a91bc      1m1s  alice         sh -c \u{1b}[2J");
+        let named = RunCard { interface: "a\u{1b}c".into(), ..card() };
+        let text = table(&[named], Duration::from_secs(61));
+        assert!(text.contains(r"  a\u{1b}c    ") && !text.contains('\u{1b}'), "{text}");
     }
 }
