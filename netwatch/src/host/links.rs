@@ -35,6 +35,8 @@ pub struct LinkFacts {
     pub mtu: u32,
     /// The interface that it is stacked on or connected with, if there is one.
     pub other: Option<OtherLink>,
+    /// The packets that carry its own pass another network namespace.
+    pub is_carried_elsewhere: bool,
     /// Its counters.
     pub counters: HostEndCounters,
 }
@@ -64,6 +66,7 @@ impl LinkFacts {
             hardware: u16_at(body, 2)?,
             mtu: attribute(attributes, libc::IFLA_MTU).and_then(|mtu| u32_at(mtu, 0))?,
             other: other.map(|index| OtherLink { index, namespace }),
+            is_carried_elsewhere: namespace.is_some(),
             counters: counters_in(attributes)?,
         })
     }
@@ -79,10 +82,17 @@ impl LinkFacts {
     }
 
     /// Whether its packets pass other interfaces of the same namespace as well: it is stacked on
-    /// them, or joins them.
+    /// them, joins them, or is a tunnel through them, which need not be bound to one.
     pub fn is_stacked(&self) -> bool {
         let is_above = self.other.is_some_and(|other| other.namespace.is_none());
-        is_above || ["bridge", "bond", "team", "vrf"].contains(&self.kind.as_str())
+        let is_kind = |kinds: &[&str]| kinds.contains(&self.kind.as_str());
+        let is_tunnel = is_kind(&["vxlan", "geneve", "gretap", "ip6gretap", "erspan", "ip6erspan"]);
+        is_above || is_kind(&["bridge", "bond", "team", "vrf"]) || is_tunnel && !self.is_carried_elsewhere
+    }
+
+    /// Whether a program sends and receives its packets: it has a tap device.
+    pub fn is_tap(&self) -> bool {
+        self.kind == "tun" && self.is_ethernet()
     }
 }
 

@@ -10,6 +10,8 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::oneshot;
 
 use super::links::AttachedLinks;
+use super::names::NameList;
+use super::notes;
 use crate::error::{Error, Result};
 use crate::host::links::LinkChanges;
 
@@ -26,7 +28,7 @@ pub(super) fn lock(links: &SharedLinks) -> MutexGuard<'_, AttachedLinks> {
 /// The control loop's side of the thread.
 pub(super) struct Follower {
     stop: Arc<EventFd>,
-    attached: Option<oneshot::Receiver<Result<Vec<String>>>>,
+    attached: Option<oneshot::Receiver<Result<NameList>>>,
     ended: oneshot::Receiver<()>,
     finished: Option<oneshot::Receiver<Result<()>>>,
 }
@@ -50,8 +52,8 @@ impl Follower {
 
     /// Waits until the classifier is attached to every interface that is there. Returns what they
     /// are.
-    pub(super) async fn attached(&mut self) -> Result<Vec<String>> {
-        let Some(attached) = self.attached.take() else { return Ok(Vec::new()) };
+    pub(super) async fn attached(&mut self) -> Result<NameList> {
+        let Some(attached) = self.attached.take() else { return Ok(NameList::default()) };
         attached.await.unwrap_or_else(|_| Err(panicked()))
     }
 
@@ -82,14 +84,14 @@ struct FollowingThread {
 impl FollowingThread {
     fn run(
         mut self,
-        attaches: oneshot::Sender<Result<Vec<String>>>,
+        attaches: oneshot::Sender<Result<NameList>>,
         note: impl Fn(String) + Send + 'static,
     ) -> Result<()> {
         // Taken before the interfaces are read, so no later change is missed.
         let changes = lock(&self.links).targets().take_changes();
         let first = {
             let mut links = lock(&self.links);
-            links.update().map(|()| links.shown())
+            links.update().into_iter().next().map_or_else(|| Ok(links.shown()), Err)
         };
         let is_attached = first.is_ok();
         // Fails if a signal ended the wait.
@@ -102,15 +104,19 @@ impl FollowingThread {
 
     /// Follows changes until the session ends.
     fn follow(&mut self, changes: &[LinkChanges], note: &impl Fn(String)) {
+        // A target can cause any number of them.
+        let mut errors = NameList::default();
+        let mut has_failed = false;
         loop {
             match self.wait(changes) {
-                Wake::Stop => return,
-                Wake::Check if !lock(&self.links).targets().has_one_ended() => continue,
+                Wake::Stop => break,
+                Wake::Check if !has_failed && !lock(&self.links).targets().has_one_ended() => continue,
                 Wake::Check | Wake::Changed => changes.iter().for_each(LinkChanges::clear),
             }
-            if let Err(error) = lock(&self.links).update() {
-                note(error.to_string());
-            }
+            let failed = lock(&self.links).update();
+            has_failed = !failed.is_empty();
+            let failed = failed.into_iter().map(|error| error.to_string());
+            failed.filter(|error| errors.insert(error.clone())).for_each(note);
             if lock(&self.links).targets().have_ended()
                 && let Some(ends) = self.ends.take()
             {
@@ -118,6 +124,7 @@ impl FollowingThread {
                 let _ = ends.send(());
             }
         }
+        notes::further(&errors).into_iter().for_each(note);
     }
 
     /// Waits for a change, the time of a check, or the end of the session.

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::names::NameList;
 use super::notes;
-use super::targets::{LinkPlace, Targets, WantedLink};
+use super::targets::{LinkPlace, Targets, Wanted, WantedLink};
 use crate::commands::run::live::from_link;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::flow::{CounterBounds, InterfaceCounters, LinkCounters};
 use crate::host::link::HostEndCounters;
 use crate::meter::{AttachedLink, LinkAttacher, LinkSide};
@@ -46,11 +47,11 @@ pub(super) struct AttachedLinks {
     /// What detached interfaces counted; `None` if that is unknown.
     counted: Option<CounterBounds>,
     /// Everything that was metered, for people.
-    metered: BTreeSet<String>,
-    left_out: BTreeSet<String>,
+    metered: NameList,
+    left_out: NameList,
     /// Interfaces whose counters are not compared.
-    uncompared: BTreeSet<String>,
-    notes: Vec<String>,
+    uncompared: NameList,
+    notes: NameList,
     interface: Interface,
 }
 
@@ -63,10 +64,10 @@ impl AttachedLinks {
             attached: BTreeMap::new(),
             is_first: true,
             counted: Some(CounterBounds::default()),
-            metered: BTreeSet::new(),
-            left_out: BTreeSet::new(),
-            uncompared: BTreeSet::new(),
-            notes: Vec::new(),
+            metered: NameList::default(),
+            left_out: NameList::default(),
+            uncompared: NameList::default(),
+            notes: NameList::default(),
             interface: Interface::default(),
         }
     }
@@ -75,26 +76,31 @@ impl AttachedLinks {
         &mut self.targets
     }
 
-    /// Attaches to interfaces that have appeared, and detaches from those that are gone.
-    pub(super) fn update(&mut self) -> Result<()> {
+    /// Attaches to interfaces that have appeared, and detaches from those that are gone. Returns
+    /// the errors, none of which ends the update.
+    pub(super) fn update(&mut self) -> Vec<Error> {
         let ended = self.targets.find_ended();
         self.notes.extend(ended.iter().map(|name| notes::ended(name)));
-        let wanted = self.targets.wanted()?;
-        self.left_out.extend(wanted.left_out);
-        let keys: BTreeSet<LinkKey> = wanted.links.iter().map(key_of).collect();
-        let gone: Vec<LinkKey> = self.attached.keys().filter(|key| !keys.contains(key)).copied().collect();
-        for key in gone {
-            self.detach(key)?;
+        let Wanted { links, left_out, mut errors } = self.targets.wanted().unwrap_or_else(Wanted::unknown);
+        self.left_out.extend(left_out);
+        let keys: BTreeSet<LinkKey> = links.iter().map(key_of).collect();
+        // What is wanted may be missing in `links` after an error.
+        let is_complete = errors.is_empty();
+        let absent: Vec<LinkKey> = self.attached.keys().filter(|key| !keys.contains(key)).copied().collect();
+        for (place, index) in absent {
+            if is_complete || matches!(self.targets.read(place, index), Ok(None)) {
+                errors.extend(self.detach((place, index)).err());
+            }
         }
         self.targets.release_ended();
-        for link in wanted.links {
+        for link in links {
             if !self.attached.contains_key(&key_of(&link)) {
-                self.attach(link)?;
+                errors.extend(self.attach(link).err());
             }
         }
         self.is_first = false;
         self.describe();
-        Ok(())
+        errors
     }
 
     fn attach(&mut self, wanted: WantedLink) -> Result<()> {
@@ -111,7 +117,7 @@ impl AttachedLinks {
         };
         let Some(now) = self.targets.read(place, index)? else { return Ok(()) };
         if !self.is_first {
-            self.notes.push(notes::appeared(&shown, &now.counters));
+            self.notes.insert(notes::appeared(&shown, &now.counters));
         }
         self.metered.insert(shown.clone());
         // Hardware counts packets before the kernel merges them.
@@ -126,9 +132,10 @@ impl AttachedLinks {
         Ok(())
     }
 
-    /// Detaches from an interface, which may be gone.
+    /// Detaches from an interface, which may be gone. An error is that of its counters, which are
+    /// unknown then.
     fn detach(&mut self, (place, index): LinkKey) -> Result<()> {
-        let first = self.targets.read(place, index)?;
+        let first = self.targets.read(place, index);
         let Some(MeteredLink { name, shown, side, is_compared, before, after, link, .. }) =
             self.attached.remove(&(place, index))
         else {
@@ -138,29 +145,24 @@ impl AttachedLinks {
         if side == LinkSide::Loopback || !is_compared {
             return Ok(());
         }
-        let last = self.targets.read(place, index)?;
-        match (first, last) {
-            (Some(first), Some(last)) => {
-                let bounds = bounds(side, [before, after], [first.counters, last.counters]);
-                self.counted.iter_mut().for_each(|counted| counted.add(&bounds));
-            }
-            _ => {
-                self.notes.push(notes::disappeared(&shown));
-                self.uncompared.insert(name);
-                self.counted = None;
-            }
+        let read = first.and_then(|first| Ok((first, self.targets.read(place, index)?)));
+        if let Ok((Some(first), Some(last))) = &read {
+            let bounds = bounds(side, [before, after], [first.counters, last.counters]);
+            self.counted.iter_mut().for_each(|counted| counted.add(&bounds));
+            return Ok(());
         }
-        Ok(())
+        self.uncompared.insert(name);
+        self.counted = None;
+        read.map(|_| _ = self.notes.insert(notes::disappeared(&shown)))
     }
 
-    /// Detaches from everything. The first failure is returned; all are tried.
+    /// Detaches from everything and closes the namespaces, so that the kernel can remove those that
+    /// are deleted. The first failure is returned; all are tried.
     pub(super) fn detach_all(&mut self) -> Result<()> {
         self.describe();
         let keys: Vec<LinkKey> = self.attached.keys().copied().collect();
         let detached: Vec<Result<()>> = keys.into_iter().map(|key| self.detach(key)).collect();
-        if detached.iter().any(Result::is_err) {
-            self.counted = None;
-        }
+        self.targets.release_all();
         detached.into_iter().collect()
     }
 
@@ -178,7 +180,7 @@ impl AttachedLinks {
     }
 
     /// What the classifier is attached to, for people.
-    pub(super) fn shown(&self) -> Vec<String> {
+    pub(super) fn shown(&self) -> NameList {
         self.attached.values().map(|link| link.shown.clone()).collect()
     }
 
@@ -194,7 +196,7 @@ impl AttachedLinks {
             links = self.attached.values().collect();
         }
         if !links.is_empty() {
-            let name = links.iter().map(|link| link.name.as_str()).collect::<Vec<_>>().join(", ");
+            let name = links.iter().map(|link| link.name.clone()).collect::<NameList>().to_string();
             let mtu = links.iter().map(|link| link.mtu).max().unwrap_or_default();
             self.interface = Interface { name, mtu, local: self.targets.addresses(), ..Interface::default() };
         }
@@ -202,11 +204,13 @@ impl AttachedLinks {
 
     /// To be called when everything is detached.
     pub(super) fn summary(&mut self) -> LinkSummary {
+        [&mut self.metered, &mut self.left_out, &mut self.uncompared].into_iter().for_each(NameList::sort);
         let mut notes = vec![notes::metered(&self.metered), notes::UNSEEN.to_owned()];
         notes.extend(notes::left_out(&self.left_out));
         notes.extend(notes::not_compared(&self.uncompared));
         notes.extend(self.counted.as_ref().and_then(notes::uncertain));
-        notes.append(&mut self.notes);
+        notes.extend(self.notes.listed().iter().cloned());
+        notes.extend(notes::further(&self.notes));
         LinkSummary { counters: self.counted, notes, interface: self.interface() }
     }
 }

@@ -5,6 +5,7 @@
 
 mod follow;
 mod links;
+mod names;
 mod notes;
 mod seed;
 mod targets;
@@ -28,6 +29,7 @@ use super::run::{new_run_dir, undo};
 use crate::confine;
 use crate::doctor::{require_capabilities, require_limits};
 use crate::error::{Error, Result};
+use crate::escape::escape;
 use crate::exit::Exit;
 use crate::guardian::OpenFileLimit;
 use crate::host::cgroup;
@@ -207,7 +209,7 @@ impl<'r> AttachedSession<'r> {
         self.add_existing_sockets(signals).await?;
         consumers.start(&mut self.metering, self.run_dir.id().as_str(), self.started_ns);
         if !settings.session.quiet {
-            print_message(&format!("attached to {}; Ctrl-C ends", names.join(", ")));
+            print_message(&format!("attached to {}; Ctrl-C ends", escape(&names.to_string())));
         }
         let ended_by = until_end(settings.duration, &mut follower, &mut self.metering, signals).await?;
         signals.held().repeats_until();
@@ -219,7 +221,11 @@ impl<'r> AttachedSession<'r> {
     /// Passes the sockets that exist already, and their processes, to the session.
     async fn add_existing_sockets(&self, signals: &SignalStream<'_>) -> Result<()> {
         let (links, started_ns) = (self.links.clone(), self.started_ns);
-        let found = in_thread("sockets", move || seed::events(follow::lock(&links).targets(), started_ns));
+        let found = in_thread("sockets", move || {
+            // Unlocked before the files of all processes are listed.
+            let sockets = follow::lock(&links).targets().sockets()?;
+            Ok(seed::events(&sockets, started_ns))
+        });
         match signals.unless_stopped(found).await? {
             Ok(Ok(found)) => self.metering.add_found(found).await?,
             Ok(Err(error)) | Err(error) => self.metering.note(error.to_string()),

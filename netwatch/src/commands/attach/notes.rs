@@ -1,7 +1,6 @@
 //! The notes that a session of `attach` adds to its report: what was metered, and what was not.
 
-use std::collections::BTreeSet;
-
+use super::names::NameList;
 use crate::flow::CounterBounds;
 use crate::host::link::HostEndCounters;
 
@@ -9,26 +8,21 @@ use crate::host::link::HostEndCounters;
 pub(super) const UNSEEN: &str = "not counted: packets before netwatch attached, and packets that an XDP program took \
                                  from an interface";
 
-fn listed(all: &BTreeSet<String>) -> String {
-    all.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
-}
-
 /// Every interface that was metered.
-pub(super) fn metered(shown: &BTreeSet<String>) -> String {
-    format!("metered: {}", listed(shown))
+pub(super) fn metered(shown: &NameList) -> String {
+    format!("metered: {shown}")
 }
 
 /// Interfaces of the targets that were not metered.
-pub(super) fn left_out(shown: &BTreeSet<String>) -> Option<String> {
-    (!shown.is_empty()).then(|| format!("not metered: {}", listed(shown)))
+pub(super) fn left_out(shown: &NameList) -> Option<String> {
+    (!shown.is_empty()).then(|| format!("not metered: {shown}"))
 }
 
 /// Interfaces without a balance.
-pub(super) fn not_compared(names: &BTreeSet<String>) -> Option<String> {
+pub(super) fn not_compared(names: &NameList) -> Option<String> {
     (!names.is_empty()).then(|| {
         format!(
-            "no balance: the counters of {} are gone, or count packets before the kernel merges them (hardware)",
-            listed(names)
+            "no balance: the counters of {names} are gone, or count packets before the kernel merges them (hardware)"
         )
     })
 }
@@ -60,4 +54,9 @@ pub(super) fn appeared(shown: &str, counters: &HostEndCounters) -> String {
 /// An interface that disappeared with its counters.
 pub(super) fn disappeared(shown: &str) -> String {
     format!("{shown} disappeared")
+}
+
+/// Notes beyond those that are kept.
+pub(super) fn further(notes: &NameList) -> Option<String> {
+    notes.others().map(|others| format!("{others} further notes about interfaces were discarded"))
 }

@@ -4,17 +4,15 @@
 use std::collections::{HashMap, HashSet};
 use std::os::unix::fs::MetadataExt;
 
-use super::targets::Targets;
-use crate::error::Result;
 use crate::flow::Protocol;
 use crate::host::sockets::{ExistingSocket, owners};
 use crate::process::{ProcessAction, ProcessEvent, SocketOperation, SocketUse, ThreadName};
 
-/// The events of all sockets of the targets. `time_ns` is the time at which netwatch attached.
-pub(super) fn events(targets: &Targets, time_ns: u64) -> Result<Vec<ProcessEvent>> {
-    let sockets = targets.sockets()?;
+/// The events of the sockets of the targets, each with the cookie of its network namespace.
+/// `time_ns` is the time at which netwatch attached.
+pub(super) fn events(sockets: &[(ExistingSocket, u64)], time_ns: u64) -> Vec<ProcessEvent> {
     let inodes: HashSet<u32> = sockets.iter().map(|(socket, _)| socket.inode).collect();
-    Ok(of_sockets(&sockets, &owners(&inodes), &owner_of, time_ns))
+    of_sockets(sockets, &owners(&inodes), &owner_of, time_ns)
 }
 
 /// The user and the name of a process; `None` if it has ended.

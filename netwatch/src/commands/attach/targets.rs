@@ -17,6 +17,7 @@ use crate::meter::LinkSide;
 use crate::settings::AttachTarget;
 
 const NO_ETHERNET: &str = "its packets have no Ethernet header";
+const PASS_OTHERS: &str = "its packets pass other interfaces there";
 
 /// The network namespace of an interface: that of netwatch, or the target with this number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,6 +42,15 @@ pub(super) struct Wanted {
     pub links: Vec<WantedLink>,
     /// Interfaces of the targets that are left out, each with the reason.
     pub left_out: Vec<String>,
+    /// Why the interfaces of some targets are unknown.
+    pub errors: Vec<Error>,
+}
+
+impl Wanted {
+    /// If no interface could be read.
+    pub(super) fn unknown(error: Error) -> Self {
+        Self { errors: vec![error], ..Self::default() }
+    }
 }
 
 /// The interfaces of a network namespace.
@@ -92,9 +102,11 @@ impl TargetNamespace {
 
     /// `others` are the interfaces of the namespace of netwatch, where the target has this id.
     fn add_wanted(&mut self, number: usize, others: &[LinkFacts], id: Option<i32>, wanted: &mut Wanted) -> Result<()> {
-        for facts in links::all(&mut self.view.route)? {
+        let all = links::all(&mut self.view.route)?;
+        let has_others = all.iter().any(is_way_out);
+        for facts in all {
             let inner = format!("{} in {}", facts.name, self.name);
-            if let Some(why) = why_left_out(&facts) {
+            if let Some(why) = why_left_out(&facts, has_others) {
                 wanted.left_out.push(format!("{inner} ({why})"));
                 continue;
             }
@@ -113,10 +125,17 @@ impl TargetNamespace {
     }
 }
 
-/// Why an interface of a target is not metered.
-fn why_left_out(facts: &LinkFacts) -> Option<&'static str> {
-    if facts.is_stacked() {
-        return Some("its packets pass other interfaces there");
+/// Whether packets of a tap device, such as those of a VPN, may pass this interface as well.
+fn is_way_out(facts: &LinkFacts) -> bool {
+    let is_inner = facts.is_stacked() || facts.is_tap() || facts.is_loopback() || facts.kind == "dummy";
+    facts.is_ethernet() && !is_inner
+}
+
+/// Why an interface of a target is not metered. A tap device may be the only way out of a namespace
+/// (slirp4netns, pasta); `has_others`: there is another.
+fn why_left_out(facts: &LinkFacts, has_others: bool) -> Option<&'static str> {
+    if facts.is_stacked() || facts.is_tap() && has_others {
+        return Some(PASS_OTHERS);
     }
     (!facts.is_ethernet() && !facts.is_loopback()).then_some(NO_ETHERNET)
 }
@@ -205,8 +224,11 @@ impl Targets {
         let own = links::all(&mut self.own.route)?;
         for (number, target) in self.namespaces.iter_mut().enumerate() {
             let Some(target) = target.as_mut().filter(|target| !target.has_ended) else { continue };
-            let id = links::namespace_id(&mut self.own.route, target.namespace.as_fd())?;
-            target.add_wanted(number, &own, id, &mut wanted)?;
+            let id = links::namespace_id(&mut self.own.route, target.namespace.as_fd());
+            // Other targets are metered all the same.
+            if let Err(error) = id.and_then(|id| target.add_wanted(number, &own, id, &mut wanted)) {
+                wanted.errors.push(error);
+            }
         }
         // Last: the end of a link of a namespace keeps the direction of the namespace.
         for TargetInterface { name, side } in &self.interfaces {
@@ -242,6 +264,11 @@ impl Targets {
         for target in &mut self.namespaces {
             target.take_if(|target| target.has_ended);
         }
+    }
+
+    /// Closes all namespaces.
+    pub(super) fn release_all(&mut self) {
+        self.namespaces.iter_mut().for_each(|target| *target = None);
     }
 
     /// Whether nothing is left to meter.
@@ -308,8 +335,25 @@ mod tests {
             hardware: libc::ARPHRD_ETHER,
             mtu: 1500,
             other: other.map(|(index, namespace)| OtherLink { index, namespace }),
+            is_carried_elsewhere: other.is_some_and(|(_, namespace)| namespace.is_some()),
             counters: HostEndCounters::default(),
         }
+    }
+
+    #[test]
+    fn tunnels_and_tap_devices_are_left_out_if_their_packets_pass_another_interface() {
+        let of_kind = |kind: &str| LinkFacts { kind: kind.to_owned(), ..link(2, None) };
+        for kind in ["vxlan", "geneve", "gretap", "ip6gretap", "erspan", "ip6erspan"] {
+            assert_eq!(why_left_out(&of_kind(kind), true), Some(PASS_OTHERS), "{kind}");
+            let moved = LinkFacts { is_carried_elsewhere: true, ..of_kind(kind) };
+            assert_eq!(why_left_out(&moved, true), None, "{kind} through another namespace");
+        }
+        let (tap, dummy, veth) = (of_kind("tun"), of_kind("dummy"), link(3, Some((7, Some(0)))));
+        assert_eq!(why_left_out(&tap, true), Some(PASS_OTHERS));
+        assert_eq!(why_left_out(&tap, false), None, "the only way out");
+        assert_eq!([&tap, &dummy, &veth, &of_kind("vxlan")].map(is_way_out), [false, false, true, false]);
+        let tun = LinkFacts { hardware: libc::ARPHRD_NONE, ..tap };
+        assert_eq!(why_left_out(&tun, false), Some(NO_ETHERNET));
     }
 
     #[test]
