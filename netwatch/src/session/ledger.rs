@@ -47,6 +47,7 @@ pub(super) struct Ledger {
 pub(super) struct Changed {
     pub change: FlowChange,
     pub place: Option<Place>,
+    pub had_ended: bool,
     pub has_ended: bool,
     /// The last record of the flow that was evicted from `place` before the change, to make room
     /// for this flow.
@@ -108,7 +109,7 @@ impl Ledger {
         let evicted = applied.evicted.and_then(|flow| Some((applied.place?, *flow)));
         let evicted_before = evicted.map(|(place, flow)| self.fold(place, flow));
         let mut evicted_after = Vec::new();
-        let has_ended = applied.has_ended;
+        let (had_ended, has_ended) = (applied.had_ended, applied.has_ended);
         if let Some(place) = applied.place {
             self.stop_counting(place);
             // Also if it is ended already: late segments may have been sampled.
@@ -117,7 +118,7 @@ impl Ledger {
                 self.evict_settled(&mut evicted_after);
             }
         }
-        Changed { change: applied.change, place: applied.place, has_ended, evicted_before, evicted_after }
+        Changed { change: applied.change, place: applied.place, had_ended, has_ended, evicted_before, evicted_after }
     }
 
     /// Evicts flows until the memory of the ended ones is within its limit.

@@ -230,6 +230,7 @@ impl<S: Scope> Session<S> {
         for outlet in &mut self.outlets {
             match changed.change {
                 FlowChange::Opened => outlet.opened(place),
+                _ if is_growth && changed.had_ended => outlet.grew_after_end(place),
                 _ if is_growth => outlet.grew(place),
                 _ => {}
             }

@@ -172,6 +172,17 @@ impl Outlet {
         }
     }
 
+    /// Queues the flow at this place, which grew after its end. A consumer that wants ends and no
+    /// growth receives the end again, or the growth if the flow is live again.
+    pub(super) fn grew_after_end(&mut self, place: Place) {
+        if self.wants.has(EventKinds::FLOW_GREW) {
+            self.grew(place);
+        } else if self.wants.has(EventKinds::FLOW_ENDED) {
+            self.mark(place).grew = true;
+            self.ended(place);
+        }
+    }
+
     /// Queues the flow at this place, which ended.
     pub(super) fn ended(&mut self, place: Place) {
         if self.wants.has(EventKinds::FLOW_ENDED) {

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use nix::unistd::{Gid, Uid};
 
 use super::*;
-use crate::flow::{Flow, FlowKey, ObservationPoint};
+use crate::flow::{Flow, FlowKey, Increment, ObservationPoint, Traffic};
 use crate::process::Usages;
+use crate::session::{CaptureScope, GrowthTiming, Session, SessionConfig};
 
 const SELF: fn() -> (Uid, Gid) = || (Uid::effective(), Gid::effective());
 /// Bounds every wait. Long enough for a machine with all processors busy.
@@ -79,6 +80,13 @@ fn flows(messages: &[Decoded]) -> u64 {
     sets.map(|(_, bytes)| (bytes.len() / record_bytes()) as u64).sum()
 }
 
+/// Packets that the source of each flow sent: packetDeltaCount, which follows 39 bytes.
+fn packets(messages: &[Decoded]) -> Vec<u64> {
+    let sets = messages.iter().flat_map(|(_, sets)| sets).filter(|(set, _)| *set == 256);
+    let records = sets.flat_map(|(_, bytes)| bytes.chunks(record_bytes()));
+    records.map(|record| u64::from_be_bytes(record[39..47].try_into().expect("eight bytes"))).collect()
+}
+
 /// Templates come first, and each message counts the records before it.
 fn assert_sequence(messages: &[Decoded]) {
     let sets = &messages[0].1;
@@ -116,6 +124,56 @@ fn a_file_has_every_flow_once_and_late_packets_as_a_delta() {
     assert_eq!(flows(&messages), 1001);
     let again = IpfixDestination::open(&IpfixTarget::parse(&target).expect("a target"), SELF());
     assert!(again.expect_err("it exists").to_string().contains("EEXIST"));
+}
+
+/// Each interval of a session: late packets of a closed connection are exported with their own
+/// record, and one that idled is not counted again.
+#[test]
+fn every_packet_of_a_session_is_exported_once() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut ipfix = open(&format!("file:{}", dir.path().join("flows.ipfix").display()));
+    let mut session = Session::new(CaptureScope::default(), SessionConfig::default());
+    let outlet = session.attach(ipfix.wants());
+    let closed = Some(EndReason::EndOfFlow);
+    let idle = Some(EndReason::IdleTimeout);
+    let increments = [
+        (1, 1, 1, closed),
+        (1, 5, 0, None),
+        (1, 6, 0, idle),
+        (2, 1, 1, idle),
+        (2, 5, 0, None),
+        (2, 6, 0, None),
+        (2, 7, 0, idle),
+    ];
+    for (port, at_ns, connections, ended) in increments {
+        session.apply(increment(port, at_ns, connections, ended));
+        ipfix.consume(session.deliver(outlet, 100, GrowthTiming::Now)).expect("written");
+    }
+    session.conclude(9, None, None);
+    ipfix.consume(session.deliver(outlet, 100, GrowthTiming::Now)).expect("written");
+    ipfix.finish(&StreamEnd::Abandoned).expect("nothing was dropped");
+    let messages = decode(&std::fs::read(dir.path().join("flows.ipfix")).expect("the file"));
+    assert_eq!(packets(&messages), [1, 1, 1, 1, 3], "the closed connection, then the idle one");
+}
+
+/// A packet of a connection.
+fn increment(port: u16, at_ns: u64, connections: u32, end: Option<EndReason>) -> Increment {
+    let Event::FlowEnded(record, _) = ended(port.into()) else { unreachable!("an end") };
+    let egress = Counters { skbs: 1, packets: 1, bytes: 60, wire_bytes: 60 };
+    Increment {
+        traffic: Traffic::Flow(record.flow.key),
+        point: ObservationPoint::Link,
+        counters: PerDirection { egress, ingress: Counters::default() },
+        first_seen_ns: at_ns,
+        last_seen_ns: at_ns,
+        opened_by: Direction::Egress,
+        connections,
+        initial_sequence: (connections > 0).then_some(7),
+        epoch: 0,
+        superseded: false,
+        ended: end,
+        tcp: None,
+    }
 }
 
 #[test]

@@ -83,6 +83,8 @@ pub struct Applied {
     pub change: FlowChange,
     /// The place of the flow, if it is tracked individually.
     pub place: Option<Place>,
+    /// Whether that flow had ended before this increment.
+    pub had_ended: bool,
     /// Whether that flow ended with this increment.
     pub has_ended: bool,
     /// The place of a live flow with the same key before the one that was opened.
@@ -93,7 +95,7 @@ pub struct Applied {
 
 impl Applied {
     fn at(change: FlowChange, place: Option<Place>) -> Self {
-        Self { change, place, has_ended: false, superseded: None, evicted: None }
+        Self { change, place, had_ended: false, has_ended: false, superseded: None, evicted: None }
     }
 }
 
@@ -138,9 +140,10 @@ impl FlowTable {
             Owner::New(None) if self.untracked.has(&key) => self.fold(key, increment),
             Owner::New(_) | Owner::NewBefore(_) => self.open(key, owner, increment),
             Owner::Tracked(place) => {
+                let had_ended = self.store.stored(place).is_some_and(StoredFlow::is_ended);
                 self.store.grow(place, increment);
                 let has_ended = self.end(place, increment);
-                Applied { has_ended, ..Applied::at(FlowChange::Grew, Some(place)) }
+                Applied { had_ended, has_ended, ..Applied::at(FlowChange::Grew, Some(place)) }
             }
         }
     }

@@ -35,6 +35,41 @@ fn a_closed_connection_with_late_segments_ends_once() {
     assert_eq!(flows(&session.deliver(outlet, 100, GrowthTiming::Now)), [], "it is not live");
 }
 
+#[test]
+fn a_consumer_of_ends_receives_late_packets_with_another_end() {
+    const CLOSED: Option<EndReason> = Some(EndReason::EndOfFlow);
+    let mut session = session(100);
+    let outlet = session.attach(EventKinds::FLOW_ENDED);
+    let next = |session: &mut Session<_>| flows(&session.deliver(outlet, 100, GrowthTiming::Now));
+    session.apply(connection(0, 1, Some(7), CLOSED));
+    assert_eq!(next(&mut session), [("ended", 1, 1)]);
+    session.apply(connection(0, 5, None, None));
+    assert_eq!(next(&mut session), [("ended", 1, 2)]);
+    session.apply(connection(0, 6, None, IDLE));
+    session.conclude(9, None, None);
+    assert_eq!(next(&mut session), [("ended", 1, 3)]);
+    // Also if the flow is evicted at once.
+    session.ledger.max_settled_bytes = 0;
+    session.apply(connection(0, 7, None, IDLE));
+    assert!(session.ledger.table.is_empty());
+    assert_eq!(next(&mut session), [("ended", 1, 4)]);
+}
+
+#[test]
+fn a_consumer_of_ends_learns_that_an_idle_connection_is_live_again() {
+    let mut session = session(100);
+    let outlet = session.attach(EventKinds::FLOW_ENDED);
+    let next = |session: &mut Session<_>| flows(&session.deliver(outlet, 100, GrowthTiming::Now));
+    session.apply(connection(0, 1, Some(7), IDLE));
+    assert_eq!(next(&mut session), [("ended", 1, 1)]);
+    session.apply(connection(0, 5, None, None));
+    assert_eq!(next(&mut session), [("grew", 1, 2)]);
+    session.apply(connection(0, 6, None, None));
+    assert_eq!(next(&mut session), [], "it is live already");
+    session.apply(connection(0, 7, None, IDLE));
+    assert_eq!(next(&mut session), [("ended", 1, 4)]);
+}
+
 /// The kernel hands over two connections with one drain, the newer one first.
 #[test]
 fn each_of_two_connections_in_one_drain_has_its_own_name() {
