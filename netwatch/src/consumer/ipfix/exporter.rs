@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::transport::{FlowMessage, IpfixDestination, MessageTransport, SendOutcome};
+use super::transport::{FlowMessage, IpfixDestination, MessageTransport, QueueCounts, SendOutcome};
 use crate::consumer::Discards;
 use crate::error::Result;
 use crate::format::ipfix::{
@@ -78,6 +78,7 @@ impl Exporter {
     /// Sends the message that is being filled.
     pub(super) fn flush(&mut self) -> Result<()> {
         self.transport.poll();
+        self.count_queued();
         if self.message.is_empty() {
             return Ok(());
         }
@@ -130,11 +131,12 @@ impl Exporter {
     fn deliver(&mut self, message: FlowMessage, records: u32) -> Result<()> {
         let FlowMessage { flows, packets, octets, .. } = message;
         match self.transport.send(message)? {
-            SendOutcome::Done => {
+            SendOutcome::Sent => {
                 self.sequence = self.sequence.wrapping_add(records);
                 self.counts.messages += 1;
                 self.counts.flows += flows;
             }
+            SendOutcome::Queued => self.sequence = self.sequence.wrapping_add(records),
             SendOutcome::Dropped(reason) => {
                 self.counts.unsent_flows += flows;
                 self.counts.unsent_packets += packets;
@@ -144,7 +146,19 @@ impl Exporter {
                 }
             }
         }
+        self.count_queued();
         Ok(())
+    }
+
+    /// Counts messages that waited and were sent or dropped.
+    fn count_queued(&mut self) {
+        let QueueCounts { sent_messages, sent_flows, dropped_flows, dropped_packets, dropped_octets } =
+            self.transport.take_counts();
+        self.counts.messages += sent_messages;
+        self.counts.flows += sent_flows;
+        self.counts.unsent_flows += dropped_flows;
+        self.counts.unsent_packets += dropped_packets;
+        self.counts.unsent_octets += dropped_octets;
     }
 }
 

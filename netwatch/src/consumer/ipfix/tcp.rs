@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage, sockopt};
 
-use super::transport::{FlowMessage, MessageTransport, SendOutcome};
+use super::transport::{FlowMessage, MessageTransport, QueueCounts, SendOutcome};
 use crate::consumer::Discards;
 use crate::error::Result;
 
@@ -40,6 +40,8 @@ pub(super) struct TcpTransport {
     queued_bytes: usize,
     /// Bytes of the first message that were sent.
     sent_of_first: usize,
+    /// What became of queued messages.
+    counts: QueueCounts,
     discards: Arc<Discards>,
 }
 
@@ -61,6 +63,7 @@ impl TcpTransport {
             queue: VecDeque::new(),
             queued_bytes: 0,
             sent_of_first: 0,
+            counts: QueueCounts::default(),
             discards,
         }
     }
@@ -112,6 +115,8 @@ impl TcpTransport {
                 Err(error) => return Err(error),
             }
             if self.sent_of_first == first.bytes.len() {
+                self.counts.sent_messages += 1;
+                self.counts.sent_flows += first.flows;
                 self.queue.pop_front();
                 self.sent_of_first = 0;
             }
@@ -121,13 +126,24 @@ impl TcpTransport {
 
     /// Drops what waits, which belongs to a session that has ended.
     fn fail(&mut self, reason: &'static str) {
-        let flows = self.queue.drain(..).map(|message| message.flows).sum();
+        let mut flows = 0;
+        for message in self.queue.drain(..) {
+            flows += message.flows;
+            self.counts.dropped_packets += message.packets;
+            self.counts.dropped_octets += message.octets;
+        }
+        self.counts.dropped_flows += flows;
         self.queued_bytes = 0;
         self.sent_of_first = 0;
         if flows > 0 {
             self.discards.add(reason, flows);
         }
         self.wait();
+    }
+
+    /// Why messages wait.
+    fn delay_reason(&self) -> &'static str {
+        if matches!(self.state, ConnectionState::Connected(_)) { QUEUE_FULL } else { NOT_CONNECTED }
     }
 
     fn wait(&mut self) {
@@ -165,14 +181,22 @@ impl MessageTransport for TcpTransport {
         }
         if self.queued_bytes + message.bytes.len() > MAX_QUEUED_BYTES {
             self.advance();
+            // The next connection begins with templates and another sequence number.
+            if matches!(self.state, ConnectionState::Waiting(_)) {
+                return Ok(SendOutcome::Dropped(NOT_CONNECTED));
+            }
         }
         if self.queued_bytes + message.bytes.len() > MAX_QUEUED_BYTES {
-            return Ok(SendOutcome::Dropped(QUEUE_FULL));
+            return Ok(SendOutcome::Dropped(self.delay_reason()));
         }
         self.queued_bytes += message.bytes.len();
         self.queue.push_back(message);
         self.advance();
-        Ok(SendOutcome::Done)
+        Ok(SendOutcome::Queued)
+    }
+
+    fn take_counts(&mut self) -> QueueCounts {
+        std::mem::take(&mut self.counts)
     }
 
     fn poll(&mut self) {
@@ -185,7 +209,7 @@ impl MessageTransport for TcpTransport {
             self.advance();
         }
         if !self.queue.is_empty() {
-            self.fail(QUEUE_FULL);
+            self.fail(self.delay_reason());
         }
         Ok(())
     }
@@ -211,5 +235,62 @@ fn is_connected(stream: &TcpStream) -> nix::Result<bool> {
     match socket::getsockopt(stream, sockopt::SocketError)? {
         0 => Ok(true),
         errno => Err(Errno::from_raw(errno)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use super::*;
+
+    /// A connection that no message can be written to.
+    fn broken() -> (TcpTransport, TcpListener) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a listener");
+        let address = listener.local_addr().expect("an address");
+        let stream = TcpStream::connect(address).expect("connected");
+        stream.shutdown(std::net::Shutdown::Write).expect("shut down");
+        let mut transport = TcpTransport::new(address, Arc::new(Discards::new("records".to_owned())));
+        transport.state = ConnectionState::Connected(stream);
+        (transport, listener)
+    }
+
+    fn message(bytes: usize, flows: u64) -> FlowMessage {
+        FlowMessage { bytes: vec![0; bytes], flows, packets: 2 * flows, octets: 200 * flows }
+    }
+
+    #[test]
+    fn no_message_waits_for_the_next_connection() {
+        let (mut transport, _listener) = broken();
+        let full = message(MAX_QUEUED_BYTES, 3);
+        transport.queued_bytes = full.bytes.len();
+        transport.queue.push_back(full);
+        assert_eq!(transport.send(message(100, 1)).expect("no error"), SendOutcome::Dropped(NOT_CONNECTED));
+        assert!(transport.queue.is_empty() && matches!(transport.state, ConnectionState::Waiting(_)));
+        let counts =
+            QueueCounts { dropped_flows: 3, dropped_packets: 6, dropped_octets: 600, ..QueueCounts::default() };
+        assert_eq!(transport.take_counts(), counts, "the outcome is that of the last message");
+        assert_eq!(transport.take_counts(), QueueCounts::default());
+    }
+
+    #[test]
+    fn a_queued_message_that_is_dropped_was_not_sent() {
+        let (mut transport, _listener) = broken();
+        assert_eq!(transport.send(message(100, 1)).expect("no error"), SendOutcome::Queued);
+        let counts = transport.take_counts();
+        assert_eq!((counts.sent_messages, counts.sent_flows, counts.dropped_flows), (0, 0, 1));
+    }
+
+    #[test]
+    fn a_collector_that_never_connected_did_not_read_too_slowly() {
+        let (mut transport, _listener) = broken();
+        assert_eq!(transport.delay_reason(), QUEUE_FULL);
+        let ConnectionState::Connected(stream) =
+            std::mem::replace(&mut transport.state, ConnectionState::Waiting(Instant::now()))
+        else {
+            panic!("connected")
+        };
+        transport.state = ConnectionState::Connecting(stream);
+        assert_eq!(transport.delay_reason(), NOT_CONNECTED);
     }
 }

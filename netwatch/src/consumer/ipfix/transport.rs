@@ -156,10 +156,24 @@ pub(super) struct FlowMessage {
 /// What became of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SendOutcome {
-    /// It was sent, or will be.
-    Done,
+    /// It was sent.
+    Sent,
+    /// It waits, and is part of [`QueueCounts`] later.
+    Queued,
     /// It was dropped, for this reason.
     Dropped(&'static str),
+}
+
+/// What became of messages that waited.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct QueueCounts {
+    /// Messages that were sent, and the flows in them.
+    pub sent_messages: u64,
+    pub sent_flows: u64,
+    /// Flows that were dropped, with their packets and octets.
+    pub dropped_flows: u64,
+    pub dropped_packets: u64,
+    pub dropped_octets: u64,
 }
 
 /// A way to a collector.
@@ -179,6 +193,11 @@ pub(super) trait MessageTransport: fmt::Debug + Send {
 
     /// Sends a message, or drops it. Only errors of a file are errors.
     fn send(&mut self, message: FlowMessage) -> Result<SendOutcome>;
+
+    /// Takes what became of queued messages since the last call.
+    fn take_counts(&mut self) -> QueueCounts {
+        QueueCounts::default()
+    }
 
     /// Connects, or sends what waits, without waiting itself.
     fn poll(&mut self) {}
@@ -214,14 +233,14 @@ impl MessageTransport for UdpTransport {
         }
         let mut sent = self.socket.send(&message.bytes);
         if sent.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
-            // The answer to the datagram before.
+            // The answer to the datagram before, which was sent: only the note counts its flows.
             self.discards.add("refused by the collector's host", std::mem::take(&mut self.last_flows));
             sent = self.socket.send(&message.bytes);
         }
         Ok(match sent {
             Ok(_) => {
                 self.last_flows = message.flows;
-                SendOutcome::Done
+                SendOutcome::Sent
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => SendOutcome::Dropped("beyond the send buffer"),
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
@@ -256,7 +275,7 @@ impl MessageTransport for FileTransport {
 
     fn send(&mut self, message: FlowMessage) -> Result<SendOutcome> {
         let written = self.file.write_all(&message.bytes);
-        self.checked(written).map(|()| SendOutcome::Done)
+        self.checked(written).map(|()| SendOutcome::Sent)
     }
 
     fn finish(&mut self) -> Result<()> {
