@@ -1,15 +1,13 @@
 //! Flows that have ended, each counted once: what a consumer exports that has a record for each
 //! finished flow.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 
+use super::remembered::RememberedFlows;
 use crate::flow::{Counters, Flow, ObservationPoint, PerDirection};
 use crate::process::ProcessNumber;
 use crate::session::{FlowRecord, ProcessRecord};
 
-/// Number of ended flows whose exported counts are remembered: more than a session tracks and has
-/// undelivered, so that late packets of an ended flow are exported once.
-const MAX_ENDED: usize = 1 << 18;
 /// Maximum number of processes that are remembered; all are forgotten when there are more.
 const MAX_PROCESSES: usize = 1 << 18;
 
@@ -17,9 +15,8 @@ const MAX_PROCESSES: usize = 1 << 18;
 #[derive(Debug, Default)]
 pub(super) struct FinishedFlows {
     processes: HashMap<ProcessNumber, FlowProcess>,
-    exported: HashMap<u64, PerDirection<Counters>>,
-    /// The serial numbers of `exported`, in the order of the first ends.
-    order: VecDeque<u64>,
+    /// The counts of flows that have ended at least once.
+    exported: RememberedFlows<PerDirection<Counters>>,
 }
 
 /// A process that used a flow.
@@ -48,6 +45,13 @@ impl FinishedFlows {
         self.processes.insert(used.process.number, process);
     }
 
+    /// A flow has grown after its end. If it is live again, it is remembered until it ends.
+    pub(super) fn grow(&mut self, flow: &Flow) {
+        if flow.ended.is_none() {
+            self.exported.reopen(flow.serial);
+        }
+    }
+
     /// A flow of the link has ended. `None` if nothing is new since its end before.
     pub(super) fn end(&mut self, record: &FlowRecord) -> Option<FinishedFlow<'_>> {
         if record.flow.key.point != ObservationPoint::Link {
@@ -62,13 +66,9 @@ impl FinishedFlows {
     }
 
     fn advance(&mut self, flow: &Flow) -> PerDirection<Counters> {
-        if let Some(before) = self.exported.insert(flow.serial, flow.counters) {
-            return flow.counters.zip(before, Counters::saturating_sub);
-        }
-        self.order.push_back(flow.serial);
-        if self.order.len() > MAX_ENDED {
-            self.order.pop_front().map(|serial| self.exported.remove(&serial));
-        }
-        flow.counters
+        let exported = self.exported.entry(flow.serial);
+        let before = std::mem::replace(exported, flow.counters);
+        self.exported.end(flow.serial);
+        flow.counters.zip(before, Counters::saturating_sub)
     }
 }

@@ -8,6 +8,7 @@ mod finished;
 pub mod ipfix;
 pub mod metrics;
 pub mod recording;
+mod remembered;
 mod runner;
 
 pub use discards::Discards;

@@ -151,6 +151,14 @@ pub fn number(value: f64) -> String {
     format!("{value:?}")
 }
 
+/// A text without control characters, as the value of a label is written.
+pub fn printable(text: &str) -> String {
+    text.replace(crate::escape::needs_escape, REPLACEMENT)
+}
+
+/// Replaces a control character.
+const REPLACEMENT: &str = "\u{fffd}";
+
 /// The value of a label. Control characters, which tools print as they are, are replaced.
 struct EscapedLabel<'a>(&'a str);
 
@@ -159,7 +167,7 @@ impl Display for EscapedLabel<'_> {
         self.0.chars().try_for_each(|c| match c {
             '\\' => f.write_str("\\\\"),
             '"' => f.write_str("\\\""),
-            c if crate::escape::needs_escape(c) => f.write_char(char::REPLACEMENT_CHARACTER),
+            c if crate::escape::needs_escape(c) => f.write_str(REPLACEMENT),
             c => f.write_char(c),
         })
     }

@@ -40,6 +40,11 @@ impl Ipfix {
                 Ok(())
             }
             Event::FlowEnded(record, reason) => self.flow(record, *reason),
+            // Only of flows that are live again after their end.
+            Event::FlowGrew(record) => {
+                self.finished.grow(&record.flow);
+                Ok(())
+            }
             Event::Interval(totals) if self.exporter.needs_options() => self.exporter.options(&measured(totals)),
             Event::Finished(finished) => self.exporter.options(&concluded(finished)),
             _ => Ok(()),

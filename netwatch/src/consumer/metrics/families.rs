@@ -1,5 +1,6 @@
 //! Which metrics there are, and how they follow from the model. docs/metrics.md documents each.
 
+use super::label::OTHER;
 use super::model::MetricsModel;
 use super::series::LabelValues;
 use super::sums::{SECOND_NS, SeriesSums};
@@ -10,8 +11,6 @@ use crate::session::IntervalTotals;
 
 /// The name of the label of the direction.
 const DIRECTION: &str = "direction";
-/// The value of every label of the series of all others.
-const OTHER: &str = "other";
 
 const fn counter(name: &'static str, unit: &'static str, help: &'static str) -> MetricFamily {
     MetricFamily { name, kind: MetricKind::Counter, unit, help }
@@ -122,8 +121,10 @@ fn remainders(totals: &IntervalTotals, out: &mut Exposition) {
 
 fn flows(model: &MetricsModel, out: &mut Exposition) {
     out.single(counter("netwatch_flows", "", "Flows on the link so far."), model.activity.opened);
-    out.single(gauge("netwatch_open_flows", "", "Flows on the link that can continue."), model.activity.open);
-    out.metric(counter("netwatch_failed_attempts", "", "Failed attempts of flows that have ended."));
+    let open = gauge("netwatch_open_connections", "", "TCP connections on the link that have not ended.");
+    out.single(open, model.activity.open);
+    let failed = counter("netwatch_failed_attempts", "", "Failed attempts of the command, of flows that have ended.");
+    out.metric(failed);
     model.failed().for_each(|(cause, attempts)| out.sample(&[("cause", cause)], attempts));
     out.metric(counter("netwatch_retransmitted_packets", "", "TCP packets that repeat data, or came out of order."));
     by_direction(model.retransmitted, out);

@@ -1,6 +1,7 @@
 //! The labels of the series of traffic, and their values.
 
 use crate::flow::{EndpointKey, Protocol};
+use crate::format::exposition::printable;
 use crate::report::registered_service;
 use crate::session::FlowRecord;
 
@@ -8,6 +9,10 @@ use crate::session::FlowRecord;
 const MAX_VALUE_BYTES: usize = 128;
 /// The value for what is not known.
 const UNKNOWN: &str = "unknown";
+/// The value of every label of the series of all others.
+pub(super) const OTHER: &str = "other";
+/// The value for a program, service or name that is called [`OTHER`].
+const NAMED_OTHER: &str = "(other)";
 
 /// A label of the series of traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,12 +53,12 @@ impl MetricLabel {
         let key = || EndpointKey::of(&flow.key, flow.opened_by);
         let address = || flow.key.remote.addr.to_string();
         match self {
-            Self::Process => program.map_or(UNKNOWN.into(), cut),
+            Self::Process => program.map_or(UNKNOWN.into(), label_value),
             Self::Service => service(record, &key()),
             Self::Protocol => Protocol(flow.key.protocol).to_string().into(),
             Self::Name => {
                 let naming = record.naming.as_ref().and_then(|naming| naming.display_name.as_ref());
-                naming.map_or_else(|| address().into(), |display| cut(display.name.as_str()))
+                naming.map_or_else(|| address().into(), |display| label_value(display.name.as_str()))
             }
             Self::Address => address().into(),
             Self::Port => key().port.to_string().into(),
@@ -64,11 +69,31 @@ impl MetricLabel {
 fn service(record: &FlowRecord, key: &EndpointKey) -> Box<str> {
     let proven = record.naming.as_ref().and_then(|naming| naming.application.as_ref());
     match proven {
-        Some(application) => cut(&application.name),
-        None => registered_service(key).map_or(UNKNOWN.into(), |service| cut(&service.name)),
+        Some(application) => label_value(&application.name),
+        None => registered_service(key).map_or(UNKNOWN.into(), |service| label_value(&service.name)),
     }
 }
 
-fn cut(value: &str) -> Box<str> {
+/// The text as a value, which differs from that of the series of all others. Texts that would look
+/// alike in the output have the same value.
+fn label_value(text: &str) -> Box<str> {
+    if text == OTHER {
+        return NAMED_OTHER.into();
+    }
+    let value = printable(text);
     value[..value.floor_char_boundary(MAX_VALUE_BYTES)].into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_those_of_the_output_and_none_is_that_of_all_others() {
+        assert_eq!(&*label_value("other"), "(other)");
+        assert_eq!(label_value("a\u{1}b"), label_value("a\u{2}b"));
+        assert_eq!(&*label_value("a\u{1}b"), "a\u{fffd}b");
+        assert_eq!(label_value(&"\u{1}".repeat(100)).len(), 126);
+        assert_eq!(&*label_value("a\"b\\c"), "a\"b\\c");
+    }
 }

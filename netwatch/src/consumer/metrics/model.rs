@@ -1,20 +1,18 @@
 //! The state of the metrics: what the events of a session add up to. Every counter only grows, also
 //! when the session folds flows.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::label::MetricLabel;
 use super::series::{LabelValues, TopSeries};
-use super::sums::{CAUSES, CountedFlow, FlowGrowth, Histogram};
-use crate::flow::{Endpoint, FlowActivity, ObservationPoint, PerDirection};
+use super::sums::{CAUSES, CountedFlow, FlowGrowth, Histogram, causes_of};
+use crate::consumer::remembered::RememberedFlows;
+use crate::flow::{Direction, Endpoint, FlowActivity, ObservationPoint, PerDirection};
 use crate::process::ProcessNumber;
 use crate::report::Run;
 use crate::session::{Event, FlowRecord, IntervalTotals, ProcessRecord};
 
-/// Number of ended flows that are remembered: more than a session tracks and has undelivered, so
-/// that late packets of an ended flow are counted once.
-const MAX_ENDED: usize = 1 << 18;
 /// Maximum number of flows that are remembered. Packets of further flows are in no series.
 const MAX_FLOWS: usize = 1 << 20;
 /// Maximum number of processes that are remembered; all are forgotten when there are more.
@@ -32,13 +30,11 @@ pub(super) struct MetricsModel {
     pub connect: Histogram,
     pub round_trip: Histogram,
     pub retransmitted: PerDirection<u64>,
-    /// Failed attempts of flows that were tracked individually.
+    /// Failed attempts of the target in flows that were tracked individually.
     failed: [u64; CAUSES.len()],
     /// Those of all others.
     failed_untracked: [u64; CAUSES.len()],
-    flows: HashMap<u64, CountedFlow>,
-    /// Serial numbers of ended flows, in the order of their ends.
-    ended: VecDeque<u64>,
+    flows: RememberedFlows<CountedFlow>,
     programs: HashMap<ProcessNumber, Box<str>>,
 }
 
@@ -55,8 +51,7 @@ impl MetricsModel {
             retransmitted: PerDirection::default(),
             failed: [0; CAUSES.len()],
             failed_untracked: [0; CAUSES.len()],
-            flows: HashMap::new(),
-            ended: VecDeque::new(),
+            flows: RememberedFlows::default(),
             programs: HashMap::new(),
         }
     }
@@ -97,15 +92,15 @@ impl MetricsModel {
         if flow.key.point != ObservationPoint::Link {
             return;
         }
-        if self.flows.len() >= MAX_FLOWS && !self.flows.contains_key(&flow.serial) {
+        if self.flows.len() >= MAX_FLOWS && !self.flows.has(flow.serial) {
             return;
         }
-        let growth = self.flows.entry(flow.serial).or_default().advance(flow, has_ended);
+        let growth = self.flows.entry(flow.serial).advance(flow, has_ended);
+        // A flow that TCP closed has not reopened when late packets arrive.
         if has_ended {
-            self.ended.push_back(flow.serial);
-            if self.ended.len() > MAX_ENDED {
-                self.ended.pop_front().map(|serial| self.flows.remove(&serial));
-            }
+            self.flows.end(flow.serial);
+        } else if flow.ended.is_none() {
+            self.flows.reopen(flow.serial);
         }
         self.add(record, &growth);
     }
@@ -122,13 +117,12 @@ impl MetricsModel {
     }
 }
 
-/// Failed attempts on the link, in the order of [`CAUSES`].
+/// Failed attempts of the target on the link, in the order of [`CAUSES`].
 fn failed_by_cause(endpoints: &[(ObservationPoint, Endpoint)]) -> [u64; CAUSES.len()] {
     let mut sums = [0; CAUSES.len()];
-    for (_, endpoint) in endpoints.iter().filter(|(point, _)| *point == ObservationPoint::Link) {
-        let failed = endpoint.failed;
-        let causes = [failed.refused, failed.unanswered, failed.reset, failed.unreachable];
-        sums.iter_mut().zip(causes).for_each(|(sum, failed)| *sum += failed);
+    let on_link = endpoints.iter().filter(|(point, _)| *point == ObservationPoint::Link);
+    for (_, endpoint) in on_link.filter(|(_, endpoint)| endpoint.key.direction == Direction::Egress) {
+        sums.iter_mut().zip(causes_of(endpoint.failed)).for_each(|(sum, failed)| *sum += failed);
     }
     sums
 }

@@ -1,6 +1,6 @@
 //! What a flow adds to its series and to the histograms: the growth since its record before.
 
-use crate::flow::{Flow, PerDirection, TcpFacts};
+use crate::flow::{Direction, FailedAttempts, Flow, PerDirection, TcpFacts};
 
 /// The counts of a series.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -32,8 +32,8 @@ pub(super) struct CountedFlow {
     round_trips: u64,
     round_trip_ns: u64,
     retransmitted: PerDirection<u64>,
-    /// Failed attempts by cause, in the order of [`CAUSES`]. Added when the flow ends, because an
-    /// attempt of a live flow may still be answered.
+    /// Failed attempts of the target by cause, in the order of [`CAUSES`]. Added when the flow ends,
+    /// because an attempt of a live flow may still be answered.
     failed: [u64; CAUSES.len()],
 }
 
@@ -63,7 +63,8 @@ impl CountedFlow {
             wire_bytes: flow.counters.map(|counters| counters.wire_bytes),
             flows: 1,
         };
-        let failed = if has_ended { by_cause(flow) } else { before.failed };
+        let is_attempt = has_ended && flow.opened_by == Direction::Egress;
+        let failed = if is_attempt { causes_of(flow.failed()) } else { before.failed };
         *self = Self {
             sums,
             handshakes: u64::from(handshake_rtt_ns.is_some()).max(before.handshakes),
@@ -93,8 +94,8 @@ fn grown(now: PerDirection<u64>, before: PerDirection<u64>) -> PerDirection<u64>
     now.zip(before, u64::saturating_sub)
 }
 
-fn by_cause(flow: &Flow) -> [u64; CAUSES.len()] {
-    let failed = flow.failed();
+/// Failed attempts in the order of [`CAUSES`].
+pub(super) fn causes_of(failed: FailedAttempts) -> [u64; CAUSES.len()] {
     [failed.refused, failed.unanswered, failed.reset, failed.unreachable]
 }
 

@@ -156,6 +156,31 @@ fn the_numbers_at_the_end_are_those_of_the_report() {
     assert!(!samples.keys().any(|name| name.contains("203.0.113")), "no address without --metrics-labels");
 }
 
+#[test]
+fn failed_attempts_are_those_of_the_command() {
+    let mut metered = Metered::new(100, &MetricLabel::DEFAULT);
+    let reset = |opened_by: Direction| TcpFacts {
+        syns: one(opened_by),
+        resets: one(opened_by.opposite()),
+        ..TcpFacts::default()
+    };
+    for (port, opened_by) in [(1, Direction::Egress), (2, Direction::Ingress)] {
+        let attempt = increment(port, 1, Some(EndReason::EndOfFlow));
+        metered.session.apply(Increment { opened_by, tcp: Some(reset(opened_by)), ..attempt });
+    }
+    metered.deliver();
+    let samples = metered.samples();
+    assert_eq!(sum(&samples, "netwatch_failed_attempts_total", ""), 1);
+    assert_eq!(samples["netwatch_failed_attempts_total{cause=\"refused\"}"], 1.0);
+    assert_eq!(samples["netwatch_open_connections"], 0.0);
+}
+
+/// One packet in this direction.
+fn one(direction: Direction) -> PerDirection<u64> {
+    let count = |way| u64::from(direction == way);
+    PerDirection { egress: count(Direction::Egress), ingress: count(Direction::Ingress) }
+}
+
 /// Many more flows than the session tracks, some of which never have a record of their own, and
 /// more remotes than there are series.
 #[test]
