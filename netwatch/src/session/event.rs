@@ -22,9 +22,9 @@ pub enum Event {
     FlowGrew(Arc<FlowRecord>),
     /// A flow ended; contains its complete record. If more packets arrive after that, it grows
     /// again under the same id: a consumer that does not want [`Event::FlowGrew`] receives the end
-    /// again, or one [`Event::FlowGrew`] if the flow is live again. A flow that is live at the end of the session ends with
-    /// [`EndReason::ForcedEnd`], and [`Flow::ended`] stays `None` in its record. There are no
-    /// events of flows that are not tracked individually.
+    /// again, or one [`Event::FlowGrew`] if the flow is live again. A flow that is live at the end
+    /// of the session ends with [`EndReason::ForcedEnd`], and [`Flow::ended`] stays `None` in its
+    /// record. There are no events of flows that are not tracked individually.
     FlowEnded(Arc<FlowRecord>, EndReason),
     /// A process used a flow for the first time. Precedes the first record that refers to it.
     UsedBy(Arc<ProcessRecord>),

@@ -32,8 +32,8 @@ pub(super) struct CountedFlow {
     round_trips: u64,
     round_trip_ns: u64,
     retransmitted: PerDirection<u64>,
-    /// Failed attempts of the target by cause, in the order of [`CAUSES`]. Added when the flow ends,
-    /// because an attempt of a live flow may still be answered.
+    /// Failed attempts of the target by cause, in the order of [`CAUSES`]. Added when the flow
+    /// ends, because an attempt of a live flow may still be answered.
     failed: [u64; CAUSES.len()],
 }
 
