@@ -43,6 +43,7 @@ mod rights;
 pub mod seccomp;
 pub mod session;
 pub mod settings;
+pub mod soak;
 pub mod statistics;
 pub mod target;
 mod terminal;

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use netwatch::export::{ExportFormat, ExportTable, ExportedRun, write};
+use netwatch::export::{ExportFormat, ExportTable, write};
 use netwatch::flow::{PerDirection, Traffic};
 use netwatch::report::{Interval, Report, Series};
 use sample::*;
@@ -18,8 +18,9 @@ fn series() -> Series {
         totals: PerDirection { egress: counters(at, 100 * at), ingress: counters(1, 60) },
         opened: at,
         active: at + 1,
+        ..Interval::default()
     };
-    Series { intervals: (0..5).map(step).collect() }
+    Series { intervals: (0..5).map(step).collect(), ..Series::default() }
 }
 
 /// The download, with one flow whose counter needs all 64 bits and a name with everything that CSV
@@ -28,14 +29,13 @@ fn report() -> Report {
     let mut report = download_report();
     report.flows[0].flow.counters.egress.wire_bytes = u64::MAX;
     report.loopback.flows = vec![report.flows[1].clone()];
+    report.series = series();
     report
 }
 
 fn exported(reports: &[&Report], table: ExportTable, format: ExportFormat) -> Vec<u8> {
-    let series = series();
-    let runs: Vec<ExportedRun<'_>> = reports.iter().map(|report| ExportedRun { report, series: &series }).collect();
     let mut bytes = Vec::new();
-    write(&runs, table, format, &mut bytes).unwrap();
+    write(reports, table, format, &mut bytes).unwrap();
     bytes
 }
 

@@ -10,9 +10,9 @@ use sample::{outputs, rich};
 use serde_json::Value;
 use snapbox::{assert_data_eq, file};
 
-fn ndjson(report: &Report, series: &netwatch::report::Series) -> String {
+fn ndjson(report: &Report) -> String {
     let mut text = Vec::new();
-    json::lines::write(report, series, &mut text).unwrap();
+    json::lines::write(report, &mut text).unwrap();
     String::from_utf8(text).unwrap()
 }
 
@@ -31,12 +31,12 @@ fn as_markdown(report: &Report) -> String {
 
 #[test]
 fn markdown_of_a_build() {
-    assert_data_eq!(as_markdown(&rich::build().0), file!["snapshots/build.md"].raw());
+    assert_data_eq!(as_markdown(&rich::build()), file!["snapshots/build.md"].raw());
 }
 
 #[test]
 fn markdown_has_no_number_of_failures_that_may_be_unknown() {
-    let mut report = rich::build().0;
+    let mut report = rich::build();
     report.processes.local_sockets.iter_mut().for_each(|peer| peer.failed = 0);
     let text = as_markdown(&report);
     assert!(text.contains("| Path | Connections |\n|---|--:|\n| `/run/docker.sock` | 2 |\n"), "{text}");
@@ -117,7 +117,7 @@ fn markdown_lists_gaps() {
 
 #[test]
 fn nothing_from_the_wire_is_markup() {
-    let text = as_markdown(&rich::hostile().0);
+    let text = as_markdown(&rich::hostile());
     for line in text.lines() {
         let mut outside = String::new();
         let mut rest = line;
@@ -144,12 +144,12 @@ fn nothing_from_the_wire_is_markup() {
 
 #[test]
 fn csv_of_a_build() {
-    assert_data_eq!(as_csv(&rich::build().0), file!["snapshots/build.csv"].raw());
+    assert_data_eq!(as_csv(&rich::build()), file!["snapshots/build.csv"].raw());
 }
 
 #[test]
 fn csv_adds_up_and_is_read_by_others() {
-    let (report, _) = rich::hostile();
+    let report = rich::hostile();
     let text = as_csv(&report);
     let mut reader = ::csv::Reader::from_reader(text.as_bytes());
     let rows: Vec<BTreeMap<String, String>> = reader.deserialize().map(Result::unwrap).collect();
@@ -167,8 +167,8 @@ fn csv_adds_up_and_is_read_by_others() {
 
 #[test]
 fn each_line_is_an_object_with_a_type() {
-    let (report, series) = rich::build();
-    let text = ndjson(&report, &series);
+    let report = rich::build();
+    let text = ndjson(&report);
     let mut types: BTreeMap<String, usize> = BTreeMap::new();
     for line in text.lines() {
         let object: Value = serde_json::from_str(line).unwrap();
@@ -184,18 +184,19 @@ fn each_line_is_an_object_with_a_type() {
         ("attempt", report.attempts.len()),
         ("process", report.processes.list.len()),
         ("local_socket", report.processes.local_sockets.len()),
-        ("interval", series.intervals.len()),
+        ("interval", report.series.intervals.len()),
+        ("endpoint_series", report.series.endpoints.len()),
     ];
     assert_eq!(types, expected.map(|(name, count)| (name.to_owned(), count)).into());
 }
 
 #[test]
 fn lines_hold_what_the_document_holds() {
-    let (report, series) = rich::build();
+    let report = rich::build();
     let mut document = Vec::new();
     json::write(&report, &mut document).unwrap();
     let document: Value = serde_json::from_slice(&document).unwrap();
-    let lines: Vec<Value> = ndjson(&report, &series).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines: Vec<Value> = ndjson(&report).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let of = |wanted: &str| -> Vec<Value> {
         lines.iter().filter(|line| line["type"] == wanted).map(|line| line[wanted].clone()).collect()
     };
@@ -212,10 +213,12 @@ fn lines_hold_what_the_document_holds() {
     let missing = document.as_object().unwrap().keys().filter(|key| head.get(key).is_none()).collect::<Vec<_>>();
     assert_eq!(
         missing,
-        ["attempts", "endpoints", "flows", "local_sockets", "processes"],
+        ["attempts", "endpoints", "flows", "local_sockets", "processes", "series"],
         "what the head leaves out has lines of its own"
     );
     assert_eq!(document["dns"]["lookups"], Value::from(of("lookup")));
+    assert_eq!(document["series"]["intervals"], Value::from(of("interval")));
+    assert_eq!(document["series"]["endpoints"], Value::from(of("endpoint_series")));
     assert_eq!(document["loopback"]["flows"], Value::from(of("loopback_flow")));
 }
 
@@ -232,8 +235,7 @@ fn every_column_and_type_is_documented() {
         "process",
         "local_socket",
         "interval",
-        "opened_flows",
-        "active_flows",
+        "endpoint_series",
     ];
     let missing: Vec<_> =
         csv::COLUMNS.iter().chain(&types).filter(|name| !docs.contains(&format!("`{name}`"))).collect();
@@ -251,7 +253,7 @@ fn folded_flows_are_mentioned_beside_the_share_of_named_flows() {
         sample::report(sample::facts(&table, &["app"]), &table)
     };
     let all = |report: &Report| {
-        let outputs = outputs::reports(report, &netwatch::report::Series::default());
+        let outputs = outputs::reports(report);
         let people = ["summary", "markdown", "html"];
         let outputs = outputs.into_iter().filter(|(format, _)| people.iter().any(|begin| format.starts_with(begin)));
         let one_line = |text: String| text.replace('\u{a0}', " ").split_whitespace().collect::<Vec<_>>().join(" ");

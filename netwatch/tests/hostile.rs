@@ -5,7 +5,7 @@ mod sample;
 
 use netwatch::format::history::{RecordedFacts, RecordedRun, RecordingStatus};
 use netwatch::format::json;
-use netwatch::report::{EndedEarly, Replay, Report, Series};
+use netwatch::report::{EndedEarly, Replay, Report};
 use sample::outputs::{self, written};
 use sample::rich;
 
@@ -31,7 +31,7 @@ fn texts() -> Vec<(&'static str, Vec<u8>, String)> {
 }
 
 /// Of a run, and of a capture with the same in it.
-fn outputs(report: &Report, series: &Series) -> Vec<(String, String)> {
+fn outputs(report: &Report) -> Vec<(String, String)> {
     let hostile = &report.run.user;
     let replay = Replay {
         file: hostile.clone(),
@@ -42,12 +42,11 @@ fn outputs(report: &Report, series: &Series) -> Vec<(String, String)> {
         ..Replay::default()
     };
     let replayed = Report { replay: Some(replay), ..report.clone() };
-    let of_capture =
-        outputs_of(&replayed, series).into_iter().map(|(what, text)| (format!("{what} of a capture"), text));
-    outputs_of(report, series).into_iter().chain(of_capture).collect()
+    let of_capture = outputs_of(&replayed).into_iter().map(|(what, text)| (format!("{what} of a capture"), text));
+    outputs_of(report).into_iter().chain(of_capture).collect()
 }
 
-fn outputs_of(report: &Report, series: &Series) -> Vec<(String, String)> {
+fn outputs_of(report: &Report) -> Vec<(String, String)> {
     let held = RecordedFacts {
         command: report.run.command.clone(),
         started_ns: 0,
@@ -65,12 +64,12 @@ fn outputs_of(report: &Report, series: &Series) -> Vec<(String, String)> {
         state,
         facts: Some(held),
     };
-    let mut all = outputs::reports(report, series);
+    let mut all = outputs::reports(report);
     all.extend(outputs::rules(&[report]));
-    all.extend(outputs::differences(&[&rich::build().0], &[report]));
+    all.extend(outputs::differences(&[&rich::build()], &[report]));
     all.extend(outputs::checks(&[report]));
     all.extend(outputs::history(entry));
-    all.extend(outputs::exports(report, series));
+    all.extend(outputs::exports(report));
     all
 }
 
@@ -83,8 +82,8 @@ fn is_obeyed(c: char) -> bool {
 #[test]
 fn nothing_is_obeyed_by_a_terminal() {
     for (what, bytes, _) in texts() {
-        let (report, series) = rich::with_text(&bytes);
-        for (output, text) in outputs(&report, &series) {
+        let report = rich::with_text(&bytes);
+        for (output, text) in outputs(&report) {
             // Line ends are the output's own, those of CSV (RFC 4180) too.
             let text = text.replace("\r\n", "\n");
             let found = text.char_indices().find(|(_, c)| is_obeyed(*c));
@@ -103,12 +102,12 @@ fn nothing_is_obeyed_by_a_terminal() {
 #[test]
 fn names_are_shown_by_their_bytes() {
     for (what, bytes, shown) in texts() {
-        let (report, series) = rich::with_text(&bytes);
+        let report = rich::with_text(&bytes);
         let name = report.endpoints[0].display_name.as_ref().expect("named").name.as_str();
         assert!(name.starts_with(&shown), "{what}: {name}");
         assert!(name.trim_end_matches('…').is_ascii(), "{what}: {name}");
         let in_json = serde_json::to_string(name).expect("text");
-        for (output, text) in outputs(&report, &series) {
+        for (output, text) in outputs(&report) {
             if ["json", "ndjson"].contains(&output.as_str()) {
                 assert!(text.contains(&in_json), "{output} of {what}: {in_json}");
             }
@@ -123,7 +122,7 @@ fn names_are_shown_by_their_bytes() {
 #[test]
 fn json_is_whole() {
     for (what, bytes, _) in texts() {
-        let (report, series) = rich::with_text(&bytes);
+        let report = rich::with_text(&bytes);
         let hostile = String::from_utf8_lossy(&bytes);
         let document = written(|out| json::write(&report, out).unwrap());
         let document: serde_json::Value =
@@ -141,7 +140,7 @@ fn json_is_whole() {
                 "{what} at {place}"
             );
         }
-        for line in written(|out| json::lines::write(&report, &series, out).unwrap()).lines() {
+        for line in written(|out| json::lines::write(&report, out).unwrap()).lines() {
             serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|error| panic!("{what}: {error}"));
         }
     }

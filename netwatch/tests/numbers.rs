@@ -7,7 +7,7 @@ use std::fs;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 
-use netwatch::export::{self, ExportTable, ExportedRun};
+use netwatch::export::{self, ExportTable};
 use netwatch::format::history::{RecordedFacts, RecordedRun, RecordingStatus};
 use netwatch::record::{self, Completeness, Recorded};
 use netwatch::report::Report;
@@ -37,7 +37,7 @@ impl Bases {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         let made = |name: &str, report: &Report, change: &str| {
-            record::write_file(&path(name), report, &series()).unwrap();
+            record::write_file(&path(name), &Report { series: series(), ..report.clone() }).unwrap();
             Connection::open(path(name)).unwrap().execute_batch(change).unwrap();
             path(name)
         };
@@ -75,13 +75,13 @@ fn columns(path: &Path) -> Vec<(String, String, i64)> {
 
 /// Writes every output of one recording and of several like it.
 fn write_all(path: &Path, recorded: &Recorded) {
-    let Recorded { report, series, complete } = recorded;
-    outputs::reports(report, series);
+    let Recorded { report, complete } = recorded;
+    outputs::reports(report);
     outputs::rules(&[report, report, report]);
     outputs::differences(&[report], &[report]);
     outputs::checks(&[report]);
-    outputs::exports(report, series);
-    let runs = [ExportedRun { report, series }, ExportedRun { report, series }];
+    outputs::exports(report);
+    let runs = [report, report];
     for table in [ExportTable::Flows, ExportTable::Series] {
         export::write(&runs, table, export::ExportFormat::Parquet, &mut Vec::new()).unwrap();
     }

@@ -9,8 +9,8 @@ use std::path::Path;
 
 use netwatch::process::Attribution;
 use netwatch::record::{Completeness, read_file, write_file};
-use netwatch::report::{EndedBy, EndedEarly, ExitStatus, Report, ReportFlow, Series};
-use sample::everything::{everything, replay, series};
+use netwatch::report::{EndedBy, EndedEarly, ExitStatus, Report, ReportFlow};
+use sample::everything::{everything, full_series, replay, series};
 use sample::*;
 
 /// A report lists flows in the order of their first packet; the samples do not.
@@ -22,32 +22,32 @@ fn in_order(mut report: Report) -> Report {
 }
 
 /// Writes a report, reads it, and compares.
-fn round_trip(report: &Report, series: &Series) {
+fn round_trip(report: &Report) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("run.netwatch");
-    write_file(&path, report, series).unwrap();
+    write_file(&path, report).unwrap();
     let read = read_file(&path).unwrap();
     assert_eq!(read.report, in_order(report.clone()));
-    assert_eq!((&read.series, read.complete), (series, Completeness::Complete));
+    assert_eq!(read.complete, Completeness::Complete);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "one file");
 }
 
 #[test]
 fn a_download_is_read_as_it_was_written() {
-    round_trip(&download_report(), &Series::default());
+    round_trip(&download_report());
 }
 
 #[test]
 fn a_report_with_everything_is_read_as_it_was_written() {
-    round_trip(&everything(), &series());
+    round_trip(&Report { series: full_series(), ..everything() });
 }
 
 #[test]
 fn a_replay_is_read_as_it_was_written() {
     let mut replay = replay();
-    round_trip(&replay, &series());
+    round_trip(&replay);
     replay.replay.as_mut().unwrap().ended_early = Some(EndedEarly { offset: 77, cause: "cut".into() });
-    round_trip(&replay, &series());
+    round_trip(&replay);
 }
 
 #[test]
@@ -60,14 +60,14 @@ fn every_end_of_a_run_is_read_as_it_was_written() {
         (Some(ExitStatus::Signal(9)), Some(EndedBy::Signal(15))),
     ] {
         (report.run.exit, report.run.ended_by) = (exit, ended_by);
-        round_trip(&report, &Series::default());
+        round_trip(&report);
     }
     report.balance.interface = None;
     report.balance.difference = None;
     report.run.pid = None;
     report.complete = false;
     report.processes.attribution = Attribution::Off("no cgroup v2".into());
-    round_trip(&report, &Series::default());
+    round_trip(&report);
 }
 
 /// The file holds [`everything`], written before schema 2. If the sample gets data that schema 1
@@ -81,25 +81,45 @@ fn a_recording_of_schema_1_gives_the_same_report() {
     expected.interface.host_loopback.clear();
     expected.notes.clone_from(&read.report.notes);
     expected.run.usage = None;
+    expected.series = series();
     // In schema 1, rows were numbered in the order of the report.
     let flows = expected.flows.iter_mut().chain(&mut expected.loopback.flows);
     for (read, expected) in read.report.flows.iter().chain(&read.report.loopback.flows).zip(flows) {
         expected.flow.serial = read.flow.serial;
     }
     assert_eq!(read.report, expected);
-    assert_eq!((read.series, read.complete), (series(), Completeness::Complete));
+    assert_eq!(read.complete, Completeness::Complete);
 }
 
-/// Schema 3 only adds columns at the end of a table, so that without them a file is of schema 2.
+/// Schemas 3 and 4 only add columns at the end of a table, so that without them a file is of the
+/// schema before.
+fn drop_added_columns(path: &Path, upgrade: &str) {
+    let db = rusqlite::Connection::open(path).unwrap();
+    let added = upgrade.lines().filter_map(|line| line.strip_prefix("ALTER TABLE ")?.split_once(" ADD COLUMN "));
+    for (table, column) in added.map(|(table, column)| (table, column.split([' ', ';']).next().unwrap())) {
+        db.execute_batch(&format!("ALTER TABLE {table} DROP COLUMN {column}")).unwrap();
+    }
+    for table in upgrade.lines().filter_map(|line| line.strip_prefix("CREATE TABLE ")?.strip_suffix(" (")) {
+        db.execute_batch(&format!("DROP TABLE {table}")).unwrap();
+    }
+    let version: u32 = db.query_row("PRAGMA user_version", (), |row| row.get(0)).unwrap();
+    db.execute_batch(&format!("PRAGMA user_version = {}", version - 1)).unwrap();
+}
+
+#[test]
+fn a_recording_of_schema_3_has_the_traffic_of_its_series() {
+    let report = Report { series: full_series(), ..everything() };
+    let (_dir, path) = recorded(&report);
+    drop_added_columns(&path, include_str!("../src/record/upgrade_3_to_4.sql"));
+    let expected = Report { series: series(), ..in_order(everything()) };
+    assert_eq!(read_file(&path).unwrap().report, expected);
+}
+
 #[test]
 fn a_recording_of_schema_2_gives_the_same_report_without_cpu_and_memory() {
     let (_dir, path) = recorded(&everything());
-    let db = rusqlite::Connection::open(&path).unwrap();
-    for column in ["cpu_user_ns", "cpu_system_ns", "memory_peak_bytes"] {
-        db.execute_batch(&format!("ALTER TABLE run DROP COLUMN {column}")).unwrap();
-    }
-    db.execute_batch("PRAGMA user_version = 2").unwrap();
-    drop(db);
+    drop_added_columns(&path, include_str!("../src/record/upgrade_3_to_4.sql"));
+    drop_added_columns(&path, include_str!("../src/record/upgrade_2_to_3.sql"));
     let mut expected = in_order(everything());
     assert!(expected.run.usage.take().is_some());
     assert_eq!(read_file(&path).unwrap().report, expected);
@@ -112,7 +132,7 @@ fn processes_are_referred_to_by_their_numbers() {
     for (process, number) in report.processes.list.iter_mut().zip([3, 7, 4_000_000_000]) {
         process.number = number;
     }
-    round_trip(&report, &Series::default());
+    round_trip(&report);
     let (_dir, path) = recorded(&report);
     let db = rusqlite::Connection::open(&path).unwrap();
     let query = "SELECT group_concat(u.process || ' ' || p.pid || ' ' || coalesce(p.parent, '-'), '; ')
@@ -125,7 +145,7 @@ fn processes_are_referred_to_by_their_numbers() {
 fn recorded(report: &Report) -> (tempfile::TempDir, std::path::PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("run.netwatch");
-    write_file(&path, report, &series()).unwrap();
+    write_file(&path, report).unwrap();
     (dir, path)
 }
 
@@ -155,14 +175,14 @@ fn other_files_are_refused_with_a_reason() {
 fn a_recording_of_a_newer_version_is_refused() {
     let (_dir, path) = recorded(&download_report());
     let mut bytes = fs::read(&path).unwrap();
-    bytes[60..64].copy_from_slice(&4_u32.to_be_bytes());
+    bytes[60..64].copy_from_slice(&5_u32.to_be_bytes());
     fs::write(&path, bytes).unwrap();
-    assert_refused(&path, "a newer netwatch wrote it (schema 4, this one reads up to 3); use that netwatch");
+    assert_refused(&path, "a newer netwatch wrote it (schema 5, this one reads up to 4); use that netwatch");
 }
 
 #[test]
 fn a_truncated_or_changed_file_is_refused_or_read_without_a_panic() {
-    let report = everything();
+    let report = Report { series: full_series(), ..everything() };
     let (_dir, path) = recorded(&report);
     let whole = fs::read(&path).unwrap();
     for length in [100, 101, 4095, 4096, 8192, whole.len() / 2, whole.len() - 4096, whole.len() - 1] {
@@ -255,7 +275,7 @@ fn the_documentation_names_every_table_and_column() {
         } else if line.starts_with("    ") && word != "PRIMARY" {
             let is_counter =
                 ["skbs", "packets", "bytes"].iter().any(|unit| word.ends_with(unit)) && row.contains("counters");
-            let is_as_other = row.contains("then as `flow_name`");
+            let is_as_other = row.contains("then as `flow_name`") || row.contains("then as `step`");
             let is_named = row.contains(&format!("`{word}`")) || row.contains(&format!("a `{word}`"));
             assert!(is_named || is_counter || is_as_other, "{word} is not in: {row}");
             columns += 1;
@@ -267,7 +287,7 @@ fn the_documentation_names_every_table_and_column() {
 /// Another program may have written them: their sums would overflow.
 #[test]
 fn impossible_counts_are_damage() {
-    let report = everything();
+    let report = Report { series: full_series(), ..everything() };
     for (table, column) in [
         ("flow", "egress_bytes"),
         ("flow", "connections"),

@@ -19,8 +19,8 @@ struct Folder(TempDir);
 impl Folder {
     fn new() -> Self {
         let folder = Self(tempfile::tempdir().unwrap());
-        let (report, series) = rich::build();
-        write_file(&folder.path("build.netwatch"), &report, &series).unwrap();
+        let report = rich::build();
+        write_file(&folder.path("build.netwatch"), &report).unwrap();
         folder
     }
 
@@ -101,8 +101,8 @@ fn the_ending_of_the_file_chooses_the_format() {
 #[test]
 fn the_page_of_a_soak_is_small() {
     let folder = Folder::new();
-    let (report, series) = rich::soak(6_000);
-    write_file(&folder.path("soak.netwatch"), &report, &series).unwrap();
+    let report = rich::soak(6_000);
+    write_file(&folder.path("soak.netwatch"), &report).unwrap();
     let started = std::time::Instant::now();
     output_of(&folder.report(&["-o", "soak.html", "soak.netwatch"]), 0);
     let bytes = fs::metadata(folder.path("soak.html")).unwrap().len();
@@ -113,10 +113,10 @@ fn the_page_of_a_soak_is_small() {
 #[test]
 fn a_page_has_the_ports_a_verdict_and_a_comparison() {
     let folder = Folder::new();
-    let (mut before, series) = rich::build();
+    let mut before = rich::build();
     before.run.id = "1b0e".to_owned();
     before.endpoints.truncate(3);
-    write_file(&folder.path("before.netwatch"), &before, &series).unwrap();
+    write_file(&folder.path("before.netwatch"), &before).unwrap();
     fs::write(folder.path("net.toml"), "[[allow]]\nname = \"*.example\"\nport = 443\n").unwrap();
     let flags = ["--baseline", "before.netwatch", "--policy", "net.toml", "-o", "page.html", "build.netwatch"];
     let (out, err) = output_of(&folder.report(&flags), 0);

@@ -11,6 +11,9 @@ pub const DIRECTIONS: [&str; 2] = ["egress", "ingress"];
 /// Names of the counters of failed connection attempts in a report.
 pub const FAILURES: [&str; 4] = ["refused", "timeout", "handshake_resets", "unreachable"];
 
+/// Names of the counters of traffic in a report.
+const COUNTED: [&str; 4] = ["skbs", "packets", "bytes", "wire_bytes"];
+
 /// Counters that a report omits when they are 0.
 const COUNTERS: &[&str] = &[
     "skbs",
@@ -176,6 +179,9 @@ pub fn assert_packets(of: &Value, direction: &str, packets: i64, frame_bytes: i6
 #[track_caller]
 pub fn assert_balanced(report: &Value) {
     assert_conserved(report);
+    if report.get("series").is_some() && value(report, "complete") == true {
+        assert_series(report);
+    }
     if report["balance"].get("file").is_some() {
         assert_file(report);
     } else if report["balance"].get("interface").is_some() && text(report, "balance.state") != "live" {
@@ -184,6 +190,30 @@ pub fn assert_balanced(report: &Value) {
     match (text(report, "balance.state"), value(report, "complete") == true) {
         ("closed", true) | ("live", false) | ("unknown", _) => {}
         (state, complete) => panic!("the balance is {state}, complete: {complete}: {report:#}"),
+    }
+}
+
+/// The intervals of a complete run add up to the numbers of its report.
+#[track_caller]
+fn assert_series(report: &Value) {
+    let sum_of = |pointer: &str| -> i64 {
+        let intervals = list(report, "series.intervals").iter();
+        intervals.filter_map(|interval| interval.pointer(pointer)?.as_i64()).sum()
+    };
+    for (direction, unit) in DIRECTIONS.iter().flat_map(|direction| COUNTED.map(|unit| (direction, unit))) {
+        let totals = number(report, &format!("totals.{direction}.{unit}"));
+        assert_eq!(sum_of(&format!("/{direction}/{unit}")), totals, "{unit} of {direction}, series: {report:#}");
+    }
+    let failed: i64 =
+        FAILURES.iter().map(|cause| list(report, "endpoints").iter().map(|one| number(one, cause)).sum::<i64>()).sum();
+    assert_eq!(sum_of("/failed_attempts"), failed, "failed attempts of the series: {report:#}");
+    if value(report, "folded").get("at_least").is_none() {
+        let flows = list(report, "flows").len() as i64 + number(report, "folded.flows");
+        assert_eq!(sum_of("/opened_flows"), flows, "flows of the series: {report:#}");
+    }
+    if let Some(cpu) = report["run"].get("cpu") {
+        let used = ["user_ns", "system_ns"].map(|key| cpu.get(key).and_then(Value::as_i64).unwrap_or(0));
+        assert_eq!(sum_of("/cpu_ns"), used.iter().sum::<i64>(), "CPU time of the series: {report:#}");
     }
 }
 
@@ -267,7 +297,7 @@ fn sum(report: &Value, all: &str, direction: &str, unit: &str) -> i64 {
 /// totals.
 #[track_caller]
 fn assert_sums(report: &Value, direction: &str) {
-    for unit in ["skbs", "packets", "bytes", "wire_bytes"] {
+    for unit in COUNTED {
         let flows = sum(report, "flows", direction, unit) + folded(report, direction, unit);
         let endpoints = sum(report, "endpoints", direction, unit);
         assert_eq!(flows, endpoints, "{unit} of {direction}, flows and endpoints of {report:#}");

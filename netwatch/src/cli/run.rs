@@ -1,6 +1,7 @@
 //! The command line of `netwatch run`.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
@@ -8,8 +9,8 @@ use clap::{Args, ValueHint};
 
 use super::capture::{CAPTURE, CaptureArgs};
 use super::session::{METERING, SessionArgs};
-use crate::settings::value::{parse_host_ports, parse_line_target, parse_linger, parse_time};
-use crate::settings::{HostPorts, LineTarget, Linger, RunSettings};
+use crate::settings::value::{parse_host_ports, parse_line_target, parse_linger, parse_report_interval, parse_time};
+use crate::settings::{HostPorts, LineTarget, Linger, RunSettings, SoakSettings};
 
 #[derive(Debug, Args)]
 #[command(after_help = AFTER, after_long_help = AFTER_LONG)]
@@ -143,6 +144,29 @@ pub(super) struct RunArgs {
     #[command(flatten)]
     capture: CaptureArgs,
 
+    /// Search a long run for leaks, trends and storms, and write interim reports
+    ///
+    /// Findings are notes of the report: connections that never close, rising round trips,
+    /// retransmits and failures, reconnect storms, DNS failures, endpoints that appear late, idle
+    /// periods.
+    #[arg(long, env = "NETWATCH_SOAK", value_parser = FalseyValueParser::new(), help_heading = SOAK)]
+    soak: bool,
+
+    /// With --soak: time between interim reports, of which the newest 24 are kept
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "1h",
+        value_parser = parse_report_interval,
+        env = "NETWATCH_REPORT_EVERY",
+        help_heading = SOAK
+    )]
+    report_every: Duration,
+
+    /// With --soak: folder of interim reports [default: the current one]
+    #[arg(long, value_name = "DIR", env = "NETWATCH_REPORT_DIR", value_hint = ValueHint::DirPath, help_heading = SOAK)]
+    report_dir: Option<PathBuf>,
+
     /// Command to run, with its arguments
     #[arg(
         required = true,
@@ -154,6 +178,7 @@ pub(super) struct RunArgs {
 }
 
 const NETWORK: &str = "Network";
+const SOAK: &str = "Soak";
 
 const AFTER: &str = "`netwatch run --help` has the details, the exit codes and the signals.";
 
@@ -203,6 +228,7 @@ impl RunArgs {
             keylog: self.keylog,
             capture: self.capture.settings(self.packets.and_then(|lines| lines.0)),
             failed_calls: self.failed_calls,
+            soak: self.soak.then_some(SoakSettings { report_every: self.report_every, report_dir: self.report_dir }),
             command: self.command,
         }
     }

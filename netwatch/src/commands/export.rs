@@ -6,7 +6,8 @@ use super::load::{LoadedRun, load_runs};
 use super::{open_output, write_result};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::export::{self, ExportFormat, ExportedRun};
+use crate::export::{self, ExportFormat};
+use crate::report::Report;
 use crate::settings::ExportSettings;
 use crate::terminal::Spinner;
 
@@ -25,8 +26,7 @@ pub(super) fn export(settings: &ExportSettings) -> Result<Exit> {
 }
 
 fn export_table(runs: &[LoadedRun], settings: &ExportSettings) -> Result<Vec<u8>> {
-    let runs: Vec<ExportedRun<'_>> =
-        runs.iter().map(|run| ExportedRun { report: &run.report, series: &run.series }).collect();
+    let runs: Vec<&Report> = runs.iter().map(|run| &run.report).collect();
     let mut text = Vec::new();
     export::write(&runs, settings.table, settings.format, &mut text)?;
     Ok(text)

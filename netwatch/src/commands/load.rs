@@ -14,15 +14,13 @@ use crate::import;
 use crate::meter::defaults;
 use crate::record::{self, Recorded};
 use crate::replay::{LocalAddresses, ReplayPlan, replay};
-use crate::report::{Report, Series};
+use crate::report::Report;
 use crate::rights;
 use crate::terminal::Spinner;
 
 /// The data of a run or of a capture.
 pub(super) struct LoadedRun {
     pub report: Report,
-    /// Empty for a capture.
-    pub series: Series,
 }
 
 impl LoadedRun {
@@ -112,7 +110,7 @@ fn read_json(path: &Path) -> Result<LoadedRun> {
     let report = import::report(&bytes).map_err(|cause| {
         Error::other("read", shown(), cause).hint("write it with `netwatch report --format json` of the same version")
     })?;
-    Ok(LoadedRun { report, series: Series::default() })
+    Ok(LoadedRun { report })
 }
 
 fn replay_capture(path: &Path) -> Result<LoadedRun> {
@@ -129,7 +127,7 @@ fn replay_capture(path: &Path) -> Result<LoadedRun> {
     };
     let mut capture = Capture::open(path, &STOP)?;
     let replayed = replay(&mut capture, &plan, &mut ())?;
-    Ok(LoadedRun { report: replayed.report, series: Series::default() })
+    Ok(LoadedRun { report: replayed.report })
 }
 
 /// A run that is live is read by its snapshot, because its recording is locked.
@@ -139,7 +137,7 @@ pub(super) fn read_recording(selector: Option<&str>) -> Result<LoadedRun> {
         None => record::live_id(selector).as_deref().and_then(snapshot::read),
     };
     let recorded = live.unwrap_or_else(|| record::open(selector).or_else(|error| read_unstored(selector, error)))?;
-    Ok(LoadedRun { report: recorded.report, series: recorded.series })
+    Ok(LoadedRun { report: recorded.report })
 }
 
 /// A live run that is selected by the first characters of its id, and has no recording in the

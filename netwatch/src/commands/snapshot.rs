@@ -17,7 +17,7 @@ use nix::unistd::Uid;
 use super::run_sockets;
 use crate::error::{Error, Result};
 use crate::record::{self, Recorded};
-use crate::report::{Report, Series};
+use crate::report::Report;
 use crate::undo::{RunDir, RunId};
 
 /// Maximum number of readers that are served at the same time; further ones wait.
@@ -28,13 +28,6 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// Interval at which the server checks whether it was stopped while all readers are being served.
 const STOP_INTERVAL: Duration = Duration::from_millis(50);
-
-/// A consistent state of a live run.
-#[derive(Debug, Clone)]
-pub(super) struct Snapshot {
-    pub report: Arc<Report>,
-    pub series: Series,
-}
 
 fn socket_path(run_dir: &Path) -> PathBuf {
     run_dir.join("snapshot.sock")
@@ -51,7 +44,10 @@ pub(super) struct SnapshotServer {
 impl SnapshotServer {
     /// Listens in the run directory. `take` creates a snapshot, or returns `None` if the run has
     /// ended.
-    pub(super) fn start(run_dir: &Path, take: impl Fn() -> Option<Snapshot> + Clone + Send + 'static) -> Result<Self> {
+    pub(super) fn start(
+        run_dir: &Path,
+        take: impl Fn() -> Option<Arc<Report>> + Clone + Send + 'static,
+    ) -> Result<Self> {
         let path = socket_path(run_dir);
         let failed = |error| Error::os("listen on", path.display().to_string(), error);
         let listener = run_sockets::listen_for(&path, Uid::effective()).map_err(failed)?;
@@ -82,7 +78,7 @@ impl Drop for SnapshotServer {
 fn accept(
     incoming: impl Iterator<Item = io::Result<UnixStream>>,
     is_stopped: &AtomicBool,
-    take: &(impl Fn() -> Option<Snapshot> + Clone + Send + 'static),
+    take: &(impl Fn() -> Option<Arc<Report>> + Clone + Send + 'static),
 ) {
     let readers = Arc::new(Readers::default());
     for reader in run_sockets::served(incoming, Uid::effective(), is_stopped) {
@@ -131,11 +127,11 @@ impl Drop for ReaderPlace {
     }
 }
 
-fn send(mut reader: &UnixStream, take: &impl Fn() -> Option<Snapshot>) -> Result<()> {
+fn send(mut reader: &UnixStream, take: &impl Fn() -> Option<Arc<Report>>) -> Result<()> {
     let failed = |error| Error::os("send", "a snapshot", error);
     reader.set_write_timeout(Some(WRITE_TIMEOUT)).map_err(failed)?;
-    let Some(Snapshot { report, series }) = take() else { return Ok(()) };
-    reader.write_all(&record::to_bytes(&report, &series)?).map_err(failed)
+    let Some(report) = take() else { return Ok(()) };
+    reader.write_all(&record::to_bytes(&report)?).map_err(failed)
 }
 
 /// Reads a snapshot of the live run with this id. `None` if there is no such run or the caller has
@@ -188,11 +184,11 @@ fn receive(mut stream: UnixStream, path: &Path) -> Result<Recorded> {
 mod tests {
     use super::*;
 
-    fn snapshot() -> Snapshot {
+    fn snapshot() -> Arc<Report> {
         let replay = crate::report::Replay { format: "pcap", ..Default::default() };
         let scope = crate::session::CaptureScope { replay: Some(replay) };
         let mut session = crate::session::Session::new(scope, Default::default());
-        Snapshot { report: Arc::new(session.conclude(0, None, None)), series: Series::default() }
+        Arc::new(session.conclude(0, None, None))
     }
 
     #[test]
@@ -205,7 +201,7 @@ mod tests {
         let _stuck = connect();
         for _ in 0..3 {
             let read = receive(connect(), &path).expect("received");
-            assert_eq!(read.report, *snapshot().report);
+            assert_eq!(read.report, *snapshot());
         }
         drop(server);
         assert!(UnixStream::connect(&path).is_err(), "the server is gone");
@@ -229,7 +225,7 @@ mod tests {
         let readers: Vec<UnixStream> = (0..2 * MAX_READERS).map(|_| connect()).collect();
         wait.store(false, Ordering::Release);
         for reader in readers {
-            assert_eq!(receive(reader, &path).expect("received").report, *snapshot().report);
+            assert_eq!(receive(reader, &path).expect("received").report, *snapshot());
         }
     }
 
@@ -239,7 +235,7 @@ mod tests {
         let incoming = [Err(io::Error::from_raw_os_error(libc::EMFILE)), Ok(served)];
         accept(incoming.into_iter(), &AtomicBool::new(false), &|| Some(snapshot()));
         let read = receive(reader, Path::new("snapshot.sock")).expect("received");
-        assert_eq!(read.report, *snapshot().report);
+        assert_eq!(read.report, *snapshot());
     }
 
     #[test]
@@ -253,7 +249,7 @@ mod tests {
         drop(serve(&dirs[0]));
         let _live = serve(&dirs[1]);
         let read = receive_only(paths(), "0df").expect("a live run").expect("received");
-        assert_eq!(read.report, *snapshot().report);
+        assert_eq!(read.report, *snapshot());
         let _second = serve(&dirs[2]);
         let error = receive_only(paths(), "0df").expect("two live runs").expect_err("ambiguous");
         assert!(error.to_string().contains("2 runs in progress have an id that begins like this"), "{error}");

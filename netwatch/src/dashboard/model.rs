@@ -168,6 +168,8 @@ pub struct Model {
     pub now: Tick,
     /// Rates of the whole run, the newest last.
     pub rates: VecDeque<Rates>,
+    /// CPU time of the command since the tick before, percent of one CPU.
+    pub cpu_percent: Option<u64>,
     /// Connections that were dropped because there were too many, and have not continued since.
     pub dropped: u64,
     /// The output of the command, where it has no terminal of its own.
@@ -323,6 +325,8 @@ impl Model {
                 self.rates.pop_front();
             }
         }
+        let used_ns = tick.cpu_ns.zip(self.now.cpu_ns).map(|(now, before)| now.saturating_sub(before));
+        self.cpu_percent = used_ns.map(|used_ns| used_ns.saturating_mul(100) / passed_ns.max(1));
         self.now = tick;
     }
 

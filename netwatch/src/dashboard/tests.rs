@@ -53,6 +53,8 @@ fn tick(seconds: u64, sent: u64, received: u64) -> Update {
         open: 2,
         failures: 6,
         lost: 3,
+        cpu_ns: Some(seconds * SECOND / 4),
+        memory: Some(48 << 20),
     })
 }
 

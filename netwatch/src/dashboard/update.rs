@@ -194,6 +194,10 @@ pub struct Tick {
     pub failures: u64,
     /// Observations that were lost.
     pub lost: u64,
+    /// CPU time of the command and its descendants so far, nanoseconds; `None` if unknown.
+    pub cpu_ns: Option<u64>,
+    /// Their current memory, bytes; `None` if unknown.
+    pub memory: Option<u64>,
 }
 
 impl Update {
@@ -310,5 +314,7 @@ fn tick(status: &SessionStatus) -> Tick {
         open: status.flows.open,
         failures: status.failures,
         lost: status.lost,
+        cpu_ns: status.usage.map(|usage| usage.user_ns + usage.system_ns),
+        memory: status.memory,
     }
 }

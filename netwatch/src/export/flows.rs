@@ -1,6 +1,5 @@
 //! The table of flows.
 
-use super::ExportedRun;
 use super::column::{ExportCell, ExportColumn};
 use crate::flow::{EndReason, FailedAttempts, IcmpError, ObservationPoint, Protocol, TcpFacts};
 use crate::process::{FlowUser, Process};
@@ -14,8 +13,7 @@ pub(super) struct FlowRow<'a> {
 }
 
 /// The flows of the link, then those of the loopback, both in the order of their first packets.
-pub(super) fn rows<'a>(run: &ExportedRun<'a>) -> impl Iterator<Item = FlowRow<'a>> {
-    let report = run.report;
+pub(super) fn rows(report: &Report) -> impl Iterator<Item = FlowRow<'_>> {
     let flows = report.flows.iter().chain(&report.loopback.flows);
     flows.map(move |known| FlowRow { report, known, failed: known.flow.failed() })
 }

@@ -10,17 +10,8 @@ mod series;
 use std::io::Write;
 
 use crate::error::{Error, Result};
-use crate::report::{Report, Series};
+use crate::report::Report;
 use column::ExportColumn;
-
-/// A run to export.
-#[derive(Debug, Clone, Copy)]
-pub struct ExportedRun<'a> {
-    /// The report.
-    pub report: &'a Report,
-    /// Traffic over time.
-    pub series: &'a Series,
-}
 
 /// The table to export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,19 +32,20 @@ pub enum ExportFormat {
 }
 
 /// Writes one table of all runs; the column `run_id` identifies the run.
-pub fn write(
-    runs: &[ExportedRun<'_>],
-    table: ExportTable,
-    format: ExportFormat,
-    out: &mut (dyn Write + Send),
-) -> Result<()> {
+pub fn write(runs: &[&Report], table: ExportTable, format: ExportFormat, out: &mut (dyn Write + Send)) -> Result<()> {
     match table {
-        ExportTable::Flows => {
-            write_rows(&flows::columns(), &runs.iter().flat_map(flows::rows).collect::<Vec<_>>(), format, out)
-        }
-        ExportTable::Series => {
-            write_rows(&series::columns(), &runs.iter().flat_map(series::rows).collect::<Vec<_>>(), format, out)
-        }
+        ExportTable::Flows => write_rows(
+            &flows::columns(),
+            &runs.iter().flat_map(|run| flows::rows(run)).collect::<Vec<_>>(),
+            format,
+            out,
+        ),
+        ExportTable::Series => write_rows(
+            &series::columns(),
+            &runs.iter().flat_map(|run| series::rows(run)).collect::<Vec<_>>(),
+            format,
+            out,
+        ),
     }
 }
 

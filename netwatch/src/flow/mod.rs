@@ -26,6 +26,6 @@ pub use key::{Direction, FlowId, FlowKey, Housekeeping, Malformed, ObservationPo
 pub use protocol::Protocol;
 pub use remainder::{RemainderKind, Remainders};
 pub use table::{
-    Applied, DEFAULT_IDLE_TIMEOUT, DEFAULT_MAX_FLOWS, FlowActivity, FlowChange, FlowTable, FoldedCounts, FoldedFlows,
-    Place, nanoseconds,
+    Applied, DEFAULT_IDLE_TIMEOUT, DEFAULT_MAX_FLOWS, FlowActivity, FlowChange, FlowState, FlowTable, FoldedCounts,
+    FoldedFlows, Place, nanoseconds,
 };

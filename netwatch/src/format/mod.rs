@@ -14,6 +14,7 @@ pub mod html;
 pub mod ipfix;
 pub mod json;
 pub mod markdown;
+pub mod soak;
 pub mod status;
 pub mod summary;
 pub mod threshold;

@@ -2,6 +2,8 @@
 //! sessions and process groups they create. It has no controllers and no resource limits. The code
 //! is synchronous, because the guardian uses it too.
 
+mod usage;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use serde::{Deserialize, Serialize};
+
+pub use usage::{CgroupUsage, UsageReader};
 
 use super::detached_mount::DetachedMount;
 use crate::error::{Error, Result};
@@ -28,17 +32,6 @@ pub enum CgroupOutcome {
     Created(Cgroup),
     /// Why this machine does not let netwatch create one.
     Unavailable(String),
-}
-
-/// What the processes of a cgroup have used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CgroupUsage {
-    /// Time in user mode, nanoseconds.
-    pub user_ns: u64,
-    /// Time in the kernel, nanoseconds.
-    pub system_ns: u64,
-    /// Peak of memory, bytes; `None` where the memory controller is off.
-    pub memory_peak: Option<u64>,
 }
 
 /// The cgroup of a run. Dropping it kills the processes in it and removes it.
@@ -99,9 +92,12 @@ impl Cgroup {
     /// cgroup, and memory where the controller is enabled, which netwatch does not do: that would
     /// change the limits of other cgroups.
     pub fn usage(&self) -> Option<CgroupUsage> {
-        let read = |file: &str| fs::read_to_string(self.path.join(file)).ok();
-        let memory_peak = read("memory.peak").and_then(|text| text.trim().parse().ok());
-        parse_cpu(&read("cpu.stat")?).map(|(user_ns, system_ns)| CgroupUsage { user_ns, system_ns, memory_peak })
+        usage::usage(&self.path)
+    }
+
+    /// A reader of what its processes use while they run.
+    pub fn usage_reader(&self) -> Option<UsageReader> {
+        UsageReader::open(&self.path)
     }
 
     /// Kills every process in it and below, and waits until they have exited.
@@ -113,15 +109,6 @@ impl Cgroup {
     pub fn remove(self) -> Result<()> {
         remove(&self.path)
     }
-}
-
-/// The times of user and system mode in `cpu.stat`, which has microseconds.
-fn parse_cpu(text: &str) -> Option<(u64, u64)> {
-    let value = |key: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?;
-        line.parse::<u64>().ok()?.checked_mul(1_000)
-    };
-    Some((value("user_usec")?, value("system_usec")?))
 }
 
 impl Drop for Cgroup {
@@ -314,14 +301,6 @@ mod tests {
     use std::process::{Child, Command};
 
     use super::*;
-
-    #[test]
-    fn cpu_times_are_those_of_the_kernel_in_nanoseconds() {
-        let text = "usage_usec 30\nuser_usec 20\nsystem_usec 10\nnr_periods 0\n";
-        assert_eq!(parse_cpu(text), Some((20_000, 10_000)));
-        assert_eq!(parse_cpu("usage_usec 30\n"), None);
-    }
-
     use crate::host::testing::in_fresh_namespace;
     use crate::undo::{Exclusive, RunDir};
 

@@ -19,7 +19,9 @@ use crate::flow::{
 use crate::format::json::SCHEMA;
 use crate::name::{Lookup, NamesLost, ResponseTimes};
 use crate::process::{Attempt, AttemptCause, AttemptTarget, Attribution, Process, ProcessLosses, Processes};
-use crate::report::{DnsForwarder, ExitStatus, Interface, Loopback, Naming, Replay, Report, ResourceUsage, Run};
+use crate::report::{
+    DnsForwarder, ExitStatus, Interface, Loopback, Naming, Replay, Report, ResourceUsage, Run, Series,
+};
 use crate::wire::Name;
 use crate::wire::dns::{Question, Rcode, RecordType};
 
@@ -87,6 +89,7 @@ fn convert(document: ReportDocument) -> Result<Report, ImportError> {
         naming,
         attempts: document.attempts.into_iter().map(|entry| attempt(entry, &numbers)).collect::<Result<_, _>>()?,
         processes: processes(document.processes, document.attribution, &numbers)?,
+        series: Series::default(),
         notes: document.notes,
         folded_traffic: Vec::new(),
         folded_attribution: Default::default(),

@@ -45,6 +45,12 @@ pub fn unix_now_ns() -> u64 {
     Clock::of_process().unix_ns(kernel_ns())
 }
 
+/// The CPU time of this thread, nanoseconds. Unlike the time that passes, it does not depend on
+/// what else runs.
+pub fn thread_cpu_ns() -> u64 {
+    read(ClockId::CLOCK_THREAD_CPUTIME_ID)
+}
+
 /// The current time of the clock of `bpf_ktime_get_boot_ns`.
 pub(super) fn kernel_ns() -> u64 {
     read(ClockId::CLOCK_BOOTTIME).wrapping_add_signed(-namespace_offset_ns())

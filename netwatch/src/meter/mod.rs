@@ -19,7 +19,7 @@ mod name_sample;
 mod notification;
 mod procfs;
 
-pub use clock::unix_now_ns;
+pub use clock::{thread_cpu_ns, unix_now_ns};
 pub use netwatch_common::config::defaults;
 pub use netwatch_common::sample::MAX_SNAPLEN;
 pub use netwatch_common::table::MAX_ENTRIES;

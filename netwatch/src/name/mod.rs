@@ -19,7 +19,7 @@ mod stream;
 mod tunnelled;
 mod usage;
 
-pub use dns::{Lookup, QueryFlows, RESPONSE_TIMEOUT_NS, ResponseTimes};
+pub use dns::{Lookup, NewResponses, QueryFlows, RESPONSE_TIMEOUT_NS, ResponseTimes};
 pub use facts::{FlowFacts, NameSource, ProvenApplication, RequestLine, SourcedName};
 pub use hidden::Hidden;
 pub use hosts::Hosts;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use super::dns::{Addresses, DnsTracker, Lookup, ObservedMessage, QueryFlows};
+use super::dns::{Addresses, DnsTracker, Lookup, NewResponses, ObservedMessage, QueryFlows};
 use super::event::{HttpRequest, NameEvent};
 use super::facts::{FlowFacts, NameSource, SourcedName};
 use super::flows::{FactsTable, FlowEvent};
@@ -141,6 +141,11 @@ impl Names {
     /// [`Self::lookups`].
     pub fn changed_lookups(&mut self) -> impl Iterator<Item = (usize, &Lookup)> {
         self.dns.lookups.take_changed()
+    }
+
+    /// The DNS responses to queries of the target since the last call.
+    pub fn take_responses(&mut self) -> NewResponses {
+        self.dns.lookups.take_responses()
     }
 
     /// What exceeded the limits or could not be parsed.

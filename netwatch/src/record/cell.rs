@@ -149,7 +149,7 @@ impl Put for u64 {
 }
 
 /// The largest time: the year 2116.
-const MAX_NUMBER: u64 = 1 << 62;
+pub(super) const MAX_NUMBER: u64 = 1 << 62;
 
 impl Take for u64 {
     const WIDTH: usize = 1;

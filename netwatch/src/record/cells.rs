@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use rusqlite::types::ValueRef;
 
-use super::cell::{Binder, Count, Cursor, Put, Take, TimeSum, Wrong, columns, text, words};
+use super::cell::{Binder, Count, Cursor, MAX_NUMBER, Put, Take, TimeSum, Wrong, columns, text, words};
 use crate::flow::{
     Amount, BalanceState, Counters, Difference, Direction, EndReason, Endpoint, EndpointKey, FailedAttempts,
     FileBalance, Flow, FlowKey, IcmpError, ObservationPoint, PerDirection, Protocol, Remote, RoundTripTimes, TcpFacts,
@@ -12,7 +12,9 @@ use crate::flow::{
 };
 use crate::name::{Hidden, NameSource, ResponseTimes, SourcedName};
 use crate::process::Evidence;
-use crate::report::{ApplicationProtocol, DisplayName, EndedBy, EndedEarly, ExitStatus, FlowShare, Interval, TlsFacts};
+use crate::report::{
+    ApplicationProtocol, DisplayName, EndedBy, EndedEarly, ExitStatus, FlowShare, Histogram, Interval, TlsFacts,
+};
 use crate::wire::dns::{Question, RecordType};
 use crate::wire::{Application, Name};
 
@@ -79,7 +81,44 @@ columns!(ResponseTimes { count: Count, min_ns: u64, max_ns: u64, sum_ns: TimeSum
 columns!(Question { name: Name, kind: RecordType });
 columns!(FlowShare { flows: Count, wire_bytes: Count });
 columns!(EndedEarly { offset: u64, cause: String });
-columns!(Interval { start_ns: u64, length_ns: u64, totals: PerDirection<Counters>, opened: Count, active: Count });
+columns!(Interval {
+    start_ns: u64,
+    length_ns: u64,
+    totals: PerDirection<Counters>,
+    opened: Count,
+    active: Count,
+    connections: Count,
+    closed: Count,
+    open: Count,
+    failed: Count,
+    tcp_packets: Count,
+    retransmitted: Count,
+    dns_failed: Count,
+    lost: Count,
+    cpu_ns: TimeSum,
+    memory: Option<u64>,
+    connect: Histogram,
+    round_trip: Histogram,
+    dns: Histogram,
+});
+
+/// Bins as JSON, for SQLite's `json_each`.
+impl Put for Histogram {
+    fn put(&self, row: &mut Binder<'_, '_>) -> rusqlite::Result<()> {
+        self.bins().to_vec().put(row)?;
+        self.max().min(MAX_NUMBER).put(row)?;
+        self.sum().min(MAX_NUMBER).put(row)
+    }
+}
+
+impl Take for Histogram {
+    const WIDTH: usize = 3;
+
+    fn take(row: &mut Cursor<'_>) -> Result<Self, Wrong> {
+        let (bins, max, sum) = (row.take()?, row.take()?, row.take()?);
+        Self::of_parts(bins, max, sum).ok_or_else(|| Wrong::Value("times contradict each other".to_owned()))
+    }
+}
 
 impl<T: Put> Put for PerDirection<T> {
     fn put(&self, row: &mut Binder<'_, '_>) -> rusqlite::Result<()> {

@@ -27,7 +27,7 @@ pub use store::{Keep, MIN_ID_DIGITS, Store, Stored, remove};
 pub use summary::{Summary, is_live, summary};
 
 use crate::error::{Error, Result};
-use crate::report::{Report, Series};
+use crate::report::Report;
 use crate::rights;
 use fault::RecordingOperation;
 
@@ -36,8 +36,6 @@ use fault::RecordingOperation;
 pub struct Recorded {
     /// Its report.
     pub report: Report,
-    /// Its traffic over time.
-    pub series: Series,
     /// Whether the recording is complete.
     pub complete: Completeness,
 }
@@ -67,11 +65,11 @@ pub fn close(db: &rusqlite::Connection) -> rusqlite::Result<()> {
 }
 
 /// A report as the bytes of a recording, for a reader in another process.
-pub fn to_bytes(report: &Report, series: &Series) -> Result<Vec<u8>> {
+pub fn to_bytes(report: &Report) -> Result<Vec<u8>> {
     let failed = |error: rusqlite::Error| Error::other("make", "a snapshot", error.to_string());
     let mut db = rusqlite::Connection::open_in_memory().map_err(failed)?;
     schema::create(&db).map_err(failed)?;
-    write_whole(&mut db, report, series).map_err(failed)?;
+    write_whole(&mut db, report).map_err(failed)?;
     db.serialize("main").map(|data| data.to_vec()).map_err(failed)
 }
 
@@ -119,7 +117,7 @@ fn read_from(db: &rusqlite::Connection, path: &Path) -> Result<Recorded> {
             incomplete(unfinished::report(db).map_err(wrong)?, until_ns, waiting_flows)
         }
     };
-    Ok(Recorded { report, series: read::series(db).map_err(wrong)?, complete })
+    Ok(Recorded { report, complete })
 }
 
 /// Adds the end of the recorded data to the report.
@@ -182,16 +180,16 @@ pub const DEFAULT_LIMIT_BYTES: u64 = 512 << 20;
 
 /// Writes a finished run into a file that its owner alone can read. An older recording is replaced;
 /// any other file is refused.
-pub fn write_file(path: &Path, report: &Report, series: &Series) -> Result<()> {
+pub fn write_file(path: &Path, report: &Report) -> Result<()> {
     let claim = create::prepare(path)?;
     let mut db = create::begin(path, &claim, DEFAULT_LIMIT_BYTES)?;
-    let written = write_whole(&mut db, report, series).and_then(|()| close(&db));
+    let written = write_whole(&mut db, report).and_then(|()| close(&db));
     written.map_err(|error| write_failed(path, &error, &db))
 }
 
-fn write_whole(db: &mut rusqlite::Connection, report: &Report, series: &Series) -> rusqlite::Result<()> {
+fn write_whole(db: &mut rusqlite::Connection, report: &Report) -> rusqlite::Result<()> {
     let transaction = db.transaction()?;
-    rows::write_all(&transaction, report, series)?;
+    rows::write_all(&transaction, report)?;
     let until_ns = report.run.started_ns.saturating_add(report.run.duration_ns);
     rows::recording(&transaction, rows::RecordingState::Complete, until_ns, 0)?;
     transaction.commit()

@@ -16,8 +16,8 @@ use crate::flow::{
 use crate::name::{self, Lookup};
 use crate::process::{self, Attempt, AttemptCause, AttemptTarget, Attribution};
 use crate::report::{
-    DnsForwarder, FlowNaming, HostService, Interface, Loopback, Naming, Replay, Report, ReportEndpoint, ReportFlow,
-    ResourceUsage, Run, Series,
+    DnsForwarder, EndpointSeries, FlowNaming, HostService, Interface, Interval, Loopback, Naming, Replay, Report,
+    ReportEndpoint, ReportFlow, ResourceUsage, Run, Series,
 };
 use crate::wire::Name;
 use crate::wire::dns::Rcode;
@@ -52,6 +52,7 @@ pub(super) fn report(db: &Connection) -> Result<Report> {
         naming: naming(db, lost.names())?,
         processes,
         attempts: attempts(db, &ids)?,
+        series: series(db)?,
         notes: notes(db)?,
         replay: replayed(db)?,
         folded_traffic: Vec::new(),
@@ -61,7 +62,22 @@ pub(super) fn report(db: &Connection) -> Result<Report> {
 
 /// Reads traffic over time.
 pub(super) fn series(db: &Connection) -> Result<Series> {
-    Ok(Series { intervals: read(db, "step", "start_ns", |row| row.take())? })
+    let mut steps = endpoint_steps(db)?;
+    let endpoints = read(db, "endpoint_series", "number", |row| {
+        let number: u64 = row.take()?;
+        let (key, before) = (row.take()?, row.take()?);
+        Ok(EndpointSeries { key, before, intervals: steps.remove(&number).unwrap_or_default() })
+    })?;
+    Ok(Series { intervals: read(db, "step", "start_ns", |row| row.take())?, endpoints })
+}
+
+/// The intervals of endpoints by the number of their series.
+fn endpoint_steps(db: &Connection) -> Result<HashMap<u64, Vec<Interval>>> {
+    let mut steps: HashMap<u64, Vec<Interval>> = HashMap::new();
+    for (series, interval) in read(db, "endpoint_step", "series, start_ns", |row| Ok((row.take()?, row.take()?)))? {
+        steps.entry(series).or_default().push(interval);
+    }
+    Ok(steps)
 }
 
 /// The row of table `run`.

@@ -15,15 +15,15 @@ use crate::process::{
     Attempt, AttemptCause, AttemptTarget, Attribution, FlowUser, LocalSocket, Process, ProcessNumber,
 };
 use crate::report::{
-    DnsForwarder, FlowNaming, Interface, Interval, Naming, Replay, Report, ReportEndpoint, ReportFlow, Run, Series,
-    loss_reasons,
+    DnsForwarder, EndpointSeries, FlowNaming, Interface, Interval, Naming, Replay, Report, ReportEndpoint, ReportFlow,
+    Run, loss_reasons,
 };
 
 type Result<T, E = rusqlite::Error> = std::result::Result<T, E>;
 
 /// Tables that the end of a run replaces: all but those of flows and processes, whose rows are
 /// replaced one by one.
-const REPLACED: [&str; 20] = [
+const REPLACED: [&str; 22] = [
     "run",
     "replay",
     "total",
@@ -44,6 +44,8 @@ const REPLACED: [&str; 20] = [
     "attempt",
     "note",
     "step",
+    "endpoint_series",
+    "endpoint_step",
 ];
 
 /// The state of a recording.
@@ -64,15 +66,15 @@ pub fn recording(db: &Connection, state: RecordingState, until_ns: u64, waiting:
 }
 
 /// Writes a whole report into empty tables.
-pub fn write_all(db: &Connection, report: &Report, series: &Series) -> Result<()> {
+pub fn write_all(db: &Connection, report: &Report) -> Result<()> {
     let mut flows = FlowRows::new(db, ProcessNumbers::OfList(&report.processes.list));
     report.flows.iter().chain(&report.loopback.flows).try_for_each(|known| flows.put(known))?;
     drop(flows);
-    replace_all_but_flows(db, report, series, &report.folded)
+    replace_all_but_flows(db, report, &report.folded)
 }
 
 /// Replaces everything but the rows of flows. `folded` are the flows that have no row.
-pub fn replace_all_but_flows(db: &Connection, report: &Report, series: &Series, folded: &FoldedCounts) -> Result<()> {
+pub fn replace_all_but_flows(db: &Connection, report: &Report, folded: &FoldedCounts) -> Result<()> {
     REPLACED.iter().try_for_each(|table| clear(db, table))?;
     replace_run(db, &report.run, &report.interface, &report.dns, report.complete, &report.processes.attribution)?;
     report.replay.iter().try_for_each(|replay_| replay(db, replay_))?;
@@ -87,7 +89,17 @@ pub fn replace_all_but_flows(db: &Connection, report: &Report, series: &Series, 
     processes::write(db, &report.processes)?;
     replace_attempts(db, &report.attempts, numbers)?;
     replace_notes(db, &report.notes)?;
-    replace_steps(db, 0, &series.intervals)
+    endpoint_series(db, &report.series.endpoints)?;
+    replace_steps(db, 0, &report.series.intervals)
+}
+
+fn endpoint_series(db: &Connection, endpoints: &[EndpointSeries]) -> Result<()> {
+    let (mut series, mut steps) = (Rows::of(db, "endpoint_series"), Rows::of(db, "endpoint_step"));
+    for (number, endpoint) in (0_u64..).zip(endpoints) {
+        series.put(&[&number, &endpoint.key, &endpoint.before])?;
+        endpoint.intervals.iter().try_for_each(|interval| steps.put(&[&number, interval]))?;
+    }
+    Ok(())
 }
 
 /// Removes the rows of flows, by their serial numbers.

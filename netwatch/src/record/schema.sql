@@ -1,4 +1,4 @@
--- Schema 3 of netwatch recordings, described in docs/recording.md. Times are nanoseconds since the
+-- Schema 4 of netwatch recordings, described in docs/recording.md. Times are nanoseconds since the
 -- Unix epoch, durations are nanoseconds, counts are plain integers. Tables are read and written by
 -- column position. A change of a table raises the version and comes with an upgrade step in
 -- schema.rs.
@@ -343,5 +343,76 @@ CREATE TABLE step (
     ingress_bytes      INTEGER NOT NULL,
     ingress_wire_bytes INTEGER NOT NULL,
     opened             INTEGER NOT NULL,
-    active             INTEGER NOT NULL
+    active             INTEGER NOT NULL,
+    connections        INTEGER NOT NULL,
+    closed             INTEGER NOT NULL,
+    open               INTEGER NOT NULL,
+    failed             INTEGER NOT NULL,
+    tcp_packets        INTEGER NOT NULL,
+    retransmitted      INTEGER NOT NULL,
+    dns_failed         INTEGER NOT NULL,
+    lost               INTEGER NOT NULL,
+    cpu_ns             INTEGER NOT NULL,
+    memory_bytes       INTEGER,
+    connect_bins       TEXT NOT NULL,
+    connect_max_ns     INTEGER NOT NULL,
+    connect_sum_ns     INTEGER NOT NULL,
+    round_trip_bins    TEXT NOT NULL,
+    round_trip_max_ns  INTEGER NOT NULL,
+    round_trip_sum_ns  INTEGER NOT NULL,
+    dns_bins           TEXT NOT NULL,
+    dns_max_ns         INTEGER NOT NULL,
+    dns_sum_ns         INTEGER NOT NULL
+);
+
+CREATE TABLE endpoint_series (
+    number             INTEGER PRIMARY KEY,
+    remote             TEXT,
+    protocol           INTEGER NOT NULL,
+    port               INTEGER NOT NULL,
+    direction          TEXT NOT NULL,
+    fragment           INTEGER NOT NULL,
+    egress_skbs        INTEGER NOT NULL,
+    egress_packets     INTEGER NOT NULL,
+    egress_bytes       INTEGER NOT NULL,
+    egress_wire_bytes  INTEGER NOT NULL,
+    ingress_skbs       INTEGER NOT NULL,
+    ingress_packets    INTEGER NOT NULL,
+    ingress_bytes      INTEGER NOT NULL,
+    ingress_wire_bytes INTEGER NOT NULL
+);
+
+CREATE TABLE endpoint_step (
+    series             INTEGER NOT NULL,
+    start_ns           INTEGER NOT NULL,
+    length_ns          INTEGER NOT NULL,
+    egress_skbs        INTEGER NOT NULL,
+    egress_packets     INTEGER NOT NULL,
+    egress_bytes       INTEGER NOT NULL,
+    egress_wire_bytes  INTEGER NOT NULL,
+    ingress_skbs       INTEGER NOT NULL,
+    ingress_packets    INTEGER NOT NULL,
+    ingress_bytes      INTEGER NOT NULL,
+    ingress_wire_bytes INTEGER NOT NULL,
+    opened             INTEGER NOT NULL,
+    active             INTEGER NOT NULL,
+    connections        INTEGER NOT NULL,
+    closed             INTEGER NOT NULL,
+    open               INTEGER NOT NULL,
+    failed             INTEGER NOT NULL,
+    tcp_packets        INTEGER NOT NULL,
+    retransmitted      INTEGER NOT NULL,
+    dns_failed         INTEGER NOT NULL,
+    lost               INTEGER NOT NULL,
+    cpu_ns             INTEGER NOT NULL,
+    memory_bytes       INTEGER,
+    connect_bins       TEXT NOT NULL,
+    connect_max_ns     INTEGER NOT NULL,
+    connect_sum_ns     INTEGER NOT NULL,
+    round_trip_bins    TEXT NOT NULL,
+    round_trip_max_ns  INTEGER NOT NULL,
+    round_trip_sum_ns  INTEGER NOT NULL,
+    dns_bins           TEXT NOT NULL,
+    dns_max_ns         INTEGER NOT NULL,
+    dns_sum_ns         INTEGER NOT NULL
 );

@@ -32,6 +32,7 @@ pub(super) fn report(db: &Connection) -> Result<Report, Wrong> {
             notes: read::notes(db)?,
             replay: None,
         },
+        series: read::series(db)?,
         flows,
         folded_endpoints: read(db, "folded_endpoint", "rowid", folded_endpoint)?,
         folded: read::folded(db, folded)?,

@@ -31,7 +31,7 @@ pub use model::{
     ReportEndpoint, ReportFlow, ResourceUsage, Run, TlsFacts,
 };
 pub use naming::{FlowShare, Naming, name_of_address, naming_of, registered_service};
-pub use series::{Interval, Series};
+pub use series::{EndpointSeries, Histogram, Interval, MAX_INTERVALS, Series};
 pub use service::InboundService;
 pub use unfinished::UnfinishedRun;
 
@@ -111,6 +111,8 @@ pub struct Report {
     pub processes: Processes,
     /// Failed attempts, by their first time.
     pub attempts: Vec<Attempt>,
+    /// The run over time.
+    pub series: Series,
     /// Sentences for people, hints included.
     pub notes: Vec<String>,
     /// The replayed capture; then the run, the interface, the forwarder and the loopback are empty.
@@ -199,6 +201,7 @@ impl Report {
             flows,
             loopback,
             processes,
+            series: Series::default(),
             notes,
             replay,
             run,

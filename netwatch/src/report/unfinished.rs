@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{AttributionCounts, Facts, FoldedFacts, Loopback, Report, ReportFlow, attempts, naming, notes};
+use super::{AttributionCounts, Facts, FoldedFacts, Loopback, Report, ReportFlow, Series, attempts, naming, notes};
 use crate::flow::{Balance, Endpoint, Flow, FlowTable, FoldedCounts, ObservationPoint, Remainders};
 use crate::name::{Hosts, Lookup, NameLimits, Names, NamesLost};
 use crate::process::FlowUsers;
@@ -13,6 +13,8 @@ use crate::process::FlowUsers;
 pub struct UnfinishedRun {
     /// Facts beside the flow table.
     pub facts: Facts,
+    /// The run over time.
+    pub series: Series,
     /// Flows of the link and of the loopback, with their names and processes, in any order.
     pub flows: Vec<ReportFlow>,
     /// Per endpoint, the traffic of folded flows.
@@ -39,7 +41,7 @@ impl Report {
     /// are unknown, and endpoints have the names of their flows only, because the names of
     /// addresses are not recorded during a run.
     pub fn of_unfinished_run(run: UnfinishedRun) -> Self {
-        let UnfinishedRun { facts, mut flows, folded_endpoints, folded, remainders, lookups, names_lost } = run;
+        let UnfinishedRun { facts, series, mut flows, folded_endpoints, folded, remainders, lookups, names_lost } = run;
         let bare = flows.iter().map(|known| known.flow.clone()).collect();
         let table = FlowTable::of_parts(bare, folded_endpoints, remainders, folded);
         flows.sort_by_key(|known| (known.flow.first_seen_ns, known.flow.key));
@@ -79,6 +81,7 @@ impl Report {
             flows,
             loopback: Loopback { totals: table.totals(ObservationPoint::Loopback), flows: loopback },
             processes: facts.processes,
+            series,
             notes,
             replay: facts.replay,
             run: facts.run,

@@ -8,7 +8,7 @@ use super::event::{Event, Finished, FlowRecord};
 use super::{Moment, Scope, ScopeFacts, Session};
 use crate::flow::{InterfaceCounters, ObservationPoint, Protocol};
 use crate::process::{Attribution, Evidence, FlowUser, ProcessId, ProcessNumber, Processes, TraceOutcome, Usage};
-use crate::report::{EndedBy, ExitStatus, Facts, Report, ReportFlow, ReportFlows};
+use crate::report::{EndedBy, ExitStatus, Facts, Report, ReportFlow, ReportFlows, Series};
 
 impl<S: Scope> Session<S> {
     /// An interim report. Its balance is pending, because packets move while counters are read.
@@ -24,11 +24,16 @@ impl<S: Scope> Session<S> {
         interface_counters: Option<InterfaceCounters>,
     ) -> Report {
         self.ledger.names.finish();
-        self.end_interval(duration_ns);
-        // No further flow can begin, so errors that still wait belong to an earlier one.
+        // No further flow can begin, so errors that still wait belong to an earlier one. The
+        // second time is that of the interval.
         for place in self.ledger.table.settle_icmp_errors() {
+            self.timeline.recount(place, &self.ledger.table, true);
             self.outlets.iter_mut().for_each(|outlet| outlet.grew(place));
         }
+        for place in self.ledger.table.live_places() {
+            self.timeline.recount(place, &self.ledger.table, true);
+        }
+        self.end_interval(duration_ns);
         self.end_live();
         self.note_missed_events();
         self.moment = Moment { duration_ns, ending, interface_counters, is_final: true, ..self.moment };
@@ -65,7 +70,6 @@ impl<S: Scope> Session<S> {
         let table = &self.ledger.table;
         let finished = Finished {
             report,
-            series: self.series.clone(),
             untracked: table.untracked(),
             untracked_endpoints: table.untracked_endpoints().collect(),
             losses: self.losses(),
@@ -97,7 +101,10 @@ impl<S: Scope> Session<S> {
             folded: &self.ledger.folded,
             ids: &ids,
         };
-        Report::of_flows(facts, &self.ledger.table, flows, &self.ledger.names)
+        let report = Report::of_flows(facts, &self.ledger.table, flows, &self.ledger.names);
+        // A capture is read at once.
+        let series = if report.replay.is_none() { self.timeline.to_series() } else { Series::default() };
+        Report { series, ..report }
     }
 
     pub(super) fn is_attributing(&self) -> bool {

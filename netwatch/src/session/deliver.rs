@@ -152,6 +152,8 @@ impl<S: Scope> Session<S> {
             failures: failed_attempts + failed_calls + self.ledger.names.failed_lookups(now_ns),
             totals: table.totals_by_sums(ObservationPoint::Link),
             lost,
+            usage: self.timeline.usage(),
+            memory: self.timeline.memory(),
         }
     }
 
@@ -172,7 +174,7 @@ impl<S: Scope> Session<S> {
     }
 
     fn series_from(&self, from_ns: Option<u64>) -> SeriesTail {
-        let all = &self.series.intervals;
+        let all = &self.timeline.series.intervals;
         let first = from_ns.map_or(all.len(), |from| all.partition_point(|interval| interval.start_ns < from));
         SeriesTail { from_ns, intervals: all[first..].to_vec() }
     }

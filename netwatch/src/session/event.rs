@@ -8,7 +8,7 @@ use crate::flow::{
 };
 use crate::name::{self, Lookup};
 use crate::process::{self, Attempt, LocalSocket, Process, ProcessNumber, Usages};
-use crate::report::{self, DnsForwarder, FlowNaming, Interface, Report, Run, Series};
+use crate::report::{self, DnsForwarder, FlowNaming, Interface, Report, ResourceUsage, Run};
 
 /// An event of a session.
 #[derive(Debug, Clone)]
@@ -211,6 +211,10 @@ pub struct SessionStatus {
     pub totals: PerDirection<Counters>,
     /// Observations that were lost.
     pub lost: u64,
+    /// What the target used so far; `None` if unknown.
+    pub usage: Option<ResourceUsage>,
+    /// Current memory of the target, bytes; `None` if unknown.
+    pub memory: Option<u64>,
 }
 
 /// Lost observations, by the component that lost them.
@@ -240,8 +244,6 @@ pub struct SeriesTail {
 pub struct Finished {
     /// The final report. Flows that were evicted are folded in it.
     pub report: Arc<Report>,
-    /// Traffic over time.
-    pub series: Series,
     /// The flows that were never tracked individually.
     pub untracked: FoldedCounts,
     /// The endpoints of these flows.

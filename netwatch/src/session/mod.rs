@@ -13,9 +13,9 @@ mod outlet;
 mod scope;
 #[cfg(test)]
 mod tests;
+mod timeline;
+mod top_endpoints;
 
-use std::collections::HashSet;
-use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -28,22 +28,20 @@ pub use outlet::{GrowthTiming, Missed};
 pub use scope::{CaptureScope, IsolatedScope, Moment, Scope, ScopeFacts};
 
 use crate::flow::{
-    Amount, Counters, Direction, FlowChange, FlowKey, FlowTable, Increment, ObservationPoint, PerDirection, Place,
+    Amount, Direction, EndpointKey, FlowChange, FlowKey, FlowTable, Increment, ObservationPoint, PerDirection, Place,
     Traffic,
 };
 use crate::name::Names;
 use crate::process::{Attribution, FlowToAttribute, Process, Trace, Usages};
-use crate::report::{self, ResourceUsage, Series};
+use crate::report::{ResourceUsage, Series};
 use crate::wire::Name;
 use ledger::Ledger;
 use outlet::Outlet;
+use timeline::Timeline;
 
 /// Maximum number of notes, beside the one that states that further ones were discarded.
 const MAX_NOTES: usize = 10_000;
 const TOO_MANY_NOTES: &str = "further notes were discarded";
-/// Maximum number of flows that are not tracked individually and are known to be active: as many as
-/// the kernel can have.
-const MAX_ACTIVE_UNTRACKED: usize = 1 << 20;
 /// An outlet forgets delivered processes only if it has more than these.
 const MIN_PROCESSES_TO_FORGET: usize = 1024;
 
@@ -78,47 +76,11 @@ pub struct Session<S> {
     losses_delivered: SessionLosses,
     notes: Vec<String>,
     drains: DrainTimes,
-    series: Series,
-    interval: CurrentInterval,
+    timeline: Timeline,
     /// Numbers at the end of the last interval, if a consumer wants them.
     status: Option<SessionStatus>,
     failed_calls: deliver::FailedCalls,
     moment: Moment,
-}
-
-/// The current interval: the totals when it began, and the flows that were active since.
-#[derive(Debug, Default)]
-struct CurrentInterval {
-    number: u64,
-    start_ns: u64,
-    totals: PerDirection<Counters>,
-    opened: u64,
-    active: u64,
-    /// For each place, the number of the interval in which its flow was last active, plus one.
-    active_in: Vec<u64>,
-    /// Hashes of the flows that were active in this interval and have no place, because they are
-    /// not tracked individually.
-    active_untracked: HashSet<u64>,
-}
-
-impl CurrentInterval {
-    /// Counts a flow as active, once per interval.
-    fn activate(&mut self, place: Option<usize>, change: FlowChange, increment: &Increment) {
-        let Some(place) = place else {
-            let Traffic::Flow(key) = increment.traffic else { return };
-            let hash = foldhash::fast::FixedState::default().hash_one((key, increment.epoch));
-            // Beyond the limit a flow is counted once per drain.
-            let is_new = self.active_untracked.len() >= MAX_ACTIVE_UNTRACKED || self.active_untracked.insert(hash);
-            self.active += u64::from(is_new);
-            return;
-        };
-        if place >= self.active_in.len() {
-            self.active_in.resize(place + 1, 0);
-        }
-        let last = std::mem::replace(&mut self.active_in[place], self.number + 1);
-        // Another flow may have been active at this place before in the same interval.
-        self.active += u64::from(change == FlowChange::Opened || last != self.number + 1);
-    }
 }
 
 impl<S: Scope> Session<S> {
@@ -145,8 +107,7 @@ impl<S: Scope> Session<S> {
             losses_delivered: SessionLosses::default(),
             notes: Vec::new(),
             drains: DrainTimes::default(),
-            series: Series::default(),
-            interval: CurrentInterval::default(),
+            timeline: Timeline::default(),
             status: None,
             failed_calls: deliver::FailedCalls::default(),
             moment: Moment::default(),
@@ -197,7 +158,7 @@ impl<S: Scope> Session<S> {
     /// epoch.
     pub fn start(&mut self, started_ns: u64) {
         self.moment = Moment { started_ns, ..Moment::default() };
-        self.interval.start_ns = started_ns;
+        self.timeline.start(started_ns);
         let started = self.started();
         self.push(&started);
     }
@@ -209,8 +170,15 @@ impl<S: Scope> Session<S> {
 
     /// Processes an observation of the meter.
     pub fn observe(&mut self, observed: Observed<'_>) {
+        let with_error = match &observed {
+            Observed::IcmpError(quoted) => Some(self.scope.orient_icmp_error(*quoted).flow),
+            _ => None,
+        };
         if let Some(place) = self.ledger.observe(observed, &self.scope) {
             self.outlets.iter_mut().for_each(|outlet| outlet.grew(place));
+        }
+        if let Some(place) = with_error.and_then(|key| self.ledger.table.place(&key)) {
+            self.timeline.recount(place, &self.ledger.table, false);
         }
     }
 
@@ -219,10 +187,13 @@ impl<S: Scope> Session<S> {
         let increment = self.scope.orient(increment);
         let changed = self.ledger.apply(&increment);
         let is_growth = increment.counters != PerDirection::default();
-        let is_flow = matches!(increment.traffic, Traffic::Flow(_));
-        if is_flow && is_growth && increment.point == ObservationPoint::Link {
-            self.interval.activate(changed.place, changed.change, &increment);
+        if changed.evicted_before.is_some() {
+            changed.place.into_iter().for_each(|place| self.timeline.evicted(place));
         }
+        if matches!(increment.traffic, Traffic::Flow(_)) && increment.point == ObservationPoint::Link {
+            self.timeline.apply(changed.place, changed.change, &increment, &self.ledger.table);
+        }
+        changed.evicted_after.iter().for_each(|(place, _)| self.timeline.evicted(*place));
         let Some(place) = changed.place else { return };
         if let Some(record) = changed.evicted_before {
             self.evict(place, record);
@@ -293,6 +264,7 @@ impl<S: Scope> Session<S> {
     pub fn end_interval(&mut self, duration_ns: u64) {
         self.moment.duration_ns = duration_ns;
         for place in self.ledger.prune() {
+            self.timeline.recount(place, &self.ledger.table, false);
             self.outlets.iter_mut().for_each(|outlet| outlet.grew(place));
         }
         self.forget_processes();
@@ -300,7 +272,9 @@ impl<S: Scope> Session<S> {
         for outlet in self.outlets.iter_mut().filter(|outlet| outlet.wants.has(EventKinds::DNS_EXCHANGE)) {
             outlet.lookups.extend(&changed);
         }
-        let changed_from = self.push_interval();
+        self.end_step(duration_ns);
+        self.timeline.end_endpoints(self.moment.now_ns());
+        let changed_from = self.timeline.take_changed();
         // Once for all consumers, because it looks at every flow.
         let wants_status = self.outlets.iter().any(|outlet| outlet.wants.has(EventKinds::STATUS));
         self.status = wants_status.then(|| self.current_status());
@@ -319,33 +293,13 @@ impl<S: Scope> Session<S> {
         }
     }
 
-    /// Adds the current interval to the series. Returns the start of the first interval of the
-    /// series that changed.
-    fn push_interval(&mut self) -> Option<u64> {
-        let now_ns = self.moment.now_ns();
-        let table = &self.ledger.table;
-        let totals = table.totals_by_sums(ObservationPoint::Link);
-        let opened = table.opened(ObservationPoint::Link);
-        let current = &self.interval;
-        let changed_from = self.series.push(report::Interval {
-            start_ns: current.start_ns,
-            length_ns: now_ns.saturating_sub(current.start_ns),
-            totals: totals.zip(current.totals, |now, before| now - before),
-            opened: opened - current.opened,
-            active: current.active,
-        });
-        let CurrentInterval { active_in, mut active_untracked, number, .. } = std::mem::take(&mut self.interval);
-        active_untracked.clear();
-        self.interval = CurrentInterval {
-            number: number + 1,
-            start_ns: now_ns,
-            totals,
-            opened,
-            active: 0,
-            active_in,
-            active_untracked,
-        };
-        changed_from
+    /// Ends a part of the current interval, after a drain: the series gets an interval of its own,
+    /// and consumers receive it with the next one that ends.
+    pub fn end_step(&mut self, duration_ns: u64) {
+        self.moment.duration_ns = duration_ns;
+        let lost = self.losses().by_reason().into_iter().map(|(_, count)| count).sum();
+        let responses = self.ledger.names.take_responses();
+        self.timeline.end_interval(self.moment.now_ns(), &self.ledger.table, lost, &responses);
     }
 
     fn push_losses(&mut self) {
@@ -372,9 +326,11 @@ impl<S: Scope> Session<S> {
         self.outlets.iter_mut().for_each(|outlet| outlet.push(event));
     }
 
-    /// Sets the CPU and memory of the target, which the final report contains.
-    pub fn set_usage(&mut self, usage: Option<ResourceUsage>) {
-        self.moment.usage = usage;
+    /// Sets the CPU time of the target so far with its peak of memory, and its current memory in
+    /// bytes, as far as they are known.
+    pub fn set_usage(&mut self, usage: Option<ResourceUsage>, memory: Option<u64>) {
+        self.timeline.set_usage(usage, memory);
+        self.moment.usage = self.timeline.usage();
     }
 
     /// What was counted on links so far.
@@ -382,9 +338,20 @@ impl<S: Scope> Session<S> {
         self.ledger.table.counted(ObservationPoint::Link).map(Amount::from)
     }
 
-    /// Traffic over time.
+    /// Notes from now on when each endpoint of the link is first used.
+    pub fn watch_endpoints(&mut self) {
+        self.timeline.watch_endpoints();
+    }
+
+    /// The time of the first packet of each endpoint, nanoseconds since the Unix epoch, if they are
+    /// watched; at most 65,536.
+    pub fn first_used(&self) -> impl Iterator<Item = (EndpointKey, u64)> + '_ {
+        self.timeline.first_used()
+    }
+
+    /// The session over time.
     pub fn series(&self) -> &Series {
-        &self.series
+        &self.timeline.series
     }
 
     /// Adds names of remotes, from reverse lookups of addresses without a name.

@@ -45,7 +45,7 @@ pub struct Moment {
     pub duration_ns: u64,
     /// How the target ended; `None` while it runs.
     pub ending: Option<(ExitStatus, EndedBy)>,
-    /// CPU and memory of the target; `None` while it runs, and if unknown.
+    /// CPU and memory of the target so far; `None` if unknown.
     pub usage: Option<ResourceUsage>,
     /// Counters of the interface that is metered, if it has any.
     pub interface_counters: Option<InterfaceCounters>,

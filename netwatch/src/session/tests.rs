@@ -1,12 +1,13 @@
 //! Tests of the session without a meter and without threads: deliveries and backlogs.
 
 use super::*;
-use crate::flow::{Direction, EndReason, FlowKey, IcmpError, ObservationLosses, QuotedError, TransportAddress};
+use crate::flow::{Counters, EndReason, FlowKey, IcmpError, ObservationLosses, QuotedError, TransportAddress};
 use crate::name::NameSample;
 use crate::process::{LiveProcess, ProcessAction, ProcessEvent, SystemView};
-use crate::report::EndedBy;
+use crate::report::{self, EndedBy};
 
 mod connections;
+mod timeline;
 
 fn session(max_flows: usize) -> Session<IsolatedScope> {
     let scope = IsolatedScope {

@@ -16,7 +16,7 @@ pub use benchmark::{BenchSettings, BenchmarkOutput, CompareSettings, Compared, R
 pub use ports::{PortsSettings, RunSource};
 pub use recorded::{CheckSettings, DiffSettings, ExportSettings, HistorySettings, LearnSettings, ReplaySettings};
 pub use report::{ReportFormat, ReportSettings};
-pub use run::{CaptureOptions, HostPorts, LineTarget, Linger, RunSettings};
+pub use run::{CaptureOptions, HostPorts, LineTarget, Linger, RunSettings, SoakSettings};
 pub use session::{AttachSettings, AttachTarget, EventStyle, MetricsOptions, SessionSettings, StatusStyle};
 pub use view::{TailSettings, TopSettings, ViewSettings};
 

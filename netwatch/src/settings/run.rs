@@ -45,8 +45,19 @@ pub struct RunSettings {
     pub capture: Option<CaptureOptions>,
     /// Record the errno of failed socket calls.
     pub failed_calls: bool,
+    /// A long run: findings, and interim reports as files.
+    pub soak: Option<SoakSettings>,
     /// The command and its arguments; not empty.
     pub command: Vec<OsString>,
+}
+
+/// Settings of a soak.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SoakSettings {
+    /// An interim report is written after each time of this length.
+    pub report_every: Duration,
+    /// The folder of interim reports; `None` for the current one.
+    pub report_dir: Option<PathBuf>,
 }
 
 /// Ports of the host's loopback.

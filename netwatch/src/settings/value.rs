@@ -25,6 +25,12 @@ pub fn parse_time(text: &str) -> Result<Duration, String> {
     Ok(time)
 }
 
+/// The time of `--report-every`: at least a second, at whose end the series grows.
+pub fn parse_report_interval(text: &str) -> Result<Duration, String> {
+    let time = parse_time(text)?;
+    if time < Duration::from_secs(1) { Err("the minimum is 1s".to_owned()) } else { Ok(time) }
+}
+
 /// The time of `--idle-timeout`: at least a second, because the kernel's table is read about once a
 /// second.
 pub fn parse_idle_timeout(text: &str) -> Result<Duration, String> {

@@ -5,10 +5,12 @@
 mod bootstrap;
 mod distribution;
 mod rank;
+mod trend;
 
 pub use bootstrap::{Bounds, MedianDifference, difference};
 pub use distribution::Distribution;
 pub use rank::{false_discoveries, mann_whitney};
+pub use trend::rising;
 
 /// The probability that an interval contains the true value.
 pub const CONFIDENCE: f64 = 0.95;

@@ -69,7 +69,7 @@ fn approximate(ranks: &[usize], count: usize, sum: usize) -> f64 {
 
 /// The probability that a normal variable exceeds `z`, which is not negative: 26.2.17 of Abramowitz
 /// and Stegun, with an error below 7.5e-8.
-fn upper_tail(z: f64) -> f64 {
+pub(super) fn upper_tail(z: f64) -> f64 {
     const FACTORS: [f64; 5] = [0.319_381_530, -0.356_563_782, 1.781_477_937, -1.821_255_978, 1.330_274_429];
     let t = 1.0 / (1.0 + 0.231_641_9 * z);
     let sum = FACTORS.iter().rev().fold(0.0, |sum, factor| (sum + factor) * t);

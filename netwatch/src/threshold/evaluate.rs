@@ -2,6 +2,7 @@
 
 use super::Threshold;
 use super::open::longest;
+use super::over_time::longest_hold;
 use super::quantity::{Quantity, ThresholdUnit};
 use crate::report::Report;
 
@@ -45,6 +46,10 @@ impl Threshold {
             Quantity::Open => {
                 let found = longest(report, |open| self.comparison.holds(open, self.limit));
                 (Some(found.open as f64), Some(found.held_ns))
+            }
+            other if self.hold_ns.is_some() => {
+                let found = longest_hold(&report.series, other, |value| self.comparison.holds(value, self.limit));
+                (found.value.filter(|_| found.held_ns > 0), Some(found.held_ns))
             }
             other => (other.value(report), None),
         };

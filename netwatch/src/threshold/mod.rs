@@ -3,6 +3,7 @@
 
 mod evaluate;
 mod open;
+mod over_time;
 mod parse;
 mod quantity;
 

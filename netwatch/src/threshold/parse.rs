@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::quantity::{NUMBERS, OPEN, Quantity, Statistic, TIMES, ThresholdUnit};
+use super::quantity::{NUMBERS, OPEN, Quantity, RETRANSMIT_RATIO, Statistic, TIMES, ThresholdUnit};
 use super::{Threshold, ThresholdComparison};
 
 /// Why a text is no threshold.
@@ -202,8 +202,9 @@ fn hold(reader: &mut Reader<'_>, quantity: Quantity) -> Result<Option<u64>> {
     if !reader.accept("for ") {
         return Ok(None);
     }
-    if quantity != Quantity::Open {
-        return Err(reader.error_at(at, format!("only {OPEN} can be compared for a time")));
+    if !quantity.is_over_time() {
+        let cause = format!("only {OPEN}, {RETRANSMIT_RATIO}, p99(connect) and the like can be compared for a time");
+        return Err(reader.error_at(at, cause));
     }
     value(reader, ThresholdUnit::Time).map(|time| Some(time as u64))
 }
@@ -260,7 +261,7 @@ mod tests {
             ("failed > 5ms", 11, "unknown unit \"ms\""),
             ("p99(connect) > 50", 18, "expected a unit: a time"),
             ("p99(connect) > 50µm", 18, "unknown unit \"µm\""),
-            ("failed > 0 for 5m", 12, "only open can be compared for a time"),
+            ("failed > 0 for 5m", 12, "only open, retransmit_ratio, p99(connect)"),
             ("open > 500 for long", 16, "expected a time"),
             ("failed > 0 & x", 12, "unexpected \"& x\""),
             ("failed > 0, opne > 3", 13, "unknown quantity \"opne\""),

@@ -2,7 +2,7 @@
 
 use crate::flow::{Direction, Flow, Protocol};
 use crate::process::AttemptCause;
-use crate::report::{Failure, Report, loss_reasons};
+use crate::report::{Failure, Histogram, Interval, Report, loss_reasons};
 
 /// What the numbers of a quantity are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,13 +41,16 @@ pub(super) enum Statistic {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FoldedPart {
     Included,
-    Missing,
+    /// Only the series has them.
+    InSeries,
 }
 
 type Number = (&'static str, ThresholdUnit, FoldedPart, fn(&Report) -> Option<f64>);
 
 /// The name of [`Quantity::Open`].
 pub(super) const OPEN: &str = "open";
+/// The name of the number that the series has for each interval.
+pub(super) const RETRANSMIT_RATIO: &str = "retransmit_ratio";
 
 /// Quantities of which a report has one number.
 pub(super) const NUMBERS: [Number; 13] = [
@@ -59,8 +62,8 @@ pub(super) const NUMBERS: [Number; 13] = [
     ("sent", ThresholdUnit::Bytes, FoldedPart::Included, |report| Some(report.totals.egress.wire_bytes as f64)),
     ("received", ThresholdUnit::Bytes, FoldedPart::Included, |report| Some(report.totals.ingress.wire_bytes as f64)),
     ("packets", ThresholdUnit::Count, FoldedPart::Included, |report| Some(report.totals.both().packets as f64)),
-    ("retransmitted", ThresholdUnit::Count, FoldedPart::Missing, |report| Some(retransmitted(report))),
-    ("retransmit_ratio", ThresholdUnit::Ratio, FoldedPart::Missing, retransmit_ratio),
+    ("retransmitted", ThresholdUnit::Count, FoldedPart::InSeries, |report| Some(retransmits(report).0)),
+    (RETRANSMIT_RATIO, ThresholdUnit::Ratio, FoldedPart::InSeries, retransmit_ratio),
     ("lost", ThresholdUnit::Count, FoldedPart::Included, |report| Some(lost(report))),
     ("duration", ThresholdUnit::Time, FoldedPart::Included, |report| Some(report.run.duration_ns as f64)),
     ("cpu", ThresholdUnit::Time, FoldedPart::Included, |report| {
@@ -82,6 +85,11 @@ impl Quantity {
         }
     }
 
+    /// The name of a number.
+    pub fn name(self) -> Option<&'static str> {
+        if let Self::Number(place) = self { Some(NUMBERS[place].0) } else { None }
+    }
+
     /// Its value; `None` if the report has none.
     pub fn value(self, report: &Report) -> Option<f64> {
         match self {
@@ -95,7 +103,7 @@ impl Quantity {
     pub fn is_partial(self, report: &Report) -> bool {
         let is_missing = match self {
             Self::Open => true,
-            Self::Number(place) => NUMBERS[place].2 == FoldedPart::Missing,
+            Self::Number(place) => NUMBERS[place].2 == FoldedPart::InSeries && report.series.intervals.is_empty(),
             // DNS times are those of lookups.
             Self::Statistic(_, place) => TIMES[place].0 != "dns",
         };
@@ -114,6 +122,14 @@ impl Statistic {
     pub fn percentile(percent: f64) -> Option<Self> {
         let percent = (0.0..=100.0).contains(&percent).then_some(percent)?;
         Some(Self::Percentile((percent * f64::from(Self::PERCENT)).round() as u32))
+    }
+
+    /// Of values of which only the distribution is known.
+    pub fn of_histogram(self, times: &Histogram) -> Option<f64> {
+        match self {
+            Self::Mean => (!times.is_empty()).then(|| times.sum() as f64 / times.count() as f64),
+            Self::Percentile(percent) => times.quantile(percent.into(), Self::MAX.into()).map(|time| time as f64),
+        }
     }
 
     fn of(self, mut values: Vec<u64>) -> Option<f64> {
@@ -149,16 +165,24 @@ fn flows(report: &Report) -> impl Iterator<Item = &Flow> {
     report.flows.iter().map(|known| &known.flow)
 }
 
-fn retransmitted(report: &Report) -> f64 {
-    let packets = flows(report).filter_map(|flow| flow.tcp).map(|tcp| tcp.retransmitted_packets);
-    packets.map(|packets| packets.egress as f64 + packets.ingress as f64).sum()
+/// Retransmitted packets, and all TCP packets. The series has those of folded flows too; an
+/// imported report has no series.
+fn retransmits(report: &Report) -> (f64, f64) {
+    let intervals = &report.series.intervals;
+    if !intervals.is_empty() {
+        let sum = |of: fn(&Interval) -> u64| intervals.iter().map(|one| of(one) as f64).sum();
+        return (sum(|one| one.retransmitted), sum(|one| one.tcp_packets));
+    }
+    let of_tcp = || flows(report).filter_map(|flow| Some((flow, flow.tcp?)));
+    let retransmitted = of_tcp().map(|(_, tcp)| tcp.retransmitted_packets);
+    let packets = of_tcp().map(|(flow, _)| flow.counters.both().packets as f64);
+    (retransmitted.map(|packets| packets.egress as f64 + packets.ingress as f64).sum(), packets.sum())
 }
 
 /// Retransmitted packets of all TCP packets.
 fn retransmit_ratio(report: &Report) -> Option<f64> {
-    let packets = flows(report).filter(|flow| flow.tcp.is_some()).map(|flow| flow.counters.both().packets as f64);
-    let packets: f64 = packets.sum();
-    (packets > 0.0).then(|| retransmitted(report) / packets)
+    let (retransmitted, packets) = retransmits(report);
+    (packets > 0.0).then(|| retransmitted / packets)
 }
 
 fn lost(report: &Report) -> f64 {

@@ -20,7 +20,7 @@ fn section<'a>(page: &'a str, id: &str) -> &'a str {
 #[test]
 fn the_strip_answers_first() {
     let report = rich::build();
-    let text = Context::of(&report.0).page(&report);
+    let text = Context::of(&report).page(&report);
     let strip = markup(&text).split_once("<section class=\"strip\"").unwrap().1.split_once("</section>").unwrap().0;
     for answer in [
         "<li class=\"good\">",
@@ -35,7 +35,7 @@ fn the_strip_answers_first() {
         assert!(strip.contains(answer), "{answer}: {strip}");
     }
     let quiet = sample::table([sample::tcp(sample::key(6, 40_000, sample::v4(9), 443), 1_000, (3, 300), (3, 900))]);
-    let quiet = (sample::report(sample::facts(&quiet, &["app"]), &quiet), Default::default());
+    let quiet = sample::report(sample::facts(&quiet, &["app"]), &quiet);
     let text = page(&quiet);
     assert!(text.contains("No failures") && !text.contains("href=\"#failures\"") && !text.contains("href=\"#policy\""));
 }
@@ -48,7 +48,7 @@ fn every_format_of_netwatch_ports_is_on_the_page() {
     let ports = section(&text, "ports");
     for format in RuleFormat::ALL {
         let mut written = Vec::new();
-        write(format, &[&report.0], &RuleOptions::default(), &mut written).unwrap();
+        write(format, &[&report], &RuleOptions::default(), &mut written).unwrap();
         let written = String::from_utf8(written).unwrap();
         let escaped = written.replace("\r\n", "\n").replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
         let escaped = escaped.replace('"', "&quot;").replace('\'', "&#39;");
@@ -84,23 +84,23 @@ fn inbound_services_are_grouped_by_local_port() {
         "{services}"
     );
     assert!(!section(&text, "hosts").contains("tcp/8080"), "it is no host that the program connected to");
-    let (report, _) = rich::crawl(10);
-    assert!(!page(&(report, Default::default())).contains("id=\"services\""));
+    let report = rich::crawl(10);
+    assert!(!page(&report).contains("id=\"services\""));
 }
 
 #[test]
 fn the_policy_and_the_earlier_run_have_sections() {
     let report = rich::build();
-    let context = Context::of(&report.0);
+    let context = Context::of(&report);
     let text = context.page(&report);
     let policy = section(&text, "policy");
     assert!(policy.contains("tcp/5432 to 198.51.100.50") && policy.contains("[[allow]]"), "{policy}");
     let changes = section(&text, "changes");
     assert!(changes.contains("run 1b0e (cargo build") && changes.contains(">appeared<"), "{changes}");
     assert!(markup(&text).contains("<span>before: "), "the figures of the earlier run are beside those of this one");
-    let same = Context { before: report.0.clone(), ..Context::of(&report.0) };
+    let same = Context { before: report.clone(), ..Context::of(&report) };
     let same =
-        Context { comparison: netwatch::diff::compare(&[&same.before], &[&report.0], &Default::default()), ..same };
+        Context { comparison: netwatch::diff::compare(&[&same.before], &[&report], &Default::default()), ..same };
     assert!(section(&same.page(&report), "changes").contains("Nothing differs."));
 }
 

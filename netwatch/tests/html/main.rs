@@ -17,7 +17,7 @@ use netwatch::diff::{Comparison, DiffOptions, compare};
 use netwatch::format::check::CheckedPolicy;
 use netwatch::format::html::{self, Baseline, Page, PagePorts};
 use netwatch::policy::{RuleOptions, page_ports};
-use netwatch::report::{Report, Series};
+use netwatch::report::Report;
 
 /// What a page shows besides a run: the ports, the verdict of a policy, and an earlier run.
 struct Context {
@@ -44,12 +44,12 @@ impl Context {
         }
     }
 
-    fn page(&self, (report, series): &(Report, Series)) -> String {
+    fn page(&self, report: &Report) -> String {
         written(&Page {
             ports: Some(&self.ports),
             checked: Some(CheckedPolicy { file: "netwatch.toml", list: &self.list, verdict: &self.verdict }),
             baseline: Some(Baseline { report: &self.before, comparison: &self.comparison }),
-            ..Page::new(report, series)
+            ..Page::new(report)
         })
     }
 }
@@ -61,9 +61,9 @@ fn written(page: &Page<'_>) -> String {
 }
 
 /// The page of a report, as `netwatch report` writes it without a policy and an earlier run.
-fn page((report, series): &(Report, Series)) -> String {
+fn page(report: &Report) -> String {
     let ports = page_ports(report, report.run.id.clone(), &RuleOptions::default());
-    written(&Page { ports: Some(&ports), ..Page::new(report, series) })
+    written(&Page { ports: Some(&ports), ..Page::new(report) })
 }
 
 /// A place of its own for what a test writes; it is kept for review by people.
@@ -74,13 +74,13 @@ fn place(name: &str) -> PathBuf {
 }
 
 /// The page of a report as a file.
-fn file(name: &str, report: &(Report, Series)) -> PathBuf {
+fn file(name: &str, report: &Report) -> PathBuf {
     save(name, &page(report))
 }
 
 /// The page with everything as a file.
-fn full_file(name: &str, report: &(Report, Series)) -> PathBuf {
-    save(name, &Context::of(&report.0).page(report))
+fn full_file(name: &str, report: &Report) -> PathBuf {
+    save(name, &Context::of(report).page(report))
 }
 
 fn save(name: &str, page: &str) -> PathBuf {

@@ -61,8 +61,8 @@ fn the_script_knows_the_columns_by_their_titles() {
 
 #[test]
 fn the_island_holds_every_flow_and_every_byte() {
-    let (report, series) = rich::build();
-    let data = island(&page(&(report.clone(), series.clone())));
+    let report = rich::build();
+    let data = island(&page(&report));
     let flows = table(&data, "flows");
     let sum = |column: usize| {
         flows["values"][column].as_array().unwrap().iter().map(|value| value.as_u64().unwrap()).sum::<u64>()
@@ -70,7 +70,7 @@ fn the_island_holds_every_flow_and_every_byte() {
     let sent: u64 = report.flows.iter().map(|known| known.flow.counters.egress.wire_bytes).sum();
     assert_eq!(flows["columns"][3]["title"], "Sent");
     assert_eq!(sum(3), sent);
-    assert_eq!(table(&data, "intervals")["length"], series.intervals.len());
+    assert_eq!(table(&data, "intervals")["length"], report.series.intervals.len());
     assert_eq!(table(&data, "processes")["depths"], serde_json::json!([0, 1, 2, 1]));
 }
 
@@ -120,13 +120,11 @@ fn readable_without_javascript() {
 fn a_run_that_did_nothing_and_a_capture_have_pages_too() {
     let table = netwatch::flow::FlowTable::default();
     let empty = sample::report(sample::facts(&table, &["true"]), &table);
-    let text = page(&(empty, Default::default()));
-    assert!(
-        text.contains("The program connected to no host.") && text.contains("Throughput over time was not recorded.")
-    );
+    let text = page(&empty);
+    assert!(text.contains("The program connected to no host.") && text.contains("Nothing was recorded over time."));
     let table = sample::download();
     let capture = sample::report(sample::replayed(&table, netwatch::flow::Amount::default()), &table);
-    let text = page(&(capture, Default::default()));
+    let text = page(&capture);
     assert!(text.contains("trace.pcapng") && text.contains("A capture has no processes."));
 }
 
@@ -144,7 +142,7 @@ fn gaps_are_listed_at_the_top() {
     facts.lost.samples = 3;
     let report = sample::report(facts, &table);
     let others = report.endpoints.len() - 1;
-    let text = page(&(report.clone(), Default::default()));
+    let text = page(&report);
     let (_, notes) = text.split_once("<section class=\"notes\"").unwrap();
     let notes = notes.split_once("</section>").unwrap().0;
     for gap in
@@ -161,11 +159,11 @@ fn gaps_are_listed_at_the_top() {
 
 #[test]
 fn a_program_is_named_once() {
-    let (mut report, series) = rich::build();
+    let mut report = rich::build();
     let third = &mut report.processes.list[2];
     third.comm = "cargo".to_owned();
     report.endpoints[0].processes = (0..3).map(netwatch::process::ProcessId).collect();
-    let data = island(&page(&(report, series)));
+    let data = island(&page(&report));
     let endpoints = table(&data, "hosts-table").to_string();
     assert!(endpoints.contains("\"cargo, git\"") && !endpoints.contains("cargo, git, cargo"), "{endpoints}");
 }

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use netwatch::flow::{Amount, Direction, IcmpError, Malformed, ObservationPoint, Protocol, Traffic};
+use netwatch::flow::{Amount, Direction, IcmpError, Malformed, ObservationPoint, PerDirection, Protocol, Traffic};
 use netwatch::name::{Hidden, Lookup, NameSource, ResponseTimes, SourcedName};
 use netwatch::process::{
     Attempt, AttemptCause, AttemptTarget, Attribution, Evidence, FlowUser, LocalSocket, Process, ProcessId, Processes,
 };
 use netwatch::report::{
-    ApplicationProtocol, DisplayName, FlowNaming, FlowShare, Interval, Report, ResourceUsage, Series, TlsFacts,
+    ApplicationProtocol, DisplayName, EndpointSeries, FlowNaming, FlowShare, Interval, Report, ResourceUsage, Series,
+    TlsFacts,
 };
 use netwatch::wire::dns::{Question, Rcode, RecordType};
 use netwatch::wire::{Application, Name};
@@ -174,7 +175,53 @@ pub fn series() -> Series {
         active: 2,
         ..Interval::default()
     };
-    Series { intervals: vec![step(0), step(1), step(7)] }
+    Series { intervals: vec![step(0), step(1), step(7)], ..Series::default() }
+}
+
+/// The same with everything that an interval has.
+pub fn full_series() -> Series {
+    let mut series = series();
+    for (at, interval) in (0..).zip(&mut series.intervals) {
+        let mut times = netwatch::report::Histogram::default();
+        (0..20 * at).for_each(|part| times.add(1_000 + part * part * part * 1_000, at));
+        *interval = Interval {
+            connections: 3,
+            closed: 2,
+            open: at,
+            failed: 1,
+            tcp_packets: 100,
+            retransmitted: 4,
+            dns_failed: 5,
+            lost: 6,
+            cpu_ns: 7_000_000,
+            memory: (at > 0).then_some(1 << 20),
+            connect: times.clone(),
+            round_trip: times.clone(),
+            dns: times,
+            ..interval.clone()
+        };
+    }
+    let key = |remote, direction| netwatch::flow::EndpointKey {
+        remote,
+        protocol: Protocol::TCP,
+        port: 443,
+        direction,
+        fragment: false,
+    };
+    let address = netwatch::flow::Remote::Address(v4(1));
+    series.endpoints = vec![
+        EndpointSeries {
+            key: key(address, Direction::Egress),
+            before: PerDirection { egress: counters(2, 120), ingress: counters(1, 60) },
+            intervals: series.intervals[..2].to_vec(),
+        },
+        EndpointSeries {
+            key: key(netwatch::flow::Remote::Others, Direction::Ingress),
+            before: PerDirection::default(),
+            intervals: series.intervals[2..].to_vec(),
+        },
+    ];
+    series
 }
 
 /// A capture with something of every kind that belongs to no flow.

@@ -2,11 +2,11 @@
 
 use netwatch::allow;
 use netwatch::diff::{self, compare};
-use netwatch::export::{self, ExportTable, ExportedRun};
+use netwatch::export::{self, ExportTable};
 use netwatch::format::history::{self, RecordedRun};
 use netwatch::format::{check as checks, csv, diff as diffs, html, json, markdown, summary};
 use netwatch::policy;
-use netwatch::report::{Report, Series};
+use netwatch::report::Report;
 
 type NamedOutputs = Vec<(String, String)>;
 
@@ -17,7 +17,7 @@ pub fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
 }
 
 /// The reports of one run.
-pub fn reports(report: &Report, series: &Series) -> NamedOutputs {
+pub fn reports(report: &Report) -> NamedOutputs {
     let mut all = Vec::new();
     for (by, width) in
         [(summary::GroupBy::Endpoint, 200), (summary::GroupBy::Endpoint, 60), (summary::GroupBy::Process, 100)]
@@ -26,15 +26,13 @@ pub fn reports(report: &Report, series: &Series) -> NamedOutputs {
         all.push((format!("summary {by:?} {width}"), written(|out| summary::write(report, &options, out).unwrap())));
     }
     all.push(("json".into(), written(|out| json::write(report, out).unwrap())));
-    all.push(("ndjson".into(), written(|out| json::lines::write(report, series, out).unwrap())));
+    all.push(("ndjson".into(), written(|out| json::lines::write(report, out).unwrap())));
     all.push(("csv".into(), written(|out| csv::write(report, out).unwrap())));
     all.push(("markdown".into(), written(|out| markdown::write(report, out).unwrap())));
     let ports = policy::page_ports(report, report.run.id.clone(), &policy::RuleOptions::default());
     all.push((
         "html".into(),
-        written(|out| {
-            html::write(&html::Page { ports: Some(&ports), ..html::Page::new(report, series) }, out).unwrap()
-        }),
+        written(|out| html::write(&html::Page { ports: Some(&ports), ..html::Page::new(report) }, out).unwrap()),
     ));
     all
 }
@@ -80,8 +78,7 @@ pub fn history(entry: RecordedRun) -> NamedOutputs {
 }
 
 /// Tables for other programs, as CSV.
-pub fn exports(report: &Report, series: &Series) -> NamedOutputs {
-    let runs = [ExportedRun { report, series }];
-    let text = |table| written(|out| export::write(&runs, table, export::ExportFormat::Csv, out).unwrap());
+pub fn exports(report: &Report) -> NamedOutputs {
+    let text = |table| written(|out| export::write(&[report], table, export::ExportFormat::Csv, out).unwrap());
     [ExportTable::Flows, ExportTable::Series].map(|table| (format!("export {table:?}"), text(table))).into()
 }

@@ -10,7 +10,8 @@ use netwatch::process::{
     Processes,
 };
 use netwatch::report::{
-    ApplicationProtocol, DisplayName, FlowNaming, FlowShare, Interval, Report, ReportEndpoint, ReportFlow, Series,
+    ApplicationProtocol, DisplayName, EndpointSeries, FlowNaming, FlowShare, Histogram, Interval, Report,
+    ReportEndpoint, ReportFlow, Series,
 };
 use netwatch::wire::Name;
 
@@ -22,7 +23,7 @@ const SECOND: u64 = 1_000_000_000;
 pub const HOSTILE: &str = "=</script><img src=x onerror=alert(1)>|`a`\u{2028}&\"'";
 
 /// A build with downloads, DNS queries and failed attempts.
-pub fn build() -> (Report, Series) {
+pub fn build() -> Report {
     let mut table = download();
     let hosts = [(20_u8, 61_000_u64), (21, 48_000), (22, 9_000)];
     for port in 0..24_u16 {
@@ -58,7 +59,8 @@ pub fn build() -> (Report, Series) {
     facts.notes = vec!["2 processes were still there and were ended".to_owned()];
     let mut report = Report::new(facts, &table, &super::names::download_names(), &FlowUsers::default());
     know(&mut report);
-    (report, series())
+    report.series = series();
+    report
 }
 
 fn processes() -> Processes {
@@ -160,6 +162,13 @@ fn naming(name: &str) -> FlowNaming {
     }
 }
 
+/// A few times around this one, nanoseconds.
+fn times(at: u64, near_ns: u64) -> Histogram {
+    let mut times = Histogram::default();
+    (0..at % 4).for_each(|part| times.add(near_ns + part * near_ns / 3 + at * 10_000, 1));
+    times
+}
+
 /// Every 50 ms of 1.4 s, with a pause.
 fn series() -> Series {
     let step = |at: u64| {
@@ -170,23 +179,44 @@ fn series() -> Series {
             totals: PerDirection { egress: counters(wave / 4, wave * 90), ingress: counters(wave, wave * 1_400) },
             opened: u64::from(at.is_multiple_of(2)),
             active: wave / 10,
+            connections: u64::from(at.is_multiple_of(2)),
+            open: wave / 12,
+            failed: u64::from(at == 9),
+            tcp_packets: wave,
+            retransmitted: u64::from(at == 10),
+            lost: u64::from(at == 20),
+            cpu_ns: wave * 500_000,
+            memory: Some((20 + at) << 20),
+            connect: times(at, 30_000_000),
+            round_trip: times(at, 12_000_000),
+            dns: times(at, 4_000_000),
+            ..Interval::default()
         }
     };
-    Series { intervals: (0..28).filter(|at| *at != 13).map(step).collect() }
+    let intervals: Vec<Interval> = (0..28).filter(|at| *at != 13).map(step).collect();
+    let key = netwatch::flow::EndpointKey {
+        remote: netwatch::flow::Remote::Address(v4(1)),
+        protocol: Protocol::TCP,
+        port: 443,
+        direction: Direction::Egress,
+        fragment: false,
+    };
+    let of_endpoint = EndpointSeries { key, before: PerDirection::default(), intervals: intervals[..5].to_vec() };
+    Series { intervals, endpoints: vec![of_endpoint] }
 }
 
 /// The same with text that tries to run code in the program that displays it.
-pub fn hostile() -> (Report, Series) {
+pub fn hostile() -> Report {
     with_text(HOSTILE.as_bytes())
 }
 
 /// The same, with these bytes for every text that is not netwatch's own.
-pub fn with_text(bytes: &[u8]) -> (Report, Series) {
+pub fn with_text(bytes: &[u8]) -> Report {
     // As the kernel's words are read.
     let text = String::from_utf8_lossy(bytes).into_owned();
     let name = || Name::new(bytes).unwrap();
     let application = || Some(ApplicationProtocol { name: text.clone().into(), evidence: text.clone().into() });
-    let (mut report, series) = build();
+    let mut report = build();
     let shown = |place: &mut Option<DisplayName>| {
         *place = Some(DisplayName { name: name(), source: NameSource::Http });
     };
@@ -219,20 +249,20 @@ pub fn with_text(bytes: &[u8]) -> (Report, Series) {
         lookup.aliases = vec![name()];
     }
     report.naming.unused = vec![name()];
-    (report, series)
+    report
 }
 
 /// A crawler: so many flows, to as many endpoints, over a minute.
-pub fn crawl(flows: u32) -> (Report, Series) {
+pub fn crawl(flows: u32) -> Report {
     load(flows, flows)
 }
 
 /// A soak: so many flows, to a few endpoints, over a minute.
-pub fn soak(flows: u32) -> (Report, Series) {
+pub fn soak(flows: u32) -> Report {
     load(flows, 24)
 }
 
-fn load(flows: u32, endpoints: u32) -> (Report, Series) {
+fn load(flows: u32, endpoints: u32) -> Report {
     let mut table = netwatch::flow::FlowTable::default();
     for at in 0..flows {
         let [_, a, b, c] = (at % endpoints).to_be_bytes();
@@ -272,13 +302,14 @@ fn load(flows: u32, endpoints: u32) -> (Report, Series) {
         known.processes = vec![ProcessId((at % 4) as u32)];
     }
     report.naming.unnamed = FlowShare::default();
-    let mut intervals = series().intervals;
-    intervals = (0..600)
+    let intervals = series().intervals;
+    let intervals = (0..600)
         .map(|at| Interval {
             start_ns: START_NS + at * SECOND / 10,
             length_ns: SECOND / 10,
-            ..intervals[at as usize % 27]
+            ..intervals[at as usize % 27].clone()
         })
         .collect();
-    (report, Series { intervals })
+    report.series = Series { intervals, ..Series::default() };
+    report
 }

@@ -59,6 +59,7 @@ mod report;
 mod resolv_rename;
 mod rules;
 mod run_basic;
+mod series;
 mod signals;
 mod snapshots;
 mod spinner;

@@ -27,7 +27,6 @@ const SMALL_FILES: &[(&str, &str)] = &[
     ("netwatch/src/commands/export.rs", "one subcommand, one file"),
     ("netwatch/src/commands/ports.rs", "one subcommand, one file"),
     ("netwatch/src/export/csv.rs", "one format, one file"),
-    ("netwatch/src/export/series.rs", "one table, one file"),
     ("netwatch/src/format/diff/markdown.rs", "one format, one file"),
     ("netwatch/src/policy/page.rs", "one format, one file"),
     ("netwatch/src/wire/proxy_header.rs", "one protocol, one file"),

@@ -129,7 +129,8 @@ async fn meter(plan: AttachPlan, targets: Targets, run_dir: &RunDir, signals: &S
     let config = session::config(&plan.settings.session, Attribution::On, netns, true);
     let mut session = Session::new(scope(&plan, run_dir), config);
     notes.into_iter().for_each(|note| session.note(note));
-    let metering = Metering::start(MeteringSpec { meter, session, interim: InterimPrinter::new(show) })?;
+    let metering =
+        Metering::start(MeteringSpec { meter, session, interim: InterimPrinter::new(show), usage: None, soak: None })?;
     let mut attached = AttachedSession::begin(plan, metering, links, run_dir);
     let report = match attached.run(signals).await {
         Ok(report) => report,

@@ -41,7 +41,7 @@ impl PageContext {
             ports: Some(&ports),
             checked: verdict.as_ref().map(|(file, list, verdict)| CheckedPolicy { file, list, verdict }),
             baseline: comparison.as_ref().map(|(old, comparison)| Baseline { report: &old.report, comparison }),
-            ..Page::new(report, &run.series)
+            ..Page::new(report)
         };
         html::write(&page, out)
     }

@@ -40,14 +40,14 @@ fn write_each(
     if format == ReportFormat::Csv {
         csv::write_header(out)?;
     }
-    for (index, LoadedRun { report, series }) in runs.iter().enumerate() {
+    for (index, LoadedRun { report }) in runs.iter().enumerate() {
         if index > 0 && matches!(format, ReportFormat::Text | ReportFormat::Markdown) {
             out.push(b'\n');
         }
         match format {
             ReportFormat::Text => summary::write(report, options, out)?,
             ReportFormat::Json => json::write(report, out)?,
-            ReportFormat::Ndjson => json::lines::write(report, series, out)?,
+            ReportFormat::Ndjson => json::lines::write(report, out)?,
             ReportFormat::Csv => csv::write(report, out)?,
             ReportFormat::Markdown => markdown::write(report, out)?,
             // Firewall rules are one document for all runs, and a page needs more than a run.

@@ -19,6 +19,7 @@ pub(super) mod result;
 pub(super) mod session;
 mod setup;
 pub(super) mod signals;
+pub(super) mod soak;
 mod status;
 mod tails;
 mod teardown;

@@ -12,6 +12,7 @@ use super::metering::{Metering, MeteringSpec};
 use super::network::{Network, SetupContext, SetupFacts};
 use super::processes::{HasLocalSockets, TracerLoading};
 use super::signals::SignalStream;
+use super::soak::SoakWatch;
 use super::tails::{TailCapture, Tails};
 use super::thread::PendingWork;
 use super::watch::NotStarted;
@@ -89,8 +90,9 @@ pub(super) async fn set_up(
     let config = session::config(&plan.settings.session, attribution, vec![netns], false);
     let mut session = Session::new(scope(plan, run_dir, &network, pid), config);
     notes.into_iter().for_each(|note| session.note(note));
-    let interim = InterimPrinter::new(show);
-    let metering = Metering::start(MeteringSpec { meter, session, interim })?;
+    let soak = soak_watch(plan, run_dir, &mut session)?;
+    let usage = cgroup.as_ref().and_then(Cgroup::usage_reader);
+    let metering = Metering::start(MeteringSpec { meter, session, interim: InterimPrinter::new(show), usage, soak })?;
     let readers = session::serve_readers(run_dir, &metering)?;
     let captured = TailCapture::of(plan, run_dir.id(), network.link.name())?;
     let (tails, outcome) = Tails::start(run_dir.path(), &rights::caller()?, captured);
@@ -124,6 +126,12 @@ pub(super) async fn set_up(
 fn facts(plan: &RunPlan, sysctls: SocketSysctls, closed: Families) -> SetupFacts {
     let resolvers = egress::resolvers(plan).iter().map(SocketAddr::ip).collect();
     SetupFacts { sysctls, closed, resolvers, user: (plan.user.name.clone(), plan.user.uid.as_raw()) }
+}
+
+fn soak_watch(plan: &RunPlan, run_dir: &RunDir, session: &mut Session<IsolatedScope>) -> Result<Option<SoakWatch>> {
+    let Some(settings) = &plan.settings.soak else { return Ok(None) };
+    session.watch_endpoints();
+    SoakWatch::new(settings, &run_dir.id().to_string(), &rights::caller()?).map(Some)
 }
 
 /// What the session meters.

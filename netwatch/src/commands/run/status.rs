@@ -37,7 +37,7 @@ impl Status {
     }
 
     fn show(&mut self, status: &SessionStatus) {
-        let SessionStatus { time_ns, duration_ns, flows, failures, totals, lost } = *status;
+        let SessionStatus { time_ns, duration_ns, flows, failures, totals, lost, .. } = *status;
         let numbers = StatusNumbers { time_ns, duration_ns, flows, failures, totals, lost };
         let rates = numbers.rates_since(&self.before);
         match &mut self.output {

@@ -78,11 +78,11 @@ fn interval(db: &Connection, totals: &IntervalTotals) -> Result<()> {
 
 /// Completes the recording. Flows without a final record are folded into their endpoints.
 pub(super) fn finished(db: &mut Connection, finished: &Finished, missed: &Missed) -> Result<()> {
-    let Finished { report, series, untracked, losses, .. } = finished;
+    let Finished { report, untracked, losses, .. } = finished;
     let transaction = db.transaction()?;
     rows::remove_flows(&transaction, &missed.outdated)?;
     let folded = untracked.plus(missed.flows.counts());
-    rows::replace_all_but_flows(&transaction, report, series, &folded)?;
+    rows::replace_all_but_flows(&transaction, report, &folded)?;
     rows::replace_losses(&transaction, &losses.by_reason())?;
     let until_ns = report.run.started_ns.saturating_add(report.run.duration_ns);
     rows::recording(&transaction, RecordingState::Complete, until_ns, 0)?;

@@ -99,7 +99,12 @@ impl Dashboard {
             (Some(how), false) => format!("ended: {how}"),
             (None, false) => "live".to_owned(),
         };
-        let right = format!("{elapsed}  {state}");
+        let cpu = model.cpu_percent.map_or_else(String::new, |percent| format!("CPU {percent} %  "));
+        let memory = model.now.memory.map_or_else(String::new, |memory| format!("{}  ", bytes(memory)));
+        let elapsed = format!("{elapsed}  {state}");
+        // How the run ended matters more than what it used.
+        let with_usage = format!("{cpu}{memory}{elapsed}");
+        let right = if text_width(&with_usage) <= area.width / 2 { with_usage } else { elapsed };
         let right_width = text_width(&right).min(area.width / 2);
         let left = format!("{}  {}", model.run.id, model.run.command.join(" "));
         put(buffer, Rect { width: area.width - right_width - 2, ..area }, &escape(&left), styles.strong());

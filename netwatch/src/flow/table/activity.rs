@@ -1,7 +1,7 @@
 //! How many connections are open and how many attempts have failed, while a session runs.
 
-use super::FlowTable;
-use crate::flow::{Direction, ObservationPoint};
+use super::{FlowTable, Place};
+use crate::flow::{Direction, FlowKey, ObservationPoint};
 
 /// Numbers of flows of one observation point.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -15,7 +15,53 @@ pub struct FlowActivity {
     pub failed: u64,
 }
 
+/// What of a flow is part of numbers over time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FlowState {
+    /// It is a TCP connection, not a failed attempt.
+    pub is_connection: bool,
+    /// It can continue.
+    pub is_live: bool,
+    /// Failed attempts, without those that may still be answered.
+    pub failed_so_far: u64,
+    /// Failed attempts if nothing follows.
+    pub failed: u64,
+    /// The time of the TCP handshake, if it was measured.
+    pub handshake_rtt_ns: Option<u64>,
+}
+
 impl FlowTable {
+    /// What of the flow at a place is part of numbers over time.
+    pub fn state(&self, place: Place) -> Option<FlowState> {
+        let stored = self.store.stored(place)?;
+        // Few flows have an error, and only those are copied.
+        let with_error = self.pending_error(stored).map(|_| self.with_error(stored));
+        let flow = with_error.as_ref().unwrap_or(&stored.flow);
+        let (failed, is_live) = (flow.failed().attempts(), flow.end_reason().is_none());
+        Some(FlowState {
+            is_connection: flow.tcp.is_some() && failed == 0,
+            is_live,
+            failed_so_far: if failed > 0 { flow.failed_so_far() } else { 0 },
+            failed,
+            handshake_rtt_ns: flow.tcp.and_then(|tcp| tcp.handshake_rtt_ns),
+        })
+    }
+
+    /// Failed attempts of the folded flows of the link, those with an error that may still belong
+    /// to another flow included.
+    pub fn folded_failed(&self) -> u64 {
+        let settled = self.evicted.link_failed() + self.untracked.link_failed();
+        if self.evicted.counts().flows + self.untracked.counts().flows == 0 {
+            return settled;
+        }
+        let is_folded = |key: &FlowKey| {
+            let is_listed = self.evicted.has_endpoint(key) || self.untracked.has_endpoint(key);
+            key.point == ObservationPoint::Link && is_listed && self.store.find(key).is_none()
+        };
+        let pending = self.icmp_errors.keys().filter(|(key, by_target)| !by_target && is_folded(key));
+        settled + pending.count() as u64
+    }
+
     /// Numbers of flows of one observation point. Looks at every flow.
     pub fn activity(&self, point: ObservationPoint) -> FlowActivity {
         let folded = self.evicted.failed(point) + self.untracked.failed(point);
@@ -36,9 +82,7 @@ impl FlowTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::{
-        Counters, Direction, EndReason, FlowKey, Increment, PerDirection, TcpFacts, Traffic, TransportAddress,
-    };
+    use crate::flow::{Counters, EndReason, Increment, PerDirection, TcpFacts, Traffic, TransportAddress};
 
     /// A flow that the target opened with so many SYNs, and resets that answered it.
     fn attempt(port: u16, syns: u64, resets: u64, ended: Option<EndReason>) -> Increment {

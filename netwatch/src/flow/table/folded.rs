@@ -60,6 +60,8 @@ pub struct FoldedFlows {
     fingerprint_count: usize,
     hasher: RandomState,
     counts: FoldedCounts,
+    /// Failed attempts of the folded flows of the link.
+    link_failed: u64,
     /// Higher than the epoch of every folded flow without a fingerprint.
     epoch_floor: u32,
 }
@@ -79,6 +81,7 @@ impl FoldedFlows {
             fingerprint_count: 0,
             hasher: RandomState::new(),
             counts: FoldedCounts::default(),
+            link_failed: 0,
             epoch_floor: 0,
         }
     }
@@ -86,6 +89,8 @@ impl FoldedFlows {
     pub(super) fn of_parts(endpoints: Vec<(ObservationPoint, Endpoint)>, counts: FoldedCounts) -> Self {
         let parts = endpoints.into_iter().map(|(point, endpoint)| ((point, endpoint.key), endpoint.into()));
         let mut folded = Self { endpoints: parts.collect(), counts, ..Self::new(0) };
+        let of_link = folded.endpoints.iter().filter(|((point, _), _)| *point == ObservationPoint::Link);
+        folded.link_failed = of_link.map(|(_, part)| part.failed.attempts()).sum();
         folded.max_endpoints = folded.endpoints.len();
         folded.counts.icmp_errors = 0;
         folded
@@ -101,7 +106,9 @@ impl FoldedFlows {
         part.flows += 1;
         part.connections = part.connections.saturating_add(flow.connections());
         part.counters += flow.counters;
-        part.failed += flow.failed();
+        let failed = flow.failed();
+        part.failed += failed;
+        self.link_failed += if flow.key.point == ObservationPoint::Link { failed.attempts() } else { 0 };
         self.count(flow.key.point, flow.counters, true);
     }
 
@@ -190,7 +197,14 @@ impl FoldedFlows {
     /// endpoint is not listed.
     pub(super) fn add_unreachable(&mut self, key: &FlowKey) -> bool {
         let part = self.endpoints.get_mut(&(key.point, EndpointKey::of(key, Direction::Egress)));
-        part.map(|part| part.failed.unreachable += 1).is_some()
+        let is_listed = part.map(|part| part.failed.unreachable += 1).is_some();
+        self.link_failed += u64::from(is_listed && key.point == ObservationPoint::Link);
+        is_listed
+    }
+
+    /// Whether the endpoint of a flow that the target opened is listed.
+    pub(super) fn has_endpoint(&self, key: &FlowKey) -> bool {
+        self.endpoints.contains_key(&(key.point, EndpointKey::of(key, Direction::Egress)))
     }
 
     /// Number and counts of the folded flows.
@@ -202,6 +216,11 @@ impl FoldedFlows {
     pub(super) fn failed(&self, point: ObservationPoint) -> u64 {
         let is_own = |at: ObservationPoint, key: &EndpointKey| at == point && key.direction == Direction::Egress;
         self.endpoints.iter().filter(|((at, key), _)| is_own(*at, key)).map(|(_, part)| part.failed.attempts()).sum()
+    }
+
+    /// Failed attempts of the folded flows of the link.
+    pub(super) fn link_failed(&self) -> u64 {
+        self.link_failed
     }
 
     /// Counts of the folded flows of one observation point.

@@ -11,7 +11,7 @@ mod tests;
 use std::collections::HashMap;
 use std::time::Duration;
 
-pub use activity::FlowActivity;
+pub use activity::{FlowActivity, FlowState};
 pub use folded::{FoldedCounts, FoldedFlows};
 pub use store::{FlowChange, Place};
 
@@ -345,6 +345,11 @@ impl FlowTable {
         }
         let sent_by_target = flow.opened_by == Direction::Ingress;
         self.icmp_errors.get(&(flow.key, sent_by_target)).map(|pending| pending.error)
+    }
+
+    /// The place of the newest flow with this key, if it is tracked individually.
+    pub fn place(&self, key: &FlowKey) -> Option<Place> {
+        self.store.find(key)
     }
 
     /// The newest flow with this key, if it is tracked individually.

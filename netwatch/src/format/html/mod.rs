@@ -13,6 +13,7 @@ mod distribution;
 mod failures;
 mod head;
 mod hosts;
+mod intervals;
 pub(in crate::format) mod markup;
 mod page;
 mod ports;
@@ -29,15 +30,13 @@ pub use ports::{PagePort, PagePorts, PortsText};
 
 use super::check::CheckedPolicy;
 use crate::diff::Comparison;
-use crate::report::{Report, Series};
+use crate::report::Report;
 
 /// What a page shows.
 #[derive(Debug, Clone, Copy)]
 pub struct Page<'a> {
     /// The run.
     pub report: &'a Report,
-    /// Its traffic over time.
-    pub series: &'a Series,
     /// The ports that the program needs.
     pub ports: Option<&'a PagePorts>,
     /// The verdict of a policy about the run.
@@ -57,8 +56,8 @@ pub struct Baseline<'a> {
 
 impl<'a> Page<'a> {
     /// A page about a run alone.
-    pub fn new(report: &'a Report, series: &'a Series) -> Self {
-        Self { report, series, ports: None, checked: None, baseline: None }
+    pub fn new(report: &'a Report) -> Self {
+        Self { report, ports: None, checked: None, baseline: None }
     }
 }
 

@@ -6,9 +6,10 @@ use serde::Serialize;
 use super::sections::{self, section};
 use super::table::HtmlTable;
 use super::{
-    Page, assets, changes, checked, distribution, failures, head, hosts, markup, ports, services, tables, verdict,
+    Page, assets, changes, checked, distribution, failures, head, hosts, intervals, markup, ports, services, tables,
+    verdict,
 };
-use crate::report::{Report, Series};
+use crate::report::Report;
 
 /// A section of the page.
 struct PageSection {
@@ -24,7 +25,7 @@ pub(super) fn html(page: &Page<'_>) -> String {
     let sections = page_sections(page);
     let named = sections.iter().flat_map(|section| &section.tables);
     let named = named.map(|table| NamedTable { id: table.id, caption: table.caption, table });
-    let data = PageData { length_ns: length_ns(page.report, page.series), tables: named.collect() };
+    let data = PageData { length_ns: length_ns(page.report), tables: named.collect() };
     let title = head::title(page.report);
     [
         format!(
@@ -109,8 +110,8 @@ fn connections(report: &Report) -> PageSection {
 }
 
 fn over_time(page: &Page<'_>) -> PageSection {
-    let intervals = tables::intervals(page.report, page.series);
-    let content = sections::over_time(!page.series.intervals.is_empty(), &intervals.html());
+    let intervals = intervals::table(page.report);
+    let content = sections::over_time(page.report, &intervals.html());
     PageSection { id: "time", title: "Over time", content, tables: vec![intervals] }
 }
 
@@ -125,11 +126,11 @@ fn programs(report: &Report) -> PageSection {
 }
 
 /// From the start to the last time in any chart.
-fn length_ns(report: &Report, series: &Series) -> u64 {
+fn length_ns(report: &Report) -> u64 {
     let start_ns = tables::start_ns(report);
     let duration_ns = report.replay.as_ref().map_or(report.run.duration_ns, |replay| replay.duration_ns);
     let flows = report.flows.iter().map(|known| known.flow.last_seen_ns.saturating_sub(start_ns));
-    let intervals = series.intervals.iter().map(|one| one.end_ns().saturating_sub(start_ns));
+    let intervals = report.series.intervals.iter().map(|one| one.end_ns().saturating_sub(start_ns));
     flows.chain(intervals).chain([duration_ns, 1]).max().unwrap_or(1)
 }
 

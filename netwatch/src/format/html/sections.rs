@@ -3,8 +3,8 @@
 use std::fmt::Write;
 use std::net::IpAddr;
 
-use super::balance;
 use super::markup::text;
+use super::{balance, intervals};
 use crate::flow::{BalanceState, Counters};
 use crate::format::summary::text::{command, cut};
 use crate::format::summary::units::{bytes, count, duration, plural};
@@ -43,18 +43,30 @@ pub(super) fn connections(report: &Report, flows: &str) -> String {
 }
 
 /// The charts over time, hidden without JavaScript.
-pub(super) fn over_time(has_series: bool, steps: &str) -> String {
-    let plots = match has_series {
-        true => [("plot-bytes", "Throughput"), ("plot-packets", "Packets"), ("plot-flows", "Flows")]
-            .map(|(id, title)| {
-                format!("<figure class=\"plot\" id=\"{id}\"><figcaption>{title}</figcaption></figure>\n")
-            })
-            .concat(),
-        false => String::new(),
+pub(super) fn over_time(report: &Report, steps: &str) -> String {
+    let has_series = !report.series.intervals.is_empty();
+    let [has_cpu, has_memory] = intervals::has_usage(report);
+    let plots: String = [
+        ("plot-bytes", "Throughput", has_series),
+        ("plot-packets", "Packets", has_series),
+        ("plot-flows", "Flows", has_series),
+        ("plot-cpu", "CPU of the command, in cores", has_cpu),
+        ("plot-memory", "Memory of the command", has_memory),
+    ]
+    .into_iter()
+    .filter(|(.., has_values)| *has_values)
+    .map(|(id, title, _)| format!("<figure class=\"plot\" id=\"{id}\"><figcaption>{title}</figcaption></figure>\n"))
+    .collect();
+    let has_marks = report.series.intervals.iter().any(|one| one.failed + one.lost > 0);
+    let legend = match has_marks {
+        true => {
+            "<p class=\"legend\"><span class=\"key failed\">failed attempts</span><span class=\"key lost\">lost observations</span></p>\n"
+        }
+        false => "",
     };
     let table = if has_series { collapsed("As a table", steps) } else { steps.to_owned() };
     format!(
-        "<p class=\"needs-script\">The charts over time need JavaScript.</p>\n{}<div class=\"with-script\" hidden>{plots}</div>\n{table}",
+        "<p class=\"needs-script\">The charts over time need JavaScript.</p>\n{}<div class=\"with-script\" hidden>{legend}{plots}</div>\n{table}",
         range()
     )
 }
@@ -63,7 +75,7 @@ pub(super) fn over_time(has_series: bool, steps: &str) -> String {
 pub(super) fn latency(distributions: &str) -> String {
     format!(
         "<div class=\"with-script\" hidden><div class=\"toolbar\"><label for=\"measure\">Percentiles over time of the</label>\
-         <select id=\"measure\"><option value=\"Handshake\">TCP handshake</option><option value=\"Round trip\">round trip</option></select></div>\n\
+         <select id=\"measure\"><option value=\"Handshake\">TCP handshake</option><option value=\"Round trip\">round trip</option><option value=\"DNS response\">DNS response</option></select></div>\n\
          <figure class=\"plot\" id=\"plot-latency\"><figcaption>Percentiles over time</figcaption></figure>\
          <p class=\"nothing\" id=\"no-latency\" hidden>No measurements in this range of time.</p></div>\n\
          <div class=\"pair\">{distributions}</div>\n"

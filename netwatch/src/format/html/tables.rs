@@ -12,7 +12,7 @@ use crate::format::summary::units::count;
 use crate::format::words;
 use crate::name::Lookup;
 use crate::process::ProcessId;
-use crate::report::{Report, ReportFlow, Series};
+use crate::report::{Report, ReportFlow};
 
 /// Addresses or names listed in a cell; further ones are counted.
 const MAX_LISTED: usize = 6;
@@ -179,39 +179,4 @@ pub(super) fn listed<'a>(all: impl Iterator<Item = &'a str>) -> String {
     let (shown, rest) = all.split_at(all.len().min(MAX_LISTED));
     let more = if rest.is_empty() { String::new() } else { format!(", +{}", rest.len()) };
     shown.join(", ") + &more
-}
-
-/// Traffic over time: the data of the charts.
-pub(super) fn intervals(report: &Report, series: &Series) -> HtmlTable {
-    let start_ns = start_ns(report);
-    let rows = series.intervals.iter().map(|interval| {
-        let crate::flow::PerDirection { egress, ingress } = interval.totals;
-        vec![
-            HtmlCell::Number(interval.start_ns.saturating_sub(start_ns)),
-            HtmlCell::Number(interval.length_ns),
-            HtmlCell::Number(egress.wire_bytes),
-            HtmlCell::Number(ingress.wire_bytes),
-            HtmlCell::Number(egress.packets),
-            HtmlCell::Number(ingress.packets),
-            HtmlCell::Number(interval.opened),
-            HtmlCell::Number(interval.active),
-        ]
-    });
-    HtmlTable {
-        id: "intervals",
-        caption: "Traffic over time",
-        columns: vec![
-            column("Start", ColumnKind::At, "since the start of the run"),
-            column("Duration", ColumnKind::Duration, ""),
-            column("Sent", ColumnKind::Bytes, ""),
-            column("Received", ColumnKind::Bytes, ""),
-            column("Packets sent", ColumnKind::Count, ""),
-            column("Packets received", ColumnKind::Count, ""),
-            column("Flows opened", ColumnKind::Count, ""),
-            column("Flows active", ColumnKind::Count, "with traffic"),
-        ],
-        rows: rows.collect(),
-        empty: "Throughput over time was not recorded.",
-        ..HtmlTable::default()
-    }
 }

@@ -10,6 +10,7 @@ use super::balance::{self, JsonBalance, JsonFolded, JsonLost};
 use super::flow::{endpoints, flows};
 use super::naming::{self, JsonNaming};
 use super::process::{self, JsonAttribution};
+use super::series::JsonSeries;
 use super::service::services;
 use super::{SCHEMA, Streamed, is_zero};
 use crate::flow::{Counters, PerDirection, Protocol, Remote};
@@ -94,6 +95,9 @@ impl Document<'_> {
         map.serialize_entry("remainders", &Streamed(|| balance::remainders(report)))?;
         if self.is_run() {
             map.serialize_entry("loopback", &JsonLoopback { report, with_flows: self.with_lists })?;
+        }
+        if self.is_run() && self.with_lists {
+            map.serialize_entry("series", &JsonSeries(&report.series))?;
         }
         map.serialize_entry("notes", &report.notes)
     }

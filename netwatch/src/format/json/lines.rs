@@ -6,10 +6,9 @@ use std::io::{self, Write};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use super::document::{Document, JsonCounters};
-use super::{escaped, flow, is_zero, naming, process};
-use crate::format::rfc3339;
-use crate::report::{Interval, Report, Series};
+use super::document::Document;
+use super::{escaped, flow, naming, process, series};
+use crate::report::Report;
 
 /// A line. The object is the value of the key with the name of its type, because its own keys may
 /// include `type`.
@@ -31,23 +30,9 @@ impl<T: Serialize> Serialize for JsonLine<'_, T> {
     }
 }
 
-#[derive(Serialize)]
-struct JsonInterval {
-    started: String,
-    duration_ns: u64,
-    #[serde(skip_serializing_if = "JsonCounters::is_zero")]
-    egress: JsonCounters,
-    #[serde(skip_serializing_if = "JsonCounters::is_zero")]
-    ingress: JsonCounters,
-    #[serde(skip_serializing_if = "is_zero")]
-    opened_flows: u64,
-    #[serde(skip_serializing_if = "is_zero")]
-    active_flows: u64,
-}
-
 /// Writes a line for the report without its long lists, then one per list entry and one per
 /// interval of the series.
-pub fn write(report: &Report, series: &Series, out: &mut dyn Write) -> io::Result<()> {
+pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let mut lines = Lines { run_id: &report.run.id, out };
     lines.write("report", Document { report, with_lists: false })?;
     lines.write_all("endpoint", flow::endpoints(report))?;
@@ -60,7 +45,8 @@ pub fn write(report: &Report, series: &Series, out: &mut dyn Write) -> io::Resul
         lines.write_all("process", process::processes(report))?;
         lines.write_all("local_socket", process::local_sockets(&report.processes))?;
     }
-    lines.write_all("interval", series.intervals.iter().map(JsonInterval::from))
+    lines.write_all("interval", series::intervals(&report.series))?;
+    lines.write_all("endpoint_series", series::endpoints(&report.series))
 }
 
 struct Lines<'a> {
@@ -76,18 +62,5 @@ impl Lines<'_> {
 
     fn write_all(&mut self, r#type: &'static str, mut objects: impl Iterator<Item = impl Serialize>) -> io::Result<()> {
         objects.try_for_each(|object| self.write(r#type, object))
-    }
-}
-
-impl From<&Interval> for JsonInterval {
-    fn from(interval: &Interval) -> Self {
-        Self {
-            started: rfc3339(interval.start_ns),
-            duration_ns: interval.length_ns,
-            egress: interval.totals.egress.into(),
-            ingress: interval.totals.ingress.into(),
-            opened_flows: interval.opened,
-            active_flows: interval.active,
-        }
     }
 }

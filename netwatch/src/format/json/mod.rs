@@ -8,6 +8,7 @@ mod flow;
 pub mod lines;
 mod naming;
 mod process;
+mod series;
 mod service;
 
 use std::io::{self, Write};

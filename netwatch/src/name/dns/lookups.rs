@@ -15,6 +15,8 @@ const MAX_ADDRESSES: usize = 64;
 const MAX_ALIASES: usize = 16;
 /// Maximum number of flows kept of the queries of one lookup.
 const MAX_FLOWS: usize = 16;
+/// Maximum number of response times between two calls of [`Lookups::take_responses`].
+const MAX_NEW_RESPONSES: usize = 65_536;
 
 /// All queries of one question, and their outcomes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,6 +128,15 @@ impl Lookup {
 
 type LookupKey = (Question, Application, Direction);
 
+/// Responses to queries of the target since they were last taken.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct NewResponses {
+    /// Times between query and response, nanoseconds.
+    pub times_ns: Vec<u64>,
+    /// Number of responses with an error.
+    pub failed: u64,
+}
+
 /// The flows of the queries of one lookup.
 #[derive(Debug, Default, Clone)]
 pub struct QueryFlows {
@@ -154,6 +165,7 @@ pub(in crate::name) struct Lookups {
     index: HashMap<LookupKey, usize>,
     /// Positions in `all` of those that [`Self::take_changed`] has not returned since they changed.
     changed: BTreeSet<usize>,
+    new_responses: NewResponses,
     held: usize,
     limit: usize,
     limit_bytes: usize,
@@ -163,7 +175,8 @@ impl Lookups {
     pub fn new(limits: &NameLimits) -> Self {
         let (limit, limit_bytes) = (limits.lookups, limits.table_bytes);
         let (all, flows, index, changed) = (Vec::new(), Vec::new(), HashMap::new(), BTreeSet::new());
-        Self { all, flows, index, changed, held: 0, limit, limit_bytes }
+        let new_responses = NewResponses::default();
+        Self { all, flows, index, changed, new_responses, held: 0, limit, limit_bytes }
     }
 
     pub fn all(&self) -> &[Lookup] {
@@ -182,6 +195,11 @@ impl Lookups {
         changed.into_iter().filter_map(|index| Some((index, self.all.get(index)?)))
     }
 
+    /// The responses since the last call.
+    pub fn take_responses(&mut self) -> NewResponses {
+        std::mem::take(&mut self.new_responses)
+    }
+
     pub(super) fn count_query(&mut self, question: &Question, observed: &ObservedMessage<'_>, lost: &mut NamesLost) {
         self.change(question, observed, lost, |lookup| lookup.queries += 1);
     }
@@ -193,29 +211,35 @@ impl Lookups {
         took_ns: Option<u64>,
         lost: &mut NamesLost,
     ) {
-        self.change(question, observed, lost, |lookup| {
+        let is_listed = self.change(question, observed, lost, |lookup| {
             lookup.responses += 1;
             *lookup.outcomes.entry(observed.message.rcode).or_default() += 1;
             lookup.truncated += u64::from(observed.message.is_truncated);
             took_ns.into_iter().for_each(|took_ns| lookup.response_times.add(took_ns));
             lookup.add_records(observed);
         });
+        let new = &mut self.new_responses;
+        if is_listed && observed.queried_by() == Direction::Egress {
+            new.times_ns.extend(took_ns.filter(|_| new.times_ns.len() < MAX_NEW_RESPONSES));
+            new.failed += u64::from(observed.message.rcode != Rcode::NOERROR);
+        }
     }
 
-    /// Changes the lookup of a question, which may be new.
+    /// Changes the lookup of a question, which may be new. Returns false if there is no room for
+    /// it.
     fn change(
         &mut self,
         question: &Question,
         observed: &ObservedMessage<'_>,
         lost: &mut NamesLost,
         change: impl FnOnce(&mut Lookup),
-    ) {
+    ) -> bool {
         let queried_by = observed.queried_by();
         let key = (question.clone(), observed.application, queried_by);
         let known = self.index.get(&key).copied();
         if known.is_none() && (self.all.len() >= self.limit || self.held > self.limit_bytes) {
             lost.lookups += 1;
-            return;
+            return false;
         }
         let index = known.unwrap_or(self.all.len());
         if known.is_none() {
@@ -234,5 +258,6 @@ impl Lookups {
             self.changed.insert(index);
             self.held = self.held + lookup.memory() - before;
         }
+        true
     }
 }

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 pub(super) use addresses::Addresses;
-pub use lookups::{Lookup, QueryFlows, ResponseTimes};
+pub use lookups::{Lookup, NewResponses, QueryFlows, ResponseTimes};
 pub use pending::RESPONSE_TIMEOUT_NS;
 
 use super::facts::{NameSource, SourcedName};

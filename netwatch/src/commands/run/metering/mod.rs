@@ -16,10 +16,11 @@ use tokio::sync::oneshot;
 use self::thread::MeteringThread;
 use super::interim::InterimPrinter;
 use super::signals::SignalStream;
-use crate::commands::snapshot::Snapshot;
+use super::soak::SoakWatch;
 use crate::consumer::{Closing, Consumer, Feed};
 use crate::error::{Error, Result};
 use crate::flow::CounterBounds;
+use crate::host::cgroup::UsageReader;
 use crate::meter::LiveMeter;
 use crate::packets::{FlowQuery, Identify};
 use crate::process::ProcessEvent;
@@ -34,6 +35,10 @@ pub(in crate::commands) struct MeteringSpec {
     pub meter: LiveMeter,
     pub session: Session<IsolatedScope>,
     pub interim: InterimPrinter,
+    /// CPU and memory of the command; `None` without a cgroup.
+    pub usage: Option<UsageReader>,
+    /// `--soak`.
+    pub soak: Option<SoakWatch>,
 }
 
 /// How a run ended, as far as its report states it.
@@ -66,7 +71,7 @@ enum MeteringCommand {
     /// Processes and sockets that existed before the session.
     Found(Vec<ProcessEvent>, oneshot::Sender<()>),
     PrintInterim,
-    Snapshot(Sender<Snapshot>),
+    Snapshot(Sender<Arc<Report>>),
     /// What is known about these flows.
     Identify(Vec<FlowQuery>, Sender<Vec<FlowIdentity>>),
     Conclude(Conclusion, oneshot::Sender<Arc<Report>>),
@@ -213,7 +218,7 @@ impl Metering {
     }
 
     /// A function that creates snapshots from any thread. It returns `None` when the run has ended.
-    pub(in crate::commands) fn snapshots(&self) -> impl Fn() -> Option<Snapshot> + Clone + Send + 'static {
+    pub(in crate::commands) fn snapshots(&self) -> impl Fn() -> Option<Arc<Report>> + Clone + Send + 'static {
         let commands = self.commands.clone();
         move || {
             let (reply, snapshot) = mpsc::channel();

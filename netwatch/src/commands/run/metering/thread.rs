@@ -7,19 +7,27 @@ use std::time::{Duration, Instant};
 
 use super::{Conclusion, ConsumerFailure, Finishing, IsRequired, MeteringCommand, MeteringSpec, StartFeed};
 use crate::commands::run::interim::InterimPrinter;
+use crate::commands::run::soak::SoakWatch;
 use crate::commands::run::trim;
-use crate::commands::snapshot::Snapshot;
 use crate::consumer::{FINISH_TIMEOUT, Feed, StreamEnd};
 use crate::error::{Error, Result};
 use crate::flow::nanoseconds;
 use crate::format::threshold::reason;
-use crate::meter::{DrainProgress, LiveMeter, Meter, set_thread_priority, unix_now_ns};
+use crate::host::cgroup::UsageReader;
+use crate::meter::{DrainProgress, LiveMeter, Meter, set_thread_priority, thread_cpu_ns, unix_now_ns};
 use crate::packets::FlowQuery;
-use crate::report::Report;
+use crate::report::{Report, ResourceUsage};
 use crate::session::{FlowIdentity, GrowthTiming, IsolatedScope, OutletId, Session};
 
-/// Time between drains. The table of the kernel must not become full in between.
+/// Time between two deliveries to the consumers, and between drains. The table of the kernel must
+/// not become full in between.
 const DRAIN_INTERVAL: Duration = Duration::from_secs(1);
+/// Time between drains at the beginning of a run, whose series has intervals of this length.
+const FINE_INTERVAL: Duration = Duration::from_millis(100);
+/// The beginning of a run: the series has finer intervals only of its last minute.
+const FINE_TIME: Duration = Duration::from_secs(60);
+/// Drains are less frequent when one takes more CPU time than this: 2 % of [`FINE_INTERVAL`].
+const MAX_FINE_DRAIN_NS: u64 = 2_000_000;
 /// Priority of the metering thread. All its work is caused by packets of the target: if it waited
 /// for a CPU as long as the target does, more records would arrive than are kept.
 const NICE: i32 = -5;
@@ -49,6 +57,8 @@ struct Attached {
 pub(super) struct MeteringThread {
     meter: LiveMeter,
     session: Session<IsolatedScope>,
+    usage: Option<UsageReader>,
+    soak: Option<SoakWatch>,
     interim: Option<InterimPrinter>,
     commands: Sender<MeteringCommand>,
     attached: Vec<Attached>,
@@ -57,7 +67,10 @@ pub(super) struct MeteringThread {
     /// The final report, when it exists.
     concluded: Option<Arc<Report>>,
     started_ns: u64,
+    has_started: bool,
     next_drain: Instant,
+    /// When the interval ends, and events are delivered.
+    next_interval: Instant,
     drains: u64,
     requests: ReportRequests,
     /// Until when the end of the run waits for viewers; `None` before that.
@@ -68,29 +81,35 @@ pub(super) struct MeteringThread {
 #[derive(Debug, Default)]
 struct ReportRequests {
     print_interim: bool,
-    snapshots: Vec<Sender<Snapshot>>,
+    /// As a file, with `--soak`.
+    write_interim: bool,
+    snapshots: Vec<Sender<Arc<Report>>>,
 }
 
 impl ReportRequests {
     fn is_empty(&self) -> bool {
-        !self.print_interim && self.snapshots.is_empty()
+        !self.print_interim && !self.write_interim && self.snapshots.is_empty()
     }
 }
 
 impl MeteringThread {
     pub(super) fn new(spec: MeteringSpec, commands: Sender<MeteringCommand>) -> Self {
-        let MeteringSpec { meter, session, interim } = spec;
+        let MeteringSpec { meter, session, interim, usage, soak } = spec;
         let interim = Some(interim);
         Self {
             meter,
             session,
+            usage,
+            soak,
             interim,
             commands,
             attached: Vec::new(),
             not_started: Vec::new(),
             concluded: None,
             started_ns: unix_now_ns(),
-            next_drain: Instant::now() + DRAIN_INTERVAL,
+            has_started: false,
+            next_drain: Instant::now() + FINE_INTERVAL,
+            next_interval: Instant::now() + DRAIN_INTERVAL,
             drains: 0,
             requests: ReportRequests::default(),
             viewer_deadline: None,
@@ -121,7 +140,7 @@ impl MeteringThread {
             // After the end of the run there is nothing to read.
             if self.concluded.is_none() && Instant::now() >= next_poll {
                 self.tick();
-                next_poll = Instant::now() + self.meter.next_poll();
+                next_poll = self.next_drain.min(Instant::now() + self.meter.next_poll());
             }
         }
     }
@@ -130,6 +149,7 @@ impl MeteringThread {
         match command {
             MeteringCommand::Start { started_ns } => {
                 self.started_ns = started_ns;
+                self.has_started = true;
                 self.session.start(started_ns);
             }
             MeteringCommand::Attach(start, is_required) => self.attach(start, is_required, false),
@@ -197,6 +217,17 @@ impl MeteringThread {
         unix_now_ns() - self.started_ns
     }
 
+    /// From the start to now, nanoseconds since the Unix epoch.
+    fn range_ns(&self) -> (u64, u64) {
+        (self.started_ns, unix_now_ns())
+    }
+
+    /// Findings of `--soak`, as notes of a report.
+    fn soak_notes(&mut self) -> Vec<String> {
+        let range_ns = self.range_ns();
+        self.soak.as_mut().map_or_else(Vec::new, |soak| soak.notes(&self.session, range_ns))
+    }
+
     /// Polls observations, and drains the counters if the interval has passed.
     fn tick(&mut self) {
         self.poll();
@@ -204,14 +235,38 @@ impl MeteringThread {
         if now < self.next_drain {
             return;
         }
-        self.next_drain = now + DRAIN_INTERVAL;
+        let cpu_ns = thread_cpu_ns();
         self.drain_noted();
+        let is_cheap = thread_cpu_ns() - cpu_ns <= MAX_FINE_DRAIN_NS;
+        let is_step = now < self.next_interval;
+        if !is_step {
+            self.next_interval = now + DRAIN_INTERVAL;
+        }
+        self.read_usage(!is_step);
+        let is_fine = is_cheap && self.duration_ns() < nanoseconds(FINE_TIME);
+        self.next_drain = if is_fine { self.next_interval.min(now + FINE_INTERVAL) } else { self.next_interval };
+        if is_step {
+            self.session.end_step(self.duration_ns());
+            return;
+        }
         self.session.end_interval(self.duration_ns());
+        let range_ns = self.range_ns();
+        let is_due = |soak: &mut SoakWatch| soak.tick(&self.session, range_ns);
+        self.requests.write_interim |= self.has_started && self.soak.as_mut().is_some_and(is_due);
         self.deliver();
         self.drains += 1;
         if self.drains <= TRIMMED_DRAINS {
             trim::release_code();
         }
+    }
+
+    /// Reads what the command uses. Memory without a controller is read process by process, and
+    /// therefore less often.
+    fn read_usage(&mut self, with_memory: bool) {
+        let Some(reader) = self.usage.as_ref().filter(|_| self.has_started) else { return };
+        let memory = if with_memory { reader.memory() } else { None };
+        let usage = |(user_ns, system_ns)| ResourceUsage { user_ns, system_ns, memory_peak: None };
+        self.session.set_usage(reader.cpu_ns().map(usage), memory);
     }
 
     fn poll(&mut self) {
@@ -257,14 +312,18 @@ impl MeteringThread {
         if self.requests.is_empty() {
             return;
         }
-        let ReportRequests { print_interim, snapshots } = std::mem::take(&mut self.requests);
+        let ReportRequests { print_interim, write_interim, snapshots } = std::mem::take(&mut self.requests);
         let (report, failed) = match &self.concluded {
             Some(report) => (report.clone(), None),
             None => self.report_so_far(),
         };
+        if let Some(soak) = self.soak.as_mut().filter(|_| write_interim) {
+            let written = soak.write(report.clone(), unix_now_ns());
+            self.note(written);
+        }
         for reply in snapshots {
             // Fails if the reader has disconnected.
-            let _ = reply.send(Snapshot { report: report.clone(), series: self.session.series().clone() });
+            let _ = reply.send(report.clone());
         }
         if let Some(interim) = self.interim.as_mut().filter(|_| print_interim) {
             interim.print(failed.map_or(Ok(report), Err));
@@ -278,9 +337,14 @@ impl MeteringThread {
             Ok(counters) => (counters, None),
             Err(error) => (None, Some(error)),
         };
-        let report = Arc::new(self.session.report(self.duration_ns(), counters));
+        let duration_ns = self.duration_ns();
+        self.read_usage(true);
+        // The series has everything that the report has.
+        self.session.end_step(duration_ns);
+        let mut report = self.session.report(duration_ns, counters);
+        report.notes.extend(self.soak_notes());
         self.poll();
-        (report, failed)
+        (Arc::new(report), failed)
     }
 
     /// Delivers pending events to the consumers that have room.
@@ -335,6 +399,8 @@ impl MeteringThread {
         let losses = self.meter.losses().map(|losses| self.session.set_losses(losses));
         self.note(losses);
         self.note_failures();
+        let written = self.soak.as_mut().map_or(Ok(()), SoakWatch::finish);
+        self.note(written);
         if let Some(dropped) = self.interim.take().and_then(InterimPrinter::finish) {
             self.session.note(dropped);
         }
@@ -342,10 +408,11 @@ impl MeteringThread {
         let discarded: Vec<String> = self.attached.iter().filter_map(|one| one.feed.report_discards()).collect();
         discarded.into_iter().for_each(|sentence| self.session.note(sentence));
         let duration_ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        self.session.set_usage(usage);
+        self.session.set_usage(usage, None);
         let mut report = self.session.conclude(duration_ns, Some((exit, ended_by)), counters);
+        let soak_notes = self.soak_notes();
         let crossed = thresholds.iter().filter_map(|threshold| reason(&threshold.evaluate(&report)));
-        for reason in crossed.collect::<Vec<_>>() {
+        for reason in crossed.chain(soak_notes).collect::<Vec<_>>() {
             // Also for the report that reverse lookups change.
             self.session.note(reason.clone());
             report.notes.push(reason);

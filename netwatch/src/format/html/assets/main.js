@@ -28,7 +28,6 @@ if (intervals?.length > 0) drawn.push(new Plots(intervals, range));
 
 if (tables.flows) {
   const { flows } = tables;
-  drawn.push(new LatencyPlot(flows.columns, range));
   flows.onDrop = (name) => { if (name === "range") range.whole(); };
   range.onChange(eachFrame(() => {
     const { from, to } = range;
@@ -53,6 +52,10 @@ if (tables.flows) {
     const name = services.value(0, row);
     show((flow) => of("direction", flow) === "in" && of("service", flow) === name, name);
   };
+}
+
+if (tables.flows || intervals?.length > 0) {
+  drawn.push(new LatencyPlot(tables.flows?.columns, intervals?.length > 0 && new Columns(intervals), range));
 } else {
   document.getElementById("latency").querySelector(".with-script").hidden = true;
 }

@@ -1,4 +1,4 @@
-// Percentiles of handshake times and round trips over time, from the flows.
+// Percentiles of times over time, as bands: of each interval, or of the flows if there are none.
 
 const PERCENTILES = [["p50", 50, "out"], ["p90", 90, "in"], ["p99", 99, "received"]];
 const BUCKETS = 48;
@@ -20,9 +20,18 @@ function percentilesOver(columns, measure, { from, to }) {
   return [times, ...PERCENTILES.map(([, percent]) => buckets.map((bucket) => (bucket.length > 0 ? percentile(bucket, percent) : null)))];
 }
 
+// The same for the intervals with measurements.
+function percentilesOfIntervals(intervals, measure) {
+  const columns = PERCENTILES.map(([name]) => intervals.find(`${measure} ${name}`));
+  const rows = [...Array(intervals.data.length).keys()].filter((row) => intervals.value(columns[0], row) != null);
+  const times = rows.map((row) => intervals.value(0, row) + intervals.value(1, row) / 2);
+  return [times, ...columns.map((column) => rows.map((row) => intervals.value(column, row)))];
+}
+
 class LatencyPlot {
-  constructor(columns, range) {
-    Object.assign(this, { columns, range });
+  // One of both may be missing.
+  constructor(flows, intervals, range) {
+    Object.assign(this, { flows, intervals, range });
     this.figure = document.getElementById("plot-latency");
     this.nothing = document.getElementById("no-latency");
     this.select = document.getElementById("measure");
@@ -37,9 +46,15 @@ class LatencyPlot {
     this.build();
   }
 
+  data(measure) {
+    if (this.intervals) return percentilesOfIntervals(this.intervals, measure);
+    const column = this.flows.find(measure);
+    return column < 0 ? [[]] : percentilesOver(this.flows, column, this.range);
+  }
+
   build() {
     this.plot?.destroy();
-    const data = percentilesOver(this.columns, this.columns.find(this.select.value), this.range);
+    const data = this.data(this.select.value);
     const values = data.slice(1).flat().filter((value) => value != null);
     this.figure.hidden = values.length === 0;
     this.nothing.hidden = values.length > 0;
@@ -66,6 +81,7 @@ class LatencyPlot {
           label, stroke: color(name), width: 1.5, spanGaps: true, points: { show: true, size: 5, fill: color(name) }, value: (_plot, value) => (value == null ? "–" : units.duration(value)),
         })),
       ],
+      bands: [{ series: [2, 1], fill: color("in-soft") }, { series: [3, 2], fill: color("received-soft") }],
       legend: { live: true },
       cursor: { drag: { setScale: false, x: true, y: false }, bind: { dblclick: () => () => { this.range.whole(); return null; } } },
       hooks: { setSelect: [(plot) => selectRange(plot, this.range)] },

@@ -1,10 +1,16 @@
-// Charts of throughput, packets and flows over time (uPlot), with a shared range and cursor.
+// Charts over time (uPlot), with a shared range and cursor. Failed attempts and lost observations
+// are marked in each.
 
 const PLOTS = [
   { id: "plot-bytes", name: "Throughput", unit: (value) => `${units.bytes(value)}/s`, per: 1e9, lines: [["Sent", 2, "sent"], ["Received", 3, "received"]] },
   { id: "plot-packets", name: "Packets", unit: (value) => `${units.short(value)}/s`, per: 1e9, lines: [["Packets sent", 4, "sent"], ["Packets received", 5, "received"]] },
-  { id: "plot-flows", name: "Flows", unit: units.short, per: 0, lines: [["opened", 6, "in"], ["active", 7, "out"]] },
+  { id: "plot-flows", name: "Flows", unit: units.short, per: 0, lines: [["opened", 6, "in"], ["active", 7, "out"], ["connections open", 8, "received", true]] },
+  { id: "plot-cpu", name: "CPU", unit: (value) => units.short(value), per: 1, lines: [["CPU", 12, "sent"]] },
+  { id: "plot-memory", name: "Memory", unit: units.bytes, per: 0, lines: [["Memory", 13, "in", true]] },
 ];
+
+// What is marked in each chart, by the number of its column.
+const MARKS = [[9, "bad"], [11, "warn"]];
 
 // Width of A4 landscape without margins, CSS pixels.
 const PAPER_WIDTH = 980;
@@ -12,18 +18,37 @@ const PAPER_WIDTH = 980;
 // 1, 2 and 5 times every power of ten.
 const INCREMENTS = Array.from({ length: 19 }, (_, power) => [1, 2, 5].map((digit) => digit * 10 ** power)).flat();
 
-// Intervals as lines: a value holds until the end of its interval; between intervals there was no
-// traffic, so it is 0.
-function stepped(intervals, column, per) {
+// Intervals as lines: a value holds until the end of its interval. Between intervals nothing
+// happened: a level stays, and anything else is 0.
+function stepped(intervals, column, per, isLevel) {
   const [starts, lengths] = [intervals.values[0], intervals.values[1]];
   const values = [];
   let end = 0;
   for (let row = 0; row < intervals.length; row += 1) {
-    if (starts[row] > end) values.push(0);
+    if (starts[row] > end) values.push(isLevel && row > 0 ? intervals.values[column][row - 1] : 0);
     values.push(intervals.values[column][row] * (per ? per / Math.max(1, lengths[row]) : 1));
     end = starts[row] + lengths[row];
   }
   return values.concat(0);
+}
+
+// A line from top to bottom at each interval in which something failed or was lost.
+function drawMarks(plot, intervals) {
+  const { ctx, bbox } = plot;
+  ctx.save();
+  ctx.beginPath();
+  ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
+  ctx.clip();
+  for (const [column, name] of MARKS) {
+    ctx.fillStyle = color(name);
+    for (let row = 0; row < intervals.length; row += 1) {
+      if (!intervals.values[column][row]) continue;
+      const at = plot.valToPos(intervals.values[0][row] + intervals.values[1][row] / 2, "x", true);
+      ctx.fillRect(Math.round(at), bbox.top, 1, bbox.height);
+      ctx.fillRect(Math.round(at) - 2, bbox.top, 5, 5);
+    }
+  }
+  ctx.restore();
 }
 
 function edges(intervals) {
@@ -84,13 +109,13 @@ class Plots {
   build() {
     this.drawn.forEach((plot) => plot.destroy());
     const times = edges(this.intervals);
-    this.drawn = PLOTS.map((plot) => this.plot(plot, times));
+    this.drawn = PLOTS.filter(({ id }) => document.getElementById(id)).map((plot) => this.plot(plot, times));
     this.follow();
   }
 
   plot({ id, name, unit, per, lines }, times) {
     const figure = document.getElementById(id);
-    const data = [times, ...lines.map(([, column]) => stepped(this.intervals, column, per))];
+    const data = [times, ...lines.map(([, column, , isLevel]) => stepped(this.intervals, column, per, isLevel))];
     const most = lines.map(([line], at) => `${line} at most ${unit(data[at + 1].reduce((a, b) => Math.max(a, b), 0))}`);
     const made = new uPlot(this.options(figure, unit, lines), data, figure);
     made.root.querySelector("canvas").setAttribute("role", "img");
@@ -115,7 +140,7 @@ class Plots {
       ],
       legend: { live: true },
       cursor: { sync: { key: "netwatch" }, drag: { setScale: false, x: true, y: false }, bind: { dblclick: () => () => { this.range.whole(); return null; } } },
-      hooks: { setSelect: [(plot) => selectRange(plot, this.range)] },
+      hooks: { setSelect: [(plot) => selectRange(plot, this.range)], draw: [(plot) => drawMarks(plot, this.intervals)] },
     };
   }
 

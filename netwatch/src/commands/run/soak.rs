@@ -1,0 +1,129 @@
+//! `--soak`: searches the series for findings while the run lasts, and writes interim reports as
+//! files.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use nix::unistd::{Gid, Uid};
+
+use crate::error::{Error, Result};
+use crate::format::{json, rfc3339, soak};
+use crate::report::Report;
+use crate::rights::as_user;
+use crate::session::{IsolatedScope, Session};
+use crate::settings::SoakSettings;
+use crate::soak::Soak;
+use crate::target::user::Identity;
+use crate::terminal::Output;
+
+/// Time between two searches: the series then still has fine intervals of what is new.
+const SEARCH_INTERVAL: Duration = Duration::from_secs(60);
+/// Interim reports that are kept; older ones are removed.
+const MAX_FILES: usize = 24;
+
+/// The soak of a run.
+#[derive(Debug)]
+pub(in crate::commands) struct SoakWatch {
+    soak: Soak,
+    report_every: Duration,
+    next_search: Instant,
+    next_report: Instant,
+    files: ReportFiles,
+}
+
+impl SoakWatch {
+    pub(super) fn new(settings: &SoakSettings, run_id: &str, user: &Identity) -> Result<Self> {
+        let folder = settings.report_dir.clone().unwrap_or_else(|| PathBuf::from("."));
+        let shown = folder.display().to_string();
+        let folder = std::path::absolute(folder).map_err(|error| Error::os("write reports to", shown, error))?;
+        let now = Instant::now();
+        Ok(Self {
+            soak: Soak::default(),
+            report_every: settings.report_every,
+            next_search: now + SEARCH_INTERVAL,
+            next_report: now + settings.report_every,
+            files: ReportFiles {
+                folder,
+                run_id: run_id.to_owned(),
+                owner: (user.uid, user.gid),
+                written: VecDeque::new(),
+                writing: None,
+            },
+        })
+    }
+
+    /// To be called after each interval. Returns whether an interim report is due.
+    pub(super) fn tick(&mut self, session: &Session<IsolatedScope>, (started_ns, now_ns): (u64, u64)) -> bool {
+        let now = Instant::now();
+        if now >= self.next_search {
+            self.next_search = now + SEARCH_INTERVAL;
+            self.soak.observe(session.series(), started_ns, now_ns);
+        }
+        let is_due = now >= self.next_report;
+        if is_due {
+            self.next_report = now + self.report_every;
+        }
+        is_due
+    }
+
+    /// The findings so far, as notes of a report.
+    pub(super) fn notes(&mut self, session: &Session<IsolatedScope>, (started_ns, now_ns): (u64, u64)) -> Vec<String> {
+        self.soak.observe(session.series(), started_ns, now_ns);
+        let findings = self.soak.findings(session.series(), (started_ns, now_ns), session.first_used());
+        findings.iter().map(soak::sentence).collect()
+    }
+
+    /// Writes an interim report, in a thread, because a disk can be slow. Returns the error of the
+    /// report before.
+    pub(super) fn write(&mut self, report: Arc<Report>, now_ns: u64) -> Result<()> {
+        self.files.write(report, now_ns)
+    }
+
+    /// Waits for the report that is being written.
+    pub(super) fn finish(&mut self) -> Result<()> {
+        self.files.finish()
+    }
+}
+
+/// The files of interim reports.
+#[derive(Debug)]
+struct ReportFiles {
+    folder: PathBuf,
+    run_id: String,
+    owner: (Uid, Gid),
+    /// The oldest first.
+    written: VecDeque<PathBuf>,
+    writing: Option<JoinHandle<Result<()>>>,
+}
+
+impl ReportFiles {
+    fn write(&mut self, report: Arc<Report>, now_ns: u64) -> Result<()> {
+        if self.writing.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            return Err(Error::other("write", "an interim report", "the one before is still being written"));
+        }
+        let before = self.finish();
+        // `20260101T120000Z`
+        let time: String = rfc3339(now_ns).chars().take(19).filter(char::is_ascii_alphanumeric).collect();
+        let path = self.folder.join(format!("netwatch-{}-{time}Z.json", self.run_id));
+        self.written.push_back(path.clone());
+        let oldest = if self.written.len() > MAX_FILES { self.written.pop_front() } else { None };
+        let owner = self.owner;
+        let work = move || {
+            Output::create(&path, owner)?.write(|out| json::write(&report, out))?;
+            let Some(oldest) = oldest else { return Ok(()) };
+            as_user(owner, || std::fs::remove_file(&oldest))
+                .map_err(|error| Error::os("remove", oldest.display().to_string(), error))
+        };
+        let thread = std::thread::Builder::new().name("soak".into()).spawn(work);
+        self.writing = Some(thread.map_err(|error| Error::os("start thread", "soak", error))?);
+        before
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        let Some(thread) = self.writing.take() else { return Ok(()) };
+        thread.join().unwrap_or_else(|_| Err(Error::other("write", "an interim report", "a thread panicked")))
+    }
+}

@@ -1,0 +1,132 @@
+//! How long a condition holds in the series of a run, and what the series has of folded flows.
+
+use super::quantity::{Quantity, RETRANSMIT_RATIO};
+use crate::report::{Interval, Series};
+
+/// Values are compared over at least this time: percentiles of a tenth of a second are of few
+/// measurements.
+const MIN_LENGTH_NS: u64 = 1_000_000_000;
+
+/// The longest time without a pause in which a condition held.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct LongestHold {
+    /// Its length, nanoseconds.
+    pub held_ns: u64,
+    /// The last value in it, or the last one at all if it never held; `None` without a value.
+    pub value: Option<f64>,
+}
+
+impl Quantity {
+    /// Whether it has a value at each time of a run, and not only for the whole of it.
+    pub fn is_over_time(self) -> bool {
+        match self {
+            Self::Open | Self::Statistic(..) => true,
+            Self::Number(_) => self.name() == Some(RETRANSMIT_RATIO),
+        }
+    }
+
+    /// Its value in an interval; `None` without a measurement.
+    fn value_in(self, interval: &Interval) -> Option<f64> {
+        match self {
+            Self::Open => Some(interval.open as f64),
+            Self::Statistic(statistic, place) => {
+                let times = [&interval.connect, &interval.round_trip, &interval.dns][place];
+                statistic.of_histogram(times)
+            }
+            Self::Number(_) if self.name() == Some(RETRANSMIT_RATIO) => {
+                (interval.tcp_packets > 0).then(|| interval.retransmitted as f64 / interval.tcp_packets as f64)
+            }
+            Self::Number(_) => None,
+        }
+    }
+}
+
+/// The longest time in which a condition held. An interval without a measurement, and a gap between
+/// two of them, change nothing.
+pub(super) fn longest_hold(series: &Series, quantity: Quantity, holds: impl Fn(f64) -> bool) -> LongestHold {
+    let mut longest = LongestHold { held_ns: 0, value: None };
+    // Start, end and last value of the current time.
+    let mut current: Option<(u64, u64, f64)> = None;
+    for interval in whole_seconds(&series.intervals) {
+        let Some(value) = quantity.value_in(&interval) else { continue };
+        match (&mut current, holds(value)) {
+            (Some((_, end_ns, last)), true) => (*end_ns, *last) = (interval.end_ns(), value),
+            (None, true) => current = Some((interval.start_ns, interval.end_ns(), value)),
+            (_, false) => current = None,
+        }
+        let (held_ns, value) = current.map_or((0, value), |(start_ns, end_ns, last)| (end_ns - start_ns, last));
+        if held_ns > longest.held_ns || longest.held_ns == 0 {
+            longest = LongestHold { held_ns, value: Some(value) };
+        }
+    }
+    longest
+}
+
+/// Merges intervals until each is about a second long.
+fn whole_seconds(intervals: &[Interval]) -> Vec<Interval> {
+    let mut merged: Vec<Interval> = Vec::new();
+    for interval in intervals {
+        match merged.last_mut() {
+            Some(last) if interval.end_ns().saturating_sub(last.start_ns) <= MIN_LENGTH_NS => last.merge(interval),
+            _ => merged.push(interval.clone()),
+        }
+    }
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Histogram;
+    use crate::threshold::Threshold;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn times(time_ns: u64) -> Histogram {
+        let mut times = Histogram::default();
+        times.add(time_ns, 100);
+        times
+    }
+
+    /// The state of a condition, given the connect time in milliseconds of each second; 0 for none.
+    fn held(text: &str, connect_ms: &[u64]) -> (bool, u64) {
+        let intervals = (0..).zip(connect_ms).map(|(second, ms)| Interval {
+            start_ns: second * SECOND,
+            length_ns: SECOND,
+            connect: if *ms > 0 { times(ms * 1_000_000) } else { Histogram::default() },
+            open: *ms,
+            tcp_packets: 1_000,
+            retransmitted: *ms,
+            ..Interval::default()
+        });
+        let series = Series { intervals: intervals.collect(), ..Series::default() };
+        let Threshold { quantity, comparison, limit, hold_ns, .. } =
+            Threshold::parse_all(text).expect("read").remove(0);
+        let found = longest_hold(&series, quantity, |value| comparison.holds(value, limit));
+        (hold_ns.is_some_and(|needed| found.held_ns >= needed), found.held_ns / SECOND)
+    }
+
+    #[test]
+    fn a_condition_holds_as_long_as_every_measurement_of_the_series() {
+        let connect = [10, 60, 70, 0, 80, 10, 90];
+        assert_eq!(held("p99(connect) > 50ms for 4s", &connect), (true, 4), "a second without a measurement");
+        assert_eq!(held("p99(connect) > 50ms for 5s", &connect), (false, 4));
+        assert_eq!(held("retransmit_ratio > 5% for 2s", &connect), (true, 2));
+        assert_eq!(held("max(connect) < 5ms for 1s", &connect), (false, 0));
+    }
+
+    #[test]
+    fn tenths_of_a_second_are_compared_together() {
+        let tenth = |at: u64| Interval {
+            start_ns: at * SECOND / 10,
+            length_ns: SECOND / 10,
+            connect: times(if at.is_multiple_of(10) { 90_000_000 } else { 1_000_000 }),
+            ..Interval::default()
+        };
+        let merged = whole_seconds(&(0..30).map(tenth).collect::<Vec<_>>());
+        assert_eq!(
+            merged.iter().map(|one| (one.length_ns, one.connect.count())).collect::<Vec<_>>(),
+            [(SECOND, 1_000); 3]
+        );
+    }
+}
