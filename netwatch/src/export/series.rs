@@ -1,7 +1,7 @@
 //! The table of intervals.
 
 use super::column::ExportColumn;
-use crate::report::{Histogram, Interval, Report};
+use crate::report::{Interval, Report, TimeHistogram};
 
 /// An interval of a run.
 pub(super) struct IntervalRow<'a> {
@@ -58,6 +58,6 @@ pub(super) fn columns<'a>() -> Vec<ExportColumn<IntervalRow<'a>>> {
     ]
 }
 
-fn largest(times: &Histogram) -> Option<u64> {
+fn largest(times: &TimeHistogram) -> Option<u64> {
     (!times.is_empty()).then(|| times.max())
 }

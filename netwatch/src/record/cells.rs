@@ -13,7 +13,7 @@ use crate::flow::{
 use crate::name::{Hidden, NameSource, ResponseTimes, SourcedName};
 use crate::process::Evidence;
 use crate::report::{
-    ApplicationProtocol, DisplayName, EndedBy, EndedEarly, ExitStatus, FlowShare, Histogram, Interval, TlsFacts,
+    ApplicationProtocol, DisplayName, EndedBy, EndedEarly, ExitStatus, FlowShare, Interval, TimeHistogram, TlsFacts,
 };
 use crate::wire::dns::{Question, RecordType};
 use crate::wire::{Application, Name};
@@ -97,13 +97,13 @@ columns!(Interval {
     lost: Count,
     cpu_ns: TimeSum,
     memory: Option<u64>,
-    connect: Histogram,
-    round_trip: Histogram,
-    dns: Histogram,
+    connect: TimeHistogram,
+    round_trip: TimeHistogram,
+    dns: TimeHistogram,
 });
 
 /// Bins as JSON, for SQLite's `json_each`.
-impl Put for Histogram {
+impl Put for TimeHistogram {
     fn put(&self, row: &mut Binder<'_, '_>) -> rusqlite::Result<()> {
         self.bins().to_vec().put(row)?;
         self.max().min(MAX_NUMBER).put(row)?;
@@ -111,7 +111,7 @@ impl Put for Histogram {
     }
 }
 
-impl Take for Histogram {
+impl Take for TimeHistogram {
     const WIDTH: usize = 3;
 
     fn take(row: &mut Cursor<'_>) -> Result<Self, Wrong> {

@@ -31,7 +31,7 @@ pub use model::{
     ReportEndpoint, ReportFlow, ResourceUsage, Run, TlsFacts,
 };
 pub use naming::{FlowShare, Naming, name_of_address, naming_of, registered_service};
-pub use series::{EndpointSeries, Histogram, Interval, MAX_INTERVALS, Series};
+pub use series::{EndpointSeries, Interval, MAX_INTERVALS, Series, TimeHistogram};
 pub use service::InboundService;
 pub use unfinished::UnfinishedRun;
 

@@ -20,7 +20,7 @@ const MAX_WATCHED_ENDPOINTS: usize = 65_536;
 
 /// What the series contains of the flow at a place.
 #[derive(Debug, Default, Clone, Copy)]
-struct CountedFlow {
+struct SeriesFlow {
     /// The number of the interval in which it was last active, plus one.
     active_in: u64,
     /// Its failed attempts.
@@ -38,7 +38,7 @@ pub(super) struct Timeline {
     current: Interval,
     number: u64,
     /// By place, for flows of the link.
-    counted: Vec<CountedFlow>,
+    counted: Vec<SeriesFlow>,
     /// Hashes of the flows that were active in this interval and have no place, because they are
     /// not tracked individually.
     active_untracked: HashSet<u64>,
@@ -50,7 +50,7 @@ pub(super) struct Timeline {
     open: u64,
     /// Failed attempts of the flows that have a place.
     failed: u64,
-    before: SeriesSums,
+    before: SessionSums,
     /// The start of the first interval that changed since the last call of
     /// [`Timeline::take_changed`].
     changed_from: Option<u64>,
@@ -64,7 +64,7 @@ pub(super) struct Timeline {
 
 /// Numbers of the session so far.
 #[derive(Debug, Default, Clone, Copy)]
-pub(super) struct SeriesSums {
+pub(super) struct SessionSums {
     pub totals: PerDirection<Counters>,
     pub opened: u64,
     pub failed: u64,
@@ -161,9 +161,9 @@ impl Timeline {
         self.current.active += u64::from(change == FlowChange::Opened || last != number);
     }
 
-    fn counted_mut(&mut self, place: Place) -> &mut CountedFlow {
+    fn counted_mut(&mut self, place: Place) -> &mut SeriesFlow {
         if place >= self.counted.len() {
-            self.counted.resize(place + 1, CountedFlow::default());
+            self.counted.resize(place + 1, SeriesFlow::default());
         }
         &mut self.counted[place]
     }
@@ -228,7 +228,7 @@ impl Timeline {
 
     /// Adds the current interval to the series.
     pub(super) fn end_interval(&mut self, now_ns: u64, table: &FlowTable, lost: u64, responses: &NewResponses) {
-        let sums = SeriesSums {
+        let sums = SessionSums {
             totals: table.totals_by_sums(ObservationPoint::Link),
             opened: table.opened(ObservationPoint::Link),
             failed: self.failed + table.folded_failed(),

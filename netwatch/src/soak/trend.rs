@@ -2,7 +2,7 @@
 
 use super::SoakFinding;
 use super::window::{Window, windows};
-use crate::report::{Histogram, Series};
+use crate::report::{Series, TimeHistogram};
 use crate::statistics::rising;
 
 /// The beginning of a run is no part of a trend: caches fill and pools grow.
@@ -84,7 +84,7 @@ fn leak(windows: &[Window]) -> Option<Rise> {
 }
 
 /// Windows without a measurement are left out.
-fn medians(windows: &[Window], of: fn(&Window) -> &Histogram) -> Vec<f64> {
+fn medians(windows: &[Window], of: fn(&Window) -> &TimeHistogram) -> Vec<f64> {
     windows.iter().filter_map(|window| of(window).quantile(50, 100)).map(|median| median as f64).collect()
 }
 

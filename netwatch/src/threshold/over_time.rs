@@ -77,13 +77,13 @@ fn whole_seconds(intervals: &[Interval]) -> Vec<Interval> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::Histogram;
+    use crate::report::TimeHistogram;
     use crate::threshold::Threshold;
 
     const SECOND: u64 = 1_000_000_000;
 
-    fn times(time_ns: u64) -> Histogram {
-        let mut times = Histogram::default();
+    fn times(time_ns: u64) -> TimeHistogram {
+        let mut times = TimeHistogram::default();
         times.add(time_ns, 100);
         times
     }
@@ -93,7 +93,7 @@ mod tests {
         let intervals = (0..).zip(connect_ms).map(|(second, ms)| Interval {
             start_ns: second * SECOND,
             length_ns: SECOND,
-            connect: if *ms > 0 { times(ms * 1_000_000) } else { Histogram::default() },
+            connect: if *ms > 0 { times(ms * 1_000_000) } else { TimeHistogram::default() },
             open: *ms,
             tcp_packets: 1_000,
             retransmitted: *ms,

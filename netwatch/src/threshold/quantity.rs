@@ -2,7 +2,7 @@
 
 use crate::flow::{Direction, Flow, Protocol};
 use crate::process::AttemptCause;
-use crate::report::{Failure, Histogram, Interval, Report, loss_reasons};
+use crate::report::{Failure, Interval, Report, TimeHistogram, loss_reasons};
 
 /// What the numbers of a quantity are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,7 +125,7 @@ impl Statistic {
     }
 
     /// Of values of which only the distribution is known.
-    pub fn of_histogram(self, times: &Histogram) -> Option<f64> {
+    pub fn of_histogram(self, times: &TimeHistogram) -> Option<f64> {
         match self {
             Self::Mean => (!times.is_empty()).then(|| times.sum() as f64 / times.count() as f64),
             Self::Percentile(percent) => times.quantile(percent.into(), Self::MAX.into()).map(|time| time as f64),

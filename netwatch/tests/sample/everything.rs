@@ -182,7 +182,7 @@ pub fn series() -> Series {
 pub fn full_series() -> Series {
     let mut series = series();
     for (at, interval) in (0..).zip(&mut series.intervals) {
-        let mut times = netwatch::report::Histogram::default();
+        let mut times = netwatch::report::TimeHistogram::default();
         (0..20 * at).for_each(|part| times.add(1_000 + part * part * part * 1_000, at));
         *interval = Interval {
             connections: 3,

@@ -10,8 +10,8 @@ use netwatch::process::{
     Processes,
 };
 use netwatch::report::{
-    ApplicationProtocol, DisplayName, EndpointSeries, FlowNaming, FlowShare, Histogram, Interval, Report,
-    ReportEndpoint, ReportFlow, Series,
+    ApplicationProtocol, DisplayName, EndpointSeries, FlowNaming, FlowShare, Interval, Report, ReportEndpoint,
+    ReportFlow, Series, TimeHistogram,
 };
 use netwatch::wire::Name;
 
@@ -163,8 +163,8 @@ fn naming(name: &str) -> FlowNaming {
 }
 
 /// A few times around this one, nanoseconds.
-fn times(at: u64, near_ns: u64) -> Histogram {
-    let mut times = Histogram::default();
+fn times(at: u64, near_ns: u64) -> TimeHistogram {
+    let mut times = TimeHistogram::default();
     (0..at % 4).for_each(|part| times.add(near_ns + part * near_ns / 3 + at * 10_000, 1));
     times
 }

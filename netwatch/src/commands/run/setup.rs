@@ -91,16 +91,15 @@ pub(super) async fn set_up(
     let mut session = Session::new(scope(plan, run_dir, &network, pid), config);
     notes.into_iter().for_each(|note| session.note(note));
     let soak = soak_watch(plan, run_dir, &mut session)?;
-    let usage = cgroup.as_ref().and_then(Cgroup::usage_reader);
-    let metering = Metering::start(MeteringSpec { meter, session, interim: InterimPrinter::new(show), usage, soak })?;
+    let (usage, interim) = (cgroup.as_ref().and_then(Cgroup::usage_reader), InterimPrinter::new(show));
+    let metering = Metering::start(MeteringSpec { meter, session, interim, usage, soak })?;
     let readers = session::serve_readers(run_dir, &metering)?;
     let captured = TailCapture::of(plan, run_dir.id(), network.link.name())?;
     let (tails, outcome) = Tails::start(run_dir.path(), &rights::caller()?, captured);
     if let Err(error) = outcome {
         metering.note(error.to_string());
     }
-    let capture = capture::start(plan, run_dir.id(), &network, &metering, guardian);
-    let capture = signals.unless_stopped(capture).await??;
+    let capture = signals.unless_stopped(capture::start(plan, run_dir.id(), &network, &metering, guardian)).await??;
     let live = Live {
         firewall: FirewallState::new(network.blocked.clone()),
         network,

@@ -3,7 +3,7 @@
 use super::table::{ColumnKind, HtmlCell, HtmlColumn, HtmlTable, column, detail};
 use super::tables::start_ns;
 use crate::flow::PerDirection;
-use crate::report::{Histogram, Interval, Report};
+use crate::report::{Interval, Report, TimeHistogram};
 
 /// One row per interval. Columns without a value in any interval are part of it, because the charts
 /// find columns by their number.
@@ -68,7 +68,8 @@ fn row(interval: &Interval, start_ns: u64) -> Vec<HtmlCell> {
     cells.extend([interval.failed, interval.retransmitted, interval.lost].map(HtmlCell::unless_zero));
     cells.push(HtmlCell::Number(interval.cpu_ns));
     cells.push(HtmlCell::number(interval.memory));
-    let percentiles = |times: &Histogram| [50, 90, 99].map(|percent| HtmlCell::number(times.quantile(percent, 100)));
+    let percentiles =
+        |times: &TimeHistogram| [50, 90, 99].map(|percent| HtmlCell::number(times.quantile(percent, 100)));
     cells.extend([&interval.connect, &interval.round_trip, &interval.dns].into_iter().flat_map(percentiles));
     cells
 }

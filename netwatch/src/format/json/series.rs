@@ -7,7 +7,7 @@ use super::document::{JsonCounters, JsonDirections, protocol_name, remote_name};
 use super::{Streamed, is_zero};
 use crate::flow::PerDirection;
 use crate::format::rfc3339;
-use crate::report::{EndpointSeries, Histogram, Interval, Series};
+use crate::report::{EndpointSeries, Interval, Series, TimeHistogram};
 
 /// The series as an object of the document.
 pub(super) struct JsonSeries<'a>(pub &'a Series);
@@ -104,7 +104,7 @@ struct JsonTimes {
 }
 
 impl JsonTimes {
-    fn of(times: &Histogram) -> Option<Self> {
+    fn of(times: &TimeHistogram) -> Option<Self> {
         let percentile = |percent| times.quantile(percent, 100);
         Some(Self {
             count: times.count(),

@@ -15,7 +15,7 @@ const MAX_VALUE: u64 = 1 << 60;
 
 /// A distribution of times in nanoseconds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Histogram {
+pub struct TimeHistogram {
     /// The bins with values, in ascending order, and the number of values in each.
     bins: Vec<(u16, u32)>,
     /// The largest value.
@@ -24,7 +24,7 @@ pub struct Histogram {
     sum: u64,
 }
 
-impl Histogram {
+impl TimeHistogram {
     /// Adds a value so many times.
     pub fn add(&mut self, value: u64, count: u64) {
         if count == 0 {
@@ -117,8 +117,8 @@ mod tests {
 
     use super::*;
 
-    fn of(values: &[u64]) -> Histogram {
-        let mut histogram = Histogram::default();
+    fn of(values: &[u64]) -> TimeHistogram {
+        let mut histogram = TimeHistogram::default();
         values.iter().for_each(|value| histogram.add(*value, 1));
         histogram
     }
@@ -148,18 +148,18 @@ mod tests {
             let mut merged = of(&first);
             merged.merge(&of(&second));
             let all = of(&[first, second].concat());
-            prop_assert_eq!(Histogram::of_parts(all.bins.clone(), all.max, all.sum), Some(all.clone()));
+            prop_assert_eq!(TimeHistogram::of_parts(all.bins.clone(), all.max, all.sum), Some(all.clone()));
             prop_assert_eq!(merged, all);
         }
     }
 
     #[test]
     fn an_empty_one_has_no_percentile_and_parts_are_checked() {
-        assert_eq!(Histogram::default().quantile(99, 100), None);
+        assert_eq!(TimeHistogram::default().quantile(99, 100), None);
         for (bins, max) in
             [(vec![(3, 1), (2, 1)], 2), (vec![(BINS, 1)], 0), (vec![(3, 0)], 3), (vec![(3, 1)], 4), (vec![], 1)]
         {
-            assert_eq!(Histogram::of_parts(bins, max, 0), None);
+            assert_eq!(TimeHistogram::of_parts(bins, max, 0), None);
         }
     }
 }

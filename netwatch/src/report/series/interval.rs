@@ -1,6 +1,6 @@
 //! The numbers of an interval, and how two of them are merged.
 
-use super::Histogram;
+use super::TimeHistogram;
 use crate::flow::{Counters, PerDirection};
 
 /// What happened in an interval of time, on the link.
@@ -40,11 +40,11 @@ pub struct Interval {
     /// if unknown.
     pub memory: Option<u64>,
     /// Times of TCP handshakes of connections that the target opened.
-    pub connect: Histogram,
+    pub connect: TimeHistogram,
     /// Round trips of established connections.
-    pub round_trip: Histogram,
+    pub round_trip: TimeHistogram,
     /// Response times of DNS queries of the target.
-    pub dns: Histogram,
+    pub dns: TimeHistogram,
 }
 
 impl Interval {

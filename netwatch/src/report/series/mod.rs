@@ -5,7 +5,7 @@ mod interval;
 
 use std::ops::Range;
 
-pub use histogram::Histogram;
+pub use histogram::TimeHistogram;
 pub use interval::Interval;
 
 use crate::flow::{Counters, EndpointKey, PerDirection};

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::flow::{RoundTripTimes, TcpFacts};
-use crate::report::{Histogram, Report};
+use crate::report::{Report, TimeHistogram};
 
 const SECOND: u64 = 1_000_000_000;
 const SYN: u8 = 2;
@@ -131,7 +131,7 @@ proptest! {
             prop_assert_eq!(sum(&report, |one| one.connections), connections);
             let open = report.flows.iter().filter(is_connection).filter(|known| known.flow.ended.is_none()).count() as u64;
             prop_assert_eq!(connections - sum(&report, |one| one.closed), open);
-            let mut connect = Histogram::default();
+            let mut connect = TimeHistogram::default();
             report.series.intervals.iter().for_each(|one| connect.merge(&one.connect));
             prop_assert_eq!(connect.count(), report.flows.iter().filter(|known| known.flow.tcp.is_some_and(|tcp| tcp.handshake_rtt_ns.is_some())).count() as u64);
         }
