@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use netwatch::flow::{Counters, Direction, EndReason, FlowTable, Increment, ObservationPoint, PerDirection, Traffic};
 use netwatch::name::{Hosts, NameLimits, NameSample, Names, Segment};
-use netwatch::process::FlowUsers;
+use netwatch::process::{Attempt, AttemptTarget, FlowUsers};
 use netwatch::record::{Completeness, read_file};
 use netwatch::report::{Facts, Interval, Report, ReportFlow, UnfinishedRun};
 use netwatch::session::{GrowthTiming, Observed};
@@ -155,6 +155,9 @@ fn an_incomplete_recording_of_schema_1_gives_the_same_report() {
     let note = "the recording is incomplete: it ends at 2026-01-01T00:00:02.000000000Z, what followed is unknown; \
                 3 flows had changed and were not written";
     expected.notes.push(note.into());
+    // A recording does not hold the flows of queries: two processes made some at that time.
+    let lookup = |attempt: &&mut Attempt| matches!(attempt.target, AttemptTarget::Name(..));
+    expected.attempts.iter_mut().filter(lookup).for_each(|attempt| attempt.process = None);
     // In schema 1, rows were numbered in the order of their first packet.
     for (read, expected) in read.report.flows.iter().zip(&mut expected.flows) {
         expected.flow.serial = read.flow.serial;
