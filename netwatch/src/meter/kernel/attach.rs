@@ -139,10 +139,10 @@ impl Attachment {
     /// Detaches the programs.
     pub(super) fn detach(self) -> Result<()> {
         match self {
-            Self::Tcx(links) => {
-                drop(links);
-                Ok(())
-            }
+            Self::Tcx(links) => links.iter().try_for_each(|link| {
+                let detached = sys::link_detach(link.as_fd());
+                detached.map_err(|cause| Error::os("detach", "a program of the classifier", cause))
+            }),
             Self::Clsact(attachment) => attachment.detach(),
         }
     }

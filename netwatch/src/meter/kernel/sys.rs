@@ -191,6 +191,14 @@ pub(super) fn tcx_attach(program: BorrowedFd<'_>, ifindex: u32, hook: bpf_attach
     link_create(program, ifindex, hook as u32, BEFORE)
 }
 
+/// Detaches the program of a link at once, although another process may hold a duplicate of the
+/// descriptor: a child has one from its fork to its execve.
+pub(super) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = link.as_raw_fd();
+    // SAFETY: the attribute of this command begins with the descriptor, and no other field is used.
+    unsafe { bpf(bpf_cmd::BPF_LINK_DETACH, &mut attr).map(drop) }
+}
+
 /// Attaches a program to a cgroup, in addition to others. It runs for the cgroup and its
 /// descendants.
 pub(super) fn cgroup_attach(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, hook: u32) -> io::Result<OwnedFd> {

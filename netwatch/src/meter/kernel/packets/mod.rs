@@ -113,6 +113,13 @@ impl PacketTap {
         self.attachment.take().map_or(Ok(()), Attachment::detach)
     }
 
+    /// Duplicates of the descriptors that keep the programs attached.
+    #[cfg(test)]
+    fn duplicated_links(&self) -> Vec<OwnedFd> {
+        let Some(Attachment::Tcx(links)) = &self.attachment else { return Vec::new() };
+        links.iter().map(|link| link.try_clone().expect("duplicated")).collect()
+    }
+
     /// All programs of the capture by name, for benchmarks and tests.
     pub fn named_programs(&self) -> impl Iterator<Item = (&str, BorrowedFd<'_>)> {
         self.loaded.named_programs()

@@ -147,6 +147,8 @@ fn only_the_directions_asked_for_are_captured_and_nothing_after_the_end() {
             receiver.send_to(b"back", "198.51.100.2:5000").expect("sent");
             let captured: Vec<_> = ring.batch(u64::MAX).packets().map(|packet| packet.direction).collect();
             assert!(captured.contains(&Direction::Ingress) && !captured.contains(&Direction::Egress), "{captured:?}");
+            // As of a child before its execve.
+            let _duplicates = tap.duplicated_links();
             tap.detach().expect("detached");
             // Compares no counters: what the kernel itself sends on a new link, IPv6 reports for
             // example, may have been observed shortly before.
