@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clap::{Args, value_parser};
+use clap::{ArgGroup, Args, value_parser};
 
 use super::session::SessionArgs;
 use crate::settings::value::parse_time;
@@ -10,12 +10,13 @@ use crate::settings::{AttachSettings, AttachTarget};
 
 #[derive(Debug, Args)]
 #[command(after_help = AFTER, after_long_help = AFTER_LONG)]
+#[command(group(ArgGroup::new("target").required(true).multiple(true).args(["netns", "pid", "container", "interface"])))]
 pub(super) struct AttachArgs {
     /// Network namespace: a name of `ip netns`, or a path (repeatable)
     ///
     /// Every interface of the namespace and its loopback, also those that appear later. Ends when
     /// the name or the path is gone.
-    #[arg(short = 'N', long, value_name = "NETNS", required_unless_present_any = ["interface", "pid", "container"])]
+    #[arg(short = 'N', long, value_name = "NETNS")]
     netns: Vec<String>,
 
     /// Network namespace of a process (repeatable)

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::sched::{CloneFlags, setns};
@@ -27,7 +27,9 @@ impl ExistingNamespace {
     pub fn open(name: &str) -> Result<Self> {
         let path = if name.contains('/') { PathBuf::from(name) } else { Path::new(NAMES).join(name) };
         let failed = |error: io::Error| Error::os("open network namespace", name, error);
-        let file = File::open(&path).map_err(|error| match error.kind() {
+        // Opening a FIFO would wait for a writer.
+        let opened = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&path);
+        let file = opened.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => failed(error).hint("`ip netns` lists names; a path contains a slash"),
             _ => failed(error),
         })?;
@@ -110,6 +112,11 @@ mod tests {
             let error = ExistingNamespace::open(path).expect_err("another file").to_string();
             assert!(error.contains("it is no network namespace"), "{error}");
         }
+        let dir = tempfile::tempdir().expect("a directory");
+        let fifo = dir.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).expect("made");
+        let error = ExistingNamespace::open(fifo.to_str().expect("text")).expect_err("a FIFO").to_string();
+        assert!(error.contains("it is no network namespace"), "{error}");
         let error = format!("{:#}", ExistingNamespace::open("no-such-name").expect_err("no name"));
         assert!(error.contains("ENOENT") && error.contains("ip netns"), "{error}");
         let own = ExistingNamespace::open("/proc/thread-self/ns/net").expect("a namespace");
