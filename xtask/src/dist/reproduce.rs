@@ -7,6 +7,7 @@ use std::process::Stdio;
 use super::stage::entries;
 use super::{DistPlace, SUMS, build, recreate};
 use crate::Result;
+use crate::command::run as run_command;
 
 /// Fails unless every file of the second build equals that of the first.
 pub fn run(first: &DistPlace) -> Result {
@@ -14,6 +15,9 @@ pub fn run(first: &DistPlace) -> Result {
     let source = folder.join("a/longer/path/to/the/sources");
     copy_sources(first, &source)?;
     let second = DistPlace { source, target: folder.join("target"), epoch: first.epoch.clone() };
+    // The bill of materials is made from the files that git lists.
+    run_command(second.command("git").args(["init", "--quiet"]))?;
+    run_command(second.command("git").args(["add", "--all", "--force"]))?;
     let compared = build(&second).and_then(|_| compare(&first.out(), &second.out()));
     if compared.is_ok() {
         // Different files are kept, for diffoscope(1).
