@@ -181,6 +181,7 @@ fn many_flows_of_several_runs_make_several_groups() {
     (0..70_000).for_each(|port| drop(table.apply(flow(port))));
     let mut runs = [sample::report(facts(&table, &["a"]), &table), download_report()];
     runs[1].run.id = "ffff".into();
+    runs.iter_mut().for_each(|run| run.series = series());
     let script = r#"
 import duckdb
 print(duckdb.sql("SELECT run_id, count(*), sum(egress_bytes) FROM 'flows.parquet' GROUP BY run_id ORDER BY run_id").fetchall())
