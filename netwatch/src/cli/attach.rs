@@ -8,9 +8,12 @@ use super::session::SessionArgs;
 use crate::settings::value::parse_time;
 use crate::settings::{AttachSettings, AttachTarget};
 
+/// Flags that name a target.
+const TARGETS: [&str; 4] = ["netns", "pid", "container", "interface"];
+
 #[derive(Debug, Args)]
 #[command(after_help = AFTER, after_long_help = AFTER_LONG)]
-#[command(group(ArgGroup::new("target").required(true).multiple(true).args(["netns", "pid", "container", "interface"])))]
+#[command(group(ArgGroup::new("target").required(true).multiple(true).args(TARGETS)))]
 pub(super) struct AttachArgs {
     /// Network namespace: a name of `ip netns`, or a path (repeatable)
     ///

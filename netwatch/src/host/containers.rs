@@ -178,8 +178,8 @@ fn ids_in(list: &Value, name: &str) -> Vec<String> {
     all.filter(has_name).filter_map(|one| one["id"].as_str().map(str::to_owned)).collect()
 }
 
-/// The monitor of podman and CRI-O: `conmon … -c ID … -n NAME …`. Containers with `--rootfs` are in
-/// no list.
+/// The monitor of podman and CRI-O: `conmon … -c ID … -n NAME …`. Containers with `--rootfs` are
+/// in no list.
 fn by_monitor(root: &Path, name: &str) -> Vec<NamedId> {
     let monitored = |process: PathBuf| {
         let line = fs::read(process.join("cmdline")).ok()?;
