@@ -249,6 +249,7 @@ fn retired_flows_continue_without_losing_a_packet() {
         link.up();
         let server = UdpSocket::bind((HOST, 4000)).expect("bound");
         let mut sums = std::collections::HashMap::<_, u64>::new();
+        let mut add = |one: Increment| *sums.entry(one.traffic).or_default() += one.counters.egress.packets;
         let mut max_entries = 0;
         for round in 0..40 {
             link.in_target(|| {
@@ -256,12 +257,12 @@ fn retired_flows_continue_without_losing_a_packet() {
                 (0..25).for_each(|_| send(&client, 10, (HOST, 4000)));
             });
             meter.table.lock().flows.retire_all(round % 2 == 0);
-            let add = &mut |one: Increment| *sums.entry(one.traffic).or_default() += one.counters.egress.packets;
-            meter.drain(add).expect("drained");
+            meter.drain(&mut add).expect("drained");
             max_entries = max_entries.max(meter.table.lock().flows.live());
         }
         drop(server);
-        meter.settle(link, 0);
+        // On a busy machine the last packets may wait in a backlog, after the last round's drain.
+        meter.settle(link, 0).into_iter().for_each(add);
         let flow = sums.iter().find(|(traffic, _)| matches!(traffic, Traffic::Flow(key) if key.protocol == 17));
         assert_eq!(flow.map(|(_, packets)| *packets), Some(1000));
         assert!(max_entries < 8, "{max_entries} entries for one flow");
