@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::host::nat::{LinkAddresses, Nat, NatSpec};
-use crate::host::nft::testbed::{Echo, Internet, TestNamespace, ask, is_unanswered, until};
+use crate::host::nft::testbed::{Echo, Internet, TestNamespace, ask, is_unanswered, link_index, until};
 use crate::host::nft::{BaseChain, ChainKind, Rule};
 use crate::undo::{Exclusive, RunDir};
 
@@ -110,7 +110,7 @@ fn spec(run: &RunId) -> OpenSpec<'_> {
 fn nat(run: &RunId) -> Nat {
     Nat::install(&NatSpec {
         run,
-        interface: &run.interface(),
+        link: link_index(),
         ipv4: Some(LinkAddresses { gateway: "10.250.0.1".parse().unwrap(), target: "10.250.0.2".parse().unwrap() }),
         ipv6: Some(LinkAddresses {
             gateway: "2001:db8:2::1".parse().unwrap(),

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use super::*;
 use crate::host::nat::{LinkAddresses, NatSpec};
-use crate::host::nft::testbed::{Echo, Internet, TestNamespace, ask, is_unanswered};
+use crate::host::nft::testbed::{Echo, Internet, TestNamespace, ask, is_unanswered, link_index};
 use crate::host::testing::in_fresh_namespace;
 use crate::undo::RunDir;
 
@@ -37,10 +37,9 @@ impl Run {
 
     fn unstarted() -> Self {
         let dir = RunDir::create(&lock()).unwrap();
-        let interface = dir.id().interface();
         let nat = Nat::install(&NatSpec {
             run: dir.id(),
-            interface: &interface,
+            link: link_index(),
             ipv4: Some(LinkAddresses { gateway: "10.250.0.1".parse().unwrap(), target: "10.250.0.2".parse().unwrap() }),
             ipv6: Some(LinkAddresses {
                 gateway: "2001:db8:2::1".parse().unwrap(),

@@ -29,8 +29,9 @@ pub struct LinkAddresses<A> {
 pub struct NatSpec<'a> {
     /// The run; its id is in the name of the table.
     pub run: &'a RunId,
-    /// The host-side interface.
-    pub interface: &'a str,
+    /// The index of the host-side interface. Rules with a name would cost much more: the kernel
+    /// copies the name of the interface for every packet that it compares.
+    pub link: u32,
     /// IPv4 addresses, if the target has IPv4.
     pub ipv4: Option<LinkAddresses<Ipv4Addr>>,
     /// IPv6 addresses, if the target has IPv6.

@@ -48,7 +48,7 @@ pub fn batch(table: NftTable<'_>, spec: &NatSpec<'_>) -> Batch {
     chain("raw", ChainKind::Filter, NftHook::Prerouting, RAW, raw(spec));
     chain("prerouting", ChainKind::Nat, NftHook::Prerouting, DSTNAT, prerouting(spec));
     chain("output", ChainKind::Nat, NftHook::Output, DSTNAT, output(spec));
-    chain("input", ChainKind::Filter, NftHook::Input, FILTER, input(spec));
+    chain("input", ChainKind::Filter, NftHook::Input, FILTER, input(spec.link));
     chain("forward", ChainKind::Filter, NftHook::Forward, FILTER, forward(spec));
     chain("postrouting", ChainKind::Nat, NftHook::Postrouting, SRCNAT, postrouting(spec));
     batch
@@ -73,26 +73,28 @@ pub fn published(comment: &str) -> Option<Publish> {
 /// the run's interface, but only the translations below may use them. Behind NAT, a source address
 /// that is not the target's would be translated like its own, or reach services of the host.
 fn raw(spec: &NatSpec<'_>) -> Vec<Rule> {
-    let from_target = || Rule::new().iifname(spec.interface);
     let mut rules = Vec::new();
     if spec.needs_route_localnet() {
-        rules.extend([from_target().to_loopback_v4().drop(), from_target().from_loopback_v4().drop()]);
+        rules.extend([Rule::new().to_loopback_v4().drop(), Rule::new().from_loopback_v4().drop()]);
     }
     if spec.masquerade {
         let v4 = spec.ipv4.map_or(Ipv4Addr::UNSPECIFIED, |ends| ends.target);
         let v6 = spec.ipv6.map_or(Ipv6Addr::UNSPECIFIED, |ends| ends.target);
         let foreign = [
-            from_target().source_not(v4.into()),
-            from_target().source_not(v6.into()).then(Rule::new().source_not_link_local()),
+            Rule::new().source_not(v4.into()),
+            Rule::new().source_not(v6.into()).then(Rule::new().source_not_link_local()),
         ];
         rules.extend(foreign.map(|rule| counted_drop(rule, "foreign source address")));
+    }
+    if !rules.is_empty() {
+        rules.insert(0, from_elsewhere(spec.link));
     }
     rules
 }
 
 /// Drops what the target claims about routes and path MTUs. It is the only neighbor on a link whose
 /// MTU the host has set, so no such claim is needed.
-fn input(spec: &NatSpec<'_>) -> Vec<Rule> {
+fn input(link: u32) -> Vec<Rule> {
     let claims: [(u8, &[u8]); 5] = [
         (ICMP, &[ICMP_REDIRECT]),
         (ICMP, &ICMP_FRAGMENTATION_NEEDED),
@@ -102,10 +104,15 @@ fn input(spec: &NatSpec<'_>) -> Vec<Rule> {
     ];
     let family = |protocol| if protocol == ICMP { Rule::new().ipv4() } else { Rule::new().ipv6() };
     let claim = |(protocol, message)| {
-        let rule = Rule::new().iifname(spec.interface).then(family(protocol)).protocol(protocol).icmp(message);
+        let rule = family(protocol).protocol(protocol).icmp(message);
         counted_drop(rule, "claim about the host's routes")
     };
-    claims.map(claim).into()
+    std::iter::once(from_elsewhere(link)).chain(claims.map(claim)).collect()
+}
+
+/// The first rule of a chain that is only about the target: everything else leaves with it.
+fn from_elsewhere(link: u32) -> Rule {
+    Rule::new().iif_not(link).accept()
 }
 
 /// Drops packets of the target, which the meter has counted as sent; [`dropped`] finds the rule
@@ -124,7 +131,7 @@ fn prerouting(spec: &NatSpec<'_>) -> Vec<Rule> {
     for publish in spec.publish {
         // The target's own packets to the host's addresses are not sent back to it: source and
         // destination would be the same.
-        let from_outside = || Rule::new().iifname_not(spec.interface);
+        let from_outside = || Rule::new().iif_not(spec.link);
         rules.extend(translations(spec, publish, from_outside, Rule::new));
     }
     rules
@@ -141,7 +148,7 @@ fn dns(spec: &NatSpec<'_>) -> Vec<Rule> {
     let gateways = [spec.ipv4.map(|ends| IpAddr::V4(ends.gateway)), spec.ipv6.map(|ends| IpAddr::V6(ends.gateway))];
     let Some(port) = spec.dns_port else { return Vec::new() };
     let redirect = |gateway, transport: PublishProtocol| {
-        let rule = Rule::new().iifname(spec.interface).protocol(transport.number()).destination_port(port::DNS);
+        let rule = Rule::new().iif(spec.link).protocol(transport.number()).destination_port(port::DNS);
         rule.destination(gateway).redirect(port)
     };
     gateways
@@ -179,8 +186,8 @@ fn translation(rule: Rule, publish: &Publish, target: IpAddr) -> Rule {
 }
 
 fn forward(spec: &NatSpec<'_>) -> Vec<Rule> {
-    let inbound = || Rule::new().oifname(spec.interface);
-    let from_target = || Rule::new().iifname(spec.interface);
+    let inbound = || Rule::new().oif(spec.link);
+    let from_target = || Rule::new().iif(spec.link);
     let mut rules = Vec::new();
     if spec.masquerade {
         // NAT would pass these packets with the target's own address.
@@ -206,12 +213,12 @@ fn forward(spec: &NatSpec<'_>) -> Vec<Rule> {
 fn postrouting(spec: &NatSpec<'_>) -> Vec<Rule> {
     let mut rules = Vec::new();
     if spec.masquerade {
-        rules.push(Rule::new().iifname(spec.interface).oifname_not(spec.interface).masquerade());
+        rules.push(Rule::new().iif(spec.link).oif_not(spec.link).masquerade());
     }
     if spec.needs_route_localnet() {
         // From the host's 127.0.0.1 to a published port: the target answers to the gateway. Other
         // clients keep their address.
-        rules.push(Rule::new().oifname(spec.interface).from_loopback_v4().masquerade());
+        rules.push(Rule::new().oif(spec.link).from_loopback_v4().masquerade());
     }
     rules
 }

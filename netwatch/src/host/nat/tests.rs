@@ -4,16 +4,16 @@ use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use super::*;
-use crate::host::nft::testbed::{Echo, Internet, TestNamespace, ask, is_unanswered};
+use crate::host::nft::testbed::{Echo, Internet, TestNamespace, ask, is_unanswered, link_index};
 use crate::host::publish::reserve;
 
 const INET: &str = "198.51.100.1:7000";
 const INET6: &str = "[2001:db8:1::1]:7000";
 
-fn spec<'a>(run: &'a RunId, interface: &'a str, publish: &'a [Publish]) -> NatSpec<'a> {
+fn spec<'a>(run: &'a RunId, publish: &'a [Publish]) -> NatSpec<'a> {
     NatSpec {
         run,
-        interface,
+        link: link_index(),
         ipv4: Some(LinkAddresses { gateway: Ipv4Addr::new(10, 250, 0, 1), target: Ipv4Addr::new(10, 250, 0, 2) }),
         ipv6: Some(LinkAddresses {
             gateway: "2001:db8:2::1".parse().unwrap(),
@@ -31,10 +31,10 @@ fn install(
     publish: &'static [&str],
     change: impl FnOnce(&mut NatSpec<'_>) + Send + 'static,
 ) -> Nat {
-    let (run, interface) = (internet.run.clone(), internet.interface());
+    let run = internet.run.clone();
     internet.host.run(move || {
         let publish: Vec<Publish> = publish.iter().map(|text| text.parse().unwrap()).collect();
-        let mut spec = spec(&run, &interface, &publish);
+        let mut spec = spec(&run, &publish);
         change(&mut spec);
         Nat::install(&spec).unwrap()
     })

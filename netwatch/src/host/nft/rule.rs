@@ -37,22 +37,35 @@ impl Rule {
         self.meta(libc::NFT_META_IIFNAME, Expression::Equal(padded(name)))
     }
 
-    /// Matches packets that arrived by another interface, or by none.
-    #[must_use]
-    pub fn iifname_not(self, name: &str) -> Self {
-        self.meta(libc::NFT_META_IIFNAME, Expression::NotEqual(padded(name)))
-    }
-
     /// Matches packets that leave by this interface.
     #[must_use]
     pub fn oifname(self, name: &str) -> Self {
         self.meta(libc::NFT_META_OIFNAME, Expression::Equal(padded(name)))
     }
 
-    /// Matches packets that leave by another interface.
+    /// Matches packets that arrived by the interface with this index. Much cheaper than a name,
+    /// which the kernel copies for every packet.
     #[must_use]
-    pub fn oifname_not(self, name: &str) -> Self {
-        self.meta(libc::NFT_META_OIFNAME, Expression::NotEqual(padded(name)))
+    pub fn iif(self, index: u32) -> Self {
+        self.meta(libc::NFT_META_IIF, Expression::Equal(index.to_ne_bytes().to_vec()))
+    }
+
+    /// Matches packets that arrived by an interface with another index, or by none.
+    #[must_use]
+    pub fn iif_not(self, index: u32) -> Self {
+        self.meta(libc::NFT_META_IIF, Expression::NotEqual(index.to_ne_bytes().to_vec()))
+    }
+
+    /// Matches packets that leave by the interface with this index.
+    #[must_use]
+    pub fn oif(self, index: u32) -> Self {
+        self.meta(libc::NFT_META_OIF, Expression::Equal(index.to_ne_bytes().to_vec()))
+    }
+
+    /// Matches packets that leave by an interface with another index, or by none.
+    #[must_use]
+    pub fn oif_not(self, index: u32) -> Self {
+        self.meta(libc::NFT_META_OIF, Expression::NotEqual(index.to_ne_bytes().to_vec()))
     }
 
     /// Matches packets that arrived by an interface outside this group.

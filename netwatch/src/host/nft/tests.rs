@@ -19,14 +19,14 @@ fn every_expression() -> Batch {
     batch.create_chain(TABLE, "pre", base(ChainKind::Nat, NftHook::Prerouting, -100));
     batch.create_chain(TABLE, "post", base(ChainKind::Nat, NftHook::Postrouting, 100));
     batch.create_chain(TABLE, "forward", base(ChainKind::Filter, NftHook::Forward, 0));
-    let tcp = || Rule::new().iifname_not("nw0").protocol(6).destination_port(8080);
+    let tcp = || Rule::new().iif_not(1).protocol(6).destination_port(8080);
     let rules = [
         ("pre", tcp().ipv4().to_local().destination_nat(address("10.0.0.2"), 80)),
         ("pre", tcp().destination(address("2001:db8::1")).destination_nat(address("2001:db8::2"), 80)),
         ("pre", Rule::new().iifname("nw0").protocol(17).destination_port(53).redirect(5353)),
-        ("post", Rule::new().iifname("nw0").oifname_not("nw0").counter().masquerade()),
+        ("post", Rule::new().iif(1).oif_not(1).counter().masquerade()),
         ("post", Rule::new().oifname("nw0").from_loopback_v4().masquerade()),
-        ("forward", Rule::new().oifname("nw0").established().accept()),
+        ("forward", Rule::new().oif(1).established().accept()),
         ("forward", Rule::new().oifname("nw0").destination_translated().accept().comment("published")),
         ("forward", Rule::new().verdict(Verdict::Jump("guard".into()))),
         ("guard", Rule::new().ipv6().iifgroup_not(0x6e77).oifgroup_not(0x6e77).drop()),
@@ -46,12 +46,12 @@ fn nft_lists_the_rules_and_the_socket_owns_the_table() {
     });
     let listing = ns.sh("nft list ruleset");
     let lines = [
-        "iifname != \"nw0\" tcp dport 8080 meta nfproto ipv4 fib daddr type local dnat ip to 10.0.0.2:80",
-        "iifname != \"nw0\" tcp dport 8080 ip6 daddr 2001:db8::1 dnat ip6 to [2001:db8::2]:80",
+        "iif != \"lo\" tcp dport 8080 meta nfproto ipv4 fib daddr type local dnat ip to 10.0.0.2:80",
+        "iif != \"lo\" tcp dport 8080 ip6 daddr 2001:db8::1 dnat ip6 to [2001:db8::2]:80",
         "iifname \"nw0\" udp dport 53 redirect to :5353",
-        "iifname \"nw0\" oifname != \"nw0\" counter packets 0 bytes 0 masquerade",
+        "iif \"lo\" oif != \"lo\" counter packets 0 bytes 0 masquerade",
         "oifname \"nw0\" ip saddr 127.0.0.0/8 masquerade",
-        "oifname \"nw0\" ct state established,related accept",
+        "oif \"lo\" ct state established,related accept",
         "oifname \"nw0\" ct status dnat accept comment \"published\"",
         "jump guard",
         "meta nfproto ipv6 iifgroup != 28279 oifgroup != 28279 drop",

@@ -122,7 +122,7 @@ impl Network {
         let dns_port = NetworkPlan::redirected_dns_port(&forwarder.listening());
         context.signals.step("nat")?;
         context.journal.record(&TrackedConnections { targets: plan.targets() })?;
-        let nat = Arc::new(Nat::install(&plan.nat(dns_port))?);
+        let nat = Arc::new(Nat::install(&plan.nat(dns_port)?)?);
         let host = HostThread::start(nat.clone(), FirewallWatch::follow()?)?;
         context.signals.step("forwarding")?;
         // Before the switches are read for the first time, so that no later change is missed.

@@ -3,10 +3,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use nix::net::if_::if_nametoindex;
+
 use super::SetupContext;
 use crate::commands::run::RunPlan;
 use crate::dns::upstream::Upstream;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::host::firewall::FirewallNeeds;
 use crate::host::forwarding::{Families, ForwardingSpec, Ipv6Switch};
 use crate::host::link::LinkPlan;
@@ -146,19 +148,21 @@ impl NetworkPlan {
         listening.iter().map(|(_, port)| *port).find(|port| *port != port::DNS)
     }
 
-    pub(super) fn nat(&self, dns_port: Option<u16>) -> NatSpec<'_> {
+    pub(super) fn nat(&self, dns_port: Option<u16>) -> Result<NatSpec<'_>> {
         let v4 = |addr: IpAddr| if let IpAddr::V4(addr) = addr { addr } else { Ipv4Addr::UNSPECIFIED };
         let v6 = |addr: IpAddr| if let IpAddr::V6(addr) = addr { addr } else { Ipv6Addr::UNSPECIFIED };
         let Subnets { v4: subnet, v6: subnet6 } = self.subnets;
-        NatSpec {
+        let interface = self.interface.as_str();
+        let link = if_nametoindex(interface).map_err(|errno| Error::os("find interface", interface, errno))?;
+        Ok(NatSpec {
             run: &self.run,
-            interface: &self.interface,
+            link,
             ipv4: subnet.map(|subnet| LinkAddresses { gateway: v4(subnet.gateway()), target: v4(subnet.target()) }),
             ipv6: subnet6.map(|subnet| LinkAddresses { gateway: v6(subnet.gateway()), target: v6(subnet.target()) }),
             masquerade: self.masquerade,
             dns_port,
             publish: &self.publish,
-        }
+        })
     }
 
     pub(super) fn forwarding(&self) -> ForwardingSpec {

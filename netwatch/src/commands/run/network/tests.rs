@@ -11,6 +11,7 @@ use super::host_thread::HostThread;
 use crate::host::firewall::FirewallWatch;
 use crate::host::forwarding::{Families, Forwarding, ForwardingSpec, Ipv6Switch};
 use crate::host::nat::{LinkAddresses, Nat, NatSpec};
+use crate::host::nft::testbed::link_index;
 use crate::host::testing::{in_fresh_namespace, ip};
 use crate::undo::{Exclusive, Journal, RunDir};
 
@@ -21,7 +22,7 @@ const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 fn nat(run: &RunDir) -> Arc<Nat> {
     let spec = NatSpec {
         run: run.id(),
-        interface: &run.id().interface(),
+        link: link_index(),
         ipv4: Some(LinkAddresses { gateway: "10.250.0.1".parse().unwrap(), target: "10.250.0.2".parse().unwrap() }),
         ipv6: None,
         masquerade: true,
