@@ -185,8 +185,17 @@ pub struct Handshake {
     pub opener: u8,
     /// 1 if a SYN was observed: the entry contains the beginning of its connection.
     pub connections: u8,
-    /// Always zero.
-    pub zero: u8,
+    /// Of a flow on the loopback that sockets of a cgroup use: the directions in which the target
+    /// sends. 1: egress, 2: ingress.
+    pub sent: u8,
+}
+
+impl Handshake {
+    /// The bit of egress in [`Handshake::sent`], in the little-endian word that begins with
+    /// [`Handshake::stage`].
+    pub const EGRESS_SENT: u32 = 1 << 24;
+    /// The bit of ingress there.
+    pub const INGRESS_SENT: u32 = 2 << 24;
 }
 
 /// Round trips from data that the local end sent to its acknowledgment, measured about once a
@@ -270,6 +279,7 @@ const _: () = {
     assert!(size_of::<Half>() == 72 && offset_of!(Half, highest) == 48);
     assert!(offset_of!(Half, sampled) == 68);
     assert!(size_of::<Handshake>() == 32 && offset_of!(Handshake, isn) == 16);
+    assert!(offset_of!(Handshake, stage) == 28 && offset_of!(Handshake, sent) == 31);
     assert!(size_of::<RoundTrips>() == 16);
     assert!(size_of::<FlowValue>() == 216 && align_of::<FlowValue>() == 8);
     assert!(offset_of!(FlowValue, retiring) == 2 && offset_of!(FlowValue, superseded) == 3);

@@ -17,13 +17,13 @@ use netwatch_common::{account, handshake, remainder, round_trip, stage, stat as 
 
 use crate::atomic::SharedAccess;
 use crate::fragment::FragmentMap;
-use crate::maps::{EVENTS, INSTALLED, REMAINDERS, RTT_PROBES, SCRATCH, STAGES};
+use crate::maps::{INSTALLED, REMAINDERS, RTT_PROBES, SCRATCH, STAGES};
 use crate::preemption;
 use crate::scratch::{Scratch, next_epoch};
 use crate::settings::settings;
 use crate::skb::{Skb, meta};
 use crate::table::{self, EntryRef};
-use crate::{front, sample, stat};
+use crate::{front, sample, stat, variant};
 
 /// Continues in [`count_packet`] with a packet observed at `hook`. Returns only if STAGES is not
 /// filled.
@@ -44,9 +44,10 @@ pub fn tail_call_preemptible(ctx: &TcContext, hook: Hook) {
     continue_in(ctx, stage::PREEMPTIBLE + hook as u32);
 }
 
-/// Claims scratch memory for the packet and continues in [`count_packet`].
+/// Claims scratch memory for the packet and continues in [`count_packet`]. `hook` is the number of
+/// the hook.
 #[inline(always)]
-pub fn count_preemptible(ctx: &TcContext, hook: Hook) {
+pub fn count_preemptible(ctx: &TcContext, hook: u32) {
     // Never called then, and the verifier need not check the rest.
     if !preemption::is_preemptible() {
         return;
@@ -54,11 +55,11 @@ pub fn count_preemptible(ctx: &TcContext, hook: Hook) {
     match preemption::claim(ctx) {
         Some(scratch) => {
             // SAFETY: claimed until it is released.
-            unsafe { (*scratch).hook = hook as u32 };
+            unsafe { (*scratch).hook = hook };
             continue_in(ctx, stage::LONG_PATH);
             preemption::release(ctx);
         }
-        None => count_unread(ctx, hook),
+        None => count_unread(ctx, Hook::from_number(hook)),
     }
 }
 
@@ -122,7 +123,7 @@ pub fn count_packet(ctx: &TcContext) {
     }
     let scratch = forget(scratch);
     if scratch.notification != notify::NONE && settings().notify() != 0 {
-        sample::notify(ctx, &EVENTS, &scratch.seen, scratch.notification == notify::SOCKET_CHANGED);
+        sample::notify(ctx, scratch.hook, &scratch.seen, scratch.notification == notify::SOCKET_CHANGED);
     }
     let is_selected = front::is_selected(head);
     if is_selected && scratch.reason == u32::from(reason::NONE) {
@@ -185,6 +186,10 @@ unsafe fn count(head: *mut FrontHead, scratch: &mut Scratch) -> bool {
         let value = &raw mut (*found.entry).value;
         if next_epoch == next_epoch::NONE && (*value).first_seen_ns != 0 && handshake::begins_another(value, seen) {
             return false;
+        }
+        if variant::was_counted(scratch.hook, value, seen) {
+            scratch.reason = u32::from(reason::NONE);
+            return true;
         }
         let repeated = round_trip::is_repeated(value, &seen.packet);
         scratch.notification = account::notification(value, seen);

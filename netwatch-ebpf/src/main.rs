@@ -22,6 +22,7 @@ mod settings;
 mod skb;
 mod stat;
 mod table;
+mod variant;
 
 use core::ffi::c_void;
 
@@ -115,7 +116,7 @@ pub fn middle_path(ctx: TcContext) -> i32 {
 #[classifier]
 #[inline(always)]
 pub fn egress_preemptible(ctx: TcContext) -> i32 {
-    long_path::count_preemptible(&ctx, Hook::FromTarget);
+    long_path::count_preemptible(&ctx, Hook::FromTarget as u32);
     TC_ACT_UNSPEC
 }
 
@@ -123,7 +124,7 @@ pub fn egress_preemptible(ctx: TcContext) -> i32 {
 #[classifier]
 #[inline(always)]
 pub fn ingress_preemptible(ctx: TcContext) -> i32 {
-    long_path::count_preemptible(&ctx, Hook::ToTarget);
+    long_path::count_preemptible(&ctx, Hook::ToTarget as u32);
     TC_ACT_UNSPEC
 }
 
@@ -131,7 +132,7 @@ pub fn ingress_preemptible(ctx: TcContext) -> i32 {
 #[classifier]
 #[inline(always)]
 pub fn loopback_preemptible(ctx: TcContext) -> i32 {
-    long_path::count_preemptible(&ctx, Hook::Loopback);
+    long_path::count_preemptible(&ctx, Hook::Loopback as u32);
     TC_ACT_UNSPEC
 }
 

@@ -2,7 +2,6 @@
 //! full ring loses a sample or a notification, never a count.
 
 use aya_ebpf::helpers::{bpf_get_socket_cookie, bpf_skb_load_bytes};
-use aya_ebpf::maps::RingBuf;
 use aya_ebpf::programs::TcContext;
 use netwatch_common::account;
 use netwatch_common::flow::{EGRESS, observation_point};
@@ -10,9 +9,9 @@ use netwatch_common::observation::Observation;
 use netwatch_common::sample::{CLASSES, FlowNotification, SampleHeader, reason as reasons};
 use netwatch_common::stat as slot;
 
-use crate::maps::SAMPLES;
+use crate::maps::{EVENTS, SAMPLES};
 use crate::settings::settings;
-use crate::stat;
+use crate::{stat, variant};
 
 /// The kernel wakes user space for the first record in an empty ring. User space then moves records
 /// at intervals: waking it for each would cost four times as much as the record itself.
@@ -98,14 +97,15 @@ unsafe fn load(ctx: &TcContext, target: *mut u8, len: u32, room: u32) -> bool {
 /// Notifies user space of the first packet of a flow, or (`socket_changed`) of a packet that may
 /// belong to another socket than the flow's earlier packets.
 #[inline(always)]
-pub fn notify(ctx: &TcContext, events: &RingBuf, seen: &Observation, socket_changed: bool) {
-    let Some(mut record) = events.reserve::<FlowNotification>(0) else {
+pub fn notify(ctx: &TcContext, hook: u32, seen: &Observation, socket_changed: bool) {
+    let Some(mut record) = EVENTS.reserve::<FlowNotification>(0) else {
         stat::count(slot::EVENTS_LOST);
         return;
     };
     let opened_by = if socket_changed { seen.direction } else { account::opened_by(seen) };
     // Packets that the target receives on the link were not sent by one of its sockets.
-    let from_target = seen.key.observation_point == observation_point::LOOPBACK || seen.direction == EGRESS;
+    let from_target = variant::has_sender(hook)
+        && (seen.key.observation_point == observation_point::LOOPBACK || seen.direction == EGRESS);
     // SAFETY: the context belongs to the program.
     let cookie = if from_target { unsafe { bpf_get_socket_cookie(ctx.skb.skb.cast()) } } else { 0 };
     let (opened_by, socket_changed) = (opened_by.into(), socket_changed.into());

@@ -2,7 +2,9 @@
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::programs::TcContext;
-use netwatch_common::parse::{Frame, Header, Meta};
+use netwatch_common::parse::{Frame, Header, LinkType, Meta};
+
+use crate::variant;
 
 /// Headers must lie within this many bytes of a frame, or it is counted as malformed. Bounds the
 /// copy into linear memory.
@@ -45,7 +47,7 @@ impl Skb {
     #[inline(always)]
     pub fn pull(&self, ctx: &TcContext) -> bool {
         let wanted = self.len.min(MAX_PULL);
-        self.data + (wanted as usize) > self.end && ctx.pull_data(wanted).is_ok()
+        self.data + (wanted as usize) > self.end && variant::pull(ctx, wanted)
     }
 }
 
@@ -56,12 +58,21 @@ impl Frame for Skb {
     }
 
     #[inline(always)]
+    fn link(&self) -> LinkType {
+        variant::LINK
+    }
+
+    #[inline(always)]
     fn header<T: Header>(&self, offset: u32) -> Option<&T> {
         if offset > MAX_OFFSET {
             return None;
         }
         let start = self.data + offset as usize;
-        if start + size_of::<T>() > self.end {
+        let past = start + size_of::<T>();
+        // For one byte the compiler compares `start >= end`, from which the verifier derives no
+        // range.
+        let past = if size_of::<T>() == 1 { core::hint::black_box(past) } else { past };
+        if past > self.end {
             return None;
         }
         // SAFETY: within the linear part, which lives as long as the program runs; `Header` types
@@ -88,5 +99,5 @@ impl Frame for Skb {
 pub fn meta(ctx: &TcContext) -> Meta {
     let skb: *const __sk_buff = ctx.skb.skb;
     // SAFETY: the context lives as long as the program runs.
-    unsafe { Meta { gso_segs: (*skb).gso_segs, gso_size: (*skb).gso_size, tagged: (*skb).vlan_present != 0 } }
+    unsafe { Meta { gso_segs: (*skb).gso_segs, gso_size: (*skb).gso_size, tagged: variant::is_tagged(skb) } }
 }

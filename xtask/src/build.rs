@@ -1,7 +1,7 @@
-//! Builds the eBPF objects `netwatch/bpf/netwatch.o` (the classifier), `process.o` (the programs
-//! that follow processes and sockets), `capture.o` (those that copy packets) and `egress.o` (the
-//! one that sees probes of the output policy), verifies that the checked-in ones match their
-//! sources, and builds the programs that tests, bench and demo run.
+//! Builds the eBPF objects `netwatch/bpf/netwatch.o` (the classifier), `cgroup.o` (the classifier
+//! for cgroups), `process.o` (the programs that follow processes and sockets), `capture.o` (those
+//! that copy packets) and `egress.o` (the one that sees probes of the output policy), verifies that
+//! the checked-in ones match their sources, and builds the programs that tests, bench and demo run.
 //!
 //! The objects are checked in so that installing netwatch needs neither LLVM nor rust-src nor
 //! bpf-linker. A build gives the same bytes in every checkout, home directory and machine.
@@ -16,7 +16,7 @@ use crate::command::{cargo, output, root, run, target_dir};
 
 const TARGET: &str = "bpfel-unknown-none";
 /// The objects that netwatch contains.
-const OBJECTS: [&str; 4] = ["netwatch", "process", "capture", "egress"];
+const OBJECTS: [&str; 5] = ["netwatch", "cgroup", "process", "capture", "egress"];
 
 /// Instruction set 3 (Linux 5.12) has 32-bit jumps and atomics. The linker must expand copies into
 /// loads and stores, which may be unaligned: the architectures that netwatch runs on and the

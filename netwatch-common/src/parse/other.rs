@@ -1,4 +1,4 @@
-//! Link layers of capture files; the classifier only handles Ethernet. Each leads to an
+//! Link layers of capture files; programs in the kernel handle Ethernet and IP. Each leads to an
 //! EtherType or to a protocol number of its own.
 
 use super::link::{self, ETHERNET, IPV4, IPV6, header};
@@ -47,6 +47,7 @@ pub enum LinkPayload {
 pub(super) fn parse<F: Frame>(frame: &F, meta: &Meta, packet: &mut Packet) -> Result<(), ParseError> {
     match frame.link() {
         LinkType::Ethernet => link::parse(frame, meta, packet),
+        LinkType::Ip => link::parse_ethertype(frame, meta, ip_ethertype(frame, 0)?, 0, packet),
         other => match read(frame, other)? {
             LinkPayload::EtherType(ethertype, offset) => link::parse_ethertype(frame, meta, ethertype, offset, packet),
             LinkPayload::Number(number) => {
@@ -92,10 +93,16 @@ fn ethernet<F: Frame>(frame: &F, offset: u32) -> Result<LinkPayload, ParseError>
 }
 
 fn ip<F: Frame>(frame: &F, offset: u32) -> Result<LinkPayload, ParseError> {
+    Ok(LinkPayload::EtherType(ip_ethertype(frame, offset)?, offset))
+}
+
+/// The EtherType that a frame without a link layer would have.
+#[inline(always)]
+fn ip_ethertype<F: Frame>(frame: &F, offset: u32) -> Result<u16, ParseError> {
     let &[first] = header(frame, offset)?;
     match first >> 4 {
-        4 => Ok(LinkPayload::EtherType(IPV4, offset)),
-        6 => Ok(LinkPayload::EtherType(IPV6, offset)),
+        4 => Ok(IPV4),
+        6 => Ok(IPV6),
         _ => Err(ParseError(malformed::IP_VERSION)),
     }
 }

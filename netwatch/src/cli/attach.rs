@@ -9,7 +9,7 @@ use crate::settings::value::parse_time;
 use crate::settings::{AttachSettings, AttachTarget};
 
 /// Flags that name a target.
-const TARGETS: [&str; 4] = ["netns", "pid", "container", "interface"];
+const TARGETS: [&str; 6] = ["netns", "pid", "container", "unit", "cgroup", "interface"];
 
 #[derive(Debug, Args)]
 #[command(after_help = AFTER, after_long_help = AFTER_LONG)]
@@ -22,19 +22,33 @@ pub(super) struct AttachArgs {
     #[arg(short = 'N', long, value_name = "NETNS")]
     netns: Vec<String>,
 
-    /// Network namespace of a process (repeatable)
+    /// Network namespace of a process, or its cgroup (repeatable)
     ///
-    /// Of all processes in it. Ends with the process. A process in the network namespace of
-    /// netwatch is refused: others use its interfaces too.
+    /// The whole namespace, with its other processes. If it is that of netwatch, the sockets of the
+    /// process's cgroup, which must hold no other processes than its descendants. Ends with the
+    /// process.
     #[arg(short, long, value_name = "PID", value_parser = value_parser!(u32).range(1..))]
     pid: Vec<u32>,
 
     /// Network namespace of a container, by its name or id (repeatable)
     ///
     /// Of Docker, podman, containerd, CRI-O and Kubernetes (POD or POD/CONTAINER), from cgroups and
-    /// state files. A part of the id is enough.
+    /// state files. A part of the id is enough. If it uses the network of the host, its cgroup.
     #[arg(long, value_name = "NAME|ID")]
     container: Vec<String>,
+
+    /// Sockets of a systemd unit: NAME.service (repeatable)
+    ///
+    /// Those of its cgroup. `.service` may be left out. Ends when the unit stops.
+    #[arg(long, value_name = "NAME")]
+    unit: Vec<String>,
+
+    /// Sockets of a cgroup v2 (repeatable)
+    ///
+    /// And of the cgroups below. A path below /sys/fs/cgroup, or as in /proc/PID/cgroup. Ends when
+    /// the cgroup is removed.
+    #[arg(long, value_name = "PATH")]
+    cgroup: Vec<String>,
 
     /// Interface of this network namespace (repeatable)
     ///
@@ -65,11 +79,13 @@ const AFTER_LONG: &str = "\
 Examples:
   sudo netwatch attach -N web --duration 1m              a namespace of `ip netns`, for a minute
   sudo netwatch attach --container shop                  a container of Docker, podman or Kubernetes
-  sudo netwatch attach -p 4242                           the network namespace of a process
+  sudo netwatch attach -p 4242                           a process
+  sudo netwatch attach --unit nginx                      a service of systemd
   sudo netwatch attach -i eth0 -j -o net.json            an interface, the report as JSON
   sudo netwatch attach -i veth7 --peer                   what is behind the host's end of a link
 
-Nothing of the target changes, and nothing is left if netwatch is killed. Needs Linux 6.6.
+Nothing of the target changes, and nothing is left if netwatch is killed. Needs Linux 6.6, for
+cgroups 5.7.
 docs/attach.md describes what is counted and what is not.
 
 Exit code: 0, also after Ctrl-C and SIGTERM; 121 if a condition of --fail-if holds; 2 on error.
@@ -87,7 +103,10 @@ impl AttachArgs {
         let processes = self.pid.into_iter().map(AttachTarget::Process);
         let containers = self.container.into_iter().map(AttachTarget::Container);
         let interfaces = self.interface.into_iter().map(|name| AttachTarget::Interface { name, is_peer });
-        let targets = namespaces.chain(processes).chain(containers).chain(interfaces).collect();
+        let units = self.unit.into_iter().map(AttachTarget::Unit);
+        let cgroups = self.cgroup.into_iter().map(AttachTarget::Cgroup);
+        let targets =
+            namespaces.chain(processes).chain(containers).chain(units).chain(cgroups).chain(interfaces).collect();
         AttachSettings { session: self.session.settings(), targets, duration: self.duration, words }
     }
 
@@ -101,6 +120,8 @@ impl AttachArgs {
             flags("-N", &self.netns),
             flags("-p", &pids),
             flags("--container", &self.container),
+            flags("--unit", &self.unit),
+            flags("--cgroup", &self.cgroup),
             flags("-i", &self.interface),
             peer.into_iter().collect(),
         ]

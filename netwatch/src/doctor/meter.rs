@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use super::Check;
 use crate::error::{Error, Result};
 use crate::host::namespace;
-use crate::meter::{AttachMethod, KernelMeter, KernelMeterConfig, ProcessTracer, ProcessTracerConfig};
+use crate::meter::{AttachMethod, Hooks, KernelMeter, KernelMeterConfig, ProcessTracer, ProcessTracerConfig};
 
 /// The index of `lo` in every network namespace.
 const LOOPBACK: u32 = 1;
@@ -18,7 +18,7 @@ pub(super) fn classifier() -> (Vec<Check>, Option<u64>) {
     match KernelMeter::load(&KernelMeterConfig::default()) {
         Ok(meter) => {
             let (maps, loaded) = (meter.memory_bytes().ok(), loaded(&meter));
-            (vec![loaded, btf(), attach(meter)], maps)
+            (vec![loaded, btf(), attach(meter), cgroups()], maps)
         }
         Err(error) => {
             let attach = Check::fail("attach", "not checked, because the classifier does not load", "see bpf");
@@ -61,6 +61,18 @@ fn btf() -> Check {
             format!("{path} does not exist"),
             "run works, but attributes no flows to processes; use a kernel with CONFIG_DEBUG_INFO_BTF",
         ),
+    }
+}
+
+/// Loads what `attach` needs for cgroups. It is attached to no cgroup here, because the sockets of
+/// all others would be counted for a moment.
+fn cgroups() -> Check {
+    let config = KernelMeterConfig { hooks: Hooks::Cgroups, ..KernelMeterConfig::default() };
+    match KernelMeter::load(&config) {
+        Ok(_) => Check::ok("attach --cgroup", "the classifier for cgroups loads"),
+        Err(error) => {
+            Check::warn("attach --cgroup", error.to_string(), "run works, but `netwatch attach` to cgroups fails")
+        }
     }
 }
 

@@ -148,6 +148,7 @@ warn  uplink: no default route → the command can reach only this host
             "bpf",
             "btf",
             "attach",
+            "attach --cgroup",
             "nf_tables",
             "cgroup",
             "processes",

@@ -68,6 +68,8 @@ pub enum BalanceState {
     /// The counters of the interface were not read: the interface had disappeared, or netwatch
     /// ended before.
     Unknown,
+    /// No interface counts the packets: those of the sockets of a cgroup.
+    NotApplicable,
 }
 
 /// The balance of a replay against the frames of the capture file. Frames in a file have no
@@ -134,6 +136,11 @@ impl Balance {
         };
         balance.state = balance.evaluate(live);
         balance
+    }
+
+    /// Of packets that no interface counts.
+    pub fn not_applicable(table: &FlowTable) -> Self {
+        Self { state: BalanceState::NotApplicable, ..Self::new(table, None, false) }
     }
 
     /// Compares a table with the frames of a file. `left_out` is the part of them that was not

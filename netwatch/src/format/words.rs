@@ -180,6 +180,7 @@ pub(super) fn balance(report: &Report) -> String {
         }
         (BalanceState::Closed, _) => "closed: difference 0 to the interface counters".to_owned(),
         (BalanceState::Live, _) => "pending (run in progress)".to_owned(),
+        (BalanceState::NotApplicable, _) => "not applicable: no interface counts the packets of sockets".to_owned(),
         (BalanceState::Open, Some(PerDirection { egress, ingress })) => {
             format!("OPEN: difference {} sent, {} received", difference(egress), difference(ingress))
         }

@@ -218,7 +218,7 @@ fn is_populated(path: &Path) -> Result<bool> {
     }
 }
 
-fn children(path: &Path) -> Vec<PathBuf> {
+pub(super) fn children(path: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(path).into_iter().flatten().flatten();
     entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
 }
@@ -269,13 +269,13 @@ pub fn own() -> Result<OwnCgroup, String> {
     Ok(OwnCgroup { path: root.join(&in_hierarchy), in_hierarchy: Some(in_hierarchy) })
 }
 
-fn is_cgroup(path: &Path) -> bool {
+pub(super) fn is_cgroup(path: &Path) -> bool {
     statfs(path).is_ok_and(|found| found.filesystem_type() == CGROUP2_SUPER_MAGIC)
 }
 
 /// Pure: the path of the cgroup of a process below the root of its cgroup namespace, from its
 /// /proc/PID/cgroup.
-fn path_in_hierarchy(cgroup: &str) -> Result<PathBuf, String> {
+pub(super) fn path_in_hierarchy(cgroup: &str) -> Result<PathBuf, String> {
     let path = cgroup.lines().find_map(|line| line.strip_prefix("0::/")).ok_or("this kernel has no cgroup v2")?;
     if path.split('/').any(|part| part == "..") {
         return Err("netwatch's own cgroup is outside its cgroup namespace".into());

@@ -2,13 +2,14 @@
 //! firewalls, names, cgroup, with one file or folder for each. Every change that the kernel does
 //! not undo by itself has an undo record. The classifier is in `meter`, the target's mounts are in
 //! `target`. What `attach` meters is only read: `containers`, `existing`,
-//! `links` and `sockets`.
+//! `existing_cgroup`, `links` and `sockets`.
 
 pub mod cgroup;
 pub mod changes;
 pub mod containers;
 pub mod detached_mount;
 pub mod existing;
+pub mod existing_cgroup;
 pub mod link;
 pub mod links;
 pub mod listeners;

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use nix::errno::Errno;
 
-use super::netlink::{Netlink, SOCK_DIAG_BY_FAMILY, SOCK_DIAG_FAMILIES, sock_diag_request, u32_at};
+use super::netlink::{Netlink, SOCK_DIAG_BY_FAMILY, SOCK_DIAG_FAMILIES, attribute, sock_diag_request, u32_at, u64_at};
 use crate::error::Result;
 
 /// Every state of `enum tcp_states` (net/tcp_states.h) but TIME_WAIT and NEW_SYN_RECV, in which
@@ -27,6 +27,9 @@ pub struct ExistingSocket {
     pub is_connected: bool,
     /// Identifies it in /proc/PID/fd.
     pub inode: u32,
+    /// The inode of the cgroup (v2) that it belongs to: that of the process that created it. `None`
+    /// before Linux 5.9.
+    pub cgroup: Option<u64>,
 }
 
 /// The sockets of the network namespace of this sock_diag socket: TCP and UDP.
@@ -45,6 +48,11 @@ pub fn all(sock_diag: &mut Netlink) -> Result<Vec<ExistingSocket>> {
     Ok(found)
 }
 
+/// Size of `struct inet_diag_msg`, which attributes follow.
+const MESSAGE_BYTES: usize = 72;
+/// `INET_DIAG_CGROUP_ID` (linux/inet_diag.h).
+const CGROUP_ID: u16 = 21;
+
 /// `struct inet_diag_msg`: family in byte 0; in network order both ports from 4, the addresses from
 /// 8; the cookie at 44, the inode at 68.
 fn parse(body: &[u8], protocol: u8) -> Option<ExistingSocket> {
@@ -57,8 +65,9 @@ fn parse(body: &[u8], protocol: u8) -> Option<ExistingSocket> {
     let cookie = u64::from(u32_at(body, 44)?) | u64::from(u32_at(body, 48)?) << 32;
     let (local, is_connected) = (SocketAddr::new(address, port(4)?), port(6)? != 0);
     let inode = u32_at(body, 68)?;
+    let cgroup = attribute(body.get(MESSAGE_BYTES..)?, CGROUP_ID).and_then(|value| u64_at(value, 0));
     // A socket that no process has any more has none.
-    (inode != 0).then_some(ExistingSocket { cookie, protocol, local, is_connected, inode })
+    (inode != 0).then_some(ExistingSocket { cookie, protocol, local, is_connected, inode, cgroup })
 }
 
 /// The processes that have these sockets, by inode, as far as their descriptors can be read.

@@ -289,7 +289,7 @@ fn balance(report: &Report) -> String {
     let state = match balance.state {
         BalanceState::Closed => "closed",
         BalanceState::Open => "open",
-        BalanceState::Live | BalanceState::Unknown => "unknown",
+        BalanceState::Live | BalanceState::Unknown | BalanceState::NotApplicable => "unknown",
     };
     let amount = |amount: Amount| format!("{} skbs {} bytes", amount.skbs, amount.bytes);
     let both = |name, of: PerDirection<Amount>| format!("{name} {} out {} in", amount(of.egress), amount(of.ingress));

@@ -20,7 +20,7 @@ use crate::wire::{Application, Name};
 
 words!(Direction { Egress = "out", Ingress = "in" });
 words!(ObservationPoint { Link = "link", Loopback = "loopback" });
-words!(BalanceState { Closed = "closed", Open = "open", Live = "live", Unknown = "unknown" });
+words!(BalanceState { Closed = "closed", Open = "open", Live = "live", Unknown = "unknown", NotApplicable = "not_applicable" });
 words!(NameSource {
     Sni = NameSource::Sni.name(),
     Quic = NameSource::Quic.name(),

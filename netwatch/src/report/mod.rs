@@ -173,6 +173,7 @@ impl Report {
             totals: table.totals(ObservationPoint::Link),
             balance: match &replay {
                 Some(replay) => Balance::of_file(table, replay.frames, replay.left_out),
+                None if interface.is_of_cgroups() => Balance::not_applicable(table),
                 None => Balance::new(table, interface_counters, !complete),
             },
             remainders: table.remainders(ObservationPoint::Link).clone(),

@@ -184,7 +184,7 @@ pub enum EndedBy {
 /// The link of the target to the host.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Interface {
-    /// Name of the host end of the veth pair.
+    /// Name of the host end of the veth pair; of cgroups, see [`Interface::of_cgroups`].
     pub name: String,
     /// Size of the largest IP packet, bytes.
     pub mtu: u32,
@@ -194,6 +194,21 @@ pub struct Interface {
     pub gateway: Vec<IpAddr>,
     /// Services of the host's loopback that the namespace's loopback leads to (`--host-loopback`).
     pub host_loopback: Vec<HostService>,
+}
+
+/// What the name begins with in place of that of an interface, which cannot contain a colon.
+const CGROUP: &str = "cgroup:";
+
+impl Interface {
+    /// In place of an interface: the cgroups whose sockets are metered, by their paths.
+    pub fn of_cgroups(paths: &str) -> Self {
+        Self { name: format!("{CGROUP}{paths}"), ..Self::default() }
+    }
+
+    /// Whether it stands for the sockets of cgroups.
+    pub fn is_of_cgroups(&self) -> bool {
+        self.name.starts_with(CGROUP)
+    }
 }
 
 /// The forwarder that answers DNS queries sent to the gateway.

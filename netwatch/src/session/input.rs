@@ -22,6 +22,8 @@ pub struct SessionConfig {
     pub netns: Vec<u64>,
     /// The meter reports processes that have nothing to do with the target, too.
     pub has_strangers: bool,
+    /// A flow of which nothing else is known belongs to the command, or to the first process.
+    pub has_command: bool,
 }
 
 impl Default for SessionConfig {
@@ -33,6 +35,7 @@ impl Default for SessionConfig {
             attribution: Attribution::Absent,
             netns: Vec::new(),
             has_strangers: false,
+            has_command: true,
         }
     }
 }

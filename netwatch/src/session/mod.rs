@@ -86,11 +86,14 @@ pub struct Session<S> {
 impl<S: Scope> Session<S> {
     /// Creates a session. [`Session::start`] starts it.
     pub fn new(scope: S, config: SessionConfig) -> Self {
-        let SessionConfig { max_flows, idle_timeout, hosts, attribution, netns, has_strangers } = config;
+        let SessionConfig { max_flows, idle_timeout, hosts, attribution, netns, has_strangers, has_command } = config;
         let names = Names::new(scope.name_limits(), hosts);
         let mut trace = Trace::of_namespaces(netns);
         if has_strangers {
             trace.set_has_strangers();
+        }
+        if !has_command {
+            trace.set_has_no_command();
         }
         let mut ledger = Ledger::new(FlowTable::new(max_flows).with_idle_timeout(idle_timeout), names, trace);
         let ScopeFacts { run, interface, .. } = scope.facts(&Moment::default());

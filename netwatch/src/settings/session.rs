@@ -117,9 +117,9 @@ pub struct AttachSettings {
 pub enum AttachTarget {
     /// A network namespace: a name of `ip netns`, or a path.
     Namespace(String),
-    /// The network namespace of a process.
+    /// The network namespace of a process, or its cgroup if it uses that of netwatch.
     Process(u32),
-    /// The network namespace of a container: its name, or its id.
+    /// The same of a container: its name, or its id.
     Container(String),
     /// An interface of the network namespace of netwatch.
     Interface {
@@ -128,4 +128,8 @@ pub enum AttachTarget {
         /// The target is at the other end: it sends what the interface receives.
         is_peer: bool,
     },
+    /// The sockets of a cgroup (v2): a path.
+    Cgroup(String),
+    /// Those of a unit of systemd.
+    Unit(String),
 }

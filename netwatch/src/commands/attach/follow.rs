@@ -1,6 +1,7 @@
-//! The thread that attaches to the interfaces of the targets and follows their changes. It owns no
-//! counts: what the classifier counts is in its maps.
+//! The thread that attaches to the targets and follows their changes. It owns no counts: what the
+//! classifier counts is in its maps.
 
+use std::collections::HashSet;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -9,20 +10,75 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::oneshot;
 
-use super::links::AttachedLinks;
 use super::names::NameList;
 use super::notes;
 use crate::error::{Error, Result};
+use crate::flow::{CounterBounds, InterfaceCounters};
 use crate::host::links::LinkChanges;
+use crate::host::sockets::ExistingSocket;
+use crate::report::Interface;
 
 /// Interval at which the thread checks whether a namespace has ended, of which nothing notifies.
 const END_CHECK_MS: u16 = 500;
 
-/// The interfaces, for this thread and for those that create reports.
-pub(super) type SharedLinks = Arc<Mutex<AttachedLinks>>;
+/// What the classifier is attached to: interfaces or cgroups.
+pub(super) trait Followed: Send {
+    /// Takes what notifies of changes.
+    fn take_changes(&mut self) -> Vec<LinkChanges>;
 
-pub(super) fn lock(links: &SharedLinks) -> MutexGuard<'_, AttachedLinks> {
-    links.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Attaches to what has appeared, and detaches from what is gone. Returns the errors, none of
+    /// which ends the update.
+    fn update(&mut self) -> Vec<Error>;
+
+    /// Whether a target has ended since the last update, of which nothing notifies.
+    fn has_one_ended(&self) -> bool;
+
+    /// Whether nothing is left to meter.
+    fn have_ended(&self) -> bool;
+
+    /// Detaches from everything. The first failure is returned.
+    fn detach_all(&mut self) -> Result<()>;
+
+    /// What the classifier is attached to, for people.
+    fn shown(&self) -> NameList;
+
+    /// The facts about it.
+    fn interface(&self) -> Interface;
+
+    /// What the interfaces have counted so far; `None` if it is unknown.
+    fn counters_so_far(&mut self) -> Option<InterfaceCounters>;
+
+    /// The sockets that exist.
+    fn sockets(&mut self) -> Result<ExistingSockets>;
+
+    /// To be called when everything is detached.
+    fn summary(&mut self) -> TargetSummary;
+}
+
+/// Sockets that exist when netwatch attaches.
+#[derive(Debug, Default)]
+pub(super) struct ExistingSockets {
+    /// Those of the targets, each with the cookie of its network namespace.
+    pub metered: Vec<(ExistingSocket, u64)>,
+    /// Others in the same namespaces.
+    pub others: Vec<ExistingSocket>,
+    /// The processes of the targets, if some of the others may be theirs.
+    pub processes: HashSet<u32>,
+}
+
+/// What a session found out about its targets.
+pub(super) struct TargetSummary {
+    /// `None` if the counters of an interface are unknown, or if none counts the packets.
+    pub counters: Option<CounterBounds>,
+    pub notes: Vec<String>,
+    pub interface: Interface,
+}
+
+/// The targets, for this thread and for those that create reports.
+pub(super) type SharedTargets = Arc<Mutex<dyn Followed>>;
+
+pub(super) fn lock(targets: &SharedTargets) -> MutexGuard<'_, dyn Followed + 'static> {
+    targets.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The control loop's side of the thread.
@@ -35,14 +91,14 @@ pub(super) struct Follower {
 
 impl Follower {
     /// Starts the thread. `note` adds a note to the report.
-    pub(super) fn start(links: SharedLinks, note: impl Fn(String) + Send + 'static) -> Result<Self> {
+    pub(super) fn start(targets: SharedTargets, note: impl Fn(String) + Send + 'static) -> Result<Self> {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let stop = EventFd::from_flags(flags).map_err(|errno| Error::os("create", "an eventfd", errno))?;
         let stop = Arc::new(stop);
         let (attaches, attached) = oneshot::channel();
         let (ends, ended) = oneshot::channel();
         let (finishes, finished) = oneshot::channel();
-        let thread = FollowingThread { links, stop: stop.clone(), ends: Some(ends) };
+        let thread = FollowingThread { targets, stop: stop.clone(), ends: Some(ends) };
         // Fails if a signal ended the wait.
         let work = move || _ = finishes.send(thread.run(attaches, note));
         let started = thread::Builder::new().name("links".into()).spawn(work);
@@ -50,8 +106,7 @@ impl Follower {
         Ok(Self { stop, attached: Some(attached), ended, finished: Some(finished) })
     }
 
-    /// Waits until the classifier is attached to every interface that is there. Returns what they
-    /// are.
+    /// Waits until the classifier is attached to everything that is there. Returns what that is.
     pub(super) async fn attached(&mut self) -> Result<NameList> {
         let Some(attached) = self.attached.take() else { return Ok(NameList::default()) };
         attached.await.unwrap_or_else(|_| Err(panicked()))
@@ -75,7 +130,7 @@ fn panicked() -> Error {
 }
 
 struct FollowingThread {
-    links: SharedLinks,
+    targets: SharedTargets,
     stop: Arc<EventFd>,
     /// Taken when no target is left.
     ends: Option<oneshot::Sender<()>>,
@@ -88,10 +143,10 @@ impl FollowingThread {
         note: impl Fn(String) + Send + 'static,
     ) -> Result<()> {
         // Taken before the interfaces are read, so no later change is missed.
-        let changes = lock(&self.links).targets().take_changes();
+        let changes = lock(&self.targets).take_changes();
         let first = {
-            let mut links = lock(&self.links);
-            links.update().into_iter().next().map_or_else(|| Ok(links.shown()), Err)
+            let mut targets = lock(&self.targets);
+            targets.update().into_iter().next().map_or_else(|| Ok(targets.shown()), Err)
         };
         let is_attached = first.is_ok();
         // Fails if a signal ended the wait.
@@ -99,7 +154,7 @@ impl FollowingThread {
         if is_attached {
             self.follow(&changes, &note);
         }
-        lock(&self.links).detach_all()
+        lock(&self.targets).detach_all()
     }
 
     /// Follows changes until the session ends.
@@ -110,14 +165,14 @@ impl FollowingThread {
         loop {
             match self.wait(changes) {
                 Wake::Stop => break,
-                Wake::Check if !has_failed && !lock(&self.links).targets().has_one_ended() => continue,
+                Wake::Check if !has_failed && !lock(&self.targets).has_one_ended() => continue,
                 Wake::Check | Wake::Changed => changes.iter().for_each(LinkChanges::clear),
             }
-            let failed = lock(&self.links).update();
+            let failed = lock(&self.targets).update();
             has_failed = !failed.is_empty();
             let failed = failed.into_iter().map(|error| error.to_string());
             failed.filter(|error| errors.insert(error.clone())).for_each(note);
-            if lock(&self.links).targets().have_ended()
+            if lock(&self.targets).have_ended()
                 && let Some(ends) = self.ends.take()
             {
                 // Fails if something else ended the session.

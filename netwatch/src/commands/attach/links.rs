@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::follow::{ExistingSockets, Followed, TargetSummary};
 use super::names::NameList;
 use super::notes;
 use super::targets::{LinkPlace, Targets, Wanted, WantedLink};
@@ -9,6 +10,7 @@ use crate::commands::run::live::from_link;
 use crate::error::{Error, Result};
 use crate::flow::{CounterBounds, InterfaceCounters, LinkCounters};
 use crate::host::link::HostEndCounters;
+use crate::host::links::LinkChanges;
 use crate::meter::{AttachedLink, LinkAttacher, LinkSide};
 use crate::report::Interface;
 
@@ -27,14 +29,6 @@ struct MeteredLink {
     before: HostEndCounters,
     after: HostEndCounters,
     link: AttachedLink,
-}
-
-/// What a session found out about its interfaces.
-pub(super) struct LinkSummary {
-    /// `None` if the counters of an interface are unknown.
-    pub counters: Option<CounterBounds>,
-    pub notes: Vec<String>,
-    pub interface: Interface,
 }
 
 /// The targets and the interfaces that the classifier is attached to.
@@ -70,37 +64,6 @@ impl AttachedLinks {
             notes: NameList::default(),
             interface: Interface::default(),
         }
-    }
-
-    pub(super) fn targets(&mut self) -> &mut Targets {
-        &mut self.targets
-    }
-
-    /// Attaches to interfaces that have appeared, and detaches from those that are gone. Returns
-    /// the errors, none of which ends the update.
-    pub(super) fn update(&mut self) -> Vec<Error> {
-        let ended = self.targets.find_ended();
-        self.notes.extend(ended.iter().map(|name| notes::ended(name)));
-        let Wanted { links, left_out, mut errors } = self.targets.wanted().unwrap_or_else(Wanted::unknown);
-        self.left_out.extend(left_out);
-        let keys: BTreeSet<LinkKey> = links.iter().map(key_of).collect();
-        // What is wanted may be missing in `links` after an error.
-        let is_complete = errors.is_empty();
-        let absent: Vec<LinkKey> = self.attached.keys().filter(|key| !keys.contains(key)).copied().collect();
-        for (place, index) in absent {
-            if is_complete || matches!(self.targets.read(place, index), Ok(None)) {
-                errors.extend(self.detach((place, index)).err());
-            }
-        }
-        self.targets.release_ended();
-        for link in links {
-            if !self.attached.contains_key(&key_of(&link)) {
-                errors.extend(self.attach(link).err());
-            }
-        }
-        self.is_first = false;
-        self.describe();
-        errors
     }
 
     fn attach(&mut self, wanted: WantedLink) -> Result<()> {
@@ -156,38 +119,6 @@ impl AttachedLinks {
         read.map(|_| _ = self.notes.insert(notes::disappeared(&shown)))
     }
 
-    /// Detaches from everything and closes the namespaces, so that the kernel can remove those that
-    /// are deleted. The first failure is returned; all are tried.
-    pub(super) fn detach_all(&mut self) -> Result<()> {
-        self.describe();
-        let keys: Vec<LinkKey> = self.attached.keys().copied().collect();
-        let detached: Vec<Result<()>> = keys.into_iter().map(|key| self.detach(key)).collect();
-        self.targets.release_all();
-        detached.into_iter().collect()
-    }
-
-    /// What the interfaces have counted so far; `None` if it is unknown.
-    pub(super) fn counters_so_far(&mut self) -> Option<InterfaceCounters> {
-        let mut sum = self.counted?;
-        for ((place, index), link) in &self.attached {
-            if link.side == LinkSide::Loopback {
-                continue;
-            }
-            let now = self.targets.read(*place, *index).ok()??.counters;
-            sum.add(&bounds(link.side, [link.before, link.after], [now, now]));
-        }
-        Some(sum.least)
-    }
-
-    /// What the classifier is attached to, for people.
-    pub(super) fn shown(&self) -> NameList {
-        self.attached.values().map(|link| link.shown.clone()).collect()
-    }
-
-    pub(super) fn interface(&self) -> Interface {
-        self.interface.clone()
-    }
-
     /// Updates the facts about the interface. What is gone stays in them if nothing follows.
     fn describe(&mut self) {
         let is_link = |link: &&MeteredLink| link.side != LinkSide::Loopback;
@@ -201,9 +132,79 @@ impl AttachedLinks {
             self.interface = Interface { name, mtu, local: self.targets.addresses(), ..Interface::default() };
         }
     }
+}
 
-    /// To be called when everything is detached.
-    pub(super) fn summary(&mut self) -> LinkSummary {
+impl Followed for AttachedLinks {
+    fn take_changes(&mut self) -> Vec<LinkChanges> {
+        self.targets.take_changes()
+    }
+
+    fn update(&mut self) -> Vec<Error> {
+        let ended = self.targets.find_ended();
+        self.notes.extend(ended.iter().map(|name| notes::ended(name)));
+        let Wanted { links, left_out, mut errors } = self.targets.wanted().unwrap_or_else(Wanted::unknown);
+        self.left_out.extend(left_out);
+        let keys: BTreeSet<LinkKey> = links.iter().map(key_of).collect();
+        // What is wanted may be missing in `links` after an error.
+        let is_complete = errors.is_empty();
+        let absent: Vec<LinkKey> = self.attached.keys().filter(|key| !keys.contains(key)).copied().collect();
+        for (place, index) in absent {
+            if is_complete || matches!(self.targets.read(place, index), Ok(None)) {
+                errors.extend(self.detach((place, index)).err());
+            }
+        }
+        self.targets.release_ended();
+        for link in links {
+            if !self.attached.contains_key(&key_of(&link)) {
+                errors.extend(self.attach(link).err());
+            }
+        }
+        self.is_first = false;
+        self.describe();
+        errors
+    }
+
+    fn has_one_ended(&self) -> bool {
+        self.targets.has_one_ended()
+    }
+
+    fn have_ended(&self) -> bool {
+        self.targets.have_ended()
+    }
+
+    fn detach_all(&mut self) -> Result<()> {
+        self.describe();
+        let keys: Vec<LinkKey> = self.attached.keys().copied().collect();
+        let detached: Vec<Result<()>> = keys.into_iter().map(|key| self.detach(key)).collect();
+        self.targets.release_all();
+        detached.into_iter().collect()
+    }
+
+    fn shown(&self) -> NameList {
+        self.attached.values().map(|link| link.shown.clone()).collect()
+    }
+
+    fn interface(&self) -> Interface {
+        self.interface.clone()
+    }
+
+    fn counters_so_far(&mut self) -> Option<InterfaceCounters> {
+        let mut sum = self.counted?;
+        for ((place, index), link) in &self.attached {
+            if link.side == LinkSide::Loopback {
+                continue;
+            }
+            let now = self.targets.read(*place, *index).ok()??.counters;
+            sum.add(&bounds(link.side, [link.before, link.after], [now, now]));
+        }
+        Some(sum.least)
+    }
+
+    fn sockets(&mut self) -> Result<ExistingSockets> {
+        Ok(ExistingSockets { metered: self.targets.sockets()?, ..ExistingSockets::default() })
+    }
+
+    fn summary(&mut self) -> TargetSummary {
         [&mut self.metered, &mut self.left_out, &mut self.uncompared].into_iter().for_each(NameList::sort);
         let mut notes = vec![notes::metered(&self.metered), notes::UNSEEN.to_owned()];
         notes.extend(notes::left_out(&self.left_out));
@@ -211,7 +212,7 @@ impl AttachedLinks {
         notes.extend(self.counted.as_ref().and_then(notes::uncertain));
         notes.extend(self.notes.listed().iter().cloned());
         notes.extend(notes::further(&self.notes));
-        LinkSummary { counters: self.counted, notes, interface: self.interface() }
+        TargetSummary { counters: self.counted, notes, interface: self.interface() }
     }
 }
 

@@ -3,6 +3,7 @@
 //! the report are those of `run`; there is no guardian, because the kernel undoes everything when
 //! this process ends.
 
+mod cgroups;
 mod follow;
 mod links;
 mod names;
@@ -10,6 +11,7 @@ mod notes;
 mod seed;
 mod targets;
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -22,7 +24,7 @@ use super::run::processes::{HasLocalSockets, TracerLoading};
 use super::run::recording::RecordingPlan;
 use super::run::resolve::{resolved, unless_ended};
 use super::run::result::publish;
-use super::run::session::{self, Consumers, SessionReaders};
+use super::run::session::{self, Consumers, SessionReaders, TracedProcesses};
 use super::run::signals::{self, HeldSignals, SignalAction, SignalStream};
 use super::run::thread::{PendingWork, in_thread};
 use super::run::{new_run_dir, undo};
@@ -33,7 +35,7 @@ use crate::escape::escape;
 use crate::exit::Exit;
 use crate::guardian::OpenFileLimit;
 use crate::host::cgroup;
-use crate::meter::{KernelMeter, LiveMeter, ProcessTracerConfig, unix_now_ns};
+use crate::meter::{Hooks, KernelMeter, KernelMeterConfig, LiveMeter, ProcessTracerConfig, unix_now_ns};
 use crate::process::Attribution;
 use crate::report::{DnsForwarder, EndedBy, ExitStatus, Interface, Report, Run};
 use crate::rights;
@@ -41,9 +43,47 @@ use crate::session::{IsolatedScope, Session};
 use crate::settings::AttachSettings;
 use crate::terminal::{Output, Show, detach_stderr, print_error, print_message};
 use crate::undo::{RunCard, RunDir};
-use follow::{Follower, SharedLinks};
+use cgroups::AttachedCgroups;
+use follow::{Follower, SharedTargets};
 use links::AttachedLinks;
-use targets::Targets;
+use targets::OpenedTargets;
+
+impl OpenedTargets {
+    /// What the classifier is loaded for.
+    fn hooks(&self) -> Hooks {
+        match self {
+            Self::Links(_) => Hooks::Interfaces,
+            Self::Cgroups(_) => Hooks::Cgroups,
+        }
+    }
+
+    /// Whose processes are traced, and the cgroup of these. A process can enter a network namespace
+    /// from anywhere, and a program is attached to one cgroup.
+    fn traced(&self) -> (TracedProcesses, Option<PathBuf>) {
+        match self {
+            Self::Cgroups(cgroups) if let [only] = &cgroups[..] => {
+                (TracedProcesses::Target, Some(only.path().to_owned()))
+            }
+            _ => (TracedProcesses::Machine, cgroup::root().ok()),
+        }
+    }
+
+    /// The cookies of the network namespaces that are metered.
+    fn cookies(&self) -> Result<Vec<u64>> {
+        match self {
+            Self::Links(targets) => targets.cookies(),
+            Self::Cgroups(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// For the thread that attaches.
+    fn share(self, meter: &KernelMeter) -> Result<SharedTargets> {
+        Ok(match self {
+            Self::Links(targets) => Arc::new(Mutex::new(AttachedLinks::new(targets, meter.attacher()?))),
+            Self::Cgroups(cgroups) => Arc::new(Mutex::new(AttachedCgroups::new(cgroups, meter.cgroup_attacher()?))),
+        })
+    }
+}
 
 /// Deadline of a timer that must exist but not expire: 100 years.
 const NO_DEADLINE: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -58,11 +98,11 @@ struct AttachPlan {
 }
 
 impl AttachPlan {
-    fn make(settings: AttachSettings) -> Result<(Self, Targets)> {
+    fn make(settings: AttachSettings) -> Result<(Self, OpenedTargets)> {
         require_capabilities()?;
         require_limits()?;
         OpenFileLimit::raise()?;
-        let targets = Targets::open(&settings.targets)?;
+        let targets = OpenedTargets::open(&settings.targets)?;
         let owner = rights::caller()?;
         let output = settings.session.output.as_deref();
         let output = output.map(|path| Output::create(path, (owner.uid, owner.gid))).transpose()?;
@@ -89,7 +129,7 @@ pub(super) fn attach(settings: AttachSettings) -> Exit {
 }
 
 /// Makes the run directory, by which other processes find the session.
-fn in_run_dir(plan: AttachPlan, targets: Targets, signals: &HeldSignals) -> Result<Exit> {
+fn in_run_dir(plan: AttachPlan, targets: OpenedTargets, signals: &HeldSignals) -> Result<Exit> {
     let run_dir = new_run_dir(signals)?;
     if let Err(error) = confine::worker() {
         print_error(&error);
@@ -99,7 +139,7 @@ fn in_run_dir(plan: AttachPlan, targets: Targets, signals: &HeldSignals) -> Resu
     exit
 }
 
-fn in_runtime(plan: AttachPlan, targets: Targets, run_dir: &RunDir, signals: &HeldSignals) -> Result<Exit> {
+fn in_runtime(plan: AttachPlan, targets: OpenedTargets, run_dir: &RunDir, signals: &HeldSignals) -> Result<Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Error::os("start", "the event loop", error))?;
     runtime.block_on(async {
@@ -108,17 +148,19 @@ fn in_runtime(plan: AttachPlan, targets: Targets, run_dir: &RunDir, signals: &He
     })
 }
 
-async fn meter(plan: AttachPlan, targets: Targets, run_dir: &RunDir, signals: &SignalStream<'_>) -> Result<Exit> {
+async fn meter(plan: AttachPlan, targets: OpenedTargets, run_dir: &RunDir, signals: &SignalStream<'_>) -> Result<Exit> {
     let show = Show::for_session(&plan.settings.session);
-    let config = session::meter_config(&plan.settings.session);
+    let hooks = targets.hooks();
+    let config = KernelMeterConfig { hooks, ..session::meter_config(&plan.settings.session) };
     let loading = PendingWork::start("load", move || KernelMeter::load(&config))?;
     let what = ProcessTracerConfig { cmdline: !plan.settings.session.no_cmdline, failed_calls: false };
-    let root = cgroup::root();
-    let processes = TracerLoading::start(what, root.as_deref().ok(), HasLocalSockets(false))?;
+    let (traced, cgroup) = targets.traced();
+    let has_local_sockets = HasLocalSockets(traced == TracedProcesses::Target);
+    let processes = TracerLoading::start(what, cgroup.as_deref(), has_local_sockets)?;
     let meter = signals.unless_stopped(loading.finish()).await???;
     let netns = targets.cookies()?;
-    let links = Arc::new(Mutex::new(AttachedLinks::new(targets, meter.attacher()?)));
-    let read = links.clone();
+    let targets = targets.share(&meter)?;
+    let read = targets.clone();
     let read_counters = Box::new(move || Ok(follow::lock(&read).counters_so_far()));
     let mut notes = Vec::new();
     // Before the existing sockets are listed, so that none is missed.
@@ -126,12 +168,12 @@ async fn meter(plan: AttachPlan, targets: Targets, run_dir: &RunDir, signals: &S
     let cmdline = !plan.settings.session.no_cmdline;
     let meter = LiveMeter::new(meter, tracer, cmdline, read_counters)?;
     // Without the programs, at least the processes of existing sockets are known.
-    let config = session::config(&plan.settings.session, Attribution::On, netns, true);
+    let config = session::config(&plan.settings.session, Attribution::On, netns, traced);
     let mut session = Session::new(scope(&plan, run_dir), config);
     notes.into_iter().for_each(|note| session.note(note));
     let metering =
         Metering::start(MeteringSpec { meter, session, interim: InterimPrinter::new(show), usage: None, soak: None })?;
-    let mut attached = AttachedSession::begin(plan, metering, links, run_dir);
+    let mut attached = AttachedSession::begin(plan, metering, targets, run_dir);
     let report = match attached.run(signals).await {
         Ok(report) => report,
         Err(error) => {
@@ -181,19 +223,19 @@ fn scope(plan: &AttachPlan, run_dir: &RunDir) -> IsolatedScope {
 struct AttachedSession<'r> {
     plan: AttachPlan,
     metering: Metering,
-    links: SharedLinks,
+    targets: SharedTargets,
     run_dir: &'r RunDir,
     started_ns: u64,
     _readers: Option<SessionReaders>,
 }
 
 impl<'r> AttachedSession<'r> {
-    fn begin(plan: AttachPlan, metering: Metering, links: SharedLinks, run_dir: &'r RunDir) -> Self {
+    fn begin(plan: AttachPlan, metering: Metering, targets: SharedTargets, run_dir: &'r RunDir) -> Self {
         let readers = session::serve_readers(run_dir, &metering);
         readers.as_ref().err().into_iter().for_each(|error| metering.note(error.to_string()));
         let started_ns = unix_now_ns();
         metering.begin(started_ns);
-        Self { plan, metering, links, run_dir, started_ns, _readers: readers.ok() }
+        Self { plan, metering, targets, run_dir, started_ns, _readers: readers.ok() }
     }
 
     /// Attaches, meters until something ends the session, and detaches. `None` if a signal ended
@@ -202,9 +244,9 @@ impl<'r> AttachedSession<'r> {
         let (record, exports) = (self.plan.record.take(), std::mem::take(&mut self.plan.exports));
         let settings = &self.plan.settings;
         let mut consumers = Consumers::new(&settings.session, record, exports);
-        let mut follower = Follower::start(self.links.clone(), self.metering.notes())?;
+        let mut follower = Follower::start(self.targets.clone(), self.metering.notes())?;
         let names = signals.unless_stopped(follower.attached()).await??;
-        let interface = follow::lock(&self.links).interface();
+        let interface = follow::lock(&self.targets).interface();
         self.run_dir.write_card(&card(&self.plan, self.run_dir, interface.name.clone()))?;
         self.metering.set_interface(interface);
         self.add_existing_sockets(signals).await?;
@@ -221,14 +263,17 @@ impl<'r> AttachedSession<'r> {
 
     /// Passes the sockets that exist already, and their processes, to the session.
     async fn add_existing_sockets(&self, signals: &SignalStream<'_>) -> Result<()> {
-        let (links, started_ns) = (self.links.clone(), self.started_ns);
+        let (targets, started_ns) = (self.targets.clone(), self.started_ns);
         let found = in_thread("sockets", move || {
             // Unlocked before the files of all processes are listed.
-            let sockets = follow::lock(&links).targets().sockets()?;
-            Ok(seed::events(&sockets, started_ns))
+            let sockets = follow::lock(&targets).sockets()?;
+            Ok(seed::existing(&sockets, started_ns))
         });
         match signals.unless_stopped(found).await? {
-            Ok(Ok(found)) => self.metering.add_found(found).await?,
+            Ok(Ok((found, elsewhere))) => {
+                notes::sockets_elsewhere(elsewhere).into_iter().for_each(|note| self.metering.note(note));
+                self.metering.add_found(found).await?;
+            }
             Ok(Err(error)) | Err(error) => self.metering.note(error.to_string()),
         }
         Ok(())
@@ -237,7 +282,7 @@ impl<'r> AttachedSession<'r> {
     /// Creates the report from what was counted until everything was detached.
     async fn conclude(&mut self, ended_by: EndedBy, signals: &SignalStream<'_>) -> Result<Option<Arc<Report>>> {
         let duration = Duration::from_nanos(unix_now_ns().saturating_sub(self.started_ns));
-        let summary = follow::lock(&self.links).summary();
+        let summary = follow::lock(&self.targets).summary();
         summary.notes.into_iter().for_each(|note| self.metering.note(note));
         self.metering.set_interface(summary.interface);
         let settings = &self.plan.settings.session;

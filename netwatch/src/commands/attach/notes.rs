@@ -13,6 +13,37 @@ pub(super) fn metered(shown: &NameList) -> String {
     format!("metered: {shown}")
 }
 
+/// Every cgroup that was metered.
+pub(super) fn metered_sockets(shown: &NameList) -> String {
+    format!("metered: the sockets of {shown}")
+}
+
+/// What the counts of sockets are.
+pub(super) const OF_SOCKETS: &str = "counted where sockets send and receive: bytes are those of IP packets without a \
+                                     link header, before fragmentation and after reassembly; on the loopback, each \
+                                     packet once";
+
+/// What no socket observes.
+pub(super) const UNSEEN_BY_SOCKETS: &str = "not counted: packets before netwatch attached, forwarded packets, packet \
+                                            sockets (AF_PACKET), and what the kernel sends or receives without a \
+                                            socket of the target (in TIME-WAIT, for closed ports)";
+
+/// Sockets that the processes of the targets have, and that belong to other cgroups.
+pub(super) fn sockets_elsewhere(number: usize) -> Option<String> {
+    let (sockets, were, are) = if number == 1 { ("socket", "was", "is") } else { ("sockets", "were", "are") };
+    (number > 0).then(|| {
+        format!(
+            "{number} {sockets} of its processes {were} created in another cgroup (socket activation, or before the \
+             process moved) and {are} not metered"
+        )
+    })
+}
+
+/// A cgroup that ended.
+pub(super) fn ended_cgroup(shown: &str) -> String {
+    format!("{shown} has ended: the cgroup was removed, or the process no longer runs")
+}
+
 /// Interfaces of the targets that were not metered.
 pub(super) fn left_out(shown: &NameList) -> Option<String> {
     (!shown.is_empty()).then(|| format!("not metered: {shown}"))

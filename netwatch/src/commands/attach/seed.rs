@@ -1,18 +1,24 @@
 //! What the target has already when netwatch attaches: its sockets and their processes, as events
 //! like those of the programs that report later ones.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
 
+use super::follow::ExistingSockets;
 use crate::flow::Protocol;
 use crate::host::sockets::{ExistingSocket, owners};
 use crate::process::{ProcessAction, ProcessEvent, SocketOperation, SocketUse, ThreadName};
 
-/// The events of the sockets of the targets, each with the cookie of its network namespace.
-/// `time_ns` is the time at which netwatch attached.
-pub(super) fn events(sockets: &[(ExistingSocket, u64)], time_ns: u64) -> Vec<ProcessEvent> {
-    let inodes: HashSet<u32> = sockets.iter().map(|(socket, _)| socket.inode).collect();
-    of_sockets(sockets, &owners(&inodes), &owner_of, time_ns)
+/// The events of the sockets of the targets, and the number of sockets that processes of the
+/// targets have and that are not metered. `time_ns` is the time at which netwatch attached.
+pub(super) fn existing(found: &ExistingSockets, time_ns: u64) -> (Vec<ProcessEvent>, usize) {
+    let ExistingSockets { metered, others, processes } = found;
+    let all = metered.iter().map(|(socket, _)| socket).chain(others);
+    let owners = owners(&all.map(|socket| socket.inode).collect());
+    let is_theirs = |socket: &&ExistingSocket| {
+        owners.get(&socket.inode).is_some_and(|owners| owners.iter().any(|pid| processes.contains(pid)))
+    };
+    (of_sockets(metered, &owners, &owner_of, time_ns), others.iter().filter(is_theirs).count())
 }
 
 /// The user and the name of a process; `None` if it has ended.
@@ -69,6 +75,7 @@ mod tests {
             local: ([127, 0, 0, 1], port).into(),
             is_connected,
             inode,
+            cgroup: None,
         };
         let sockets = [(socket(1, 80, false), 5), (socket(2, 80, true), 5), (socket(3, 81, false), 5)];
         let owners = HashMap::from([(1, vec![7, 8, 9]), (2, vec![8])]);

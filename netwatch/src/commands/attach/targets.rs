@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 
+use super::cgroups::{TargetCgroup, outermost};
 use crate::error::{Error, Result};
 use crate::host::containers::Container;
 use crate::host::existing::ExistingNamespace;
@@ -81,14 +82,14 @@ impl TargetNamespace {
         Self::of(name.to_owned(), ExistingNamespace::open(name)?)
     }
 
-    /// The namespace of a process, which ends with the process.
-    fn of_process(pid: u32, name: String) -> Result<Self> {
+    /// The namespace of a process, which ends with the process. `None` if it is that of netwatch.
+    fn of_process(pid: u32, name: String) -> Result<Option<Self>> {
         let namespace = ExistingNamespace::open(&format!("/proc/{pid}/ns/net"));
         let namespace = namespace.map_err(|error| match error.errno() {
             Some(Errno::ENOENT) => Error::other("attach to", name.clone(), "there is no such process"),
             _ => error,
         })?;
-        Self::of(name, namespace)
+        if namespace.is_own()? { Ok(None) } else { Self::of(name, namespace).map(Some) }
     }
 
     fn of(name: String, namespace: ExistingNamespace) -> Result<Self> {
@@ -165,7 +166,52 @@ struct TargetInterface {
     side: LinkSide,
 }
 
-/// What is metered.
+/// The targets of a session: they decide what the classifier is loaded for.
+#[derive(Debug)]
+pub(super) enum OpenedTargets {
+    Links(Targets),
+    Cgroups(Vec<TargetCgroup>),
+}
+
+impl OpenedTargets {
+    /// Opens the targets. Fails if one does not exist. A process or container that has no network
+    /// namespace of its own is found by its cgroup.
+    pub(super) fn open(targets: &[AttachTarget]) -> Result<Self> {
+        let (mut namespaces, mut interfaces, mut cgroups) = (Vec::new(), Vec::new(), Vec::new());
+        for target in targets {
+            match target {
+                AttachTarget::Namespace(name) => add_namespace(&mut namespaces, TargetNamespace::open(name)?)?,
+                AttachTarget::Process(pid) => match TargetNamespace::of_process(*pid, format!("process {pid}"))? {
+                    Some(target) => add_namespace(&mut namespaces, target)?,
+                    None => cgroups.push(TargetCgroup::of_process(*pid)?),
+                },
+                AttachTarget::Container(name) => {
+                    let Container { pid, .. } = Container::find(name)?;
+                    match TargetNamespace::of_process(pid, format!("container {name}"))? {
+                        Some(target) => add_namespace(&mut namespaces, target)?,
+                        None => cgroups.push(TargetCgroup::of_container(pid, name)?),
+                    }
+                }
+                AttachTarget::Interface { name, is_peer } => {
+                    let side = if *is_peer { LinkSide::Peer } else { LinkSide::Own };
+                    interfaces.push(TargetInterface { name: name.clone(), side });
+                }
+                AttachTarget::Cgroup(path) => cgroups.push(TargetCgroup::open(path)?),
+                AttachTarget::Unit(name) => cgroups.push(TargetCgroup::of_unit(name)?),
+            }
+        }
+        match (cgroups.is_empty(), namespaces.is_empty() && interfaces.is_empty()) {
+            (true, _) => Targets::new(namespaces, interfaces).map(Self::Links),
+            (false, true) => Ok(Self::Cgroups(outermost(cgroups))),
+            (false, false) => {
+                let cause = "a session meters either interfaces or cgroups: a packet would count at both";
+                Err(Error::other("attach to", "these targets", cause).hint("start netwatch once for each kind"))
+            }
+        }
+    }
+}
+
+/// What is metered on interfaces.
 #[derive(Debug)]
 pub(super) struct Targets {
     own: NamespaceView,
@@ -175,27 +221,8 @@ pub(super) struct Targets {
 }
 
 impl Targets {
-    /// Opens the targets. Fails if one does not exist.
-    pub(super) fn open(targets: &[AttachTarget]) -> Result<Self> {
-        let (mut namespaces, mut interfaces) = (Vec::new(), Vec::new());
-        for target in targets {
-            match target {
-                AttachTarget::Namespace(name) => add_namespace(&mut namespaces, TargetNamespace::open(name)?)?,
-                AttachTarget::Process(pid) => {
-                    let target = TargetNamespace::of_process(*pid, format!("process {pid}"))?;
-                    add_namespace(&mut namespaces, target)?;
-                }
-                AttachTarget::Container(name) => {
-                    let Container { pid, .. } = Container::find(name)?;
-                    let target = TargetNamespace::of_process(pid, format!("container {name}"))?;
-                    add_namespace(&mut namespaces, target)?;
-                }
-                AttachTarget::Interface { name, is_peer } => {
-                    let side = if *is_peer { LinkSide::Peer } else { LinkSide::Own };
-                    interfaces.push(TargetInterface { name: name.clone(), side });
-                }
-            }
-        }
+    /// Fails if a target does not exist.
+    fn new(namespaces: Vec<Option<TargetNamespace>>, interfaces: Vec<TargetInterface>) -> Result<Self> {
         let mut own = NamespaceView::here()?;
         let present = links::all(&mut own.route)?;
         for TargetInterface { name, .. } in &interfaces {

@@ -86,13 +86,24 @@ pub(in crate::commands) fn meter_config(arguments: &SessionSettings) -> KernelMe
     }
 }
 
-/// `netns` are the cookies of the network namespaces of the target. `has_strangers`: processes of
-/// others are reported, too.
+/// Whose processes are reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::commands) enum TracedProcesses {
+    /// Those of the command, from its start.
+    Command,
+    /// Those of the target, some of which have existed before.
+    Target,
+    /// Those of the machine.
+    Machine,
+}
+
+/// `netns` are the cookies of the network namespaces of the target; without any, sockets of all
+/// namespaces are the target's.
 pub(in crate::commands) fn config(
     arguments: &SessionSettings,
     attribution: Attribution,
     netns: Vec<u64>,
-    has_strangers: bool,
+    traced: TracedProcesses,
 ) -> SessionConfig {
     SessionConfig {
         max_flows: faults::user_flows(MAX_SESSION_FLOWS),
@@ -100,7 +111,8 @@ pub(in crate::commands) fn config(
         hosts: hosts(),
         attribution,
         netns,
-        has_strangers,
+        has_strangers: traced == TracedProcesses::Machine,
+        has_command: traced == TracedProcesses::Command,
     }
 }
 

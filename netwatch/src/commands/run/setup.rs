@@ -87,7 +87,7 @@ pub(super) async fn set_up(
         .map_err(|error| Error::os("open", "the command's mount namespace", error))?;
     signals.unless_stopped(network.keep_mounts(mount_namespace.into())).await??;
     signals.held().check_interrupted()?;
-    let config = session::config(&plan.settings.session, attribution, vec![netns], false);
+    let config = session::config(&plan.settings.session, attribution, vec![netns], session::TracedProcesses::Command);
     let mut session = Session::new(scope(plan, run_dir, &network, pid), config);
     notes.into_iter().for_each(|note| session.note(note));
     let soak = soak_watch(plan, run_dir, &mut session)?;

@@ -153,7 +153,7 @@ fn concluded(finished: &Finished) -> MeasurementRecord {
         balance_state: match balance.state {
             BalanceState::Closed => 1,
             BalanceState::Open => 2,
-            BalanceState::Live | BalanceState::Unknown => 0,
+            BalanceState::Live | BalanceState::Unknown | BalanceState::NotApplicable => 0,
         },
         lost: finished.losses.by_reason().into_iter().map(|(_, count)| count).sum(),
         remainders: (remainders.packets, remainders.wire_bytes),

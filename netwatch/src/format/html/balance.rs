@@ -18,6 +18,7 @@ pub(super) fn verdict(report: &Report) -> String {
         crate::flow::BalanceState::Closed => ("good", "✓"),
         crate::flow::BalanceState::Open => ("bad", "✗"),
         crate::flow::BalanceState::Live | crate::flow::BalanceState::Unknown => ("warn", "?"),
+        crate::flow::BalanceState::NotApplicable => ("", "–"),
     };
     let result = words::balance(report);
     format!("<p class=\"verdict {class}\"><span aria-hidden=\"true\">{sign}</span> Balance {}.</p>\n", text(&result))

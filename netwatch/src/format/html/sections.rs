@@ -186,7 +186,10 @@ fn run(report: &Report, facts: &mut Vec<(&str, String)>) {
     facts.push(("Run", run.id.clone()));
     facts.push(("Kernel", run.kernel.clone()));
     facts.push(("Measured by netwatch", run.netwatch.clone()));
-    facts.push(("Interface", format!("{}, MTU {}", interface.name, interface.mtu)));
+    match interface.is_of_cgroups() {
+        true => facts.push(("Sockets of", interface.name.clone())),
+        false => facts.push(("Interface", format!("{}, MTU {}", interface.name, interface.mtu))),
+    }
     facts.push(("Addresses", joined(&interface.local)));
     facts.push(("Gateway", joined(&interface.gateway)));
     let resolvers: Vec<String> = report.dns.resolvers.iter().map(ToString::to_string).collect();

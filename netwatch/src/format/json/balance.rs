@@ -115,6 +115,7 @@ impl From<&Balance> for JsonBalance {
                 BalanceState::Open => "open",
                 BalanceState::Live => "live",
                 BalanceState::Unknown => "unknown",
+                BalanceState::NotApplicable => "not_applicable",
             },
             counted: balance.counted.into(),
             interface: balance.interface.map(Into::into),

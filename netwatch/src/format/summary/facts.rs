@@ -93,6 +93,9 @@ pub(super) fn balance(report: &Report) -> (Style, String) {
         (BalanceState::Closed, _) => (Style::Good, closed(balance)),
         (BalanceState::Live, _) => (Style::Plain, format!("pending (run in progress); so far:\n{counted}")),
         (BalanceState::Open, Some(interface)) => (Style::Bad, open(balance, interface)),
+        (BalanceState::NotApplicable, _) => {
+            (Style::Plain, format!("{}; counted:\n{counted}{}", words::balance(report), unassigned(balance)))
+        }
         (BalanceState::Unknown | BalanceState::Open, _) => {
             let why = words::unknown_reason(report);
             (Style::Warning, format!("unknown, {why}; counted:\n{counted}{}", unassigned(balance)))

@@ -3,6 +3,7 @@
 //! When to drain and poll is decided by the caller.
 
 mod attach;
+mod cgroups;
 mod cpus;
 mod drain;
 mod egress;
@@ -34,6 +35,7 @@ use netwatch_common::table::{Control, bucket_count};
 use netwatch_common::{stage, stat};
 
 pub use attach::{AttachMethod, AttachedLink, LinkAttacher, LinkSide};
+pub use cgroups::{AttachedCgroup, CgroupAttacher};
 pub use drain::DrainProgress;
 pub use egress::{EgressPlace, EgressWatch};
 pub use fronts::is_realtime;
@@ -93,6 +95,18 @@ pub struct KernelMeterConfig {
     /// and the filters disappear with the interface. For other interfaces tcx is better: its links
     /// disappear with the process.
     pub methods: &'static [AttachMethod],
+    /// What it is attached to.
+    pub hooks: Hooks,
+}
+
+/// What a classifier is loaded for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hooks {
+    /// Interfaces: frames with an Ethernet header.
+    Interfaces,
+    /// Cgroups: IP packets of their sockets. Without a front, because packets preempt each other
+    /// there.
+    Cgroups,
 }
 
 impl Default for KernelMeterConfig {
@@ -109,11 +123,24 @@ impl Default for KernelMeterConfig {
             front: !is_realtime(),
             log: false,
             methods: &[AttachMethod::Clsact, AttachMethod::Tcx],
+            hooks: Hooks::Interfaces,
         }
     }
 }
 
 impl KernelMeterConfig {
+    /// The same, without a front where there can be none.
+    fn for_hooks(self) -> Self {
+        Self { front: self.front && self.hooks == Hooks::Interfaces, ..self }
+    }
+
+    fn object(&self) -> &'static [u8] {
+        match self.hooks {
+            Hooks::Interfaces => object::OBJECT,
+            Hooks::Cgroups => object::CGROUP_OBJECT,
+        }
+    }
+
     fn globals(&self, fronts: u32) -> Globals {
         let Self { sample_budget, sample_interval, snaplen, .. } = *self;
         let config = Config {
@@ -171,6 +198,7 @@ impl KernelMeter {
     /// Loads the classifier without attaching it. May run on any thread, concurrently with the
     /// setup of the network.
     pub fn load(config: &KernelMeterConfig) -> Result<Self> {
+        let config = &config.for_hooks();
         let cpus = Cpus::of_this_machine()?;
         // An array has at least one element.
         let fronts = if config.front { cpus.online().last().map_or(1, |last| last + 1) } else { 1 };
@@ -186,7 +214,7 @@ impl KernelMeter {
             Segments::new(duplicate(&maps["SEGMENTS"])?, &maps["CONTROL"], segment, config.max_flows)
         };
         let (globals, sizes) = (config.globals(fronts), config.map_sizes(cpus.count(), fronts));
-        let (loaded, segments) = Loaded::new(object::OBJECT, &globals, &sizes, &inner, Box::new(first))?;
+        let (loaded, segments) = Loaded::new(config.object(), &globals, &sizes, &inner, Box::new(first))?;
         fill_stages(&loaded)?;
         let fronts = Fronts::new(config.front, cpus, fronts, &loaded)?;
         let ahead_ns = clock::ahead_of_monotonic_ns();
@@ -225,6 +253,11 @@ impl KernelMeter {
     /// Attaches it to interfaces that netwatch did not create, from any thread.
     pub fn attacher(&self) -> Result<LinkAttacher> {
         LinkAttacher::of(&self.programs())
+    }
+
+    /// Attaches it to cgroups, from any thread, if it was loaded for them.
+    pub fn cgroup_attacher(&self) -> Result<CgroupAttacher> {
+        CgroupAttacher::of(&self.loaded)
     }
 
     fn programs(&self) -> attach::EntryPrograms<'_> {
@@ -361,11 +394,11 @@ impl KernelMeter {
 }
 
 /// Fills STAGES before anything is attached: a packet that finds no next program would not be
-/// counted.
+/// counted. An object has the programs that its own programs continue in.
 fn fill_stages(loaded: &Loaded) -> Result<()> {
     let stages = loaded.map("STAGES");
     for (element, name) in (0_u32..).zip(stage::NAMES) {
-        let program = loaded.program(name).as_raw_fd();
+        let Some(program) = loaded.loaded(name).map(|program| program.as_raw_fd()) else { continue };
         sys::map_update(stages.as_fd(), &element.to_ne_bytes(), &program.to_ne_bytes())
             .map_err(|cause| Error::os("link program", name, cause))?;
     }

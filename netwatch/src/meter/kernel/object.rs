@@ -14,6 +14,8 @@ use crate::error::{Error, Result};
 
 /// The object of the classifier, built by `cargo xtask build` and committed.
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../bpf/netwatch.o");
+/// That of the classifier for cgroups.
+pub(super) static CGROUP_OBJECT: &[u8] = aya::include_bytes_aligned!("../../../bpf/cgroup.o");
 
 /// The object's maps and programs in the kernel, by name.
 #[derive(Debug)]
@@ -212,6 +214,7 @@ fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> 
 fn program_type(section: &ProgramSection) -> ProgramKind {
     let program = match section {
         ProgramSection::RawTracePoint => bpf_prog_type::BPF_PROG_TYPE_RAW_TRACEPOINT,
+        ProgramSection::CgroupSkb { .. } => bpf_prog_type::BPF_PROG_TYPE_CGROUP_SKB,
         _ => bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS,
     };
     ProgramKind { program, attach: 0 }

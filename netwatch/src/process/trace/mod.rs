@@ -70,6 +70,8 @@ pub struct Trace {
     command: Option<u32>,
     /// Not every process is one of the target.
     has_strangers: bool,
+    /// No flow is attributed only because no other process is known.
+    has_no_command: bool,
     /// Number of changes that [`Self::calls`] may depend on.
     changes: u64,
 }
@@ -102,6 +104,7 @@ impl Trace {
             beyond: 0,
             command: None,
             has_strangers: false,
+            has_no_command: false,
             changes: 0,
         }
     }
@@ -120,6 +123,13 @@ impl Trace {
     /// target's.
     pub fn set_has_strangers(&mut self) {
         self.has_strangers = true;
+        self.has_no_command = true;
+    }
+
+    /// All processes are the target's, and some have existed before: no flow is attributed only
+    /// because no other process is known.
+    pub fn set_has_no_command(&mut self) {
+        self.has_no_command = true;
     }
 
     /// Applies the next event.

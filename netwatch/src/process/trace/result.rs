@@ -91,9 +91,9 @@ impl Trace {
     }
 
     /// The first program in the process of the command; if there is none, the first program in any
-    /// process. `None` if not every process is one of the target.
+    /// process. `None` if the session has no command.
     pub(super) fn root(&self, command: Option<u32>) -> Option<ProcessNumber> {
-        if self.has_strangers {
+        if self.has_no_command {
             return None;
         }
         let entries = self.processes.entries();

@@ -21,7 +21,7 @@ const GSO: Meta = Meta { gso_segs: 2, gso_size: 1448, tagged: false };
 /// Frames that the target sends, and the expected counts in the format of [`describe`]: direction,
 /// skbs, packets, bytes, wire bytes.
 pub(super) struct GoldenCase {
-    name: &'static str,
+    pub(super) name: &'static str,
     pub(super) frames: Vec<Vec<u8>>,
     pub(super) meta: Meta,
     expected: &'static [&'static str],

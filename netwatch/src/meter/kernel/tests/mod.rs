@@ -1,6 +1,7 @@
 //! Tests of the classifier on the running kernel: it is compared with a user-space build of the
 //! same source, on frames and on real links.
 
+mod cgroups;
 mod checked;
 mod engine;
 mod epochs;

@@ -9,7 +9,7 @@ use netwatch_common::config::Config;
 use netwatch_common::flow::{EntryKey, FlowValue};
 use netwatch_common::fragment::{FirstFragment, FragmentKey, Fragments};
 use netwatch_common::observation::Observation;
-use netwatch_common::parse::{Captured, Hook, Meta};
+use netwatch_common::parse::{Captured, Frame, Hook, Meta};
 use netwatch_common::{handshake, hash, remainder, round_trip};
 
 #[derive(Debug, Default)]
@@ -42,7 +42,12 @@ impl ReferenceMeter {
 
     /// Counts a frame. Returns the key it was counted under.
     pub(super) fn run(&mut self, frame: &[u8], meta: &Meta, hook: Hook) -> EntryKey {
-        let mut seen = Observation::new(&Captured::whole(frame), meta, hook, 1, &mut self.fragments);
+        self.count(&Captured::whole(frame), meta, hook)
+    }
+
+    /// As [`ReferenceMeter::run`], for any link layer.
+    pub(super) fn count(&mut self, frame: &impl Frame, meta: &Meta, hook: Hook) -> EntryKey {
+        let mut seen = Observation::new(frame, meta, hook, 1, &mut self.fragments);
         let key = if remainder::is_fixed(&seen.key) { remainder::key(remainder::slot(&seen.key)) } else { seen.key };
         assert_eq!(key, seen.key, "the key of a remainder's slot");
         let hash = hash::hash(hash::words(&seen.key));

@@ -1,0 +1,145 @@
+//! The classifier for cgroups: the same source, for packets without an Ethernet header. It is
+//! compared with the user-space build on the packets in golden frames.
+
+use std::collections::HashMap;
+use std::os::fd::AsFd;
+
+use netwatch_common::flow::FlowValue;
+use netwatch_common::parse::{Captured, Frame, Header, Hook, LinkType, Meta};
+
+use super::frames::*;
+use super::golden;
+use super::namespace::with_link;
+use super::reference::ReferenceMeter;
+use super::{EntryId, assert_same, describe};
+use crate::flow::{Increment, ObservationPoint};
+use crate::meter::abi::Growth;
+use crate::meter::{DrainProgress, Hooks, KernelMeter, KernelMeterConfig, sys};
+
+const UDP: u8 = 17;
+const ETHERNET: usize = 14;
+
+/// A packet without a link layer.
+struct IpPacket<'a>(Captured<'a>);
+
+impl Frame for IpPacket<'_> {
+    fn len(&self) -> u32 {
+        self.0.len()
+    }
+
+    fn link(&self) -> LinkType {
+        LinkType::Ip
+    }
+
+    fn header<T: Header>(&self, offset: u32) -> Option<&T> {
+        self.0.header(offset)
+    }
+}
+
+fn load() -> KernelMeter {
+    let config = KernelMeterConfig { hooks: Hooks::Cgroups, ..KernelMeterConfig::default() };
+    KernelMeter::load(&config).expect("the classifier for cgroups loads")
+}
+
+/// Runs a frame, from which the kernel removes the Ethernet header, through a program, as if it
+/// passed the interface. `ifindex` is 0 for the loopback.
+fn run(meter: &KernelMeter, program: &str, frame: &[u8], meta: &Meta, ifindex: u32) -> std::io::Result<()> {
+    // Offsets in `struct __sk_buff`, which is a stable interface.
+    let mut context = [0_u8; 192];
+    context[40..][..4].copy_from_slice(&ifindex.to_ne_bytes());
+    context[164..][..4].copy_from_slice(&meta.gso_segs.to_ne_bytes());
+    context[176..][..4].copy_from_slice(&meta.gso_size.to_ne_bytes());
+    let (verdict, _) = sys::test_run(meter.loaded.program(program).as_fd(), frame, &context, 1)?;
+    assert_eq!(verdict, 1, "every packet passes");
+    Ok(())
+}
+
+fn tables(meter: &mut KernelMeter) -> HashMap<EntryId, FlowValue> {
+    let mut entries = HashMap::new();
+    meter.drain.snapshot(&mut |&Growth { key, now, .. }| _ = entries.insert((*key, now.epoch), *now));
+    entries
+}
+
+fn drained(meter: &mut KernelMeter) -> Vec<Increment> {
+    let (mut progress, mut increments) = (DrainProgress::default(), Vec::new());
+    while meter.drain_part(&mut progress, &mut |increment| increments.push(increment)).expect("drained") {}
+    increments
+}
+
+/// Whether the frame is an IP packet behind an Ethernet header, as a socket sees one.
+fn is_ip(frame: &[u8]) -> bool {
+    golden::is_runnable(frame) && matches!(frame[12..14], [0x08, 0x00] | [0x86, 0xdd])
+}
+
+#[test]
+fn kernel_and_user_space_agree_on_golden_packets() {
+    with_link(|link| {
+        let mut done = 0;
+        for case in golden::all().iter().filter(|case| case.frames.iter().all(|frame| is_ip(frame))) {
+            let (mut meter, mut host) = (load(), ReferenceMeter::default());
+            for frame in &case.frames {
+                run(&meter, "cgroup_egress", frame, &case.meta, link.host_ifindex)
+                    .unwrap_or_else(|error| panic!("{}: {error}", case.name));
+                host.count(&IpPacket(Captured::whole(&frame[ETHERNET..])), &case.meta, Hook::FromTarget);
+            }
+            assert_same(tables(&mut meter), host.entries, case.name);
+            done += 1;
+        }
+        assert!(done > 30, "{done} cases");
+    });
+}
+
+/// A wire carries two packets of 1,500 bytes for a buffer of 2,948.
+#[test]
+fn segments_count_as_ip_packets() {
+    with_link(|link| {
+        let mut meter = load();
+        let mut segment = tcp(0x10, 2896 + 12);
+        segment[12] = 0x80;
+        let meta = Meta { gso_segs: 2, gso_size: 1448, tagged: false };
+        for program in ["cgroup_egress", "cgroup_ingress"] {
+            run(&meter, program, &ipv4(6, &segment), &meta, link.host_ifindex).expect("runs");
+        }
+        let mut lines: Vec<_> = drained(&mut meter).iter().map(describe).collect();
+        lines.sort();
+        let expected = [
+            "6 198.51.100.2 40000 203.0.113.9 443 | sent 1 2 2948 3000",
+            "6 203.0.113.9 443 198.51.100.2 40000 | got 1 2 2948 3000",
+        ];
+        assert_eq!(lines, expected);
+    });
+}
+
+/// Packets between two sockets of the cgroup pass both hooks; those of others pass one.
+#[test]
+fn a_packet_on_the_loopback_counts_once() {
+    with_link(|_| {
+        let mut meter = load();
+        let (there, back) = (ipv4(UDP, &udp(53, 10)), reversed(&ipv4(UDP, &udp(53, 10))));
+        let passes = |program: &str, frame: &[u8]| run(&meter, program, frame, &Meta::default(), 0).expect("runs");
+        // Another program of the machine sends: the target only receives.
+        passes("cgroup_ingress", &there);
+        // The target answers, and nothing but the target receives it.
+        (0..3).for_each(|_| passes("cgroup_egress", &back));
+        (0..3).for_each(|_| passes("cgroup_ingress", &back));
+        let increments = drained(&mut meter);
+        assert!(increments.iter().all(|one| one.point == ObservationPoint::Loopback));
+        let both = increments
+            .iter()
+            .map(|one| one.counters.both())
+            .fold((0, 0), |(skbs, bytes), counters| (skbs + counters.skbs, bytes + counters.bytes));
+        assert_eq!(both, (4, 4 * 38));
+    });
+}
+
+#[test]
+fn the_classifier_for_cgroups_stays_small() {
+    with_link(|_| {
+        let meter = load();
+        for (name, program) in meter.named_programs() {
+            let info = sys::program_info(program).expect("readable");
+            println!("{name}: {} verified, {} instructions", info.verified_insns, info.xlated_prog_len / 8);
+        }
+        assert!(meter.verified_instructions().expect("Linux 5.16") < 50_000);
+    });
+}
