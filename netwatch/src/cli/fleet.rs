@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 
 use crate::consumer::ipfix::IpfixTarget;
 use crate::consumer::metrics::MetricLabel;
+use crate::consumer::otlp::OtlpTarget;
 use crate::settings::MetricsOptions;
 use crate::settings::value::parse_metrics_address;
 
@@ -55,6 +56,21 @@ pub(super) struct FleetArgs {
         help_heading = FLEET
     )]
     pub(super) ipfix: Vec<IpfixTarget>,
+
+    /// Export finished connections and sums to a receiver of OpenTelemetry
+    ///
+    /// By OTLP over HTTP, port 4318 by default: a log record for each connection, and metrics;
+    /// repeatable. A receiver that is slow or dead never delays the run: dropped records are
+    /// counted in the report. docs/otlp.md describes the records.
+    #[arg(
+        long,
+        value_name = "http://HOST[:PORT]",
+        value_delimiter = ',',
+        value_parser = OtlpTarget::parse,
+        env = "NETWATCH_OTLP",
+        help_heading = FLEET
+    )]
+    pub(super) otlp: Vec<OtlpTarget>,
 }
 
 /// A label of the metrics about traffic.

@@ -277,6 +277,7 @@ impl SessionArgs {
             events: self.events.map(EventsArg::style),
             metrics: self.fleet.metrics(),
             ipfix: self.fleet.ipfix,
+            otlp: self.fleet.otlp,
             status: self.status,
             sample_buffer: self.sample_buffer,
             by: self.by.into(),

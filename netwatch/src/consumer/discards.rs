@@ -26,6 +26,9 @@ impl Discards {
 
     /// Adds discarded records.
     pub fn add(&self, reason: &'static str, records: u64) {
+        if records == 0 {
+            return;
+        }
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         *counts.by_reason.entry(reason).or_default() += records;
     }

@@ -20,7 +20,7 @@ pub(super) struct FinishedFlows {
 }
 
 /// A process that used a flow.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct FlowProcess {
     pub pid: u32,
     pub program: Box<str>,

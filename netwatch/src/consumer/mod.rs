@@ -7,6 +7,7 @@ pub mod events;
 mod finished;
 pub mod ipfix;
 pub mod metrics;
+pub mod otlp;
 pub mod recording;
 mod remembered;
 mod runner;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::ColorChoice;
 use crate::consumer::ipfix::IpfixTarget;
 use crate::consumer::metrics::MetricLabel;
+use crate::consumer::otlp::OtlpTarget;
 use crate::format::summary;
 use crate::threshold::Threshold;
 
@@ -39,6 +40,8 @@ pub struct SessionSettings {
     pub metrics: Option<MetricsOptions>,
     /// Where flow records are exported.
     pub ipfix: Vec<IpfixTarget>,
+    /// Receivers of OpenTelemetry.
+    pub otlp: Vec<OtlpTarget>,
     /// How the session is shown while it lasts.
     pub status: StatusStyle,
     /// Size of the sample ring in KiB, a power of two.

@@ -46,6 +46,7 @@ mod named;
 mod names;
 mod network;
 mod other_commands;
+mod otlp;
 mod output_policy;
 mod packet_lines;
 mod parallel;

@@ -296,10 +296,11 @@ const PROCESS: &[Module] = &[
 ];
 
 /// Other crates that only some modules of the library may use.
-pub const LIBRARIES: [(&[&str], &[&str]); 5] = [
+pub const LIBRARIES: [(&[&str], &[&str]); 6] = [
     (&["aya", "aya_log", "aya_obj"], &["meter"]),
     (&["clap", "clap_complete"], &["cli"]),
     (&["rusqlite"], &["consumer", "record"]),
+    (&["opentelemetry_proto", "prost", "ureq"], &["consumer"]),
     (&["parquet"], &["export"]),
     (&["ratatui"], &["commands", "dashboard"]),
 ];

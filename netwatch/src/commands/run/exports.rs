@@ -4,6 +4,7 @@
 use super::metering::{IsRequired, Metering};
 use crate::consumer::ipfix::{Ipfix, IpfixDestination};
 use crate::consumer::metrics::{Metrics, MetricsListener};
+use crate::consumer::otlp::{Otlp, OtlpReceiver};
 use crate::error::Result;
 use crate::settings::{MetricsOptions, SessionSettings};
 use crate::target::user::Identity;
@@ -14,6 +15,7 @@ use crate::terminal::print_message;
 pub(in crate::commands) struct Exports {
     metrics: Option<Metrics>,
     ipfix: Vec<IpfixDestination>,
+    otlp: Vec<OtlpReceiver>,
 }
 
 impl Exports {
@@ -22,7 +24,8 @@ impl Exports {
         let metrics = settings.metrics.as_ref().map(|options| metrics(options, settings.verbose)).transpose()?;
         let open = |target| IpfixDestination::open(target, (owner.uid, owner.gid));
         let ipfix = settings.ipfix.iter().map(open).collect::<Result<_>>()?;
-        Ok(Self { metrics, ipfix })
+        let otlp = settings.otlp.iter().map(OtlpReceiver::find).collect::<Result<_>>()?;
+        Ok(Self { metrics, ipfix, otlp })
     }
 
     /// Attaches the consumers.
@@ -34,6 +37,9 @@ impl Exports {
         let domain = u32::from_str_radix(run_id, 16).unwrap_or_default();
         for destination in self.ipfix {
             metering.attach(Ipfix::new(destination, domain), IsRequired(false));
+        }
+        for receiver in self.otlp {
+            metering.attach(Otlp::new(receiver), IsRequired(false));
         }
     }
 }

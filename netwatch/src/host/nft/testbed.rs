@@ -15,11 +15,11 @@ use crate::undo::RunId;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// Index of netwatch's link in the thread's namespace, or one that no interface has.
+/// Index of the link in the thread's namespace, or one that no interface has.
 pub fn link_index() -> u32 {
     let interfaces = nix::net::if_::if_nameindex().expect("the interfaces");
     let is_link = |interface: &&nix::net::if_::Interface| interface.name().to_bytes().starts_with(b"nw");
-    interfaces.iter().find(is_link).map_or(u32::MAX, |interface| interface.index() as u32)
+    interfaces.iter().find(is_link).map_or(u32::MAX, nix::net::if_::Interface::index)
 }
 
 /// Runs jobs in a fresh network namespace.

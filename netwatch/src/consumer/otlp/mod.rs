@@ -1,0 +1,185 @@
+//! Connections and metrics for receivers of OpenTelemetry (OTLP over HTTP): a consumer that posts a
+//! log record for each finished connection, and the sums of the run. A receiver that is slow or
+//! dead costs records, which are counted, and delays the end of a run by two seconds at most.
+
+mod receiver;
+mod records;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use prost::Message;
+
+pub use receiver::{OtlpReceiver, OtlpTarget};
+
+use self::receiver::OtlpAnswer;
+use super::finished::{FinishedFlow, FinishedFlows, FlowProcess};
+use super::{Consumer, Discards, StreamEnd};
+use crate::error::{Error, Result};
+use crate::flow::{Counters, EndReason, PerDirection};
+use crate::report::Run;
+use crate::session::{Event, EventKinds, FlowRecord, IntervalTotals};
+
+/// Log records in a request. One has about 800 bytes, and receivers refuse requests of more than a
+/// few megabytes.
+const MAX_REQUEST: usize = 1000;
+/// Connections that wait for a receiver, about 20 MB.
+const MAX_WAITING: usize = 65_536;
+/// Time between two requests with metrics.
+const METRICS_INTERVAL: Duration = Duration::from_secs(10);
+/// Pauses after a request that failed: the first, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+const QUEUE_FULL: &str = "queue full";
+const REFUSED: &str = "refused by the receiver";
+const NOT_REACHED: &str = "receiver not reached before the end of the run";
+
+/// Posts connections and metrics to a receiver.
+#[derive(Debug)]
+pub struct Otlp {
+    receiver: OtlpReceiver,
+    run: Run,
+    finished: FinishedFlows,
+    /// Connections that the receiver does not have yet, oldest first.
+    waiting: VecDeque<EndedConnection>,
+    totals: Option<Arc<IntervalTotals>>,
+    next_metrics: Instant,
+    /// No request before this time, and the pause after the next failure.
+    retry: (Instant, Duration),
+    discards: Arc<Discards>,
+}
+
+/// A connection that has ended.
+#[derive(Debug)]
+struct EndedConnection {
+    record: Arc<FlowRecord>,
+    counters: PerDirection<Counters>,
+    reason: EndReason,
+    process: Option<FlowProcess>,
+    observed_ns: u64,
+}
+
+impl Otlp {
+    /// Posts to this receiver.
+    pub fn new(receiver: OtlpReceiver) -> Self {
+        Self {
+            discards: Arc::new(Discards::new(format!("connections for {}", receiver.name()))),
+            receiver,
+            run: Run::default(),
+            finished: FinishedFlows::default(),
+            waiting: VecDeque::new(),
+            totals: None,
+            next_metrics: Instant::now(),
+            retry: (Instant::now(), PAUSES.0),
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Started(started) => self.run = started.run.clone(),
+            Event::UsedBy(used) => self.finished.add_process(&used),
+            // Only of flows that are live again after their end.
+            Event::FlowGrew(record) => self.finished.grow(&record.flow),
+            Event::FlowEnded(record, reason) => self.flow(record, reason),
+            Event::Interval(totals) => self.totals = Some(totals),
+            _ => {}
+        }
+    }
+
+    fn flow(&mut self, record: Arc<FlowRecord>, reason: EndReason) {
+        let Some(FinishedFlow { counters, process }) = self.finished.end(&record) else { return };
+        let process = process.cloned();
+        self.waiting.push_back(EndedConnection { record, counters, reason, process, observed_ns: now_ns() });
+        if self.waiting.len() >= MAX_REQUEST && self.may_post() {
+            self.post_logs();
+        }
+        if self.waiting.len() > MAX_WAITING {
+            self.waiting.pop_front();
+            self.discards.add(QUEUE_FULL, 1);
+        }
+    }
+
+    fn may_post(&self) -> bool {
+        Instant::now() >= self.retry.0
+    }
+
+    /// Posts what waits, until a request fails.
+    fn post_logs(&mut self) {
+        while !self.waiting.is_empty() {
+            let number = self.waiting.len().min(MAX_REQUEST);
+            let logs = self.waiting.iter().take(number).map(records::connection).collect();
+            let refused = match self.receiver.post("logs", &records::logs(&self.run, logs).encode_to_vec()) {
+                OtlpAnswer::Accepted { rejected } => rejected.min(number as u64),
+                OtlpAnswer::Refused => number as u64,
+                failed => return self.pause(failed),
+            };
+            self.waiting.drain(..number);
+            self.discards.add(REFUSED, refused);
+            self.retry.1 = PAUSES.0;
+        }
+    }
+
+    /// No request for a while: as long as the receiver requests, or longer after each failure.
+    fn pause(&mut self, failed: OtlpAnswer) {
+        let pause = if let OtlpAnswer::Later(Some(requested)) = failed { requested } else { self.retry.1 };
+        self.retry = (Instant::now() + pause, (self.retry.1 * 2).min(PAUSES.1));
+    }
+
+    /// Posts the sums. What a request lacks, the next one has.
+    fn post_metrics(&mut self) {
+        let Some(totals) = self.totals.take() else { return };
+        self.next_metrics = Instant::now() + METRICS_INTERVAL;
+        let failed = self.receiver.post("metrics", &records::metrics(&totals).encode_to_vec());
+        if matches!(failed, OtlpAnswer::Later(_) | OtlpAnswer::Unreachable) {
+            self.pause(failed);
+        }
+    }
+}
+
+impl Consumer for Otlp {
+    fn name(&self) -> &'static str {
+        "otlp"
+    }
+
+    fn wants(&self) -> EventKinds {
+        EventKinds::SESSION.with(EventKinds::FLOW_ENDED).with(EventKinds::USED_BY).with(EventKinds::INTERVAL)
+    }
+
+    fn discards(&self) -> Option<Arc<Discards>> {
+        Some(self.discards.clone())
+    }
+
+    fn consume(&mut self, events: Vec<Event>) -> Result<()> {
+        events.into_iter().for_each(|event| self.event(event));
+        if self.may_post() {
+            self.post_logs();
+        }
+        if self.may_post() && Instant::now() >= self.next_metrics {
+            self.post_metrics();
+        }
+        Ok(())
+    }
+
+    /// Tries once more, also during a pause.
+    fn finish(&mut self, _end: &StreamEnd) -> Result<()> {
+        self.post_logs();
+        if self.waiting.is_empty() {
+            self.post_metrics();
+        }
+        self.discards.add(NOT_REACHED, self.waiting.len() as u64);
+        self.waiting.clear();
+        match self.discards.report() {
+            Some(report) => Err(Error::other("export", "every connection", report)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The system's time, nanoseconds since the Unix epoch.
+fn now_ns() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,179 @@
+//! Tests with receivers on the loopback, which decode what they get by the official messages.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
+use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsPartialSuccess, ExportLogsServiceRequest};
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
+
+use super::*;
+use crate::flow::{Direction, Flow, FlowKey, ObservationPoint, TransportAddress};
+use crate::process::Usages;
+
+/// Bounds every wait. Long enough for a machine with all processors busy.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The end of the flow with this number: 2 packets to the remote, and 3 from it.
+fn ended(serial: u64) -> Event {
+    let end = |addr: [u8; 4], port| TransportAddress { addr: addr.into(), port };
+    let counters = |packets: u64| Counters { skbs: packets, packets, bytes: packets * 100, wire_bytes: packets * 100 };
+    let flow = Flow {
+        key: FlowKey {
+            point: ObservationPoint::Link,
+            protocol: 6,
+            fragment: false,
+            local: end([198, 51, 100, 2], (serial % 60_000) as u16),
+            remote: end([203, 0, 113, 10], 443),
+        },
+        epoch: 0,
+        serial,
+        counters: PerDirection { egress: counters(2), ingress: counters(3) },
+        first_seen_ns: 1_700_000_000_000_000_000,
+        last_seen_ns: 1_700_000_001_000_000_000,
+        opened_by: Direction::Egress,
+        connections: 1,
+        tcp: None,
+        icmp_error: None,
+        ended: Some(EndReason::EndOfFlow),
+    };
+    let record = FlowRecord { flow, naming: None, usages: Usages::new() };
+    Event::FlowEnded(Arc::new(record), EndReason::EndOfFlow)
+}
+
+/// A receiver that answers each request with the next of these responses, and the last one from
+/// then on.
+fn receiver(responses: Vec<Vec<u8>>) -> (Otlp, Receiver<Vec<u8>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let address = listener.local_addr().expect("an address");
+    let (bodies, received) = channel();
+    thread::spawn(move || {
+        let mut responses = responses.into_iter().peekable();
+        let mut last = Vec::new();
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a connection");
+            while let Some(body) = request(&mut stream) {
+                last = responses.next().unwrap_or(last);
+                // Fails when the test has ended.
+                let _ = bodies.send(body);
+                stream.write_all(&last).expect("answered");
+            }
+        }
+    });
+    (to(address), received)
+}
+
+fn to(address: SocketAddr) -> Otlp {
+    let target = OtlpTarget::parse(&format!("http://{address}")).expect("a URL");
+    Otlp::new(OtlpReceiver::find(&target).expect("found"))
+}
+
+/// The body of the next request on a connection; `None` at its end.
+fn request(stream: &mut TcpStream) -> Option<Vec<u8>> {
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).ok()?;
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8(head).expect("text").to_lowercase();
+    assert!(head.starts_with("post /v1/logs http/1.1\r\n"), "{head}");
+    assert!(head.contains("content-type: application/x-protobuf\r\n"), "{head}");
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).expect("a length");
+    let mut body = vec![0; length.parse().expect("a number")];
+    stream.read_exact(&mut body).ok()?;
+    Some(body)
+}
+
+fn response(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!("HTTP/1.1 {status}\r\n{headers}content-length: {}\r\n\r\n", body.len());
+    [head.as_bytes(), body].concat()
+}
+
+fn records(body: &[u8]) -> Vec<LogRecord> {
+    let request = ExportLogsServiceRequest::decode(body).expect("a request");
+    let resource_logs = request.resource_logs.into_iter();
+    resource_logs.flat_map(|logs| logs.scope_logs).flat_map(|logs| logs.log_records).collect()
+}
+
+fn value<'a>(record: &'a LogRecord, key: &str) -> Option<&'a Value> {
+    let attribute = record.attributes.iter().find(|attribute| attribute.key == key)?;
+    attribute.value.as_ref()?.value.as_ref()
+}
+
+/// The ids in the next requests, until there are so many.
+fn ids(received: &Receiver<Vec<u8>>, number: usize) -> Vec<i64> {
+    let mut ids = Vec::new();
+    while ids.len() < number {
+        for record in records(&received.recv_timeout(WAIT_TIMEOUT).expect("a request")) {
+            let Some(Value::IntValue(id)) = value(&record, "netwatch.flow.id") else { panic!("a number: {record:?}") };
+            ids.push(*id);
+        }
+    }
+    ids
+}
+
+#[test]
+fn a_record_has_ends_counts_and_times() {
+    let (mut otlp, received) = receiver(vec![response("200 OK", "", b"")]);
+    otlp.consume(vec![ended(7)]).expect("posted");
+    let record = &records(&received.recv_timeout(WAIT_TIMEOUT).expect("a request"))[0];
+    let text = |text: &str| Some(Value::StringValue(text.to_owned()));
+    assert_eq!(value(record, "network.transport").cloned(), text("tcp"));
+    assert_eq!(value(record, "client.address").cloned(), text("198.51.100.2"));
+    assert_eq!(value(record, "server.address").cloned(), text("203.0.113.10"));
+    assert_eq!(value(record, "server.port"), Some(&Value::IntValue(443)));
+    assert_eq!(value(record, "netwatch.ingress.packets"), Some(&Value::IntValue(3)));
+    assert_eq!(value(record, "netwatch.egress.wire_bytes"), Some(&Value::IntValue(200)));
+    assert_eq!((record.event_name.as_str(), record.time_unix_nano), ("netwatch.connection", 1_700_000_001_000_000_000));
+    otlp.finish(&StreamEnd::Abandoned).expect("nothing was dropped");
+}
+
+#[test]
+fn a_receiver_that_requests_a_pause_gets_everything_once_and_in_order() {
+    let busy = response("503 Service Unavailable", "retry-after: 0\r\n", b"");
+    let (mut otlp, received) = receiver(vec![busy, response("200 OK", "", b"")]);
+    otlp.consume((1..=2500).map(ended).collect()).expect("posted");
+    otlp.consume(vec![ended(2501)]).expect("posted");
+    otlp.finish(&StreamEnd::Abandoned).expect("nothing was dropped");
+    let refused = ids(&received, 1000);
+    assert_eq!(refused, (1..=1000).collect::<Vec<_>>());
+    assert_eq!(ids(&received, 2501), (1..=2501).collect::<Vec<_>>());
+}
+
+#[test]
+fn refused_and_rejected_records_are_counted() {
+    let partial_success =
+        Some(ExportLogsPartialSuccess { rejected_log_records: 2, error_message: "too many attributes".to_owned() });
+    let partial = ExportLogsServiceResponse { partial_success }.encode_to_vec();
+    let (mut otlp, _received) = receiver(vec![response("200 OK", "", &partial), response("400 Bad Request", "", b"")]);
+    otlp.consume((1..=5).map(ended).collect()).expect("posted");
+    otlp.consume((6..=7).map(ended).collect()).expect("posted");
+    let error = otlp.finish(&StreamEnd::Abandoned).expect_err("dropped").to_string();
+    assert!(
+        error.contains("4 connections for http://127.0.0.1:") && error.contains("4 refused by the receiver"),
+        "{error}"
+    );
+}
+
+/// connections that are never accepted, and a port where nobody listens.
+#[test]
+fn a_stuck_or_dead_receiver_costs_a_bounded_time_and_memory() {
+    let stuck = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let dead = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let (stuck_at, dead_at) = (stuck.local_addr().expect("an address"), dead.local_addr().expect("an address"));
+    drop(dead);
+    for address in [stuck_at, dead_at] {
+        let mut otlp = to(address);
+        let more = 10;
+        let events = (1..=(MAX_WAITING + more) as u64).map(ended).collect();
+        otlp.consume(events).expect("never fails");
+        assert_eq!(otlp.waiting.len(), MAX_WAITING);
+        let error = otlp.finish(&StreamEnd::Abandoned).expect_err("dropped").to_string();
+        let reasons = format!("{more} {QUEUE_FULL}, {MAX_WAITING} {NOT_REACHED}");
+        assert!(error.contains(&reasons), "{error}");
+    }
+    drop(stuck);
+}
