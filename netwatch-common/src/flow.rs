@@ -264,6 +264,12 @@ impl FlowValue {
         let [egress, ingress] = self.halves.map(|half| half.flags as u8);
         tcp::is_closed(egress, ingress)
     }
+
+    /// Whether both ends of a TCP connection have sent, and neither has begun to close it.
+    pub fn is_open(&self) -> bool {
+        const CLOSING: u32 = (tcp::FIN | tcp::RST) as u32;
+        self.halves.iter().all(|half| half.flags != 0 && half.flags & CLOSING == 0)
+    }
 }
 
 const _: () = {

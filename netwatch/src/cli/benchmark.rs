@@ -1,7 +1,7 @@
 //! The command lines of `netwatch bench` and `netwatch compare`.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum, ValueHint, value_parser};
 
@@ -55,9 +55,9 @@ pub(super) struct CompareArgs {
 
 #[derive(Debug, Args)]
 struct OutputArgs {
-    /// Output format
-    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = FormatArg::Text)]
-    format: FormatArg,
+    /// Output format [default: by the extension of FILE, else text]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    format: Option<FormatArg>,
 
     /// Write the result to FILE [default: standard output]
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -174,9 +174,22 @@ impl From<RepetitionArgs> for Repetition {
     }
 }
 
+impl FormatArg {
+    fn of_file(path: &Path) -> Self {
+        match path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase().as_str() {
+            "json" => Self::Json,
+            "csv" => Self::Csv,
+            "md" | "markdown" => Self::Markdown,
+            "html" | "htm" => Self::Html,
+            _ => Self::Text,
+        }
+    }
+}
+
 impl From<OutputArgs> for BenchmarkOutput {
     fn from(arguments: OutputArgs) -> Self {
-        let format = match arguments.format {
+        let by_extension = || arguments.output.as_deref().map_or(FormatArg::Text, FormatArg::of_file);
+        let format = match arguments.format.unwrap_or_else(by_extension) {
             FormatArg::Text => BenchmarkFormat::Text,
             FormatArg::Json => BenchmarkFormat::Json,
             FormatArg::Csv => BenchmarkFormat::Csv,

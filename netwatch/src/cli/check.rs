@@ -1,6 +1,6 @@
 //! The command line of `netwatch check`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use clap::builder::PossibleValue;
@@ -25,9 +25,9 @@ pub(super) struct CheckArgs {
     #[arg(long, value_name = "PATH")]
     shown_as: Option<String>,
 
-    /// Output format
-    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
-    format: CheckFormatArg,
+    /// Output format [default: by the extension of FILE, else text]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    format: Option<CheckFormatArg>,
 
     /// Write the verdict to FILE [default: standard output]
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -68,6 +68,18 @@ fn describe(format: CheckFormat) -> &'static str {
     }
 }
 
+/// The format that the name of a file asks for.
+fn of_file(file: Option<&Path>) -> CheckFormat {
+    let extension = file.and_then(Path::extension).unwrap_or_default();
+    match extension.to_string_lossy().to_ascii_lowercase().as_str() {
+        "json" => CheckFormat::Json,
+        "xml" => CheckFormat::Junit,
+        "sarif" => CheckFormat::Sarif,
+        "md" | "markdown" => CheckFormat::Markdown,
+        _ => CheckFormat::Text,
+    }
+}
+
 const AFTER: &str = "\
 Examples:
   sudo netwatch check -- cargo test                    run a program, then check what it reached
@@ -86,7 +98,7 @@ impl CheckArgs {
         Ok(CheckSettings {
             policy: self.policy,
             shown_as: self.shown_as,
-            format: self.format.0,
+            format: self.format.map_or_else(|| of_file(self.output.as_deref()), |format| format.0),
             output: self.output,
             allow_uncertain: self.allow_uncertain,
             source,
@@ -117,6 +129,8 @@ mod tests {
         assert_eq!(defaults.policy, PathBuf::from("netwatch.toml"));
         assert_eq!((defaults.format, defaults.source), (CheckFormat::Text, RunSource::Recorded(vec![])));
         assert_eq!(settings(&["--policy", "a.toml", "--format", "sarif"]).format, CheckFormat::Sarif);
+        assert_eq!(settings(&["-o", "net.xml"]).format, CheckFormat::Junit);
+        assert_eq!(settings(&["-o", "net.xml", "--format", "text"]).format, CheckFormat::Text);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The command line of `netwatch diff`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum, ValueHint};
 
@@ -12,9 +12,9 @@ use crate::settings::value::parse_ratio;
 #[derive(Debug, Args)]
 #[command(after_help = AFTER)]
 pub(super) struct DiffArgs {
-    /// Output format
-    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = DiffFormatArg::Text)]
-    format: DiffFormatArg,
+    /// Output format [default: by the extension of FILE, else text]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    format: Option<DiffFormatArg>,
 
     /// Write JSON: the same as --format json
     #[arg(short, long, conflicts_with = "format")]
@@ -109,12 +109,24 @@ and different ephemeral ports are not changes. docs/diff.md describes the compar
 impl DiffArgs {
     pub(super) fn settings(self) -> DiffSettings {
         DiffSettings {
-            format: if self.json { DiffFormat::Json } else { self.format.into() },
+            format: if self.json { DiffFormat::Json } else { self.format() },
             options: self.options(),
             output: self.output,
             quiet: self.quiet,
             old: self.old,
             new: self.new,
+        }
+    }
+
+    fn format(&self) -> DiffFormat {
+        if let Some(format) = self.format {
+            return format.into();
+        }
+        let extension = self.output.as_deref().and_then(Path::extension).unwrap_or_default();
+        match extension.to_string_lossy().to_ascii_lowercase().as_str() {
+            "json" => DiffFormat::Json,
+            "md" | "markdown" => DiffFormat::Markdown,
+            _ => DiffFormat::Text,
         }
     }
 

@@ -11,14 +11,21 @@ use super::capture::FilterArgs;
 use super::display::DisplayArgs;
 use crate::meter::{MAX_ENTRIES, defaults};
 use crate::packets::{OnlyCondition, Selection};
-use crate::settings::value::parse_idle_timeout;
+use crate::settings::value::{is_json_file, parse_idle_timeout, parse_report_file};
 use crate::settings::{ReplaySettings, ViewSettings};
 
 #[derive(Debug, Args)]
 #[command(after_help = AFTER)]
 pub(super) struct ReplayArgs {
     /// Write the report to FILE
-    #[arg(short, long, value_name = "FILE", env = "NETWATCH_REPLAY_OUTPUT", value_hint = ValueHint::FilePath)]
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        value_parser = parse_report_file,
+        env = "NETWATCH_REPLAY_OUTPUT",
+        value_hint = ValueHint::FilePath
+    )]
     output: Option<PathBuf>,
 
     /// Write the report as JSON: to the file of -o, or to standard output
@@ -131,8 +138,8 @@ docs/replay.md describes how a replay differs from a run.";
 impl ReplayArgs {
     pub(super) fn settings(self) -> ReplaySettings {
         ReplaySettings {
+            json: self.json || self.output.as_deref().is_some_and(is_json_file),
             output: self.output,
-            json: self.json,
             quiet: self.quiet,
             color: self.color.into(),
             local: self.local,

@@ -10,7 +10,9 @@ use super::fleet::FleetArgs;
 use super::{ByArg, ColorArgs};
 use crate::exit::DEFAULT_THRESHOLD_CODE;
 use crate::meter::{MAX_ENTRIES, defaults};
-use crate::settings::value::{parse_idle_timeout, parse_keep, parse_ring_kib, parse_size, parse_status};
+use crate::settings::value::{
+    is_json_file, parse_idle_timeout, parse_keep, parse_report_file, parse_ring_kib, parse_size, parse_status,
+};
 use crate::settings::{EventStyle, SessionSettings, StatusStyle};
 use crate::threshold::{Threshold, ThresholdError};
 
@@ -18,8 +20,16 @@ use crate::threshold::{Threshold, ThresholdError};
 pub(super) struct SessionArgs {
     /// Write the report to FILE
     ///
-    /// A text summary, or JSON with --json. Only its owner can read a new file.
-    #[arg(short, long, value_name = "FILE", env = "NETWATCH_OUTPUT", value_hint = ValueHint::FilePath)]
+    /// A text summary, or JSON with --json or if FILE ends in .json. Only its owner can read a new
+    /// file.
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        value_parser = parse_report_file,
+        env = "NETWATCH_OUTPUT",
+        value_hint = ValueHint::FilePath
+    )]
     output: Option<PathBuf>,
 
     /// Write the report as JSON: to the file of -o, or to standard error
@@ -264,8 +274,8 @@ impl EventsArg {
 impl SessionArgs {
     pub(super) fn settings(self) -> SessionSettings {
         SessionSettings {
+            json: self.json || self.output.as_deref().is_some_and(is_json_file),
             output: self.output,
-            json: self.json,
             quiet: self.quiet,
             verbose: self.verbose,
             color: self.color.into(),

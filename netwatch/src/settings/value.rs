@@ -2,6 +2,7 @@
 //! the flag and the value.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{HostPorts, LineTarget, Linger, StatusStyle};
@@ -36,6 +37,29 @@ pub fn parse_report_interval(text: &str) -> Result<Duration, String> {
 pub fn parse_idle_timeout(text: &str) -> Result<Duration, String> {
     let time = parse_time(text)?;
     if time < Duration::from_secs(1) { Err("the minimum is 1s".to_owned()) } else { Ok(time) }
+}
+
+/// The file of `-o` of a run: text, or JSON by its extension. The extension of a format that only
+/// other subcommands write is an error: a summary in `page.html` would surprise.
+pub fn parse_report_file(text: &str) -> Result<PathBuf, String> {
+    const OF_REPORT: [&str; 8] = ["html", "htm", "md", "markdown", "csv", "ndjson", "jsonl", "nft"];
+    const OF_EXPORT: [&str; 4] = ["parquet", "xlsx", "sqlite", "db"];
+    let path = PathBuf::from(text);
+    let extension = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    let of_others = |subcommand: &str| {
+        Err(format!("here is only text or JSON (.json); after the run: netwatch {subcommand} -o {text}"))
+    };
+    match extension.as_str() {
+        other if OF_REPORT.contains(&other) => of_others("report"),
+        other if OF_EXPORT.contains(&other) => of_others("export"),
+        "pcap" | "pcapng" => Err("packets are written by -w".to_owned()),
+        _ => Ok(path),
+    }
+}
+
+/// Whether the name of a file asks for JSON.
+pub fn is_json_file(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"))
 }
 
 /// The time of `--linger`: a time, or `forever`.
@@ -190,6 +214,22 @@ mod tests {
         for invalid in ["", "0", "65536", "1,", "http", "80-90", &many] {
             assert!(parse_host_ports(invalid).is_err(), "{invalid}");
         }
+    }
+
+    #[test]
+    fn the_report_of_a_run_is_text_or_json() {
+        for valid in ["report", "report.txt", "net.json", "/dev/fd/3", "run.1"] {
+            assert_eq!(parse_report_file(valid), Ok(PathBuf::from(valid)));
+        }
+        for (invalid, hint) in [
+            ("page.html", "netwatch report -o page.html"),
+            ("x.MD", "netwatch report"),
+            ("x.xlsx", "netwatch export"),
+            ("x.pcapng", "-w"),
+        ] {
+            assert!(parse_report_file(invalid).expect_err(invalid).contains(hint), "{invalid}");
+        }
+        assert!(is_json_file(Path::new("a.JSON")) && !is_json_file(Path::new("json")));
     }
 
     #[test]

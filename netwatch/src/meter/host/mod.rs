@@ -191,7 +191,7 @@ impl HostMeter {
         self.flows.retain(|key, value| {
             let stays = value.last_seen_ns.saturating_add(FULL_TABLE_TIMEOUT_NS) > now_ns;
             if !stays {
-                emit(key, value, Some(end_reason(value, now_ns, idle_timeout_ns)), sink);
+                emit(key, value, end_reason(value, now_ns, idle_timeout_ns), sink);
             }
             stays
         });
@@ -295,13 +295,15 @@ impl ProbeTable {
     }
 }
 
-/// Why a flow is removed from a full table.
-fn end_reason(value: &FlowValue, now_ns: u64, idle_timeout_ns: u64) -> EndReason {
+/// Why the flow of an entry that leaves the full table has ended; `None` for an open connection,
+/// which continues with its next packet.
+fn end_reason(value: &FlowValue, now_ns: u64, idle_timeout_ns: u64) -> Option<EndReason> {
     let idle_ns = now_ns.saturating_sub(value.last_seen_ns);
     match value.is_closed() {
-        true => EndReason::EndOfFlow,
-        false if is_tcp(value) || idle_ns >= idle_timeout_ns => EndReason::IdleTimeout,
-        false => EndReason::LackOfResources,
+        true => Some(EndReason::EndOfFlow),
+        false if value.is_open() => None,
+        false if is_tcp(value) || idle_ns >= idle_timeout_ns => Some(EndReason::IdleTimeout),
+        false => Some(EndReason::LackOfResources),
     }
 }
 

@@ -13,10 +13,10 @@ use netwatch_common::table::{self, Bucket, Control, FlowEntry};
 use super::fronts::Fronts;
 use super::growth::MemorySource;
 use super::memory::{self, Region};
-use super::retire::{self, Fill};
+use super::retire::{self, Fill, Retirement};
 use super::segments::Segments;
 use crate::error::{Error, Result};
-use crate::flow::{Chunks, EndReason, Increment};
+use crate::flow::{Chunks, Increment};
 use crate::meter::abi::{self, Growth};
 use crate::meter::clock::{self, Clock};
 
@@ -64,8 +64,8 @@ pub(super) struct FlowEntries {
     retire_all: bool,
 }
 
-/// A finished flow: the number of its entry, and why it ended.
-type FinishedEntry = (u32, EndReason);
+/// An entry that leaves the table: its number, and why.
+type FinishedEntry = (u32, Retirement);
 
 /// Progress of the reliefs.
 #[derive(Debug, Default)]
@@ -166,14 +166,14 @@ impl FlowEntries {
         for number in from..end {
             let Some(entry) = self.entry(number)? else { continue };
             self.live += 1;
-            let reason = rule.end_reason(&entry.value);
-            if let Some(reason) = reason {
-                self.finished.push((number, reason));
+            let retirement = rule.retirement(&entry.value);
+            if let Some(retirement) = retirement {
+                self.finished.push((number, retirement));
             }
             // A flow that ends is handed over when it has left the table, unless the entry of the
             // next connection may be handed over before.
             let before = &mut self.before[number as usize];
-            if (reason.is_none() || entry.value.superseded != 0) && *before != entry.value {
+            if (retirement.is_none() || entry.value.superseded != 0) && *before != entry.value {
                 out.extend(abi::increment(&Growth::of(&entry, before), clock));
                 *before = entry.value;
             }
@@ -226,8 +226,8 @@ impl FlowEntries {
         let (rule, mut finished) = (self.rule(None), Vec::new());
         let mut next = from;
         while next < used && next - from < MAX_EXAMINED_AT_ONCE && finished.len() < MAX_RETIRED_AT_ONCE {
-            let reason = self.entry(next)?.and_then(|entry| rule.end_reason(&entry.value));
-            finished.extend(reason.map(|reason| (next, reason)));
+            let retirement = self.entry(next)?.and_then(|entry| rule.retirement(&entry.value));
+            finished.extend(retirement.map(|retirement| (next, retirement)));
             next += 1;
         }
         let is_end = next >= used;
@@ -288,7 +288,7 @@ impl FlowEntries {
         }
         finished.iter().try_for_each(|&(number, _)| self.unlink(number))?;
         fronts.flush()?;
-        finished.iter().try_for_each(|&(number, reason)| self.release(number, reason, clock))
+        finished.iter().try_for_each(|&(number, retirement)| self.release(number, retirement, clock))
     }
 
     /// Removes the entry's tag: from now on packets only find the entry through a front.
@@ -305,14 +305,14 @@ impl FlowEntries {
     }
 
     /// Reads an entry that no program refers to any more for the last time, and frees it. The
-    /// increment, with the reason why the flow ended, waits to be handed over.
-    fn release(&mut self, number: u32, reason: EndReason, clock: Clock) -> Result<()> {
+    /// increment, with the reason if the flow has ended, waits to be handed over.
+    fn release(&mut self, number: u32, retirement: Retirement, clock: Clock) -> Result<()> {
         let (region, within) = self.segments.entry(number)?;
         let entry: FlowEntry = region.read(within);
         region.clear(within);
         let now = FlowValue { retiring: 0, ..entry.value };
         let before = self.before.get_mut(number as usize).map(std::mem::take).unwrap_or_default();
-        let growth = Growth { key: &entry.key, before: &before, now: &now, ended: Some(reason) };
+        let growth = Growth { key: &entry.key, before: &before, now: &now, ended: retirement.end_reason() };
         self.waiting.extend(abi::increment(&growth, clock));
         self.free_number(number);
         Ok(())
@@ -376,14 +376,14 @@ enum RetireRule {
 }
 
 impl RetireRule {
-    fn end_reason(&self, value: &FlowValue) -> Option<EndReason> {
+    fn retirement(&self, value: &FlowValue) -> Option<Retirement> {
         match self {
-            Self::At(moment) => moment.end_reason(value),
+            Self::At(moment) => moment.retirement(value),
             Self::Never => None,
             #[cfg(test)]
             Self::All => {
                 retire::RetireMoment { now_ns: u64::MAX, polled_ns: u64::MAX, idle_timeout_ns: 0, fill: Fill::Low }
-                    .end_reason(value)
+                    .retirement(value)
             }
         }
     }

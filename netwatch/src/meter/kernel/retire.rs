@@ -13,8 +13,8 @@ const CLOSED_TIMEOUT_NS: u64 = 2 * SECOND;
 /// The same while the table is more than three quarters full: longer than the first repetition of a
 /// FIN takes (200 ms on Linux).
 const CLOSED_TIMEOUT_UNDER_PRESSURE_NS: u64 = SECOND / 4;
-/// Idle timeout of TCP flows. They continue when the next packet arrives, so this only bounds the
-/// time for which they have an entry.
+/// Idle timeout of TCP flows. Open connections continue when the next packet arrives, so this only
+/// bounds the time for which they have an entry.
 const TCP_IDLE_TIMEOUT_NS: u64 = 300 * SECOND;
 /// Idle timeout while the table is more than three quarters full.
 const IDLE_TIMEOUT_UNDER_PRESSURE_NS: u64 = 10 * SECOND;
@@ -41,7 +41,26 @@ impl Fill {
     }
 }
 
-/// What decides whether a flow is finished, beside its entry. Times are those of the kernel's
+/// Why an entry leaves the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Retirement {
+    /// The flow has ended.
+    Ended(EndReason),
+    /// An open TCP connection is idle. In user space it stays open, as it is for its two ends.
+    Idle,
+}
+
+impl Retirement {
+    /// Why the flow has ended; `None` if it has not.
+    pub(super) fn end_reason(self) -> Option<EndReason> {
+        match self {
+            Self::Ended(reason) => Some(reason),
+            Self::Idle => None,
+        }
+    }
+}
+
+/// What decides whether an entry leaves the table, beside the entry. Times are those of the kernel's
 /// clock.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RetireMoment {
@@ -54,22 +73,27 @@ pub(super) struct RetireMoment {
 }
 
 impl RetireMoment {
-    /// Why a flow is retired; `None` if it stays.
-    pub(super) fn end_reason(&self, value: &FlowValue) -> Option<EndReason> {
+    /// Why an entry is retired; `None` if it stays.
+    pub(super) fn retirement(&self, value: &FlowValue) -> Option<Retirement> {
         let last_ns = value.last_seen_ns.max(value.first_seen_ns);
         let idle_ns = self.now_ns.saturating_sub(last_ns);
-        let is_tcp = value.halves.iter().any(|half| half.flags != 0);
         if value.superseded != 0 {
-            Some(EndReason::EndOfFlow)
-        } else if value.is_closed() {
-            let polled_ns = self.polled_ns.min(self.now_ns).saturating_sub(last_ns);
-            (polled_ns >= self.closed_timeout_ns()).then_some(EndReason::EndOfFlow)
-        } else if idle_ns >= if is_tcp { TCP_IDLE_TIMEOUT_NS } else { self.idle_timeout_ns } {
-            Some(EndReason::IdleTimeout)
-        } else {
-            let is_due = self.fill == Fill::High && idle_ns >= IDLE_TIMEOUT_UNDER_PRESSURE_NS;
-            is_due.then_some(EndReason::LackOfResources)
+            return Some(Retirement::Ended(EndReason::EndOfFlow));
         }
+        if value.is_closed() {
+            let polled_ns = self.polled_ns.min(self.now_ns).saturating_sub(last_ns);
+            let is_due = polled_ns >= self.closed_timeout_ns();
+            return is_due.then_some(Retirement::Ended(EndReason::EndOfFlow));
+        }
+        let is_tcp = value.halves.iter().any(|half| half.flags != 0);
+        let reason = if idle_ns >= if is_tcp { TCP_IDLE_TIMEOUT_NS } else { self.idle_timeout_ns } {
+            EndReason::IdleTimeout
+        } else if self.fill == Fill::High && idle_ns >= IDLE_TIMEOUT_UNDER_PRESSURE_NS {
+            EndReason::LackOfResources
+        } else {
+            return None;
+        };
+        Some(if value.is_open() { Retirement::Idle } else { Retirement::Ended(reason) })
     }
 
     /// The time for which a closed flow stays after its last packet.
@@ -99,38 +123,44 @@ mod tests {
     }
 
     #[test]
-    fn closed_flows_are_retired_soon_and_open_ones_when_idle() {
-        for (flags, seconds, fill, reason) in [
+    fn closed_flows_end_soon_idle_ones_later_and_open_connections_do_not() {
+        let ended = |reason| Some(Retirement::Ended(reason));
+        for (flags, seconds, fill, retirement) in [
             ([FIN, FIN], 1, Fill::Medium, None),
-            ([FIN, FIN], 1, Fill::High, Some(EndReason::EndOfFlow)),
+            ([FIN, FIN], 1, Fill::High, ended(EndReason::EndOfFlow)),
             ([FIN, FIN], 0, Fill::High, None),
-            ([FIN, FIN], 2, Fill::Low, Some(EndReason::EndOfFlow)),
-            ([RST, 0], 2, Fill::Low, Some(EndReason::EndOfFlow)),
+            ([FIN, FIN], 2, Fill::Low, ended(EndReason::EndOfFlow)),
+            ([RST, 0], 2, Fill::Low, ended(EndReason::EndOfFlow)),
             ([FIN, 0], 299, Fill::Low, None),
-            ([ACK, 0], 300, Fill::Low, Some(EndReason::IdleTimeout)),
+            ([ACK, 0], 300, Fill::Low, ended(EndReason::IdleTimeout)),
+            ([FIN | ACK, ACK], 300, Fill::Low, ended(EndReason::IdleTimeout)),
+            ([ACK, ACK], 299, Fill::Low, None),
+            ([ACK, ACK], 300, Fill::Low, Some(Retirement::Idle)),
+            ([ACK, ACK], 10, Fill::High, Some(Retirement::Idle)),
             ([0, 0], 59, Fill::Low, None),
-            ([0, 0], 60, Fill::Low, Some(EndReason::IdleTimeout)),
-            ([0, 0], 60, Fill::High, Some(EndReason::IdleTimeout)),
-            ([0, 0], 10, Fill::High, Some(EndReason::LackOfResources)),
+            ([0, 0], 60, Fill::Low, ended(EndReason::IdleTimeout)),
+            ([0, 0], 60, Fill::High, ended(EndReason::IdleTimeout)),
+            ([0, 0], 10, Fill::High, ended(EndReason::LackOfResources)),
             ([0, 0], 10, Fill::Medium, None),
             ([0, 0], 9, Fill::High, None),
         ] {
-            assert_eq!(at(seconds, fill).end_reason(&flow(flags)), reason, "{flags:?} after {seconds} s, {fill:?}");
+            let found = at(seconds, fill).retirement(&flow(flags));
+            assert_eq!(found, retirement, "{flags:?} after {seconds} s, {fill:?}");
         }
     }
 
     #[test]
     fn a_closed_flow_stays_until_its_records_were_polled() {
         let moment = RetireMoment { polled_ns: 11 * SECOND, ..at(60, Fill::Low) };
-        assert_eq!(moment.end_reason(&flow([FIN, FIN])), None);
+        assert_eq!(moment.retirement(&flow([FIN, FIN])), None);
         let moment = RetireMoment { polled_ns: 12 * SECOND, ..moment };
-        assert_eq!(moment.end_reason(&flow([FIN, FIN])), Some(EndReason::EndOfFlow));
+        assert_eq!(moment.retirement(&flow([FIN, FIN])), Some(Retirement::Ended(EndReason::EndOfFlow)));
     }
 
     #[test]
     fn an_entry_is_retired_at_once_when_the_next_connection_has_one() {
         let value = FlowValue { superseded: 1, ..flow([ACK, ACK]) };
-        assert_eq!(at(0, Fill::Low).end_reason(&value), Some(EndReason::EndOfFlow));
+        assert_eq!(at(0, Fill::Low).retirement(&value), Some(Retirement::Ended(EndReason::EndOfFlow)));
     }
 
     #[test]

@@ -35,6 +35,19 @@ fn prefers_names_of_the_flow_to_dns_and_dns_to_the_hosts_file() {
     assert_eq!(best(&names, &tcp(8, 443), 50), None);
 }
 
+/// A client names the server that it asks: the target.
+#[test]
+fn a_client_of_the_target_is_not_named_after_what_it_asks_for() {
+    let key = tcp(7, 40_001);
+    let from_client = received(key, b"GET / HTTP/1.1\r\nHost: app.example\r\n\r\n");
+    let mut names = names();
+    names.observe(&segment(NameSample { opened_by: Direction::Ingress, ..from_client }, 1, 0));
+    assert_eq!(names.flow(&key).map(|facts| facts.names.len()), Some(1), "the name is known");
+    assert_eq!(best(&names, &key, 0), None);
+    answer(&mut names, 0, "client.example", 7);
+    assert_eq!(best(&names, &key, 0), Some(("client.example", NameSource::Dns)));
+}
+
 #[test]
 fn uses_the_last_response_before_the_flow() {
     let mut names = names();
