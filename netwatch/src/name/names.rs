@@ -160,8 +160,8 @@ impl Names {
 
     /// The name of the remote of a flow that began at `began_ns`: of the flow itself; else of the
     /// last DNS response before it began; else of the hosts file; else of [`Self::resolve`]. The
-    /// outer name of an encrypted ClientHello ranks after DNS, which may have the true name. Names in
-    /// a flow that the remote opened are those of the target.
+    /// outer name of an encrypted ClientHello ranks after DNS, which may have the true name. Names
+    /// in a flow that the remote opened are those of the target.
     pub fn best(&self, flow: &FlowKey, began_ns: u64) -> Option<BestName<'_>> {
         let entry = self.flows.get(flow).filter(|entry| entry.opened_by == Direction::Egress);
         let own = entry.and_then(|entry| own_name(&entry.facts));

@@ -5,6 +5,7 @@ use std::env;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use super::create::{self, Claim};
 use super::fault::{self, RecordingOperation};
@@ -12,7 +13,7 @@ use super::regular;
 use crate::error::{Error, Result};
 use crate::target::user::Identity;
 
-/// Suffix of recordings: `20260101T120000.000Z-3f2a91bc.netwatch`. Names sort by time.
+/// Suffix of recordings: `20260101T120000.000Z-3f2a91bc.netwatch`, with the start of the run.
 pub(super) const SUFFIX: &str = ".netwatch";
 
 /// The folder of stored runs.
@@ -65,8 +66,8 @@ impl Store {
         &self.folder
     }
 
-    /// All runs, newest first; none if the folder does not exist. Ignores other files and anything
-    /// that is not a regular file.
+    /// All runs, newest first: those in progress, then by their end. None if the folder does not
+    /// exist. Ignores other files and anything that is not a regular file.
     pub fn list(&self) -> Result<Vec<Stored>> {
         let failed = |error| Error::os("list recordings in", self.folder.display().to_string(), error);
         let entries = match fs::read_dir(&self.folder) {
@@ -75,16 +76,20 @@ impl Store {
             Err(error) => return Err(failed(error)),
         };
         let entries = entries.collect::<Result<Vec<_>, _>>().map_err(failed)?;
-        let mut names: Vec<(String, String)> = entries
+        let mut found: Vec<((bool, Option<SystemTime>, String), String)> = entries
             .into_iter()
             .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()))
-            .filter_map(|entry| entry.file_name().into_string().ok())
-            .filter_map(|name| Some((id_of(&name)?.to_owned(), name)))
+            .filter_map(|entry| {
+                let name = entry.file_name().into_string().ok()?;
+                let id = id_of(&name)?.to_owned();
+                // A recording is written for the last time when its run ends.
+                let ended = entry.metadata().and_then(|data| data.modified()).ok();
+                Some(((is_live(&entry.path()), ended, name), id))
+            })
             .collect();
-        names.sort_by(|(_, a), (_, b)| b.cmp(a));
-        let stored =
-            |(at, (id, name)): (usize, (String, String))| Stored { number: at + 1, id, path: self.folder.join(name) };
-        Ok(names.into_iter().enumerate().map(stored).collect())
+        found.sort_by(|(a, _), (b, _)| b.cmp(a));
+        let numbered = found.into_iter().zip(1..);
+        Ok(numbered.map(|(((_, _, name), id), number)| Stored { number, id, path: self.folder.join(name) }).collect())
     }
 
     /// Creates the file of a new run, and the folder if it does not exist.
@@ -255,5 +260,27 @@ mod tests {
         fs::write(path("00000003"), "").expect("written");
         let runs = Store { folder: folder.path().to_owned() }.list().expect("a list");
         assert_eq!(runs.iter().map(|run| run.id.as_str()).collect::<Vec<_>>(), ["00000003"]);
+    }
+
+    /// A run of hours is the newest when it has ended, whatever has started meanwhile.
+    #[test]
+    fn the_run_that_ended_last_is_the_first() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let ended = |start: &str, id: &str, seconds: u64| {
+            let path = folder.path().join(format!("20260101T{start}.000Z-{id}{SUFFIX}"));
+            let file = fs::File::create(path).expect("created");
+            file.set_modified(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds)).expect("modified");
+            file
+        };
+        let long = ended("120000", "00000001", 3000);
+        ended("130000", "00000002", 1000);
+        ended("140000", "00000003", 2000);
+        let store = Store { folder: folder.path().to_owned() };
+        let ids = || store.list().expect("a list").into_iter().map(|run| run.id).collect::<Vec<_>>();
+        assert_eq!(ids(), ["00000001", "00000003", "00000002"]);
+        drop(long);
+        let keep = Keep { runs: 2, bytes: u64::MAX };
+        store.prune(&keep, Path::new("/none"));
+        assert_eq!(ids(), ["00000001", "00000003"]);
     }
 }

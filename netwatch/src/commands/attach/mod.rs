@@ -251,7 +251,8 @@ impl<'r> AttachedSession<'r> {
         self.metering.set_interface(interface);
         self.add_existing_sockets(signals).await?;
         consumers.start(&mut self.metering, self.run_dir.id().as_str(), self.started_ns);
-        if !settings.session.quiet {
+        // The JSON of standard error is a document of its own.
+        if !settings.session.quiet && (!settings.session.json || settings.session.output.is_some()) {
             print_message(&format!("attached to {}; Ctrl-C ends", escape(&names.to_string())));
         }
         let ended_by = until_end(settings.duration, &mut follower, &mut self.metering, signals).await?;

@@ -158,7 +158,7 @@ fn refused_and_rejected_records_are_counted() {
     );
 }
 
-/// A receiver that never accepts a connection, and a port where nobody listens.
+/// A receiver that never accepts a connection, and a port without a listener.
 #[test]
 fn a_stuck_or_dead_receiver_costs_a_bounded_time_and_memory() {
     let stuck = TcpListener::bind("127.0.0.1:0").expect("bound");

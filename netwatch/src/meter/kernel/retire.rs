@@ -60,8 +60,8 @@ impl Retirement {
     }
 }
 
-/// What decides whether an entry leaves the table, beside the entry. Times are those of the kernel's
-/// clock.
+/// What decides whether an entry leaves the table, beside the entry. Times are those of the
+/// kernel's clock.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RetireMoment {
     pub now_ns: u64,
