@@ -21,6 +21,7 @@ impl SystemView for EmptySystem {
 /// Applies the records that one input describes; returns how many were recognized.
 pub fn follow(input: &[u8]) -> usize {
     let (mut trace, mut rest, mut recognized, mut flows) = (Trace::of_namespaces(vec![1]), input, 0, Vec::new());
+    trace.set_command(1);
     while let Some((length, after)) = rest.split_first_chunk() {
         let (record, after) = after.split_at(after.len().min(u16::from_le_bytes(*length).into()));
         rest = after;
@@ -30,7 +31,7 @@ pub fn follow(input: &[u8]) -> usize {
             trace.apply(event, &mut EmptySystem);
         }
     }
-    let result = trace.result(Some(1), flows.into_iter(), PacketCoverage::Final);
+    let result = trace.result(flows.into_iter(), PacketCoverage::Final);
     let is_present = |id| result.processes.get(id).is_some();
     assert!(result.processes.local_sockets.iter().flat_map(|peer| &peer.processes).all(|id| is_present(*id)));
     assert!(result.users.iter().flat_map(|(_, users)| users).all(|user| is_present(user.process)));

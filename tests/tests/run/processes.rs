@@ -171,6 +171,34 @@ fn a_failed_lookup_is_attributed_to_the_process_that_made_it() {
     assert_eq!(attempts(run.assert_ok()), expected, "{run}");
 }
 
+/// A program that sends a UDP datagram as a frame of a packet socket, which has no flow of its own,
+/// and starts another program in its place.
+const FRAME: &str = "
+import os, socket, struct, sys
+probe = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+probe.connect((sys.argv[1], 9))
+source, remote = socket.inet_aton(probe.getsockname()[0]), socket.inet_aton(sys.argv[1])
+probe.close()
+udp = struct.pack('!4H', 7000, int(sys.argv[2]), 12, 0) + b'data'
+ip = struct.pack('!2B3H2BH', 0x45, 0, 20 + len(udp), 1, 0, 64, 17, 0) + source + remote
+link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+link.bind(('eth0', 0))
+link.send(b'\\xff' * 6 + b'\\x02' + b'\\0' * 5 + b'\\x08\\0' + ip + udp)
+os.execvp('sleep', ['sleep', '0.1'])
+";
+
+#[test]
+fn a_flow_without_a_socket_is_that_of_the_program_that_ran_when_it_began() {
+    needs!(PYTHON);
+    let net = internet!();
+    let script = format!("exec {PYTHON} -c \"$0\" {APP_V4} {SINK}");
+    let run = net.host.watch(&["sh", "-c", &script, FRAME]);
+    let programs = users_of(run.assert_ok(), "udp", SINK).concat();
+    assert_eq!(programs.len(), 1, "{run}");
+    assert!(programs[0].starts_with("python3 netns"), "neither sh nor sleep: {run}");
+    assert!(run.stderr.contains("python3"), "{run}");
+}
+
 /// A server that serves in a child process, and its client, on the loopback.
 const FORKED: &str = "
 import os, socket

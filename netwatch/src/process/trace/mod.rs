@@ -66,8 +66,6 @@ pub struct Trace {
     /// The last operation of each thread explains a call that fails afterwards.
     operations: ThreadOperations,
     beyond: u64,
-    /// The process ID of the command.
-    command: Option<u32>,
     /// Not every process is one of the target.
     has_strangers: bool,
     /// No flow is attributed only because no other process is known.
@@ -102,7 +100,6 @@ impl Trace {
             failures: AttemptSums::new(limits.failures),
             operations: ThreadOperations::default(),
             beyond: 0,
-            command: None,
             has_strangers: false,
             has_no_command: false,
             changes: 0,
@@ -186,6 +183,11 @@ impl Trace {
     pub fn note_flow(&mut self, flow: FlowKey, cookie: u64) {
         self.changes += 1;
         self.sockets.note_flow(flow, cookie);
+    }
+
+    /// Whether a socket was bound to this port.
+    pub fn was_bound(&self, port: u16) -> bool {
+        self.sockets.was_bound(port)
     }
 
     /// Grows with everything that [`Self::calls`] may depend on.

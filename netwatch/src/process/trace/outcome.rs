@@ -36,16 +36,16 @@ pub struct TraceOutcome {
 }
 
 impl Trace {
-    /// Sets the process ID of the command, to which a flow is attributed if nothing else is known
-    /// about the flow.
+    /// Sets the process ID of the command, before its first event: a flow is attributed to it if
+    /// nothing else is known about the flow.
     pub fn set_command(&mut self, pid: u32) {
-        self.command = Some(pid);
+        self.processes.set_command(pid);
     }
 
     /// The processes that used a flow, the most certain first.
     pub fn usages_of(&self, flow: &FlowToAttribute) -> Usages {
         let usage = |(process, evidence, is_maker)| Usage { process, evidence, is_maker };
-        self.users_of(self.command, flow).into_iter().map(usage).collect()
+        self.users_of(flow).into_iter().map(usage).collect()
     }
 
     /// A process, and the number of its parent. [`Process::parent`] is not set: it refers to the
@@ -92,7 +92,7 @@ impl Trace {
         failures.extend(self.connections_without_a_packet(unexplained, coverage));
         let failed = failures.iter().filter_map(|(number, _)| *number);
         let of_local_sockets = self.local_sockets.values().flat_map(|socket| &socket.processes).copied();
-        let root = self.root(self.command);
+        let root = self.root();
         let is_known = |number: &ProcessNumber| self.processes.entries().contains_key(number);
         let ids = self.ids(root.into_iter().chain(used).chain(failed).chain(of_local_sockets).filter(is_known));
         let placed = |(number, attempt): (Option<ProcessNumber>, Attempt)| Attempt {

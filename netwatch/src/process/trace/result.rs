@@ -56,17 +56,11 @@ pub struct TraceResult {
 type NumberedUsers = SmallVec<[(ProcessNumber, Evidence, bool); 2]>;
 
 impl Trace {
-    /// Attributes these flows and collects what the processes did. `command` is the process ID of
-    /// the command, to which a flow is attributed if nothing else is known about the flow.
-    pub fn result(
-        &self,
-        command: Option<u32>,
-        flows: impl Iterator<Item = FlowToAttribute>,
-        coverage: PacketCoverage,
-    ) -> TraceResult {
-        let root = self.root(command);
-        let of_flows: Vec<(FlowKey, NumberedUsers)> =
-            flows.map(|flow| (flow.key, self.users_of_flow(&flow, || root))).collect();
+    /// Attributes these flows and collects what the processes did. A flow is attributed to the
+    /// command if nothing else is known about it.
+    pub fn result(&self, flows: impl Iterator<Item = FlowToAttribute>, coverage: PacketCoverage) -> TraceResult {
+        let root = self.root();
+        let of_flows: Vec<(FlowKey, NumberedUsers)> = flows.map(|flow| (flow.key, self.users_of(&flow))).collect();
         let unexplained = unexplained(&of_flows);
         let mut failures = self.failed_calls(&unexplained, coverage);
         failures.extend(self.connections_without_a_packet(&unexplained, coverage));
@@ -92,25 +86,15 @@ impl Trace {
 
     /// The first program in the process of the command; if there is none, the first program in any
     /// process. `None` if the session has no command.
-    pub(super) fn root(&self, command: Option<u32>) -> Option<ProcessNumber> {
-        if self.has_no_command {
-            return None;
-        }
-        let entries = self.processes.entries();
-        let of_command = entries.iter().find(|(_, entry)| Some(entry.pid) == command);
-        of_command.or(entries.iter().next()).map(|(number, _)| *number)
+    pub(super) fn root(&self) -> Option<ProcessNumber> {
+        if self.has_no_command { None } else { self.processes.first_of_command() }
     }
 
     /// The processes that used a flow, the most certain first: each with the evidence, and whether
-    /// it created the socket, which another process may have used. `command` is the process ID of
-    /// the command, as for [`Trace::result`].
+    /// it created the socket, which another process may have used.
     ///
     /// Costs a few hash lookups, regardless of the number of sockets.
-    pub fn users_of(&self, command: Option<u32>, flow: &FlowToAttribute) -> NumberedUsers {
-        self.users_of_flow(flow, || self.root(command))
-    }
-
-    fn users_of_flow(&self, flow: &FlowToAttribute, root: impl FnOnce() -> Option<ProcessNumber>) -> NumberedUsers {
+    pub fn users_of(&self, flow: &FlowToAttribute) -> NumberedUsers {
         let span = TimeSpan { first_ns: flow.first_ns, last_ns: flow.last_ns };
         let by_socket = users(&self.sockets.of_flow(&flow.key), Evidence::Socket);
         if !by_socket.is_empty() {
@@ -137,8 +121,12 @@ impl Trace {
         // It may be the flow of a socket or process that is not stored.
         let is_forgotten = ends.into_iter().flatten().any(|end| self.sockets.may_be_forgotten(protocol, end));
         let is_complete = self.processes.beyond + self.sockets.beyond == 0 && !is_forgotten;
-        let root = if is_complete { root() } else { None };
-        root.map(|root| (root, Evidence::Netns, false)).into_iter().collect()
+        if self.has_no_command || !is_complete {
+            return NumberedUsers::new();
+        }
+        // The program that ran when the first packet was sent: first packets have precise times.
+        let command = self.processes.of_command(flow.first_ns);
+        command.map(|command| (command, Evidence::Netns, false)).into_iter().collect()
     }
 
     /// Attempts that failed without a packet, except those to the remote of a flow whose socket is

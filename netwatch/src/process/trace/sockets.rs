@@ -259,6 +259,11 @@ impl Sockets {
         cookies.filter_map(|cookie| self.known.get(cookie)).filter(|known| known.is_of(span)).collect()
     }
 
+    /// Whether any socket was bound to this port.
+    pub(super) fn was_bound(&self, port: u16) -> bool {
+        self.bound.keys().chain(&self.forgotten).any(|(_, bound)| *bound == port)
+    }
+
     /// Whether a flow with this end may belong to a socket that was removed.
     pub(super) fn may_be_forgotten(&self, protocol: u8, end: TransportAddress) -> bool {
         self.forgotten.contains(&(protocol, end.port))

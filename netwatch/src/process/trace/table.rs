@@ -43,6 +43,7 @@ pub(super) struct ProcessTable {
     next: ProcessNumber,
     /// The current program of each process ID.
     current: HashMap<u32, ProcessNumber>,
+    command: CommandPrograms,
     /// Processes that ended before netwatch could read /proc.
     pub gone: u64,
     /// Programs whose path or arguments could not be read.
@@ -53,7 +54,27 @@ pub(super) struct ProcessTable {
 impl ProcessTable {
     pub(super) fn new(max: usize) -> Self {
         let (entries, current) = (BTreeMap::new(), HashMap::default());
-        Self { capacity: Capacity::new(max), entries, next: 0, current, gone: 0, unreadable: 0, beyond: 0 }
+        let (capacity, command) = (Capacity::new(max), CommandPrograms::default());
+        Self { capacity, entries, next: 0, current, command, gone: 0, unreadable: 0, beyond: 0 }
+    }
+
+    /// Sets the process ID of the command, before its first event.
+    pub(super) fn set_command(&mut self, pid: u32) {
+        self.command.pid = Some(pid);
+    }
+
+    /// The program that the process of the command ran at this time; if there is none, the first
+    /// program in any process. `None` if the program of that time was removed.
+    pub(super) fn of_command(&self, time_ns: u64) -> Option<ProcessNumber> {
+        match self.command.at(time_ns) {
+            Some(number) => number,
+            None => self.entries.keys().next().copied(),
+        }
+    }
+
+    /// The first program in the process of the command; if there is none, the first in any process.
+    pub(super) fn first_of_command(&self) -> Option<ProcessNumber> {
+        self.of_command(0)
     }
 
     /// In order of first appearance.
@@ -73,19 +94,20 @@ impl ProcessTable {
     }
 
     /// Removes entries that are not needed: earlier programs of a process, and processes that have
-    /// ended. Ancestors of those that stay are needed too, and the first entry, which is the
-    /// command.
+    /// ended. Ancestors of those that stay are needed too, and the first entry, and the first of
+    /// the command.
     pub(super) fn tidy(&mut self, needed: impl Iterator<Item = ProcessNumber>) {
         let lives = self.current.values().filter(|number| !self.entries[*number].has_ended);
-        let first = self.entries.keys().next();
+        let first = self.entries.keys().next().copied().into_iter().chain(self.first_of_command());
         let mut kept: HashSet<ProcessNumber> = HashSet::default();
-        for number in needed.chain(lives.copied()).chain(first.copied()) {
+        for number in needed.chain(lives.copied()).chain(first) {
             let mut next = Some(number);
             while let Some(number) = next.filter(|number| kept.insert(*number)) {
                 next = self.entries.get(&number).and_then(|entry| entry.parent);
             }
         }
         self.entries.retain(|number, _| kept.contains(number));
+        self.command.tidy(|number| kept.contains(&number));
         self.current.retain(|_, number| kept.contains(number));
         self.capacity.was_tidied(self.entries.len());
     }
@@ -98,7 +120,7 @@ impl ProcessTable {
         let parent = self.current.get(&origin.ppid).copied();
         let ProcessEvent { pid, program, uid, .. } = *event;
         let (start_ns, ppid) = (origin.start_ns, origin.ppid);
-        self.add(ProcessEntry { pid, start_ns, program, ppid, parent, uid, image, has_ended: false });
+        self.add(event.time_ns, ProcessEntry { pid, start_ns, program, ppid, parent, uid, image, has_ended: false });
     }
 
     /// Adds the program of an exec. The previous program of the process stays, with its sockets.
@@ -122,7 +144,7 @@ impl ProcessTable {
         };
         self.unreadable += u64::from(image.is_unreadable || image.exe.is_none());
         let image = Arc::new(image);
-        self.add(ProcessEntry { pid, start_ns, program, ppid, parent, uid, image, has_ended: false });
+        self.add(event.time_ns, ProcessEntry { pid, start_ns, program, ppid, parent, uid, image, has_ended: false });
     }
 
     /// Resolves a path that is relative or leads through /proc or /dev/fd, and so has a meaning
@@ -185,21 +207,68 @@ impl ProcessTable {
         self.unreadable += u64::from(image.is_unreadable);
         let ProcessEvent { pid, program, uid, .. } = *event;
         let image = Arc::new(image);
-        self.add(ProcessEntry { pid, start_ns, program, ppid, parent, uid, image, has_ended: false })
+        self.add(event.time_ns, ProcessEntry { pid, start_ns, program, ppid, parent, uid, image, has_ended: false })
     }
 
-    fn add(&mut self, entry: ProcessEntry) -> Option<ProcessNumber> {
-        let (pid, number) = (entry.pid, self.next);
+    /// Adds a program that runs since this time.
+    fn add(&mut self, since_ns: u64, entry: ProcessEntry) -> Option<ProcessNumber> {
+        let (pid, start_ns, number) = (entry.pid, entry.start_ns, self.next);
         if self.capacity.is_full(self.entries.len()) || number == ProcessNumber::MAX {
             self.beyond += 1;
             // The process ID no longer means the previous process.
             self.current.remove(&pid);
+            self.command.started(pid, start_ns, since_ns, None);
             return None;
         }
         self.next += 1;
+        self.command.started(pid, start_ns, since_ns, Some(number));
         self.entries.insert(number, entry);
         self.current.insert(pid, number);
         Some(number)
+    }
+}
+
+/// The programs that ran in the process of the command, one after the other.
+#[derive(Debug, Default)]
+struct CommandPrograms {
+    pid: Option<u32>,
+    /// The start of the process: its process ID may be reused.
+    start_ns: u64,
+    /// Each with the time of its exec, in order. `None` if it was removed, or had no room.
+    programs: Vec<(u64, Option<ProcessNumber>)>,
+}
+
+impl CommandPrograms {
+    /// Notes that a process started a program.
+    fn started(&mut self, pid: u32, start_ns: u64, since_ns: u64, number: Option<ProcessNumber>) {
+        if self.pid != Some(pid) {
+            return;
+        }
+        if self.programs.is_empty() {
+            self.start_ns = start_ns;
+        }
+        // A process that was found has a start in ticks.
+        if start_ns.abs_diff(self.start_ns) <= TICK_NS && (number.is_some() || !self.is_gap_last()) {
+            self.programs.push((since_ns, number));
+        }
+    }
+
+    /// The program of a time, the first one before any; `None` without programs.
+    fn at(&self, time_ns: u64) -> Option<Option<ProcessNumber>> {
+        let later = self.programs.partition_point(|(since_ns, _)| *since_ns <= time_ns);
+        self.programs.get(later.saturating_sub(1)).map(|(_, number)| *number)
+    }
+
+    /// Successive programs that were removed become one gap.
+    fn tidy(&mut self, is_kept: impl Fn(ProcessNumber) -> bool) {
+        for (_, number) in &mut self.programs {
+            *number = number.filter(|number| is_kept(*number));
+        }
+        self.programs.dedup_by(|next, last| next.1.is_none() && last.1.is_none());
+    }
+
+    fn is_gap_last(&self) -> bool {
+        self.programs.last().is_some_and(|(_, number)| number.is_none())
     }
 }
 

@@ -57,6 +57,7 @@ impl Scene {
         let program = self.programs.get(&pid).copied().unwrap_or(0);
         let (time_ns, comm) = (self.now, "thread".into());
         let event = ProcessEvent { time_ns, start_ns, pid, tid: pid, program, uid: 1000, comm, action };
+        self.trace.set_command(COMMAND);
         self.trace.apply(event, &mut self.machine);
     }
 
@@ -100,7 +101,7 @@ impl Scene {
     fn result(&self, flows: &[(FlowKey, Direction)]) -> TraceResult {
         // The flow lasts for the whole session.
         let flow = |&(key, opened_by)| FlowToAttribute { key, opened_by, first_ns: 0, last_ns: u64::MAX / 2 };
-        self.trace.result(Some(COMMAND), flows.iter().map(flow), PacketCoverage::Final)
+        self.trace.result(flows.iter().map(flow), PacketCoverage::Final)
     }
 }
 
@@ -150,7 +151,7 @@ fn attributes_one_flow_by_numbers_that_stay_the_same_in_every_report() {
     }
     let numbers = |scene: &Scene, key| -> Vec<(u32, Evidence, bool)> {
         let all_along = FlowToAttribute { key, opened_by: OUT, first_ns: 0, last_ns: u64::MAX / 2 };
-        scene.trace.users_of(Some(COMMAND), &all_along).to_vec()
+        scene.trace.users_of(&all_along).to_vec()
     };
     let key = flow(6, 40000, 80);
     assert_eq!(numbers(&scene, key), [(0, Evidence::Netns, false)], "no other evidence: the command");

@@ -20,7 +20,7 @@ fn a_connection_without_a_packet_is_a_failed_attempt() {
     scene.trace.note_flow(flow(6, 40000, 80), 8);
     let result = scene.result(&[(flow(6, 40000, 80), OUT)]);
     assert_eq!(attempts(result), [(address("198.51.100.2:80"), "failed_at_once", 1)]);
-    let interim = scene.trace.result(Some(COMMAND), std::iter::empty(), PacketCoverage::SoFar);
+    let interim = scene.trace.result(std::iter::empty(), PacketCoverage::SoFar);
     assert_eq!(attempts(interim), []);
 }
 

@@ -5,7 +5,7 @@ use super::*;
 /// The users of a flow that lasted for this time.
 fn users_within(scene: &Scene, key: FlowKey, first_ns: u64, last_ns: u64) -> Vec<String> {
     let flow = FlowToAttribute { key, opened_by: OUT, first_ns, last_ns };
-    let result = scene.trace.result(Some(COMMAND), std::iter::once(flow), PacketCoverage::Final);
+    let result = scene.trace.result(std::iter::once(flow), PacketCoverage::Final);
     users_by_name(&result, &result.users, &key)
 }
 
@@ -79,4 +79,31 @@ fn a_port_that_the_kernel_assigned_is_known_from_the_close() {
     scene.apply(101, ProcessAction::ClosedSocket(closed));
     assert_eq!(users(&scene, flow(17, 50_000, 53), OUT), ["resolver tuple maker"]);
     assert_eq!(users(&scene, flow(17, 50_001, 53), OUT), ["sh netns"]);
+}
+
+/// `env app` and a shell that ends with `exec app`: one process runs both.
+#[test]
+fn without_a_socket_a_flow_is_that_of_the_program_that_the_command_ran_at_its_start() {
+    let mut scene = Scene::default();
+    let mut started_ns = Vec::new();
+    for (time_ns, comm) in [(100, "sh"), (200, "ping"), (300, "tail")] {
+        scene.now = time_ns;
+        scene.exec(COMMAND, 1, comm);
+        started_ns.push(scene.now);
+        scene.fork(COMMAND, 200 + time_ns as u32);
+    }
+    let begins = |first_ns| users_within(&scene, flow(132, 1, 2), first_ns, 1_000_000);
+    assert_eq!(begins(0), ["sh netns"], "before its exec was reported");
+    assert_eq!(begins(started_ns[1] - 1), ["sh netns"]);
+    assert_eq!(begins(started_ns[1]), ["ping netns"]);
+    assert_eq!(begins(started_ns[2] + 500_000), ["tail netns"]);
+}
+
+#[test]
+fn a_process_with_the_reused_process_id_of_the_command_is_not_the_command() {
+    let mut scene = Scene::new();
+    scene.now = 500;
+    let origin = Origin { start_ns: 1_000_000_000, ppid: 1, maker: 1 };
+    scene.apply(COMMAND, ProcessAction::Exec(origin, Image { comm: "other".into(), ..Image::default() }));
+    assert_eq!(users_within(&scene, flow(132, 1, 2), 1_000, 2_000), ["sh netns"]);
 }

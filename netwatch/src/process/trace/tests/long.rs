@@ -165,7 +165,7 @@ fn reports_no_connection_as_failed_if_samples_were_lost() {
         scene.trace.tidy(&Ports(Vec::new(), true), std::iter::empty());
     }
     let count = |coverage| {
-        let result = scene.trace.result(Some(COMMAND), std::iter::empty(), coverage);
+        let result = scene.trace.result(std::iter::empty(), coverage);
         result.attempts.iter().map(|attempt| attempt.count).sum::<u64>()
     };
     let so_far = count(PacketCoverage::SoFar);
@@ -211,6 +211,28 @@ fn removes_processes_that_did_nothing() {
     }
     assert_eq!(scene.result(&[]).processes.lost, ProcessLosses::default());
     assert_eq!(users(&scene, flow(132, 1, 2), OUT), ["sh netns"], "no other process is left");
+}
+
+/// A command that starts itself again and again: its first and its current program are known, and a
+/// flow of a removed one is attributed to none of the others.
+#[test]
+fn forgets_earlier_programs_of_the_command() {
+    let mut scene = scene();
+    let first_ns = scene.now;
+    for _ in 0..10_000 {
+        scene.exec(COMMAND, 1, "again");
+        scene.trace.tidy(&Ports(Vec::new(), false), std::iter::empty());
+    }
+    let (between_ns, last_ns) = (first_ns + 1_000, scene.now);
+    let users = |first_ns| {
+        let flow = FlowToAttribute { key: flow(132, 1, 2), opened_by: OUT, first_ns, last_ns };
+        let result = scene.trace.result(std::iter::once(flow), PacketCoverage::Final);
+        users_by_name(&result, &result.users, &flow.key)
+    };
+    assert_eq!(users(first_ns), ["sh netns"]);
+    assert_eq!(users(between_ns), [""; 0]);
+    assert_eq!(users(last_ns), ["again netns"]);
+    assert_eq!(scene.result(&[]).processes.lost, ProcessLosses::default());
 }
 
 /// Live processes, processes with a reported flow, and their ancestors stay.
