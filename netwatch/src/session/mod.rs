@@ -236,6 +236,11 @@ impl<S: Scope> Session<S> {
         FlowIdentity { process: process.map(|(process, _)| process), name }
     }
 
+    /// Whether the target bound a socket to this port.
+    pub fn was_bound(&self, port: u16) -> bool {
+        self.ledger.trace.was_bound(port)
+    }
+
     /// Sets whether flows are attributed to processes, if that follows from the first observations.
     pub fn set_attribution(&mut self, attribution: Attribution) {
         self.attribution = attribution;

@@ -288,6 +288,7 @@ impl<'r> AttachedSession<'r> {
         self.metering.set_interface(summary.interface);
         let settings = &self.plan.settings.session;
         let conclusion = Conclusion {
+            privileged_ports: Vec::new(),
             duration,
             exit: ExitStatus::Code(0),
             ended_by,

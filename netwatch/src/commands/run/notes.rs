@@ -7,7 +7,6 @@ use crate::dns::stats::Stats;
 use crate::error::Error;
 use crate::host::socket_drain::DrainOutcome;
 use crate::loopback::LoopbackCounts;
-use crate::report::ExitStatus as RunExit;
 use crate::target::inherited::InheritedSocket;
 
 pub(super) const NO_UPLINK: &str = "no uplink: the host has no default route, so only the host itself can be reached";
@@ -45,12 +44,12 @@ pub(super) fn made_links(names: &BTreeSet<String>) -> Option<String> {
     })
 }
 
-/// Published ports that the user may not bind, if the command failed.
-pub(super) fn privileged_ports(ports: &[u16], exit: RunExit) -> Option<String> {
-    let first = ports.first().filter(|_| exit != RunExit::Code(0))?;
-    Some(format!(
-        "port {first} is published, and needs root: the user of the command can only bind higher ports (see -u)"
-    ))
+/// A published port that the user of a failed command may not bind, and that nothing bound.
+pub(super) fn privileged_port(port: u16) -> String {
+    format!(
+        "port {port} is published, but no program bound it: that needs root, and the user of the command can only bind \
+         higher ports (see -u)"
+    )
 }
 
 /// What the proxy of `--host-loopback` could not pass on.

@@ -52,6 +52,8 @@ pub(in crate::commands) struct Conclusion {
     pub thresholds: Vec<Threshold>,
     /// What the interfaces counted; `None` if unknown.
     pub counters: Option<CounterBounds>,
+    /// Published ports that only root may bind: the report notes the first that nothing bound.
+    pub privileged_ports: Vec<u16>,
 }
 
 /// Starts a consumer, which reports through the sender that it can take more events.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::{Conclusion, ConsumerFailure, Finishing, IsRequired, MeteringCommand, MeteringSpec, StartFeed};
 use crate::commands::run::interim::InterimPrinter;
+use crate::commands::run::notes::privileged_port;
 use crate::commands::run::soak::SoakWatch;
 use crate::commands::run::trim;
 use crate::consumer::{FINISH_TIMEOUT, Feed, StreamEnd};
@@ -387,7 +388,7 @@ impl MeteringThread {
     /// Creates the final report. If the drain fails, the error becomes a note and the balance shows
     /// the missing packets.
     fn conclude(&mut self, conclusion: Conclusion) -> Arc<Report> {
-        let Conclusion { duration, exit, ended_by, usage, thresholds, counters } = conclusion;
+        let Conclusion { duration, exit, ended_by, usage, thresholds, counters, privileged_ports } = conclusion;
         self.answer_requests();
         let mut progress = DrainProgress::last();
         self.poll();
@@ -407,6 +408,8 @@ impl MeteringThread {
         let counters = counters.map(|bounds| bounds.nearest(self.session.counted()));
         let discarded: Vec<String> = self.attached.iter().filter_map(|one| one.feed.report_discards()).collect();
         discarded.into_iter().for_each(|sentence| self.session.note(sentence));
+        let unbound = privileged_ports.into_iter().find(|port| !self.session.was_bound(*port));
+        unbound.into_iter().for_each(|port| self.session.note(privileged_port(port)));
         let duration_ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         self.session.set_usage(usage, None);
         let mut report = self.session.conclude(duration_ns, Some((exit, ended_by)), counters);
