@@ -2,16 +2,19 @@
 //! run in progress.
 
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::chown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use nix::sys::socket::sockopt::PeerCredentials;
-use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, getsockopt, listen, socket};
+use nix::sys::socket::{
+    AddressFamily, Backlog, Shutdown, SockFlag, SockType, UnixAddr, bind, getsockopt, listen, shutdown, socket,
+};
 use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::Uid;
 
@@ -22,8 +25,48 @@ use crate::undo::{RunDir, RunId};
 /// until the cause is gone.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 
+/// Listens on a socket in the run directory until it is dropped.
+#[derive(Debug)]
+pub(super) struct RunListener {
+    listener: OwnedFd,
+    is_stopped: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl RunListener {
+    /// Listens for processes of `owner` and of root. `serve` runs in a thread of its own: it
+    /// accepts connections, as [`served`] does, until the flag is set.
+    pub(super) fn start(
+        (path, owner): (&Path, Uid),
+        thread_name: &str,
+        serve: impl FnOnce(&UnixListener, &Arc<AtomicBool>) + Send + 'static,
+    ) -> Result<Self> {
+        let failed = |error| Error::os("listen on", path.display().to_string(), error);
+        let listener = listen_for(path, owner).map_err(failed)?;
+        let handle = listener.try_clone().map_err(failed)?.into();
+        let is_stopped = Arc::new(AtomicBool::new(false));
+        let stopped = is_stopped.clone();
+        let thread = thread::Builder::new().name(thread_name.into()).spawn(move || serve(&listener, &stopped));
+        let thread = thread.map_err(|error| Error::os("start thread", thread_name, error))?;
+        Ok(Self { listener: handle, is_stopped, thread: Some(thread) })
+    }
+}
+
+impl Drop for RunListener {
+    fn drop(&mut self) {
+        self.is_stopped.store(true, Ordering::Release);
+        // accept(2) returns at once.
+        if shutdown(self.listener.as_raw_fd(), Shutdown::Both).is_ok()
+            && let Some(thread) = self.thread.take()
+        {
+            // A panic of the thread has no consequences at this point.
+            let _ = thread.join();
+        }
+    }
+}
+
 /// Listens on a new socket to which only root and `owner` can connect.
-pub(super) fn listen_for(path: &Path, owner: Uid) -> io::Result<UnixListener> {
+fn listen_for(path: &Path, owner: Uid) -> io::Result<UnixListener> {
     let listener = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     // The file gets the mode of the socket, minus the umask (unix_bind in net/unix/af_unix.c), so
     // there is no moment in which others could connect.

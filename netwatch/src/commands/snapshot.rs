@@ -3,18 +3,16 @@
 //! delay the run. Only root can connect.
 
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
-use nix::sys::socket::{Shutdown, shutdown};
 use nix::unistd::Uid;
 
-use super::run_sockets;
+use super::run_sockets::{self, RunListener};
 use crate::error::{Error, Result};
 use crate::record::{self, Recorded};
 use crate::report::Report;
@@ -33,45 +31,15 @@ fn socket_path(run_dir: &Path) -> PathBuf {
     run_dir.join("snapshot.sock")
 }
 
-/// Serves snapshots until it is dropped.
-#[derive(Debug)]
-pub(super) struct SnapshotServer {
-    listener: OwnedFd,
-    is_stopped: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl SnapshotServer {
-    /// Listens in the run directory. `take` creates a snapshot, or returns `None` if the run has
-    /// ended.
-    pub(super) fn start(
-        run_dir: &Path,
-        take: impl Fn() -> Option<Arc<Report>> + Clone + Send + 'static,
-    ) -> Result<Self> {
-        let path = socket_path(run_dir);
-        let failed = |error| Error::os("listen on", path.display().to_string(), error);
-        let listener = run_sockets::listen_for(&path, Uid::effective()).map_err(failed)?;
-        let handle = listener.try_clone().map_err(failed)?.into();
-        let is_stopped = Arc::new(AtomicBool::new(false));
-        let stopped = is_stopped.clone();
-        let serve = move || accept(listener.incoming(), &stopped, &take);
-        let thread = thread::Builder::new().name("snapshot".into()).spawn(serve);
-        let thread = thread.map_err(|error| Error::os("start thread", "snapshot", error))?;
-        Ok(Self { listener: handle, is_stopped, thread: Some(thread) })
-    }
-}
-
-impl Drop for SnapshotServer {
-    fn drop(&mut self) {
-        self.is_stopped.store(true, Ordering::Release);
-        // accept(2) returns at once. Threads that still write end with the process.
-        if shutdown(self.listener.as_raw_fd(), Shutdown::Both).is_ok()
-            && let Some(thread) = self.thread.take()
-        {
-            // A panic of the thread has no consequences at this point.
-            let _ = thread.join();
-        }
-    }
+/// Serves snapshots of the run with this directory. `take` creates a snapshot, or returns `None` if
+/// the run has ended. Threads that still write at the end of the run end with the process.
+pub(super) fn serve(
+    run_dir: &Path,
+    take: impl Fn() -> Option<Arc<Report>> + Clone + Send + 'static,
+) -> Result<RunListener> {
+    RunListener::start((&socket_path(run_dir), Uid::effective()), "snapshot", move |listener, is_stopped| {
+        accept(listener.incoming(), is_stopped, &take);
+    })
 }
 
 /// Serves readers until the server is stopped.
@@ -194,7 +162,7 @@ mod tests {
     #[test]
     fn readers_receive_the_report_while_another_one_is_stuck() {
         let dir = tempfile::tempdir().expect("a directory");
-        let server = SnapshotServer::start(dir.path(), || Some(snapshot())).expect("listening");
+        let server = serve(dir.path(), || Some(snapshot())).expect("listening");
         let path = socket_path(dir.path());
         let connect = || UnixStream::connect(&path).expect("connected");
         // A reader that never reads.
@@ -219,7 +187,7 @@ mod tests {
             }
             Some(snapshot())
         };
-        let _server = SnapshotServer::start(dir.path(), take).expect("listening");
+        let _server = serve(dir.path(), take).expect("listening");
         let path = socket_path(dir.path());
         let connect = || UnixStream::connect(&path).expect("connected");
         let readers: Vec<UnixStream> = (0..2 * MAX_READERS).map(|_| connect()).collect();
@@ -242,15 +210,14 @@ mod tests {
     fn a_prefix_selects_the_only_live_run() {
         let dirs = [(); 3].map(|()| tempfile::tempdir().expect("a directory"));
         let paths = || dirs.iter().map(|dir| socket_path(dir.path())).collect::<Vec<_>>();
-        let serve =
-            |dir: &tempfile::TempDir| SnapshotServer::start(dir.path(), || Some(snapshot())).expect("listening");
+        let start = |dir: &tempfile::TempDir| serve(dir.path(), || Some(snapshot())).expect("listening");
         assert!(receive_only(paths(), "0df").is_none(), "no run is live");
         // The socket of a run that is gone remains.
-        drop(serve(&dirs[0]));
-        let _live = serve(&dirs[1]);
+        drop(start(&dirs[0]));
+        let _live = start(&dirs[1]);
         let read = receive_only(paths(), "0df").expect("a live run").expect("received");
         assert_eq!(read.report, *snapshot());
-        let _second = serve(&dirs[2]);
+        let _second = start(&dirs[2]);
         let error = receive_only(paths(), "0df").expect("two live runs").expect_err("ambiguous");
         assert!(error.to_string().contains("2 runs in progress have an id that begins like this"), "{error}");
         assert!(read_by_prefix("12").is_none(), "a number");
@@ -259,7 +226,7 @@ mod tests {
     #[test]
     fn reading_fails_for_a_run_that_has_just_ended() {
         let dir = tempfile::tempdir().expect("a directory");
-        let _server = SnapshotServer::start(dir.path(), || None).expect("listening");
+        let _server = serve(dir.path(), || None).expect("listening");
         let path = socket_path(dir.path());
         let error = receive(UnixStream::connect(&path).expect("connected"), &path).expect_err("nothing to read");
         assert!(error.to_string().contains("just ended"), "{error}");

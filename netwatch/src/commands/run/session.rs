@@ -5,8 +5,9 @@ use super::log;
 use super::metering::{IsRequired, Metering};
 use super::recording::RecordingPlan;
 use super::status::Status;
-use super::viewers::Viewers;
-use crate::commands::snapshot::SnapshotServer;
+use super::viewers;
+use crate::commands::run_sockets::RunListener;
+use crate::commands::snapshot;
 use crate::consumer::events::EventLines;
 use crate::error::Result;
 use crate::faults;
@@ -59,15 +60,15 @@ impl Consumers {
 /// Serves other processes that read the session, until it is dropped.
 pub(in crate::commands) struct SessionReaders {
     /// `None` if it could not be started.
-    _snapshots: Option<SnapshotServer>,
+    _snapshots: Option<RunListener>,
     /// The same.
-    _viewers: Option<Viewers>,
+    _viewers: Option<RunListener>,
 }
 
 /// Serves processes that read the run. Without the sockets, the run has a note.
 pub(in crate::commands) fn serve_readers(run_dir: &RunDir, metering: &Metering) -> Result<SessionReaders> {
-    let snapshots = SnapshotServer::start(run_dir.path(), metering.snapshots());
-    let viewers = Viewers::start(run_dir.path(), &rights::caller()?, metering.viewers());
+    let snapshots = snapshot::serve(run_dir.path(), metering.snapshots());
+    let viewers = viewers::serve(run_dir.path(), &rights::caller()?, metering.viewers());
     let failures = [snapshots.as_ref().err(), viewers.as_ref().err()];
     failures.into_iter().flatten().for_each(|error| metering.note(error.to_string()));
     Ok(SessionReaders { _snapshots: snapshots.ok(), _viewers: viewers.ok() })

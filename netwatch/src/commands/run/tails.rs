@@ -5,22 +5,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::net::Shutdown;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use nix::sys::socket::shutdown;
 use nix::unistd::Uid;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, timeout_at};
 
 use super::metering::Metering;
 use super::{RunPlan, capture};
-use crate::commands::run_sockets;
+use crate::commands::run_sockets::{self, RunListener};
 use crate::commands::tail::protocol::{self, TailAnswer, TailRequest};
 use crate::error::{Error, Result};
 use crate::guardian::{GuardianClient, MAX_CAPTURES, StartCapture};
@@ -50,7 +49,7 @@ pub(super) struct Tails {
     running: BTreeMap<ConnectionId, RunningTail>,
     captured: TailCapture,
     /// `None` if it could not be started.
-    _server: Option<TailServer>,
+    _server: Option<RunListener>,
 }
 
 /// What all tails of a run have in common.
@@ -90,7 +89,7 @@ impl Tails {
     /// that works.
     pub(super) fn start(run_dir: &Path, owner: &Identity, captured: TailCapture) -> (Self, Result<()>) {
         let (sender, events) = unbounded_channel();
-        let server = TailServer::start(run_dir, owner, sender);
+        let server = listen(run_dir, owner.uid, sender);
         let (server, outcome) = match server {
             Ok(server) => (Some(server), Ok(())),
             Err(error) => (None, Err(error)),
@@ -224,34 +223,10 @@ impl Drop for TailSlot {
     }
 }
 
-/// Accepts connections until it is dropped.
-struct TailServer {
-    listener: OwnedFd,
-    is_stopped: Arc<AtomicBool>,
-}
-
-impl TailServer {
-    fn start(run_dir: &Path, owner: &Identity, events: UnboundedSender<TailEvent>) -> Result<Self> {
-        let path = protocol::socket_path(run_dir);
-        let failed = |error| Error::os("listen on", path.display().to_string(), error);
-        let listener = run_sockets::listen_for(&path, owner.uid).map_err(failed)?;
-        let owner = owner.uid;
-        let handle = listener.try_clone().map_err(failed)?.into();
-        let is_stopped = Arc::new(AtomicBool::new(false));
-        let stopped = is_stopped.clone();
-        let thread =
-            thread::Builder::new().name("tails".into()).spawn(move || accept(&listener, owner, &stopped, &events));
-        thread.map_err(|error| Error::os("start thread", "tails", error))?;
-        Ok(Self { listener: handle, is_stopped })
-    }
-}
-
-impl Drop for TailServer {
-    fn drop(&mut self) {
-        self.is_stopped.store(true, Ordering::Release);
-        // accept(2) returns at once.
-        let _ = shutdown(self.listener.as_raw_fd(), nix::sys::socket::Shutdown::Both);
-    }
+fn listen(run_dir: &Path, owner: Uid, events: UnboundedSender<TailEvent>) -> Result<RunListener> {
+    RunListener::start((&protocol::socket_path(run_dir), owner), "tails", move |listener, is_stopped| {
+        accept(listener, owner, is_stopped, &events);
+    })
 }
 
 /// Serves each connection in a thread of its own. There are at most as many as slots.

@@ -2,21 +2,19 @@
 //! slow or stuck one delays only itself. They read only.
 
 use std::io::{self, BufWriter, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{Shutdown, shutdown};
 use nix::unistd::Uid;
 use serde::Serialize;
 
-use crate::commands::run_sockets;
+use crate::commands::run_sockets::{self, RunListener};
 use crate::commands::top::protocol::{ViewerGreeting, socket_path};
 use crate::consumer::{Consumer, StreamEnd};
 use crate::dashboard::{Update, WANTED};
@@ -31,40 +29,17 @@ const READ_TIMEOUT: Duration = Duration::from_millis(500);
 /// Bytes per write to the socket.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// Accepts connections until it is dropped.
-pub(super) struct Viewers {
-    listener: OwnedFd,
-    is_stopped: Arc<AtomicBool>,
-}
-
-impl Viewers {
-    /// Listens in the run directory for processes of `owner` and of root. `attach_viewer` passes a
-    /// viewer to the session.
-    pub(super) fn start(
-        run_dir: &Path,
-        owner: &Identity,
-        attach_viewer: impl Fn(Viewer) + Send + 'static,
-    ) -> Result<Self> {
-        let path = socket_path(run_dir);
-        let failed = |error| Error::os("listen on", path.display().to_string(), error);
-        let listener = run_sockets::listen_for(&path, owner.uid).map_err(failed)?;
-        let owner = owner.uid;
-        let handle = listener.try_clone().map_err(failed)?.into();
-        let is_stopped = Arc::new(AtomicBool::new(false));
-        let stopped = is_stopped.clone();
-        let serve = move || accept(listener.incoming(), owner, &stopped, &attach_viewer);
-        let thread = thread::Builder::new().name("viewers".into()).spawn(serve);
-        thread.map_err(|error| Error::os("start thread", "viewers", error))?;
-        Ok(Self { listener: handle, is_stopped })
-    }
-}
-
-impl Drop for Viewers {
-    fn drop(&mut self) {
-        self.is_stopped.store(true, Ordering::Release);
-        // accept(2) returns at once.
-        let _ = shutdown(self.listener.as_raw_fd(), Shutdown::Both);
-    }
+/// Listens in the run directory for dashboards of `owner` and of root. `attach_viewer` passes a
+/// viewer to the session.
+pub(super) fn serve(
+    run_dir: &Path,
+    owner: &Identity,
+    attach_viewer: impl Fn(Viewer) + Send + 'static,
+) -> Result<RunListener> {
+    let owner = owner.uid;
+    RunListener::start((&socket_path(run_dir), owner), "viewers", move |listener, is_stopped| {
+        accept(listener.incoming(), owner, is_stopped, &attach_viewer);
+    })
 }
 
 fn accept(
