@@ -6,6 +6,7 @@ mod exchange;
 pub mod forwarder;
 mod in_flight;
 pub mod message;
+pub mod probe;
 pub mod resolv_conf;
 mod resolve;
 pub mod resolver;

@@ -70,7 +70,7 @@ pub struct DoctorReport {
 }
 
 impl DoctorReport {
-    /// Runs all checks, in about 0.1 s.
+    /// Runs all checks, in about 0.1 s; up to 2 s longer if a resolver does not answer.
     pub fn examine() -> Self {
         let mut checks = vec![machine::kernel(), capabilities::effective()];
         checks.extend(limits::checks());
@@ -136,9 +136,13 @@ warn  uplink: no default route → the command can reach only this host
         assert_data_eq!(report.to_string().lines().last().unwrap(), "`netwatch run` would fail here");
     }
 
+    /// In a network namespace of its own: a test queries no resolver of the machine.
     #[test]
     fn examines_this_machine() {
-        let report = DoctorReport::examine();
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let report = crate::host::namespace::in_new(DoctorReport::examine).expect("a network namespace");
         eprint!("{report}");
         for subject in [
             "kernel",

@@ -1,11 +1,13 @@
 //! nf_tables, the uplink, the resolvers and the firewalls of other programs.
 
-use std::fs;
 use std::io;
 use std::thread;
 
+use nix::errno::Errno;
+
 use super::Check;
-use crate::dns::resolv_conf::ResolvConf;
+use crate::dns::probe::{self, PROBE_TIMEOUT, ProbeResponse, ProbedResolver};
+use crate::dns::upstream::Upstream;
 use crate::error::{Error, Result};
 use crate::host::firewall::{self, Finding};
 use crate::host::forwarding::{Families, unwritable_switches};
@@ -14,6 +16,7 @@ use crate::host::netlink::Netlink;
 use crate::host::uplink::{DefaultRoute, Uplink};
 use crate::output_policy::{self, OutputPolicy, Sender};
 use crate::target::user::Identity;
+use crate::wire::port;
 
 /// `NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETGEN`: requests the generation number of the rule set.
 const GET_GENERATION: u16 = 10 << 8 | 16;
@@ -69,30 +72,53 @@ pub(super) fn forwarding() -> Check {
     }
 }
 
+/// Queries the resolvers of /etc/resolv.conf, as the forwarder does.
 pub(super) fn resolvers() -> Check {
-    let path = "/etc/resolv.conf";
-    match fs::read(path) {
-        Ok(text) => check_resolvers(&text),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Check::warn(
-            "resolvers",
-            format!("{path} does not exist; queries go to 127.0.0.1"),
-            "set a resolver with --dns",
-        ),
-        Err(error) => Check::warn("resolvers", format!("cannot read {path}: {error}"), "set a resolver with --dns"),
+    const SUBJECT: &str = "resolvers";
+    let resolvers = Upstream::host().resolvers();
+    // In its own thread, so that the caller may have a runtime.
+    let addresses = resolvers.addresses.clone();
+    match thread::spawn(move || probe::probe(&addresses)).join() {
+        Ok(Ok(probed)) => check_resolvers(SUBJECT, &probed),
+        Ok(Err(error)) => Check::warn(SUBJECT, format!("cannot query them: {error}"), "free some file descriptors"),
+        Err(_) => Check::warn(SUBJECT, "a thread panicked", "report this as a bug"),
     }
 }
 
-fn check_resolvers(text: &[u8]) -> Check {
-    let servers = ResolvConf::parse(text).nameservers;
-    if servers.is_empty() {
-        return Check::warn(
-            "resolvers",
-            "/etc/resolv.conf has no nameserver; queries go to 127.0.0.1",
-            "set a resolver with --dns",
-        );
+fn check_resolvers(subject: &'static str, probed: &[ProbedResolver]) -> Check {
+    let detail = probed.iter().map(describe).collect::<Vec<_>>().join(", ");
+    let answers = |one: &ProbedResolver| one.response.as_ref().is_ok_and(|response| response.failure.is_none());
+    if probed.iter().all(answers) {
+        return Check::ok(subject, detail);
     }
-    let addresses: Vec<String> = servers.iter().map(|server| server.address.to_string()).collect();
-    Check::ok("resolvers", addresses.join(", "))
+    let is_silent = |one: &ProbedResolver| one.response.is_err();
+    let advice = match (probed.iter().any(is_silent), probed.iter().any(answers)) {
+        (true, true) => "each name waits for those that do not answer: remove them from /etc/resolv.conf, or use --dns",
+        (true, false) => "start a resolver, correct /etc/resolv.conf, or name one with --dns",
+        (false, _) => {
+            "queried for the root zone: names of zones that it does not serve itself may fail, see `dig . NS`"
+        }
+    };
+    Check::warn(subject, detail, advice)
+}
+
+/// `192.0.2.53 answers in 2 ms`.
+fn describe(probed: &ProbedResolver) -> String {
+    let address = match probed.address.port() {
+        port::DNS => probed.address.ip().to_string(),
+        _ => probed.address.to_string(),
+    };
+    match &probed.response {
+        Ok(ProbeResponse { failure: Some(code), .. }) => format!("{address} answers {code}"),
+        Ok(ProbeResponse { time, .. }) => format!("{address} answers in {:.1} ms", time.as_secs_f64() * 1000.0),
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+            format!("{address} does not answer within {} s", PROBE_TIMEOUT.as_secs())
+        }
+        Err(error) => {
+            let cause = error.raw_os_error().map(|number| Errno::from_raw(number).desc().to_owned());
+            format!("{address}: {}", cause.unwrap_or_else(|| error.to_string()))
+        }
+    }
 }
 
 /// Whether the user of a command may send packets, determined as `run` does it.
@@ -141,8 +167,11 @@ pub(super) fn firewall() -> Vec<Check> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::doctor::CheckStatus;
+    use crate::wire::dns::Rcode;
 
     #[test]
     fn describes_the_default_routes() {
@@ -168,12 +197,23 @@ mod tests {
     }
 
     #[test]
-    fn lists_the_resolvers() {
-        assert_eq!(
-            check_resolvers(b"# x\nsearch example\nnameserver 127.0.0.53\nnameserver fe80::1%eth0\n").detail,
-            "127.0.0.53, fe80::1"
-        );
-        assert_eq!(check_resolvers(b"nameserver\nnameserver here\n").status, CheckStatus::Warn);
+    fn a_resolver_that_does_not_answer_is_a_warning() {
+        let probed = |address: &str, response| ProbedResolver { address: address.parse().unwrap(), response };
+        let answer = |failure| Ok(ProbeResponse { time: Duration::from_micros(1_250), failure });
+        let refused = || Err(io::Error::from_raw_os_error(libc::ECONNREFUSED));
+        let both = check_resolvers("resolvers", &[probed("192.0.2.53:53", answer(None))]);
+        assert_eq!(both.to_string(), "ok    resolvers: 192.0.2.53 answers in 1.2 ms");
+        let one = [probed("127.0.0.1:5353", refused()), probed("[2001:db8::53]:53", answer(None))];
+        let one = check_resolvers("resolvers", &one).to_string();
+        let expected = "warn  resolvers: 127.0.0.1:5353: Connection refused, 2001:db8::53 answers in";
+        assert!(one.starts_with(expected) && one.contains("waits for those that do not answer"), "{one}");
+        let timeout = || Err(io::ErrorKind::TimedOut.into());
+        let none = [probed("192.0.2.1:53", timeout()), probed("192.0.2.2:53", answer(Some(Rcode::REFUSED)))];
+        let none = check_resolvers("resolvers", &none).to_string();
+        let refused = check_resolvers("resolvers", &[probed("192.0.2.2:53", answer(Some(Rcode::REFUSED)))]).to_string();
+        assert!(refused.starts_with("warn") && refused.contains("→ queried for the root zone"), "{refused}");
+        let expected = "192.0.2.1 does not answer within 2 s, 192.0.2.2 answers REFUSED → start a resolver";
+        assert!(none.contains(expected), "{none}");
     }
 
     #[test]

@@ -153,7 +153,7 @@ const NETWATCH: &[Module] = &[
             SHARED,
         ],
     ),
-    effectful("doctor", &["dns", "error", "host", "meter", "output_policy", "target"]),
+    effectful("doctor", &["dns", "error", "host", "meter", "output_policy", "target", "wire"]),
     effectful("settings", &["consumer", "diff", "error", "export", "format", "packets", "policy", "threshold"]),
     effectful("terminal", &["error", "format", "report", "rights", "settings"]),
     effectful(
