@@ -51,32 +51,8 @@ pub(super) struct SessionArgs {
     #[arg(long, value_name = "WHAT", default_value = "endpoint", env = "NETWATCH_BY")]
     by: ByArg,
 
-    /// Maximum number of flows counted individually
-    ///
-    /// Packets of further flows are counted by protocol.
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = defaults::MAX_FLOWS,
-        value_parser = value_parser!(u32).range(1..=i64::from(MAX_ENTRIES)),
-        env = "NETWATCH_MAX_FLOWS",
-        help_heading = METERING
-    )]
-    max_flows: u32,
-
-    /// End a flow without packets for TIME, except for TCP
-    ///
-    /// A later packet between the same ends begins another flow. The default is the one of Linux's
-    /// connection tracking for UDP streams. TCP connections end by FIN, RST or a new connection.
-    #[arg(
-        long,
-        value_name = "TIME",
-        value_parser = parse_idle_timeout,
-        default_value = "120s",
-        env = "NETWATCH_IDLE_TIMEOUT",
-        help_heading = METERING
-    )]
-    idle_timeout: Duration,
+    #[command(flatten)]
+    flows: FlowArgs,
 
     /// Also sample the head of one packet in N
     ///
@@ -240,6 +216,37 @@ pub(super) struct SessionArgs {
     fail_code: u8,
 }
 
+/// The flags of every flow table, also that of `replay`.
+#[derive(Debug, Args)]
+pub(super) struct FlowArgs {
+    /// Maximum number of flows counted individually at a time
+    ///
+    /// Packets of further flows are counted by protocol.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = defaults::MAX_FLOWS,
+        value_parser = value_parser!(u32).range(1..=i64::from(MAX_ENTRIES)),
+        env = "NETWATCH_MAX_FLOWS",
+        help_heading = METERING
+    )]
+    pub max_flows: u32,
+
+    /// End a flow without packets for TIME, except for TCP
+    ///
+    /// A later packet between the same ends begins another flow. The default is the one of Linux's
+    /// connection tracking for UDP streams. TCP connections end by FIN, RST or a new connection.
+    #[arg(
+        long,
+        value_name = "TIME",
+        value_parser = parse_idle_timeout,
+        default_value = "120s",
+        env = "NETWATCH_IDLE_TIMEOUT",
+        help_heading = METERING
+    )]
+    pub idle_timeout: Duration,
+}
+
 /// The heading of flags about how traffic is metered.
 pub(super) const METERING: &str = "Metering";
 const RECORDING: &str = "Recording";
@@ -280,8 +287,8 @@ impl SessionArgs {
             verbose: self.verbose,
             color: self.color.into(),
             resolve: self.resolve,
-            max_flows: self.max_flows,
-            idle_timeout: self.idle_timeout,
+            max_flows: self.flows.max_flows,
+            idle_timeout: self.flows.idle_timeout,
             sample: self.sample,
             sample_snaplen: self.sample_snaplen,
             events: self.events.map(EventsArg::style),
@@ -294,6 +301,7 @@ impl SessionArgs {
             no_cmdline: self.no_cmdline,
             record: self.record,
             no_record: self.no_record,
+            is_benchmark: false,
             keep: self.keep,
             keep_size: self.keep_size,
             record_size: self.record_size,

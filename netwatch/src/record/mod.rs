@@ -23,7 +23,7 @@ use std::path::Path;
 pub use create::Claim;
 pub use destination::{Destination, OpenRecording, RecordingPlace};
 pub use schema::VERSION;
-pub use store::{Keep, MIN_ID_DIGITS, Store, Stored, remove};
+pub use store::{Keep, MIN_ID_DIGITS, RunKind, Store, Stored, remove};
 pub use summary::{Summary, is_live, summary};
 
 use crate::error::{Error, Result};

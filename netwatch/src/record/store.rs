@@ -16,10 +16,25 @@ use crate::target::user::Identity;
 /// Suffix of recordings: `20260101T120000.000Z-3f2a91bc.netwatch`, with the start of the run.
 pub(super) const SUFFIX: &str = ".netwatch";
 
+/// In the name of the recording of a benchmark's run, before its id.
+const BENCHMARK_MARK: &str = "-bench";
+
 /// The folder of stored runs.
 #[derive(Debug, Clone)]
 pub struct Store {
     folder: PathBuf,
+    kind: RunKind,
+}
+
+/// What a run was recorded for. The limits of the store apply to the runs of each kind on their
+/// own, so that a benchmark takes the place of earlier benchmarks only.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum RunKind {
+    /// A single run.
+    #[default]
+    Single,
+    /// A run of a benchmark.
+    Benchmark,
 }
 
 /// A run in the folder.
@@ -29,11 +44,13 @@ pub struct Stored {
     pub number: usize,
     /// The run's id.
     pub id: String,
+    /// What it was recorded for.
+    pub kind: RunKind,
     /// Its file.
     pub path: PathBuf,
 }
 
-/// How many runs to keep.
+/// How many runs of a kind to keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keep {
     /// Maximum number of runs.
@@ -58,7 +75,12 @@ impl Store {
             |name: &str| env::var_os(name).filter(|_| is_ours).map(PathBuf::from).filter(|path| path.is_absolute());
         let home = variable("HOME").unwrap_or_else(|| user.home.clone());
         let state = variable("XDG_STATE_HOME").unwrap_or_else(|| home.join(".local/state"));
-        Ok(Self { folder: state.join("netwatch/runs") })
+        Ok(Self { folder: state.join("netwatch/runs"), kind: RunKind::default() })
+    }
+
+    /// The same folder, for new runs of this kind.
+    pub fn of_kind(self, kind: RunKind) -> Self {
+        Self { kind, ..self }
     }
 
     /// The path of the folder.
@@ -76,20 +98,23 @@ impl Store {
             Err(error) => return Err(failed(error)),
         };
         let entries = entries.collect::<Result<Vec<_>, _>>().map_err(failed)?;
-        let mut found: Vec<((bool, Option<SystemTime>, String), String)> = entries
+        let mut found: Vec<((bool, Option<SystemTime>, String), (RunKind, String))> = entries
             .into_iter()
             .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()))
             .filter_map(|entry| {
                 let name = entry.file_name().into_string().ok()?;
-                let id = id_of(&name)?.to_owned();
+                let (kind, id) = parse_name(&name).map(|(kind, id)| (kind, id.to_owned()))?;
                 // A recording is written for the last time when its run ends.
                 let ended = entry.metadata().and_then(|data| data.modified()).ok();
-                Some(((is_live(&entry.path()), ended, name), id))
+                Some(((is_live(&entry.path()), ended, name), (kind, id)))
             })
             .collect();
         found.sort_by(|(a, _), (b, _)| b.cmp(a));
-        let numbered = found.into_iter().zip(1..);
-        Ok(numbered.map(|(((_, _, name), id), number)| Stored { number, id, path: self.folder.join(name) }).collect())
+        let mut runs = Vec::with_capacity(found.len());
+        for ((_, _, name), (kind, id)) in found {
+            runs.push(Stored { number: runs.len() + 1, id, kind, path: self.folder.join(name) });
+        }
+        Ok(runs)
     }
 
     /// Creates the file of a new run, and the folder if it does not exist.
@@ -105,17 +130,22 @@ impl Store {
             .map_err(|error| failed(&self.folder, error))?;
         let time = crate::format::rfc3339(started_ns);
         let time: String = time.chars().take(TIME_CHARACTERS).filter(|c| !"-:".contains(*c)).collect();
-        let path = self.folder.join(format!("{time}Z-{id}{SUFFIX}"));
+        let mark = match self.kind {
+            RunKind::Single => "",
+            RunKind::Benchmark => BENCHMARK_MARK,
+        };
+        let path = self.folder.join(format!("{time}Z{mark}-{id}{SUFFIX}"));
         let claim = create::prepare(&path)?;
         Ok((path, claim))
     }
 
-    /// Removes the oldest runs beyond the limits, but not this run, and no run that has not ended.
+    /// Removes the oldest runs of its kind beyond the limits, but not this run, and no run that has
+    /// not ended.
     /// A failure to remove one is ignored until the next time, because it must not fail the run.
     pub(super) fn prune(&self, keep: &Keep, own: &Path) {
         let (Ok(runs), Ok(sizes)) = (self.list(), self.sizes()) else { return };
         let mut bytes: u64 = 0;
-        for (at, run) in runs.iter().enumerate() {
+        for (at, run) in runs.iter().filter(|run| run.kind == self.kind).enumerate() {
             let size = sizes.get(&run.path).copied().unwrap_or_default();
             bytes = bytes.saturating_add(size);
             let is_kept = at == 0 || (at < keep.runs && bytes <= keep.bytes);
@@ -193,11 +223,15 @@ impl Store {
     }
 }
 
-/// The id in the name of a recording; `None` for other names.
-fn id_of(name: &str) -> Option<&str> {
-    let (time, id) = name.strip_suffix(SUFFIX)?.rsplit_once('-')?;
+/// The kind and the id in the name of a recording; `None` for other names.
+fn parse_name(name: &str) -> Option<(RunKind, &str)> {
+    let (before, id) = name.strip_suffix(SUFFIX)?.rsplit_once('-')?;
+    let (kind, time) = match before.strip_suffix(BENCHMARK_MARK) {
+        Some(time) => (RunKind::Benchmark, time),
+        None => (RunKind::Single, before),
+    };
     let is_id = id.len() == 8 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    (is_id && time.len() == 20 && time.ends_with('Z')).then_some(id)
+    (is_id && time.len() == 20 && time.ends_with('Z')).then_some((kind, id))
 }
 
 /// Minimum digits of the beginning of an id; fewer are a number.
@@ -241,7 +275,7 @@ mod tests {
         let names = ["20260101T120000.000Z-90814abc", "20260101T120001.000Z-1234abcd"];
         let path = |at: usize| folder.path().join(format!("{}{SUFFIX}", names[at]));
         (0..2).for_each(|at| fs::write(path(at), "").expect("written"));
-        let store = Store { folder: folder.path().to_owned() };
+        let store = Store { folder: folder.path().to_owned(), kind: RunKind::Single };
         for (selector, at) in [("1", 1), ("2", 0), ("90814", 0), ("9081", 0), ("1234abcd", 1), ("1234", 1)] {
             assert_eq!(store.find(Some(selector)).expect(selector), path(at), "{selector}");
         }
@@ -252,13 +286,35 @@ mod tests {
     }
 
     #[test]
+    fn the_runs_of_benchmarks_have_limits_of_their_own() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let single = Store { folder: folder.path().to_owned(), kind: RunKind::Single };
+        let benchmark = single.clone().of_kind(RunKind::Benchmark);
+        let keep = Keep { runs: 2, bytes: u64::MAX };
+        let mut made = Vec::new();
+        for (second, store) in [&single, &benchmark, &benchmark, &single, &benchmark, &benchmark].iter().enumerate() {
+            let (path, claim) =
+                store.create(second as u64 * 1_000_000_000, &format!("a000000{second}")).expect("created");
+            drop(claim);
+            store.prune(&keep, &path);
+            made.push(path);
+        }
+        let listed = single.list().expect("a list");
+        let ids: Vec<_> = listed.iter().map(|run| (run.number, run.id.as_str(), run.kind)).collect();
+        let (one, many) = (RunKind::Single, RunKind::Benchmark);
+        assert_eq!(ids, [(1, "a0000005", many), (2, "a0000004", many), (3, "a0000003", one), (4, "a0000000", one)]);
+        assert_eq!(single.find(Some("a0000004")).expect("found"), made[4]);
+        assert_eq!(run_id(&made[4]).as_deref(), Some("a0000004"));
+    }
+
+    #[test]
     fn only_regular_files_are_runs() {
         let folder = tempfile::tempdir().expect("a directory");
         let path = |id: &str| folder.path().join(format!("20260101T120000.000Z-{id}{SUFFIX}"));
         fs::create_dir(path("00000001")).expect("a directory");
         nix::unistd::mkfifo(&path("00000002"), nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
         fs::write(path("00000003"), "").expect("written");
-        let runs = Store { folder: folder.path().to_owned() }.list().expect("a list");
+        let runs = Store { folder: folder.path().to_owned(), kind: RunKind::Single }.list().expect("a list");
         assert_eq!(runs.iter().map(|run| run.id.as_str()).collect::<Vec<_>>(), ["00000003"]);
     }
 
@@ -275,7 +331,7 @@ mod tests {
         let long = ended("120000", "00000001", 3000);
         ended("130000", "00000002", 1000);
         ended("140000", "00000003", 2000);
-        let store = Store { folder: folder.path().to_owned() };
+        let store = Store { folder: folder.path().to_owned(), kind: RunKind::Single };
         let ids = || store.list().expect("a list").into_iter().map(|run| run.id).collect::<Vec<_>>();
         assert_eq!(ids(), ["00000001", "00000003", "00000002"]);
         drop(long);

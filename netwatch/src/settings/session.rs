@@ -54,9 +54,11 @@ pub struct SessionSettings {
     pub record: Option<PathBuf>,
     /// Do not record the session.
     pub no_record: bool,
-    /// Number of recordings kept in the user's store, at least 1.
+    /// It is a run of a benchmark, whose recordings have limits of their own.
+    pub is_benchmark: bool,
+    /// Number of recordings of this kind kept in the user's store, at least 1.
     pub keep: usize,
-    /// Maximum total size of the recordings in the user's store, in bytes.
+    /// Maximum total size of the recordings of this kind in the user's store, in bytes.
     pub keep_size: u64,
     /// Maximum size of the recording, in bytes.
     pub record_size: u64,

@@ -107,11 +107,13 @@ fn label(settings: &RunSettings) -> String {
     }
 }
 
-/// The settings of one run. Warm-ups are not recorded, and all measured runs are kept.
+/// The settings of one run. Warm-ups are not recorded, and all measured runs are kept, beside the
+/// recordings of other runs.
 fn settings_of(base: &RunSettings, repetition: &Repetition, sides: usize, is_warmup: bool) -> RunSettings {
     let common = base.session.clone();
     let keep = common.keep.max(repetition.runs * sides);
-    let session = SessionSettings { quiet: true, output: None, record: None, no_record: is_warmup, keep, ..common };
+    let (is_benchmark, no_record) = (true, is_warmup);
+    let session = SessionSettings { quiet: true, output: None, record: None, no_record, is_benchmark, keep, ..common };
     RunSettings { session, ..base.clone() }
 }
 

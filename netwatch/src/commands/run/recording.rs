@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::metering::{IsRequired, Metering};
 use crate::consumer::recording::Recording;
 use crate::error::{Error, Result};
-use crate::record::{Destination, Keep, RecordingPlace, Store};
+use crate::record::{Destination, Keep, RecordingPlace, RunKind, Store};
 use crate::settings::SessionSettings;
 use crate::target::user::Identity;
 
@@ -30,7 +30,11 @@ impl RecordingPlan {
         }
         let place = match &arguments.record {
             Some(path) => RecordingPlace::File(absolute(path.clone())?, None),
-            None => RecordingPlace::Store(Store::of(user)?, Keep { runs: arguments.keep, bytes: arguments.keep_size }),
+            None => {
+                let keep = Keep { runs: arguments.keep, bytes: arguments.keep_size };
+                let kind = if arguments.is_benchmark { RunKind::Benchmark } else { RunKind::Single };
+                RecordingPlace::Store(Store::of(user)?.of_kind(kind), keep)
+            }
         };
         let destination = Destination { place, user: user.clone(), limit_bytes: arguments.record_size };
         Ok(Self { destination: Some(destination.check()?), is_required: arguments.record.is_some() })
