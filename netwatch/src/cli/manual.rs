@@ -1,11 +1,14 @@
 //! `netwatch help` and `netwatch man`: the help of subcommands, made from their definition, and the
 //! topics of the manual.
 
+use std::ffi::OsStr;
 use std::io;
 
+use clap::CommandFactory;
+use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use clap_mangen::Man;
 
-use super::command;
+use super::{Cli, command};
 use crate::error::{Error, Result};
 use crate::manual::{self, TOPICS, Topic};
 use crate::settings::ColorChoice;
@@ -36,6 +39,47 @@ pub(super) fn help(words: &[String]) -> Result<String> {
     };
     let help = found.render_long_help();
     Ok(if show.summary_options().color { help.ansi().to_string() } else { help.to_string() })
+}
+
+/// Words of `netwatch help`. Completions suggest topics and subcommands; any other word is
+/// accepted, and [`help`] reports it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TopicParser;
+
+impl TypedValueParser for TopicParser {
+    type Value = String;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        argument: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> Result<String, clap::Error> {
+        StringValueParser::new().parse_ref(command, argument, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(help_words().into_iter()))
+    }
+}
+
+/// Subcommands and topics, with what they are about.
+fn help_words() -> Vec<PossibleValue> {
+    let commands = Cli::command();
+    let shown = commands.get_subcommands().filter(|command| !command.is_hide_set() && command.get_name() != "help");
+    let about = |command: &clap::Command| command.get_about().map(ToString::to_string).unwrap_or_default();
+    let commands = shown.map(|command| PossibleValue::new(command.get_name().to_owned()).help(about(command)));
+    let topics = TOPICS.iter().map(|topic| PossibleValue::new(topic.name).help(topic.about));
+    commands.chain(topics).collect()
+}
+
+/// The words of `netwatch help`, for the completion script of fish.
+pub(super) fn fish_completions() -> String {
+    let line = |value: &PossibleValue| {
+        let about = value.get_help().map(ToString::to_string).unwrap_or_default().replace('\'', "\\'");
+        format!("complete -c netwatch -n '__fish_seen_subcommand_from help' -f -a {} -d '{about}'\n", value.get_name())
+    };
+    help_words().iter().map(line).collect()
 }
 
 /// The lines below the help of `netwatch help`.

@@ -126,7 +126,7 @@ enum CommandArgs {
     #[command(after_help = manual::topics())]
     Help {
         /// Subcommand or topic [default: netwatch itself]
-        #[arg(value_name = "TOPIC")]
+        #[arg(value_name = "TOPIC", value_parser = manual::TopicParser, hide_possible_values = true)]
         words: Vec<String>,
     },
     /// List the set-up steps that a test build can make fail
@@ -274,6 +274,10 @@ fn hide_environment(command: clap::Command) -> clap::Command {
 fn completions(shell: Shell) -> Vec<u8> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command(), "netwatch", &mut script);
+    if shell == Shell::Fish {
+        // clap_complete writes no values of arguments without a flag for it.
+        script.extend(manual::fish_completions().into_bytes());
+    }
     script
 }
 
@@ -345,7 +349,13 @@ mod tests {
     #[test]
     fn each_shell_gets_a_completion_script() {
         for shell in Shell::value_variants() {
-            assert!(String::from_utf8_lossy(&completions(*shell)).contains("netwatch"), "{shell}");
+            let script = String::from_utf8(completions(*shell)).expect("text");
+            assert!(script.contains("netwatch"), "{shell}");
+            // For the others, clap_complete writes no values of arguments without a flag.
+            if matches!(shell, Shell::Bash | Shell::Fish | Shell::Zsh) {
+                let of_help = ["exit-codes", "thresholds"].iter().all(|topic| script.contains(topic));
+                assert!(of_help, "{shell}: topics of help");
+            }
         }
     }
 

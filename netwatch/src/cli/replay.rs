@@ -1,7 +1,6 @@
 //! The command line of `netwatch replay`.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
 use clap::{Args, ValueHint, value_parser};
@@ -9,9 +8,9 @@ use clap::{Args, ValueHint, value_parser};
 use super::ColorArgs;
 use super::capture::FilterArgs;
 use super::display::DisplayArgs;
-use crate::meter::{MAX_ENTRIES, defaults};
+use super::session::FlowArgs;
 use crate::packets::{OnlyCondition, Selection};
-use crate::settings::value::{is_json_file, parse_idle_timeout, parse_report_file};
+use crate::settings::value::{is_json_file, parse_report_file};
 use crate::settings::{ReplaySettings, ViewSettings};
 
 #[derive(Debug, Args)]
@@ -53,30 +52,8 @@ pub(super) struct ReplayArgs {
     #[arg(long, env = "NETWATCH_KERNEL", value_parser = FalseyValueParser::new())]
     kernel: bool,
 
-    /// Maximum number of flows counted individually at a time
-    ///
-    /// Packets of further flows are counted by protocol.
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = defaults::MAX_FLOWS,
-        value_parser = value_parser!(u32).range(1..=i64::from(MAX_ENTRIES)),
-        env = "NETWATCH_MAX_FLOWS"
-    )]
-    max_flows: u32,
-
-    /// End a flow without packets for TIME, except for TCP
-    ///
-    /// A later packet between the same ends begins another flow. The default is the one of Linux's
-    /// connection tracking for UDP streams. TCP connections end by FIN, RST or a new connection.
-    #[arg(
-        long,
-        value_name = "TIME",
-        value_parser = parse_idle_timeout,
-        default_value = "120s",
-        env = "NETWATCH_IDLE_TIMEOUT"
-    )]
-    idle_timeout: Duration,
+    #[command(flatten)]
+    flows: FlowArgs,
 
     /// Look up names of unnamed addresses
     ///
@@ -145,8 +122,8 @@ impl ReplayArgs {
             local: self.local,
             filter: self.filter.setting(),
             kernel: self.kernel,
-            max_flows: self.max_flows,
-            idle_timeout: self.idle_timeout,
+            max_flows: self.flows.max_flows,
+            idle_timeout: self.flows.idle_timeout,
             resolve: self.resolve,
             view: ViewSettings {
                 prints: self.packets,
