@@ -135,20 +135,27 @@ pub(super) struct JsonEndpoint<'a> {
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     forwarded_to: &'a [SocketAddr],
     flows: u64,
-    #[serde(skip_serializing_if = "is_zero")]
-    connections: u64,
-    #[serde(skip_serializing_if = "JsonCounters::is_zero")]
-    egress: JsonCounters,
-    #[serde(skip_serializing_if = "JsonCounters::is_zero")]
-    ingress: JsonCounters,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    handshake_rtt_ns: Option<u64>,
     #[serde(flatten)]
-    failed: JsonFailed,
+    sums: JsonSums,
     #[serde(flatten)]
     names: JsonNames<'a>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     processes: Vec<ProcessNumber>,
+}
+
+/// What the flows of an endpoint, or of the clients of a service, add up to.
+#[derive(Serialize)]
+pub(super) struct JsonSums {
+    #[serde(skip_serializing_if = "is_zero")]
+    pub connections: u64,
+    #[serde(skip_serializing_if = "JsonCounters::is_zero")]
+    pub egress: JsonCounters,
+    #[serde(skip_serializing_if = "JsonCounters::is_zero")]
+    pub ingress: JsonCounters,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handshake_rtt_ns: Option<u64>,
+    #[serde(flatten)]
+    pub failed: JsonFailed,
 }
 
 /// Flows, converted one at a time.
@@ -172,11 +179,13 @@ fn json_endpoint<'a>(report: &'a Report, known: &'a ReportEndpoint) -> JsonEndpo
         fragment: key.fragment,
         forwarded_to: report.forwarded_to(endpoint),
         flows: endpoint.flows,
-        connections: endpoint.connections,
-        egress: endpoint.counters.egress.into(),
-        ingress: endpoint.counters.ingress.into(),
-        handshake_rtt_ns: endpoint.handshake_rtt_ns,
-        failed: endpoint.failed.into(),
+        sums: JsonSums {
+            connections: endpoint.connections,
+            egress: endpoint.counters.egress.into(),
+            ingress: endpoint.counters.ingress.into(),
+            handshake_rtt_ns: endpoint.handshake_rtt_ns,
+            failed: endpoint.failed.into(),
+        },
         names: JsonNames::of_endpoint(known),
         processes: process::numbers(&report.processes, &known.processes),
     }

@@ -1,5 +1,6 @@
 //! Names, application protocols and DNS lookups as JSON objects.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
@@ -19,14 +20,34 @@ pub(super) struct JsonNames<'a> {
     name_source: Option<&'static str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     names: Vec<JsonName<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    application: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    application_evidence: Option<&'a str>,
+    #[serde(flatten)]
+    application: JsonApplication<'a>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     hidden: Vec<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tls: Option<JsonTls<'a>>,
+}
+
+/// The protocol of a flow, an endpoint or a service.
+#[derive(Serialize, Default)]
+pub(super) struct JsonApplication<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    application: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    application_evidence: Option<Cow<'a, str>>,
+}
+
+impl<'a> From<&'a ApplicationProtocol> for JsonApplication<'a> {
+    fn from(known: &'a ApplicationProtocol) -> Self {
+        let ApplicationProtocol { name, evidence } = known;
+        Self { application: Some(name.as_ref().into()), application_evidence: Some(evidence.as_ref().into()) }
+    }
+}
+
+impl From<ApplicationProtocol> for JsonApplication<'static> {
+    fn from(ApplicationProtocol { name, evidence }: ApplicationProtocol) -> Self {
+        Self { application: Some(name), application_evidence: Some(evidence) }
+    }
 }
 
 #[derive(Serialize)]
@@ -137,8 +158,7 @@ impl<'a> JsonNames<'a> {
             name: display.map(|display| display.name.as_str()),
             name_source: display.map(|display| display.source.name()),
             names: names.iter().map(JsonName::from).collect(),
-            application: application.map(|application| application.name.as_ref()),
-            application_evidence: application.map(|application| application.evidence.as_ref()),
+            application: application.map(JsonApplication::from).unwrap_or_default(),
             ..Self::default()
         }
     }

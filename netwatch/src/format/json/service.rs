@@ -5,9 +5,10 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::document::{JsonCounters, protocol_name};
-use super::flow::JsonFailed;
-use super::{is_false, is_zero, process};
+use super::document::protocol_name;
+use super::flow::JsonSums;
+use super::naming::JsonApplication;
+use super::{is_false, process};
 use crate::process::ProcessNumber;
 use crate::report::{InboundService, Report};
 
@@ -18,20 +19,10 @@ pub(super) struct JsonService {
     clients: u64,
     #[serde(skip_serializing_if = "is_false")]
     at_least: bool,
-    #[serde(skip_serializing_if = "is_zero")]
-    connections: u64,
-    #[serde(skip_serializing_if = "JsonCounters::is_zero")]
-    egress: JsonCounters,
-    #[serde(skip_serializing_if = "JsonCounters::is_zero")]
-    ingress: JsonCounters,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    handshake_rtt_ns: Option<u64>,
     #[serde(flatten)]
-    failed: JsonFailed,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    application: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    application_evidence: Option<String>,
+    sums: JsonSums,
+    #[serde(flatten)]
+    application: JsonApplication<'static>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     processes: Vec<ProcessNumber>,
     top_clients: Vec<JsonClient>,
@@ -49,21 +40,20 @@ pub(super) fn services(report: &Report) -> impl Iterator<Item = JsonService> {
 }
 
 fn json_service(report: &Report, service: InboundService) -> JsonService {
-    let (application, application_evidence) =
-        service.application.map(|known| (known.name.into_owned(), known.evidence.into_owned())).unzip();
     let client = |(address, wire_bytes)| JsonClient { address, wire_bytes };
     JsonService {
         protocol: protocol_name(service.protocol),
         port: service.port,
         clients: service.clients,
         at_least: service.at_least,
-        connections: service.connections,
-        egress: service.counters.egress.into(),
-        ingress: service.counters.ingress.into(),
-        handshake_rtt_ns: service.handshake_rtt_ns,
-        failed: service.failed.into(),
-        application,
-        application_evidence,
+        sums: JsonSums {
+            connections: service.connections,
+            egress: service.counters.egress.into(),
+            ingress: service.counters.ingress.into(),
+            handshake_rtt_ns: service.handshake_rtt_ns,
+            failed: service.failed.into(),
+        },
+        application: service.application.map(JsonApplication::from).unwrap_or_default(),
         processes: process::numbers(&report.processes, &service.processes),
         top_clients: service.top_clients.into_iter().map(client).collect(),
     }
