@@ -3,6 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Interface;
+use crate::flow::{Direction, EndpointKey, Remote};
+use crate::wire::port;
 
 /// The part that an address plays in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +36,13 @@ impl Interface {
             IpAddr::V6(v6) if is_link_local(v6) && !self.gateway.is_empty() => AddressRole::Gateway,
             _ => AddressRole::Other,
         }
+    }
+
+    /// Whether a flow or an endpoint is DNS to the forwarder of the run, which passes it on to the
+    /// resolvers of the host. Outputs name it [`DnsForwarder::NAME`](super::DnsForwarder::NAME).
+    pub fn is_dns_forwarder(&self, key: &EndpointKey) -> bool {
+        let is_query = key.port == port::DNS && key.direction == Direction::Egress && key.protocol.has_ports();
+        matches!(key.remote, Remote::Address(address) if is_query && self.gateway.contains(&address))
     }
 
     /// The IPv4 subnet of a run is a /30 unless the user chose another one. Its first and last

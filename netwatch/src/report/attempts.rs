@@ -1,12 +1,13 @@
 //! Failed attempts from all sources: failed calls, packets, and DNS.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 
 use super::model::ReportFlow;
 use crate::flow::{Direction, Flow, FlowKey, Protocol};
 use crate::name::{Lookup, QueryFlows};
-use crate::process::{Attempt, AttemptCause, AttemptTarget, ProcessId};
+use crate::process::{Attempt, AttemptCause, AttemptTarget, ProcessId, Processes};
 use crate::wire::dns::Rcode;
 use crate::wire::port;
 
@@ -21,6 +22,8 @@ pub(super) struct Queries<'a> {
     pub flows: &'a [QueryFlows],
     /// Whether no flow of the session was folded.
     pub are_all_flows_listed: bool,
+    /// The processes of the report.
+    pub processes: &'a Processes,
 }
 
 /// Adds up attempts by target, protocol, cause and process, in the order of their first time.
@@ -33,7 +36,7 @@ pub(super) fn all(
 ) -> Vec<Attempt> {
     let mut sums: BTreeMap<AttemptKey, Attempt> = BTreeMap::new();
     let of_flows = link.iter().chain(loopback).flat_map(of_flow);
-    let queriers = Queriers::of(link.iter().chain(loopback), queries.are_all_flows_listed);
+    let queriers = Queriers::of(link.iter().chain(loopback), queries.processes, queries.are_all_flows_listed);
     let flows_of = queries.flows.iter().map(Some).chain(std::iter::repeat(None));
     let of_lookups = queries
         .lookups
@@ -123,15 +126,29 @@ pub(super) fn of_flow(known: &ReportFlow) -> Vec<Attempt> {
 
 /// The processes of DNS queries.
 struct Queriers<'a> {
+    programs: Programs<'a>,
     /// The flows of all queries that are listed.
     flows: Vec<&'a ReportFlow>,
-    /// The process of each; `None` without one, and if two processes had flows with one key.
+    /// Their process; `None` if there are several programs.
+    only: Option<ProcessId>,
+    /// The process of each flow; `None` without one, and if two programs had flows with one key.
     by_key: HashMap<FlowKey, Option<ProcessId>>,
+    /// Made for the first lookup whose flows are not known.
+    by_time: OnceCell<QueriersByTime>,
     are_all_listed: bool,
 }
 
+/// The programs of processes: a script that calls curl three times is one program that failed.
+#[derive(Debug, Clone, Copy)]
+struct Programs<'a>(&'a Processes);
+
+/// The process that sent the queries of a time: from each of these times on, until the next. `None`
+/// without one, and if there are several programs.
+struct QueriersByTime(Vec<(u64, Option<ProcessId>)>);
+
 impl<'a> Queriers<'a> {
-    fn of(flows: impl Iterator<Item = &'a ReportFlow>, are_all_listed: bool) -> Self {
+    fn of(flows: impl Iterator<Item = &'a ReportFlow>, processes: &'a Processes, are_all_listed: bool) -> Self {
+        let programs = Programs(processes);
         let is_query =
             |known: &&ReportFlow| known.flow.opened_by == Direction::Egress && known.flow.key.remote.port == port::DNS;
         let flows: Vec<&ReportFlow> = flows.filter(is_query).collect();
@@ -139,35 +156,56 @@ impl<'a> Queriers<'a> {
         for known in &flows {
             let process = user(known);
             let found = by_key.entry(known.flow.key).or_insert(process);
-            *found = found.filter(|found| Some(*found) == process);
+            *found = programs.only([*found, process].into_iter());
         }
-        Self { flows, by_key, are_all_listed }
+        let only = programs.only(flows.iter().map(|known| user(known)));
+        Self { programs, flows, only, by_key, by_time: OnceCell::new(), are_all_listed }
     }
 
-    /// The process that sent the queries of a lookup, the first at this time, if there is only one:
-    /// lookups are added up by name, not by process.
+    /// The process that sent the queries of a lookup, the first at this time, if there is only one
+    /// program: lookups are added up by name, not by process.
     fn process(&self, time_ns: u64, flows: Option<&QueryFlows>) -> Option<ProcessId> {
-        let Some(queries) = flows else { return self.only_process().or_else(|| self.process_at(time_ns)) };
+        let Some(queries) = flows else { return self.only.or_else(|| self.process_at(time_ns)) };
         let are_listed = !queries.has_more && queries.flows.iter().all(|key| self.by_key.contains_key(key));
         match are_listed {
-            true => only(queries.flows.iter().map(|key| self.by_key.get(key).copied().flatten())),
-            false => self.only_process().filter(|_| self.are_all_listed),
+            true => self.programs.only(queries.flows.iter().map(|key| self.by_key.get(key).copied().flatten())),
+            false => self.only.filter(|_| self.are_all_listed),
         }
     }
 
-    /// The process of all queries that are listed.
-    fn only_process(&self) -> Option<ProcessId> {
-        only(self.flows.iter().map(|known| user(known)))
+    fn process_at(&self, time_ns: u64) -> Option<ProcessId> {
+        self.by_time.get_or_init(|| QueriersByTime::of(&self.flows, self.programs)).process_at(time_ns)
+    }
+}
+
+impl QueriersByTime {
+    /// A resolver library opens a socket for each lookup, so that the flows of a time are those of
+    /// the lookups of that time.
+    fn of(flows: &[&ReportFlow], programs: Programs<'_>) -> Self {
+        let ends = |known: &&ReportFlow| {
+            let (first, last, process) = (known.flow.first_seen_ns, known.flow.last_seen_ns, user(known));
+            let after = last.saturating_add(CLOCK_TOLERANCE_NS + 1);
+            [(first.saturating_sub(CLOCK_TOLERANCE_NS), true, process), (after, false, process)]
+        };
+        let mut changes: Vec<_> = flows.iter().flat_map(ends).collect();
+        changes.sort_by_key(|(time_ns, ..)| *time_ns);
+        let mut flows_of: BTreeMap<Option<ProcessId>, usize> = BTreeMap::new();
+        let mut processes: Vec<(u64, Option<ProcessId>)> = Vec::with_capacity(changes.len());
+        for (time_ns, begins, process) in changes {
+            let count = flows_of.entry(process).or_default();
+            *count = if begins { *count + 1 } else { count.saturating_sub(1) };
+            if *count == 0 {
+                flows_of.remove(&process);
+            }
+            processes.pop_if(|(last_ns, _)| *last_ns == time_ns);
+            processes.push((time_ns, programs.only(flows_of.keys().copied())));
+        }
+        Self(processes)
     }
 
-    /// The process that sent a query at this time. A resolver library opens a socket for each
-    /// lookup.
     fn process_at(&self, time_ns: u64) -> Option<ProcessId> {
-        let is_at = |known: &&&ReportFlow| {
-            let (first, last) = (known.flow.first_seen_ns, known.flow.last_seen_ns);
-            (first.saturating_sub(CLOCK_TOLERANCE_NS)..=last.saturating_add(CLOCK_TOLERANCE_NS)).contains(&time_ns)
-        };
-        only(self.flows.iter().filter(is_at).map(|known| user(known)))
+        let later = self.0.partition_point(|(from_ns, _)| *from_ns <= time_ns);
+        self.0.get(later.checked_sub(1)?)?.1
     }
 }
 
@@ -175,10 +213,17 @@ fn user(known: &ReportFlow) -> Option<ProcessId> {
     known.users.first().map(|user| user.process)
 }
 
-/// The process of several flows, if it is the same.
-fn only(mut users: impl Iterator<Item = Option<ProcessId>>) -> Option<ProcessId> {
-    let first = users.next()??;
-    users.all(|other| other == Some(first)).then_some(first)
+impl Programs<'_> {
+    /// The first process of several flows, if all of them run its program.
+    fn only(self, mut users: impl Iterator<Item = Option<ProcessId>>) -> Option<ProcessId> {
+        let first = users.next()??;
+        users.all(|other| other.is_some_and(|other| self.is_same(first, other))).then_some(first)
+    }
+
+    fn is_same(self, one: ProcessId, other: ProcessId) -> bool {
+        let program = |id| self.0.get(id).map(|process| (process.program(), process.exe.as_deref()));
+        one == other || program(one).is_some_and(|first| program(other) == Some(first))
+    }
 }
 
 /// The kernel dates most packets by a clock that advances with its timer interrupt, samples by a
@@ -212,10 +257,17 @@ fn of_lookup(lookup: &Lookup, querier: Option<ProcessId>) -> Vec<Attempt> {
 mod tests {
     use super::*;
     use crate::flow::{Flow, IcmpError, ObservationPoint, PerDirection, TransportAddress};
-    use crate::process::{Evidence, FlowUser};
+    use crate::process::{Attribution, Evidence, FlowUser, Process, ProcessLosses};
 
     const UDP: u8 = 17;
-    const NO_QUERIES: Queries<'_> = Queries { lookups: &[], flows: &[], are_all_flows_listed: true };
+    const NO_PROCESSES: &Processes = &Processes {
+        attribution: Attribution::On,
+        list: Vec::new(),
+        local_sockets: Vec::new(),
+        lost: ProcessLosses { events: 0, sockets: 0, gone: 0, unreadable: 0, unknown: 0, beyond: 0 },
+    };
+    const NO_QUERIES: Queries<'_> =
+        Queries { lookups: &[], flows: &[], are_all_flows_listed: true, processes: NO_PROCESSES };
 
     fn known(port: u16, icmp_error: Option<IcmpError>) -> ReportFlow {
         let end = |last: u8, port| TransportAddress { addr: [198, 51, 100, last].into(), port };
@@ -267,12 +319,19 @@ mod tests {
         };
         let second = 1_000_000_000;
         let flows = [query(1, second), query(2, 3 * second), query(2, 5 * second), query(3, 5 * second)];
-        let queriers = Queriers::of(flows.iter(), true);
-        assert_eq!(queriers.process_at(second + 2), Some(ProcessId(1)));
-        assert_eq!(queriers.process_at(3 * second + 9_000_000), Some(ProcessId(2)));
-        assert_eq!(queriers.process_at(5 * second), None, "two processes at the same time");
-        assert_eq!(queriers.process_at(2 * second), None);
-        assert_eq!(Queriers::of(flows[1..3].iter(), true).only_process(), Some(ProcessId(2)), "there is no other");
+        let queriers = Queriers::of(flows.iter(), NO_PROCESSES, true);
+        let at = |time_ns| queriers.process_at(time_ns);
+        assert_eq!(at(second + 2), Some(ProcessId(1)));
+        assert_eq!(at(3 * second + 9_000_000), Some(ProcessId(2)));
+        assert_eq!(at(5 * second), None, "two processes at the same time");
+        assert_eq!((at(0), at(2 * second), at(9 * second)), (None, None, None));
+        assert_eq!(Queriers::of(flows[1..3].iter(), NO_PROCESSES, true).only, Some(ProcessId(2)), "there is no other");
+        let mut long = query(4, 2 * second);
+        long.flow.last_seen_ns = 20 * second;
+        let with_long = Queriers::of(flows.iter().chain([&long]), NO_PROCESSES, true);
+        assert_eq!(with_long.process_at(10 * second), Some(ProcessId(4)), "an earlier flow that lasts");
+        assert_eq!(with_long.process_at(3 * second), None, "and another one");
+        assert_eq!(with_long.process_at(second), Some(ProcessId(1)));
     }
 
     #[test]
@@ -285,7 +344,7 @@ mod tests {
         };
         // All at the same time.
         let flows = [flow(1, 4001), flow(2, 4002), flow(2, 4003)];
-        let queriers = Queriers::of(flows.iter(), true);
+        let queriers = Queriers::of(flows.iter(), NO_PROCESSES, true);
         let process = |places: &[usize], has_more| {
             let flows = places.iter().map(|place| flows[*place].flow.key).collect();
             queriers.process(1, Some(&QueryFlows { flows, has_more }))
@@ -295,11 +354,32 @@ mod tests {
         assert_eq!(process(&[0, 1], false), None, "two processes asked the same");
         assert_eq!(process(&[1], true), None, "not all flows are known");
         assert_eq!(queriers.process(1, None), None, "two processes at the same time");
-        let lone = |are_all_listed| Queriers::of(flows[1..].iter(), are_all_listed);
+        let lone = |are_all_listed| Queriers::of(flows[1..].iter(), NO_PROCESSES, are_all_listed);
         let elsewhere = QueryFlows { flows: vec![flows[0].flow.key], has_more: false };
         assert_eq!(lone(false).process(1, Some(&elsewhere)), None, "a flow that was folded");
         let many = QueryFlows { flows: vec![flows[1].flow.key], has_more: true };
         assert_eq!(lone(true).process(1, Some(&many)), Some(ProcessId(2)), "nothing was folded, and there is no other");
+    }
+
+    #[test]
+    fn a_lookup_of_several_processes_of_one_program_has_the_first() {
+        let flow = |process: u32, local: u16| {
+            let mut flow = known(port::DNS, None);
+            flow.flow.key.local.port = local;
+            flow.users[0].process = ProcessId(process);
+            flow
+        };
+        let process = |comm: &str| Process { comm: comm.to_owned(), ..Process::default() };
+        let list = ["sh", "curl", "curl", "dig"].map(process).into();
+        let processes = Processes { list, ..Processes::default() };
+        let flows = [flow(1, 4001), flow(2, 4002), flow(3, 4003)];
+        let queriers = Queriers::of(flows.iter(), &processes, true);
+        let of = |places: &[usize]| {
+            let flows = places.iter().map(|place| flows[*place].flow.key).collect();
+            queriers.process(1, Some(&QueryFlows { flows, has_more: false }))
+        };
+        assert_eq!([of(&[0, 1]), of(&[1]), of(&[1, 2])], [Some(ProcessId(1)), Some(ProcessId(2)), None]);
+        assert_eq!(Queriers::of(flows[..2].iter(), &processes, true).process(1, None), Some(ProcessId(1)));
     }
 
     #[test]

@@ -36,8 +36,8 @@ pub use service::InboundService;
 pub use unfinished::UnfinishedRun;
 
 use crate::flow::{
-    Balance, Counters, Direction, Endpoint, Flow, FlowTable, FoldedCounts, InterfaceCounters, ObservationLosses,
-    ObservationPoint, PerDirection, Remainders, Remote,
+    Balance, Counters, Endpoint, Flow, FlowTable, FoldedCounts, InterfaceCounters, ObservationLosses, ObservationPoint,
+    PerDirection, Remainders,
 };
 use crate::name::Names;
 use crate::process::{Attempt, FlowUsers, ProcessId, ProcessNumber, Processes};
@@ -194,6 +194,7 @@ impl Report {
                     lookups: &lookups,
                     flows: names.query_flows(),
                     are_all_flows_listed: table.folded().flows == 0,
+                    processes: &processes,
                 },
             ),
             naming: naming::result(&flows, names, lookups, &interface.gateway, folded),
@@ -225,10 +226,6 @@ impl Report {
     /// The resolvers behind the endpoint of the DNS forwarder on the gateway; empty for every other
     /// endpoint.
     pub fn forwarded_to(&self, endpoint: &Endpoint) -> &[SocketAddr] {
-        let key = &endpoint.key;
-        let Remote::Address(address) = key.remote else { return &[] };
-        let is_dns =
-            key.port == crate::wire::port::DNS && key.direction == Direction::Egress && key.protocol.has_ports();
-        if is_dns && self.interface.gateway.contains(&address) { &self.dns.resolvers } else { &[] }
+        if self.interface.is_dns_forwarder(&endpoint.key) { &self.dns.resolvers } else { &[] }
     }
 }

@@ -218,6 +218,12 @@ pub struct DnsForwarder {
     pub resolvers: Vec<SocketAddr>,
 }
 
+impl DnsForwarder {
+    /// The host of what the command asked over it, in every output: its address, the gateway,
+    /// exists in the run only.
+    pub const NAME: &'static str = "DNS";
+}
+
 /// A replayed capture, in place of a run.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Replay {

@@ -73,7 +73,12 @@ impl Report {
                 std::iter::empty(),
                 &flows,
                 &loopback,
-                &attempts::Queries { lookups: &naming.lookups, flows: &[], are_all_flows_listed: false },
+                &attempts::Queries {
+                    lookups: &naming.lookups,
+                    flows: &[],
+                    are_all_flows_listed: false,
+                    processes: &facts.processes,
+                },
             ),
             naming,
             folded_traffic: Vec::new(),
