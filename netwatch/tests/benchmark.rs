@@ -70,7 +70,7 @@ fn the_gateways_of_runs_are_one_endpoint() {
     };
     let analysis = analyze(vec![Side { label: "curl".to_owned(), runs: vec![run(1), run(2), run(3)] }]);
     let printed = text(&analysis, BenchmarkFormat::Text);
-    assert!(printed.contains("(resolvers) tcp/53") && !printed.contains("10.0."), "{printed}");
+    assert!(printed.contains("DNS tcp/53") && !printed.contains("10.0."), "{printed}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::metric::METRICS;
 use crate::flow::{Direction, Remote};
-use crate::report::{AddressRole, ExitStatus, Report, ReportEndpoint};
+use crate::report::{AddressRole, DnsForwarder, ExitStatus, Report, ReportEndpoint};
 use crate::wire::port;
 
 /// The numbers of one run: all that is kept of its report.
@@ -66,7 +66,9 @@ fn name(report: &Report, known: &ReportEndpoint) -> String {
     let is_gateway = |address| report.interface.role_of(address) == AddressRole::Gateway;
     let remote = match (key.direction, &known.display_name, key.remote) {
         (Direction::Ingress, ..) => "inbound".to_owned(),
-        (_, _, Remote::Address(address)) if is_gateway(address) && key.port == port::DNS => "(resolvers)".to_owned(),
+        (_, _, Remote::Address(address)) if is_gateway(address) && key.port == port::DNS => {
+            DnsForwarder::NAME.to_owned()
+        }
         (_, _, Remote::Address(address)) if is_gateway(address) => "(this machine)".to_owned(),
         (_, Some(display), _) => display.name.to_string(),
         (_, None, Remote::Address(address)) => address.to_string(),

@@ -6,9 +6,10 @@ use std::io::{self, BufWriter, Write};
 
 use super::{Consumer, StreamEnd};
 use crate::error::{Error, Result};
-use crate::flow::FlowId;
+use crate::flow::{EndpointKey, FlowId};
 use crate::format::events::{ConnectionEvent, ConnectionEventKind, write_lost};
 use crate::process::{Process, ProcessNumber};
+use crate::report::Interface;
 use crate::session::{Event, EventKinds, FlowRecord};
 
 /// Maximum number of processes that are remembered; all are forgotten when there are more.
@@ -22,6 +23,7 @@ pub struct EventLines<W: Write> {
     /// What was written about each live flow.
     flows: HashMap<FlowId, Written>,
     processes: HashMap<ProcessNumber, Process>,
+    interface: Interface,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -33,7 +35,8 @@ struct Written {
 impl<W: Write> EventLines<W> {
     /// Writes to `out`: text, or JSON lines.
     pub fn new(out: W, is_json: bool) -> Self {
-        Self { out: BufWriter::new(out), is_json, flows: HashMap::new(), processes: HashMap::new() }
+        let (flows, processes, interface) = (HashMap::new(), HashMap::new(), Interface::default());
+        Self { out: BufWriter::new(out), is_json, flows, processes, interface }
     }
 
     fn event(&mut self, event: &Event) -> io::Result<()> {
@@ -49,6 +52,10 @@ impl<W: Write> EventLines<W> {
                     self.processes.clear();
                 }
                 self.processes.insert(used.process.number, used.process.clone());
+                Ok(())
+            }
+            Event::Started(started) => {
+                self.interface.clone_from(&started.interface);
                 Ok(())
             }
             Event::Lost(reason, count) => write_lost(reason, *count, self.is_json, &mut self.out),
@@ -77,7 +84,9 @@ impl<W: Write> EventLines<W> {
 
     fn write(&mut self, kind: ConnectionEventKind, record: &FlowRecord) -> io::Result<()> {
         let process = record.usages.first().and_then(|usage| self.processes.get(&usage.process));
-        let event = ConnectionEvent { kind, flow: &record.flow, naming: record.naming.as_deref(), process };
+        let FlowRecord { flow, naming, .. } = record;
+        let is_dns_forwarder = self.interface.is_dns_forwarder(&EndpointKey::of(&flow.key, flow.opened_by));
+        let event = ConnectionEvent { kind, flow, naming: naming.as_deref(), process, is_dns_forwarder };
         if self.is_json { event.write_json(&mut self.out) } else { event.write_text(&mut self.out) }
     }
 }

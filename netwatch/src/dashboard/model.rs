@@ -7,6 +7,8 @@ use super::log::Log;
 use super::update::{AttemptFacts, FlowUpdate, LookupFacts, ProcessFacts, RunFacts, Tick, Update, Volumes};
 use crate::flow::Protocol;
 use crate::name::RESPONSE_TIMEOUT_NS;
+use crate::report::DnsForwarder;
+use crate::wire::port;
 
 /// Connections that are kept; the oldest that ended are dropped first. Their endpoints keep the
 /// sums.
@@ -239,7 +241,11 @@ impl Model {
         false
     }
 
-    fn apply_flow(&mut self, facts: FlowUpdate) {
+    fn apply_flow(&mut self, mut facts: FlowUpdate) {
+        let to_forwarder = facts.out && facts.remote.port() == port::DNS;
+        if facts.name.is_none() && to_forwarder && self.run.gateways.contains(&facts.remote.ip()) {
+            facts.name = Some((DnsForwarder::NAME.to_owned(), "forwarder".to_owned()));
+        }
         let key = RemoteKey::of(&facts);
         let before = self.flows.get(&facts.id).map(|flow| (RemoteKey::of(&flow.facts), FlowSums::of(&flow.facts)));
         let before = before.or_else(|| {

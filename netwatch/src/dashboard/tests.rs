@@ -105,6 +105,7 @@ fn updates() -> Vec<Update> {
             command: vec!["make".to_owned(), "all".to_owned()],
             user: "ada".to_owned(),
             started_ns: START,
+            gateways: Vec::new(),
         }),
         process(0, None, "make", &["make", "all"]),
         process(1, Some(0), "curl", &["curl", "-sS", "https://app.example/"]),

@@ -1,6 +1,6 @@
 //! What a run sends to a dashboard: changes since the last time, as plain data.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,7 @@ use crate::wire::Application;
 use crate::wire::dns::Rcode;
 
 /// The version of these types. Both sides are netwatch, but not always the same.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The events of a session that a dashboard shows.
 pub const WANTED: EventKinds = EventKinds::SESSION
@@ -58,6 +58,8 @@ pub struct RunFacts {
     pub user: String,
     /// Start of the command, nanoseconds since the Unix epoch.
     pub started_ns: u64,
+    /// Addresses of the DNS forwarder.
+    pub gateways: Vec<IpAddr>,
 }
 
 /// Packets, and their bytes on the wire.
@@ -225,7 +227,7 @@ impl Update {
 fn run(started: &Started) -> RunFacts {
     let run = &started.run;
     let (id, command, user) = (run.id.clone(), run.command.clone(), run.user.clone());
-    RunFacts { id, command, user, started_ns: run.started_ns }
+    RunFacts { id, command, user, started_ns: run.started_ns, gateways: started.interface.gateway.clone() }
 }
 
 fn flow(record: &FlowRecord, ended: Option<EndReason>) -> FlowUpdate {

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use crate::flow::{Direction, EndpointKey, Protocol};
 use crate::name::Lookup;
 use crate::process::Process;
-use crate::report::{AddressRole, Report, ReportFlow};
+use crate::report::{AddressRole, DnsForwarder, Report, ReportFlow};
 use crate::wire::port;
 
 /// Bytes of a program's name that the kernel stores (TASK_COMM_LEN without its zero).
@@ -62,7 +62,7 @@ impl Identities {
         let is_resolver =
             is_dns && (role == AddressRole::Gateway || report.replay.is_some() && role == AddressRole::Other);
         match role {
-            _ if is_resolver => "(resolvers)".to_owned(),
+            _ if is_resolver => DnsForwarder::NAME.to_owned(),
             AddressRole::Gateway => "(this machine)".to_owned(),
             _ if key.direction == Direction::Ingress => "(any remote)".to_owned(),
             _ => name.or_else(|| self.names.get(&address).cloned()).unwrap_or_else(|| address.to_string()),

@@ -72,7 +72,7 @@ pub enum Subject {
         protocol: Protocol,
         /// The server's port.
         port: ComparedPort,
-        /// A name, an address, or a placeholder such as `(resolvers)`.
+        /// A name, an address, or a placeholder such as `(this machine)`.
         remote: String,
     },
     /// A service, regardless of the remote.

@@ -12,7 +12,7 @@ use super::words::with_plain_spaces;
 use super::{escape, rfc3339};
 use crate::flow::{Direction, EndReason, Flow, Protocol, TransportAddress};
 use crate::process::Process;
-use crate::report::FlowNaming;
+use crate::report::{DnsForwarder, FlowNaming};
 
 /// The version of the JSON lines.
 const SCHEMA: u32 = 1;
@@ -41,6 +41,8 @@ pub struct ConnectionEvent<'a> {
     pub naming: Option<&'a FlowNaming>,
     /// The process that uses it.
     pub process: Option<&'a Process>,
+    /// The remote is the DNS forwarder of the run.
+    pub is_dns_forwarder: bool,
 }
 
 impl ConnectionEvent<'_> {
@@ -72,6 +74,8 @@ impl ConnectionEvent<'_> {
         write!(out, "{time} {:<6} {protocol} {} {arrow} {}", self.name(), end(&key.local), end(&key.remote))?;
         if let Some(name) = self.naming.and_then(|naming| naming.display_name.as_ref()) {
             write!(out, " {} ({})", escape(name.name.as_str()), name.source.name())?;
+        } else if self.is_dns_forwarder {
+            write!(out, " {}", DnsForwarder::NAME)?;
         }
         if let Some(process) = self.process {
             write!(out, " {}[{}]", escape(&process.comm), process.pid)?;

@@ -15,7 +15,7 @@ use super::words::{self, with_plain_spaces};
 use crate::flow::{Direction, PerDirection};
 use crate::name::Lookup;
 use crate::process::{AttemptCause, Attribution};
-use crate::report::{AttemptNames, Failure, Report};
+use crate::report::{AttemptNames, DnsForwarder, Failure, Report};
 use crate::wire::Application;
 use crate::wire::dns::Rcode;
 use requirements::{PeerHost, Requirement};
@@ -89,7 +89,7 @@ fn row(requirement: &Requirement) -> String {
         match host {
             PeerHost::Named(name) => cell(name),
             PeerHost::Unnamed => "(no name)".to_owned(),
-            PeerHost::Resolver => "(resolver of the host)".to_owned(),
+            PeerHost::Dns => DnsForwarder::NAME.to_owned(),
             PeerHost::Clients => "(clients)".to_owned(),
         },
         application.as_deref().map(cell).unwrap_or_default(),

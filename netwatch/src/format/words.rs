@@ -1,10 +1,11 @@
 //! Wording shared by the formats for people: services, attempts, losses, the balance. Plain text;
 //! each format escapes it.
 
-use crate::flow::{Amount, BalanceState, Difference, EndpointKey, PerDirection, Remote};
+use crate::flow::{Amount, BalanceState, Difference, Endpoint, EndpointKey, PerDirection, Remote};
 use crate::format::summary::units::{count, duration, plural, signed};
 use crate::process::{Attempt, AttemptCause, AttemptTarget, Process};
-use crate::report::{AttemptNames, Report};
+use crate::report::{ApplicationProtocol, AttemptNames, Report};
+use crate::wire::port;
 
 /// `tcp/443`; `icmp` where there are no ports.
 pub(super) fn service(key: &EndpointKey) -> String {
@@ -23,6 +24,20 @@ pub(super) fn address(remote: &Remote) -> String {
         Remote::Address(address) => address.to_string(),
         Remote::Others => "other remotes".to_owned(),
     }
+}
+
+/// The resolvers that the forwarder asks: `via 192.0.2.53`, `via 192.0.2.53 +1`. `None` if the
+/// endpoint is not the forwarder.
+pub(super) fn via(report: &Report, endpoint: &Endpoint) -> Option<String> {
+    let (first, others) = report.forwarded_to(endpoint).split_first()?;
+    let resolver = if first.port() == port::DNS { first.ip().to_string() } else { first.to_string() };
+    let more = if others.is_empty() { String::new() } else { format!(" +{}", others.len()) };
+    Some(format!("via {resolver}{more}"))
+}
+
+/// The name of an application protocol; `https?` if only the port suggests it.
+pub(super) fn application(application: &ApplicationProtocol) -> String {
+    if application.is_proven() { application.name.to_string() } else { format!("{}?", application.name) }
 }
 
 /// The target of an attempt, with the name that the program looked up.

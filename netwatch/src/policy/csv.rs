@@ -24,7 +24,7 @@ pub(super) fn text(requirements: &Requirements, options: &RuleOptions) -> String
 
 fn line(row: &Row, address: &str, is_used: bool) -> String {
     let cells = [
-        cell(&row.purpose),
+        quoted(comment(&row.purpose.label, MAX_NAME_BYTES) + row.purpose.mark()),
         cell(&row.name),
         cell(&row.protocol),
         row.port.clone(),
@@ -40,7 +40,10 @@ fn line(row: &Row, address: &str, is_used: bool) -> String {
 /// [`comment`] leaves no quote and no line feed. A spreadsheet would evaluate a cell that begins
 /// like a formula.
 fn cell(text: &str) -> String {
-    let safe = comment(text, MAX_NAME_BYTES);
+    quoted(comment(text, MAX_NAME_BYTES))
+}
+
+fn quoted(safe: String) -> String {
     let safe = if safe.starts_with(['=', '+', '-', '@']) { format!("'{safe}") } else { safe };
     if safe.contains(',') { format!("\"{safe}\"") } else { safe }
 }

@@ -94,10 +94,8 @@ pub(super) fn table_notes(requirements: &Requirements, options: &RuleOptions, ro
                 .to_owned(),
         );
     }
-    if rows.iter().any(|row| !row.is_required) {
-        notes.push(
-            "\"attempted\": every attempt failed in these runs, so they do not show whether it is required.".to_owned(),
-        );
+    if rows.iter().any(|row| row.purpose.is_guess) {
+        notes.push("\"?\": guessed from the port, because no packet showed the protocol.".to_owned());
     }
     if requirements.needs.iter().any(|need| need.name.is_some()) {
         notes.push("The addresses of names change: prefer rules by name where your firewall supports them.".to_owned());
@@ -166,6 +164,11 @@ pub(super) fn failed(need: &Need) -> String {
     format!("{} {} {peer}: {}", need.service, need.direction.of_flow(), failures(&need.failed))
 }
 
+/// Stands for the table of what is required if it is empty.
+pub(super) const NOTHING_REQUIRED: &str = "No network access is required.";
+/// Precedes the table of what was only attempted.
+pub(super) const ATTEMPTED: &str =
+    "Attempted only. Every attempt failed in these runs, so they do not show whether it is required:";
 /// Precedes the rules of failed attempts, which are comments.
 pub(super) const FAILED_ATTEMPTS: &str = "Failed attempts, not opened:";
 /// The limit of formats that support addresses only.

@@ -51,6 +51,8 @@ struct JsonRow<'a> {
     name: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
     purpose: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    purpose_evidence: &'static str,
     need: &'static str,
     #[serde(skip_serializing_if = "str::is_empty")]
     failures: &'a str,
@@ -79,7 +81,8 @@ impl<'a> From<&'a Row> for JsonRow<'a> {
             protocols: row.protocol.split(", ").collect(),
             port: &row.port,
             name: &row.name,
-            purpose: &row.purpose,
+            purpose: &row.purpose.label,
+            purpose_evidence: row.purpose.evidence(),
             need: row.need(),
             failures: &row.failures,
             programs: row.programs.iter().map(String::as_str).collect(),

@@ -5,7 +5,9 @@ use super::rows::{Row, rows};
 use super::text::comment;
 use super::{Requirements, RuleOptions};
 
-const HEAD: &str = "| Purpose | Name | Protocol | Port | Direction | Addresses | Need | Program |\n\
+const REQUIRED: &str = "| Purpose | Name | Protocol | Port | Direction | Addresses | Program |\n\
+    |---|---|---|---|---|---|---|\n";
+const ATTEMPTED: &str = "| Purpose | Name | Protocol | Port | Direction | Addresses | Program | Result |\n\
     |---|---|---|---|---|---|---|---|\n";
 /// Maximum length of a name in a cell, bytes.
 const MAX_NAME_BYTES: usize = 200;
@@ -13,10 +15,15 @@ const MAX_NAME_BYTES: usize = 200;
 pub(super) fn text(requirements: &Requirements, options: &RuleOptions) -> String {
     let rows = rows(requirements, options);
     let mut text = format!("## {}\n\n", escaped(&header::table_title(requirements)));
-    text += &match rows.is_empty() {
-        true => "No network access is required.\n".to_owned(),
-        false => HEAD.to_owned() + &rows.iter().map(line).collect::<String>(),
+    let (required, attempted): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.is_required);
+    text += &match required.is_empty() {
+        true => header::NOTHING_REQUIRED.to_owned() + "\n",
+        false => REQUIRED.to_owned() + &required.iter().map(|row| line(row)).collect::<String>(),
     };
+    if !attempted.is_empty() {
+        text += &format!("\n{}\n\n{ATTEMPTED}", header::ATTEMPTED);
+        attempted.iter().for_each(|row| text += &line(row));
+    }
     text.push('\n');
     for note in header::table_notes(requirements, options, &rows) {
         text += &format!("- {}\n", escaped(&note));
@@ -26,20 +33,18 @@ pub(super) fn text(requirements: &Requirements, options: &RuleOptions) -> String
 
 fn line(row: &Row) -> String {
     let addresses = row.addresses.iter().map(|address| format!("`{}`{}", address.address, row.mark(address)));
-    let need = match row.is_required {
-        true => row.need().to_owned(),
-        false => format!("{}: {}", row.need(), row.failures),
-    };
-    let cells = [
-        cell(&row.purpose),
+    let mut cells = vec![
+        cell(&row.purpose.label) + row.purpose.mark(),
         cell(&row.name),
         row.protocol.clone(),
         row.port.clone(),
         row.direction().to_owned(),
         addresses.collect::<Vec<_>>().join("<br>"),
-        need,
         cell(&row.programs()),
     ];
+    if !row.is_required {
+        cells.push(row.failures.clone());
+    }
     format!("| {} |\n", cells.join(" | "))
 }
 

@@ -33,6 +33,7 @@ use std::net::IpAddr;
 pub use generalize::{Generalize, generalize};
 pub use need::{Need, Pattern, Service};
 pub use page::page_ports;
+pub use purpose::Purpose;
 pub use require::{Requirements, SourceRun};
 
 use crate::report::Report;

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::purpose::Purpose;
 use crate::flow::{Direction, EndpointKey, FIRST_EPHEMERAL_PORT, FailedAttempts, Protocol};
 use crate::wire::Name;
 
@@ -86,8 +87,8 @@ pub struct Need {
     pub unused: BTreeSet<IpNet>,
     /// Failed attempts.
     pub failed: FailedAttempts,
-    /// The purpose, as people call it: `HTTPS`. Empty if it is not known.
-    pub purpose: String,
+    /// What it is for: `HTTPS`.
+    pub purpose: Purpose,
     /// The programs that used it.
     pub programs: BTreeSet<String>,
 }
@@ -107,9 +108,7 @@ impl Need {
                 self.unused.insert(*peer);
             }
         }
-        if self.purpose.is_empty() {
-            self.purpose = other.purpose;
-        }
+        self.purpose.improve(other.purpose);
         self.programs.extend(other.programs);
         self.peers.extend(other.peers);
         self.queried.extend(other.queried);

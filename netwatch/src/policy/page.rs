@@ -10,9 +10,12 @@ pub fn page_ports(report: &Report, run: String, options: &RuleOptions) -> PagePo
     let requirements = Requirements::of(&[report], options);
     let written =
         |format: RuleFormat| PortsText { format: format.name().to_owned(), text: text(format, &requirements, options) };
+    let rows = rows(&requirements, options);
+    let (required, attempted): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.is_required);
     PagePorts {
         title: header::table_title(&requirements),
-        rows: rows(&requirements, options).iter().map(port).collect(),
+        required: required.into_iter().map(port).collect(),
+        attempted: attempted.into_iter().map(port).collect(),
         texts: RuleFormat::ALL.map(written).into(),
         run,
     }
@@ -26,9 +29,9 @@ fn port(row: &Row) -> PagePort {
     PagePort {
         name: row.name.clone(),
         service: row.protocol.split(", ").map(service).collect::<Vec<_>>().join(", "),
-        purpose: row.purpose.clone(),
+        purpose: row.purpose.to_string(),
         direction: row.direction().to_owned(),
-        need: if row.is_required { row.need().to_owned() } else { format!("{}: {}", row.need(), row.failures) },
+        failures: row.failures.clone(),
         programs: row.programs(),
         addresses: row.addresses.iter().map(|one| format!("{}{}", one.address, row.mark(one))).collect(),
     }

@@ -1,5 +1,7 @@
 //! The purpose of a service in the words of people who run firewalls: `HTTPS`, `PostgreSQL`.
 
+use std::fmt;
+
 use super::need::Service;
 use crate::flow::Protocol;
 use crate::report::ApplicationProtocol;
@@ -63,8 +65,52 @@ const PURPOSES: &[(&str, &str)] = &[
     ("xmpp", "XMPP"),
 ];
 
-/// The purpose of a service; empty if it is not known.
-pub(super) fn purpose(service: Service, application: Option<&ApplicationProtocol>) -> String {
+/// The purpose of a service, as people call it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Purpose {
+    /// `HTTPS`; empty if it is not known.
+    pub label: String,
+    /// Only the port suggests it: no packet showed the protocol.
+    pub is_guess: bool,
+}
+
+impl Purpose {
+    /// Takes over another purpose of the same service that is more certain.
+    pub(super) fn improve(&mut self, other: Self) {
+        if self.label.is_empty() || self.is_guess && !other.is_guess && !other.label.is_empty() {
+            *self = other;
+        }
+    }
+
+    /// What follows the label: a question mark behind a guess.
+    pub(super) fn mark(&self) -> &'static str {
+        if self.is_guess { "?" } else { "" }
+    }
+
+    /// The name of the evidence; empty without a label.
+    pub(super) fn evidence(&self) -> &'static str {
+        match self {
+            Self { label, .. } if label.is_empty() => "",
+            Self { is_guess: true, .. } => ApplicationProtocol::PORT,
+            _ => "content",
+        }
+    }
+}
+
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.label, self.mark())
+    }
+}
+
+/// The purpose of a service.
+pub(super) fn purpose(service: Service, application: Option<&ApplicationProtocol>) -> Purpose {
+    let label = label(service, application);
+    let by_port = matches!(service, Service::Ports(..)) && application.is_some_and(|known| !known.is_proven());
+    Purpose { is_guess: by_port && !label.is_empty(), label }
+}
+
+fn label(service: Service, application: Option<&ApplicationProtocol>) -> String {
     match (service, application.map(|application| application.name.as_ref())) {
         (Service::Echo, _) => "ping".to_owned(),
         (Service::Protocol(Protocol(47)), _) => "GRE".to_owned(),
@@ -90,7 +136,7 @@ mod tests {
 
     fn of(protocol: Protocol, port: u16, name: &'static str) -> String {
         let application = ApplicationProtocol { name: name.into(), evidence: "request".into() };
-        purpose(Service::Ports(protocol, port, port), Some(&application))
+        purpose(Service::Ports(protocol, port, port), Some(&application)).to_string()
     }
 
     #[test]
@@ -100,7 +146,23 @@ mod tests {
         assert_eq!(of(Protocol::TCP, 8443, "tls"), "TLS");
         assert_eq!(of(Protocol::TCP, 5432, "postgresql"), "PostgreSQL");
         assert_eq!(of(Protocol::TCP, 7, "echo"), "echo", "an unknown identifier stays as it is");
-        assert_eq!(purpose(Service::Echo, None), "ping");
-        assert_eq!(purpose(Service::Ports(Protocol::TCP, 1, 1), None), "");
+        assert_eq!(purpose(Service::Echo, None).to_string(), "ping");
+        assert_eq!(purpose(Service::Ports(Protocol::TCP, 1, 1), None).to_string(), "");
+    }
+
+    #[test]
+    fn a_purpose_that_only_the_port_suggests_has_a_question_mark() {
+        let of = |evidence: &'static str| {
+            let application = ApplicationProtocol { name: "https".into(), evidence: evidence.into() };
+            purpose(Service::Ports(Protocol::TCP, 443, 443), Some(&application))
+        };
+        let (guess, proven) = (of(ApplicationProtocol::PORT), of("client_hello"));
+        assert_eq!([guess.to_string(), proven.to_string()], ["HTTPS?", "HTTPS"]);
+        assert_eq!([guess.evidence(), proven.evidence(), Purpose::default().evidence()], ["port", "content", ""]);
+        let mut merged = guess.clone();
+        merged.improve(proven.clone());
+        assert_eq!(merged, proven);
+        merged.improve(guess);
+        assert_eq!(merged, proven);
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::need::{Need, Service, shown};
+use super::purpose::Purpose;
 use super::require::failures;
 use super::{Requirements, RuleOptions};
 use crate::flow::{Direction, Protocol};
@@ -10,8 +11,7 @@ use crate::flow::{Direction, Protocol};
 /// One requirement as a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Row {
-    /// `HTTPS`; empty if it is not known.
-    pub purpose: String,
+    pub purpose: Purpose,
     /// The host, or a description such as `your DNS resolvers`; empty if only addresses are known.
     pub name: String,
     /// `tcp`, `udp, tcp`, `icmp`, or the number of a protocol.
@@ -71,7 +71,7 @@ pub(super) fn rows(requirements: &Requirements, options: &RuleOptions) -> Vec<Ro
 fn resolvers(options: &RuleOptions) -> Row {
     let address = |resolver: &std::net::IpAddr| RowAddress { address: resolver.to_string(), is_used: true };
     Row {
-        purpose: "DNS".into(),
+        purpose: Purpose { label: "DNS".into(), is_guess: false },
         name: "your DNS resolvers".into(),
         protocol: "udp, tcp".into(),
         port: "53".into(),

@@ -6,7 +6,7 @@ use super::rows::{Row, rows};
 use super::text::{comment, wrap};
 use super::{Requirements, RuleOptions};
 
-const TITLES: [&str; COLUMNS] = ["DIRECTION", "PROTOCOL", "PORT", "NAME", "PURPOSE", "NEED", "PROGRAM"];
+const TITLES: [&str; COLUMNS] = ["DIRECTION", "PROTOCOL", "PORT", "NAME", "PURPOSE", "RESULT", "PROGRAM"];
 const COLUMNS: usize = 7;
 const ADDRESSES: &str = "ADDRESSES";
 const NAME: usize = 3;
@@ -30,33 +30,36 @@ pub(super) fn text(requirements: &Requirements, options: &RuleOptions) -> String
     let width = options.width.unwrap_or(usize::MAX).max(MIN_WIDTH);
     let mut text = header::table_title(requirements);
     text = wrap(&text, width).join("\n") + "\n\n";
-    text += &match rows.is_empty() {
-        true => "No network access is required.\n".to_owned(),
-        false => layout(&rows.iter().map(cells).collect::<Vec<_>>(), width),
+    let (required, attempted): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.is_required);
+    text += &match required.is_empty() {
+        true => header::NOTHING_REQUIRED.to_owned() + "\n",
+        false => layout(&required, width),
     };
+    if !attempted.is_empty() {
+        text += &format!("\n{}\n\n", wrap(header::ATTEMPTED, width).join("\n"));
+        text += &layout(&attempted, width);
+    }
     text.push('\n');
     let notes = header::table_notes(requirements, options, &rows);
     text + &header::wrapped(&notes, "-", width.min(NOTES_WIDTH)).replace("\n-   ", "\n  ")
 }
 
 fn cells(row: &Row) -> TableRow {
-    let need = match row.is_required {
-        true => row.need().to_owned(),
-        false => format!("{}: {}", row.need(), row.failures),
-    };
     let cells = [
         row.direction().to_owned(),
         row.protocol.clone(),
         row.port.clone(),
         comment(&row.name, MAX_NAME_BYTES),
-        comment(&row.purpose, MAX_NAME_BYTES),
-        need,
+        comment(&row.purpose.label, MAX_NAME_BYTES) + row.purpose.mark(),
+        row.failures.clone(),
         comment(&row.programs(), MAX_NAME_BYTES),
     ];
     (cells, row.addresses.iter().map(|address| format!("{}{}", address.address, row.mark(address))).collect())
 }
 
-fn layout(rows: &[TableRow], width: usize) -> String {
+fn layout(rows: &[&Row], width: usize) -> String {
+    let rows: Vec<TableRow> = rows.iter().map(|row| cells(row)).collect();
+    let rows = rows.as_slice();
     let wide = wide(rows);
     if wide.lines().all(|line| line.len() <= width) {
         return wide;
@@ -120,13 +123,13 @@ fn addresses_below(rows: &[TableRow], width: usize) -> Option<String> {
     Some(text)
 }
 
-/// `outbound tcp/443 app.example, HTTPS, required, by shop.py`, and the addresses below.
+/// `outbound tcp/443 app.example, HTTPS, by shop.py`, and the addresses below.
 fn block((cells, addresses): &TableRow, width: usize) -> String {
-    let [direction, protocol, port, name, purpose, need, program] = cells;
+    let [direction, protocol, port, name, purpose, result, program] = cells;
     let service = if port.is_empty() { protocol.clone() } else { format!("{protocol}/{port}") };
     let by = if program.is_empty() { String::new() } else { format!("by {program}") };
     let first = [direction, &service, name].map(String::as_str).join(" ");
-    let parts = [first.trim_end(), purpose, need, &by];
+    let parts = [first.trim_end(), purpose, result, &by];
     let about = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ");
     wrap(&about, width - 2).join("\n  ") + "\n" + &list(addresses, 2, width)
 }

@@ -48,6 +48,32 @@ fn long_texts_do_not_make_a_long_page() {
     assert!(page.len() < 600_000, "{} bytes", page.len());
 }
 
+/// The services in a table of ports; empty without the table.
+fn ports_of(page: &str, id: &str) -> Vec<String> {
+    let data = island(page);
+    let listed = data["tables"].as_array().unwrap().iter().find(|named| named["id"] == id);
+    let texts = listed.map(|named| named["table"]["values"][1]["texts"].as_array().unwrap().clone());
+    texts.into_iter().flatten().map(|text| text.as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn what_was_only_attempted_is_no_port_to_open() {
+    let key = |port| sample::key(6, 40_000 + port, sample::v4(9), port);
+    let (reached, refused) = (sample::tcp(key(443), 1_000, (3, 300), (3, 900)), sample::failed(key(81), 1, true));
+    let page_of = |increments: Vec<_>| {
+        let table = sample::table(increments);
+        page(&sample::report(sample::facts(&table, &["app"]), &table))
+    };
+    let both = page_of(vec![reached, refused]);
+    assert_eq!(
+        (ports_of(&both, "ports-table"), ports_of(&both, "attempted-table")),
+        (vec!["tcp/443".into()], vec!["tcp/81".into()])
+    );
+    let one = page_of(vec![reached]);
+    assert_eq!(ports_of(&one, "attempted-table"), [""; 0]);
+    assert!(both.contains("Attempted only") && !one.contains("Attempted only"));
+}
+
 #[test]
 fn the_script_knows_the_columns_by_their_titles() {
     let script = include_str!("../../src/format/html/assets/waterfall.js");

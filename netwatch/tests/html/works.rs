@@ -125,7 +125,7 @@ fn tables_sort_and_search() {
         browser.evaluate("document.querySelector('#hosts-table [role=status]').textContent"),
         format!("1 of {all} rows")
     );
-    assert_eq!(search(&mut browser, "\"host: 127\""), ["resolver of the host: 127.0.0.53"]);
+    assert_eq!(search(&mut browser, "\"dns via 127\""), ["DNS via 127.0.0.53"]);
     assert_eq!(search(&mut browser, "198.51.100.21"), ["static.crates.example"], "an address of its endpoints");
     assert_eq!(search(&mut browser, "nowhere").len(), 0);
     assert_eq!(search(&mut browser, "").len(), all);

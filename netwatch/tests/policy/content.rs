@@ -223,7 +223,7 @@ fn unused_addresses_of_dns_responses_are_listed_and_marked() {
         assert!(text.contains(line), "{line}: {text}");
     }
     let text = rules(RuleFormat::Csv, &[&report], &plain());
-    assert!(text.contains("HTTPS,app.example,tcp,443,outbound,2001:db8::11,no,required,"), "{text}");
+    assert!(text.contains("HTTPS?,app.example,tcp,443,outbound,2001:db8::11,no,required,"), "{text}");
     let text = rules(RuleFormat::Nft, &[&report], &plain());
     let header = text.lines().filter_map(|line| line.strip_prefix("#")).collect::<Vec<_>>().join(" ");
     let header = header.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -2,7 +2,7 @@
 
 use crate::flow::{EndpointKey, Protocol};
 use crate::format::exposition::printable;
-use crate::report::registered_service;
+use crate::report::{DnsForwarder, Interface, registered_service};
 use crate::session::FlowRecord;
 
 /// Bytes of the longest value; longer ones are cut.
@@ -47,8 +47,8 @@ impl MetricLabel {
         }
     }
 
-    /// Its value for a flow that this program uses.
-    pub(super) fn value(self, record: &FlowRecord, program: Option<&str>) -> Box<str> {
+    /// Its value for a flow that this program uses in a run with this interface.
+    pub(super) fn value(self, record: &FlowRecord, program: Option<&str>, interface: &Interface) -> Box<str> {
         let flow = &record.flow;
         let key = || EndpointKey::of(&flow.key, flow.opened_by);
         let address = || flow.key.remote.addr.to_string();
@@ -58,7 +58,11 @@ impl MetricLabel {
             Self::Protocol => Protocol(flow.key.protocol).to_string().into(),
             Self::Name => {
                 let naming = record.naming.as_ref().and_then(|naming| naming.display_name.as_ref());
-                naming.map_or_else(|| address().into(), |display| label_value(display.name.as_str()))
+                match naming {
+                    Some(display) => label_value(display.name.as_str()),
+                    None if interface.is_dns_forwarder(&key()) => DnsForwarder::NAME.into(),
+                    None => address().into(),
+                }
             }
             Self::Address => address().into(),
             Self::Port => key().port.to_string().into(),
@@ -70,7 +74,7 @@ fn service(record: &FlowRecord, key: &EndpointKey) -> Box<str> {
     let proven = record.naming.as_ref().and_then(|naming| naming.application.as_ref());
     match proven {
         Some(application) => label_value(&application.name),
-        None => registered_service(key).map_or(UNKNOWN.into(), |service| label_value(&service.name)),
+        None => registered_service(key).map_or(UNKNOWN.into(), |guess| label_value(&format!("{}?", guess.name))),
     }
 }
 

@@ -10,7 +10,7 @@ use super::sums::{CAUSES, CountedFlow, FlowGrowth, Histogram, causes_of};
 use crate::consumer::remembered::RememberedFlows;
 use crate::flow::{Direction, Endpoint, FlowActivity, ObservationPoint, PerDirection};
 use crate::process::ProcessNumber;
-use crate::report::Run;
+use crate::report::{Interface, Run};
 use crate::session::{Event, FlowRecord, IntervalTotals, ProcessRecord};
 
 /// Maximum number of flows that are remembered. Packets of further flows are in no series.
@@ -23,6 +23,7 @@ const MAX_PROCESSES: usize = 1 << 18;
 pub(super) struct MetricsModel {
     pub labels: Vec<MetricLabel>,
     pub run: Option<Run>,
+    interface: Interface,
     /// The end of the last interval.
     pub totals: Option<Arc<IntervalTotals>>,
     pub activity: FlowActivity,
@@ -43,6 +44,7 @@ impl MetricsModel {
         Self {
             labels,
             run: None,
+            interface: Interface::default(),
             totals: None,
             activity: FlowActivity::default(),
             series: TopSeries::default(),
@@ -58,7 +60,10 @@ impl MetricsModel {
 
     pub(super) fn apply(&mut self, event: Event) {
         match event {
-            Event::Started(started) => self.run = Some(started.run.clone()),
+            Event::Started(started) => {
+                self.run = Some(started.run.clone());
+                self.interface = started.interface.clone();
+            }
             Event::UsedBy(used) => self.name_process(&used),
             Event::FlowOpened(record) | Event::FlowGrew(record) => self.count(&record, false),
             Event::FlowEnded(record, _) => self.count(&record, true),
@@ -108,7 +113,8 @@ impl MetricsModel {
     fn add(&mut self, record: &FlowRecord, growth: &FlowGrowth) {
         let program = record.usages.first().and_then(|usage| self.programs.get(&usage.process));
         let program = program.map(AsRef::as_ref);
-        let values: LabelValues = self.labels.iter().map(|label| label.value(record, program)).collect();
+        let values: LabelValues =
+            self.labels.iter().map(|label| label.value(record, program, &self.interface)).collect();
         self.series.add(values, &growth.sums);
         self.connect.add(growth.handshake_ns.map_or(0, |_| 1), growth.handshake_ns.unwrap_or_default());
         self.round_trip.add(growth.round_trips.0, growth.round_trips.1);

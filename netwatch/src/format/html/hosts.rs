@@ -3,11 +3,11 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::table::{ColumnKind, HtmlCell, HtmlTable, TableParts, column, detail};
-use super::tables::{application, listed, programs};
+use super::tables::{listed, programs};
 use crate::flow::{Counters, Direction, EndpointKey, PerDirection};
 use crate::format::summary::hosts::{handshakes, median};
 use crate::format::words;
-use crate::report::{Report, ReportEndpoint};
+use crate::report::{DnsForwarder, Report, ReportEndpoint};
 
 /// Endpoints with one label.
 pub(super) struct EndpointGroup<'a> {
@@ -88,12 +88,10 @@ pub(super) fn number(report: &Report) -> u64 {
 
 /// The name of the remote, or its address without one.
 pub(super) fn label(report: &Report, known: &ReportEndpoint) -> String {
-    let resolvers: Vec<String> =
-        report.forwarded_to(&known.endpoint).iter().map(|resolver| resolver.ip().to_string()).collect();
-    match (&known.display_name, resolvers.is_empty()) {
-        (Some(display), _) => display.name.as_str().to_owned(),
-        (None, true) => words::address(&known.endpoint.key.remote),
-        (None, false) => format!("resolver of the host: {}", resolvers.join(", ")),
+    match (words::via(report, &known.endpoint), &known.display_name) {
+        (Some(via), _) => format!("{} {via}", DnsForwarder::NAME),
+        (None, Some(display)) => display.name.as_str().to_owned(),
+        (None, None) => words::address(&known.endpoint.key.remote),
     }
 }
 
@@ -157,7 +155,7 @@ fn parts(report: &Report, groups: &[EndpointGroup<'_>]) -> TableParts {
         columns: vec![
             column("Address", ColumnKind::Code, ""),
             column("Service", ColumnKind::Code, "protocol and port of the service"),
-            column("Protocol", ColumnKind::Text, "in brackets: guessed from the port"),
+            column("Protocol", ColumnKind::Text, "with ?: guessed from the port"),
             column("Program", ColumnKind::Text, ""),
             column("Sent", ColumnKind::Bytes, ""),
             column("Received", ColumnKind::Bytes, ""),
@@ -178,7 +176,7 @@ fn endpoint(report: &Report, known: &ReportEndpoint) -> Vec<HtmlCell> {
     vec![
         HtmlCell::text(words::address(&endpoint.key.remote)),
         HtmlCell::text(words::service(&endpoint.key)),
-        HtmlCell::text(known.application.as_ref().map(application).unwrap_or_default()),
+        HtmlCell::text(known.application.as_ref().map(words::application).unwrap_or_default()),
         HtmlCell::text(programs(report, &known.processes)),
         HtmlCell::Number(endpoint.counters.egress.wire_bytes),
         HtmlCell::Number(endpoint.counters.ingress.wire_bytes),

@@ -97,10 +97,18 @@ fn page_sections(page: &Page<'_>) -> Vec<PageSection> {
 }
 
 fn ports_section(needed: &super::PagePorts) -> PageSection {
-    let table = ports::table(needed);
-    let content =
-        format!("<p class=\"means\">{}</p>\n", markup::text(&needed.title)) + &table.html() + &ports::texts(needed);
-    PageSection { id: "ports", title: "Open these ports", content, tables: vec![table] }
+    let required = ports::required(needed);
+    let mut content = format!("<p class=\"means\">{}</p>\n", markup::text(&needed.title)) + &required.html();
+    let mut tables = vec![required];
+    if !needed.attempted.is_empty() {
+        let attempted = ports::attempted(needed);
+        content += "<h3>Attempted only</h3><p class=\"means\">Every attempt failed in this run, so it does not show whether \
+            these ports are required.</p>\n";
+        content += &attempted.html();
+        tables.push(attempted);
+    }
+    content += &ports::texts(needed);
+    PageSection { id: "ports", title: "Open these ports", content, tables }
 }
 
 fn connections(report: &Report) -> PageSection {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::markup::{text, verbatim};
-use super::table::{ColumnKind, HtmlCell, HtmlTable, column};
+use super::table::{ColumnKind, HtmlCell, HtmlColumn, HtmlTable, column};
 use crate::format::summary::text::command;
 use crate::format::summary::units::bytes;
 
@@ -16,26 +16,28 @@ pub struct PagePorts {
     /// `Network access required by curl`.
     pub title: String,
     /// One row per requirement.
-    pub rows: Vec<PagePort>,
+    pub required: Vec<PagePort>,
+    /// What was attempted, and every attempt failed.
+    pub attempted: Vec<PagePort>,
     /// The same in each format of `netwatch ports`.
     pub texts: Vec<PortsText>,
     /// How the run is named on the command line.
     pub run: String,
 }
 
-/// A requirement.
+/// A service of a peer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PagePort {
     /// The host, or what stands for it; empty if only addresses are known.
     pub name: String,
     /// `tcp/443`.
     pub service: String,
-    /// `HTTPS`; empty if it is not known.
+    /// `HTTPS`, with `?` if only the port suggests it; empty if it is not known.
     pub purpose: String,
     /// `outbound` or `inbound`.
     pub direction: String,
-    /// `required`, or how every attempt failed.
-    pub need: String,
+    /// How every attempt failed; empty for what is required.
+    pub failures: String,
     /// The programs.
     pub programs: String,
     /// The addresses, each with a remark if it was not used.
@@ -52,35 +54,54 @@ pub struct PortsText {
 }
 
 /// The table of requirements.
-pub(super) fn table(ports: &PagePorts) -> HtmlTable {
-    let row = |port: &PagePort| {
-        let first = port.addresses.first().map_or("", String::as_str);
-        vec![
-            HtmlCell::text(if port.name.is_empty() { first } else { &port.name }),
-            HtmlCell::text(&port.service),
-            HtmlCell::text(&port.direction),
-            HtmlCell::text(&port.purpose),
-            HtmlCell::text(&port.need),
-            HtmlCell::text(&port.programs),
-            HtmlCell::text(port.addresses.join(", ")),
-        ]
-    };
+pub(super) fn required(ports: &PagePorts) -> HtmlTable {
     HtmlTable {
         id: "ports-table",
         caption: "Required ports",
-        columns: vec![
-            column("Host", ColumnKind::Text, "name, or address without one"),
-            column("Port", ColumnKind::Code, "protocol and port of the service"),
-            column("Direction", ColumnKind::Word, "outbound: the program connects"),
-            column("Purpose", ColumnKind::Text, ""),
-            column("Need", ColumnKind::Text, "attempted: every attempt failed in this run"),
-            column("Program", ColumnKind::Text, ""),
-            column("Addresses", ColumnKind::Code, "not used: listed by DNS only; allow them too"),
-        ],
-        rows: ports.rows.iter().map(row).collect(),
+        columns: columns().into(),
+        rows: ports.required.iter().map(row).map(Vec::from).collect(),
         empty: "No network access is required.",
         ..HtmlTable::default()
     }
+}
+
+/// The table of what was only attempted: nothing shows that it is required.
+pub(super) fn attempted(ports: &PagePorts) -> HtmlTable {
+    let result = column("Result", ColumnKind::Bad, "how every attempt failed");
+    HtmlTable {
+        id: "attempted-table",
+        caption: "Attempted only",
+        columns: columns().into_iter().chain([result]).collect(),
+        rows: ports
+            .attempted
+            .iter()
+            .map(|port| row(port).into_iter().chain([HtmlCell::text(&port.failures)]).collect())
+            .collect(),
+        ..HtmlTable::default()
+    }
+}
+
+fn columns() -> [HtmlColumn; 6] {
+    [
+        column("Host", ColumnKind::Text, "name, or address without one"),
+        column("Port", ColumnKind::Code, "protocol and port of the service"),
+        column("Direction", ColumnKind::Word, "outbound: the program connects"),
+        column("Purpose", ColumnKind::Text, "with ?: guessed from the port"),
+        column("Program", ColumnKind::Text, ""),
+        column("Addresses", ColumnKind::Code, "not used: listed by DNS only; allow them too"),
+    ]
+}
+
+fn row(port: &PagePort) -> [HtmlCell; 6] {
+    let first = port.addresses.first().map_or("", String::as_str);
+    [
+        HtmlCell::text(if port.name.is_empty() { first } else { &port.name }),
+        HtmlCell::text(&port.service),
+        HtmlCell::text(&port.direction),
+        HtmlCell::text(&port.purpose),
+        HtmlCell::text(&port.programs),
+        HtmlCell::text(port.addresses.join(", ")),
+    ]
 }
 
 /// The texts, each collapsed; the script makes tabs of them.

@@ -2,7 +2,6 @@
 
 use super::hosts::{EndpointGroup, groups, label};
 use super::table::{ColumnKind, HtmlCell, HtmlTable, TableParts, column};
-use super::tables::application;
 use crate::flow::EndpointKey;
 use crate::format::summary::hosts::handshakes;
 use crate::format::words;
@@ -19,7 +18,7 @@ pub(super) fn table(report: &Report) -> HtmlTable {
     let groups = groups(report, EndpointKey::is_service, |known| words::service(&known.endpoint.key));
     let row = |group: &EndpointGroup<'_>| {
         let sum = group.sum(&handshakes);
-        let protocol = |known: &ReportEndpoint| known.application.as_ref().map(application).unwrap_or_default();
+        let protocol = |known: &ReportEndpoint| known.application.as_ref().map(words::application).unwrap_or_default();
         vec![
             HtmlCell::text(&group.label),
             HtmlCell::text(group.distinct(protocol)),
@@ -37,7 +36,7 @@ pub(super) fn table(report: &Report) -> HtmlTable {
         caption: "Inbound services",
         columns: vec![
             column("Local port", ColumnKind::Code, "protocol and port that remotes connected to"),
-            column("Protocol", ColumnKind::Text, "in brackets: guessed from the port"),
+            column("Protocol", ColumnKind::Text, "with ?: guessed from the port"),
             column("Program", ColumnKind::Text, ""),
             column("Clients", ColumnKind::Count, "addresses that connected"),
             column("Connections", ColumnKind::Count, "TCP: handshakes begun; others: flows"),

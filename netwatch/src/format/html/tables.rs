@@ -22,11 +22,6 @@ pub(super) fn start_ns(report: &Report) -> u64 {
     report.replay.as_ref().map_or(report.run.started_ns, |replay| replay.started_ns)
 }
 
-/// The name of an application protocol, in brackets if only the port suggests it.
-pub(super) fn application(application: &crate::report::ApplicationProtocol) -> String {
-    if application.is_proven() { application.name.to_string() } else { format!("({})", application.name) }
-}
-
 /// The programs of these processes, without wrappers.
 pub(super) fn programs(report: &Report, ids: &[ProcessId]) -> String {
     report.programs_of(ids).into_iter().collect::<Vec<_>>().join(", ")
@@ -96,7 +91,12 @@ fn flow(report: &Report, known: &ReportFlow, start_ns: u64) -> Vec<HtmlCell> {
         HtmlCell::Number(flow.last_seen_ns.saturating_sub(flow.first_seen_ns)),
         HtmlCell::text(&address),
         HtmlCell::text(
-            known.naming.as_ref().and_then(|naming| naming.application.as_ref()).map(application).unwrap_or_default(),
+            known
+                .naming
+                .as_ref()
+                .and_then(|naming| naming.application.as_ref())
+                .map(words::application)
+                .unwrap_or_default(),
         ),
         HtmlCell::Number(both.packets),
         HtmlCell::number(tcp.handshake_rtt_ns),

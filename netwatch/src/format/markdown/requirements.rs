@@ -14,8 +14,8 @@ pub(super) enum PeerHost {
     Named(String),
     #[default]
     Unnamed,
-    /// The resolvers behind the gateway.
-    Resolver,
+    /// The resolvers behind the DNS forwarder.
+    Dns,
     /// Remotes that connect to the target.
     Clients,
 }
@@ -75,9 +75,8 @@ impl Requirement {
 
     fn add(&mut self, report: &Report, known: &ReportEndpoint, part: EndpointPart<'_>) {
         let endpoint = &known.endpoint;
-        self.application = self.application.take().or_else(|| Some(part.application?.name.to_string()));
-        let names = part.processes.iter().filter_map(|id| report.processes.get(*id));
-        self.processes.extend(names.map(|process| process.comm.clone()));
+        self.application = self.application.take().or_else(|| Some(words::application(part.application?)));
+        self.processes.extend(report.programs_of(&part.processes.iter().copied().collect::<Vec<_>>()));
         match report.forwarded_to(endpoint) {
             [] => drop(self.addresses.insert(words::address(&endpoint.key.remote))),
             // The gateway exists in the run only: the requirement is the resolvers behind it.
@@ -158,7 +157,7 @@ fn put<'a>(parts: &mut BTreeMap<Option<&'a Name>, EndpointPart<'a>>, more: Endpo
 fn host(report: &Report, known: &ReportEndpoint, name: Option<&Name>) -> PeerHost {
     match (name, known.endpoint.key.direction) {
         (_, Direction::Ingress) => PeerHost::Clients,
-        _ if !report.forwarded_to(&known.endpoint).is_empty() => PeerHost::Resolver,
+        _ if !report.forwarded_to(&known.endpoint).is_empty() => PeerHost::Dns,
         (Some(name), _) => PeerHost::Named(name.to_string()),
         (None, _) => PeerHost::Unnamed,
     }

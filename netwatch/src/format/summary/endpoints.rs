@@ -7,10 +7,9 @@ use super::hosts::no_traffic;
 use super::line::{Line, Style};
 use super::units::{bytes, count, duration, packets, plural};
 use crate::flow::{Counters, Direction, Endpoint, EndpointKey, FailedAttempts, PerDirection, RemainderKind, Remote};
-use crate::format::escape;
+use crate::format::{escape, words};
 use crate::process::AttemptCause;
-use crate::report::{Report, ReportEndpoint};
-use crate::wire::port;
+use crate::report::{DnsForwarder, Report, ReportEndpoint};
 
 /// The content of a row before layout.
 pub(super) struct EndpointRow {
@@ -34,7 +33,7 @@ pub(super) struct EndpointRow {
 }
 
 /// Titles of the table; packets stand before the bytes of the same direction.
-const TITLES: [&str; 9] = ["remote", "service", "dir", "conn", "pkts", "sent", "pkts", "received", "rtt"];
+const TITLES: [&str; 9] = ["REMOTE", "SERVICE", "DIR", "CONN", "PKTS", "SENT", "PKTS", "RECEIVED", "RTT"];
 /// The columns that are aligned left.
 const LEFT: usize = 3;
 
@@ -92,10 +91,10 @@ fn address(report: &Report, known: &ReportEndpoint) -> String {
         Remote::Address(address) => address.to_string(),
         Remote::Others => "other remotes".to_owned(),
     };
-    let Some((first, others)) = report.forwarded_to(endpoint).split_first() else { return address };
-    let resolver = if first.port() == port::DNS { first.ip().to_string() } else { first.to_string() };
-    let more = if others.is_empty() { String::new() } else { format!(", +{}", others.len()) };
-    format!("{address} (dns → {resolver}{more})")
+    match words::via(report, endpoint) {
+        Some(via) => format!("{} {via} ({address})", DnsForwarder::NAME),
+        None => address,
+    }
 }
 
 /// Protocol and port, and what is application there if bytes prove it.

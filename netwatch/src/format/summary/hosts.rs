@@ -11,7 +11,7 @@ use super::text::{cut, wrap};
 use super::units::{bytes, count, duration, plural};
 use crate::flow::{Counters, Direction, EndpointKey, PerDirection, Protocol, Remote};
 use crate::format::{escape, words};
-use crate::report::{InboundService, Report, ReportEndpoint};
+use crate::report::{DnsForwarder, InboundService, Report, ReportEndpoint};
 
 const TITLES: [&str; 6] = ["HOST", "SERVICE", "CONN", "SENT", "RECEIVED", "RTT"];
 /// The columns that are aligned left.
@@ -116,8 +116,8 @@ fn title(
     services: &BTreeMap<(Protocol, u16), InboundService>,
 ) -> (String, String, bool) {
     let key = &known.endpoint.key;
-    if let Some(first) = report.forwarded_to(&known.endpoint).first() {
-        return ("DNS".to_owned(), format!("via {}", first.ip()), true);
+    if let Some(via) = words::via(report, &known.endpoint) {
+        return (DnsForwarder::NAME.to_owned(), via, true);
     }
     let address = match key.remote {
         Remote::Address(address) => address.to_string(),
