@@ -58,6 +58,25 @@ const NEVER: [libc::c_long; 31] = [
     libc::SYS_chroot,
 ];
 
+/// Calls that only the set-up makes: mounts, devices, performance events. io_uring is among them
+/// because its requests pass by a filter of system calls.
+const AFTER_SET_UP: [libc::c_long; 14] = [
+    libc::SYS_mount,
+    libc::SYS_move_mount,
+    libc::SYS_fsopen,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fspick,
+    libc::SYS_open_tree,
+    libc::SYS_mount_setattr,
+    libc::SYS_mknodat,
+    libc::SYS_perf_event_open,
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    libc::SYS_personality,
+];
+
 /// Commands of bpf(2) that create something or attach it: `BPF_MAP_CREATE`, `BPF_PROG_LOAD`,
 /// `BPF_OBJ_PIN`, `BPF_PROG_ATTACH`, `BPF_RAW_TRACEPOINT_OPEN`, `BPF_BTF_LOAD`, `BPF_LINK_CREATE`,
 /// `BPF_ITER_CREATE`.
@@ -97,11 +116,11 @@ pub fn worker() -> Result<()> {
     install(never(), FilteredThreads::Caller).map_err(|errno| failed("the system calls of netwatch", errno))
 }
 
-/// Lets all threads load and attach no more BPF programs. To be called when the set-up is complete:
-/// what a run needs later, the guardian creates.
-pub fn bpf() -> Result<()> {
-    install(no_bpf_creation(), FilteredThreads::All)
-        .map_err(|errno| Error::os("confine", "the BPF programs of netwatch", errno))
+/// Takes from all threads what only the set-up needs: new BPF programs and maps, mounts, devices.
+/// To be called when it is complete: what a run needs later, the guardian creates.
+pub fn after_set_up() -> Result<()> {
+    install(not_after_set_up(), FilteredThreads::All)
+        .map_err(|errno| Error::os("confine", "the BPF programs and mounts of netwatch", errno))
 }
 
 /// Calls of another architecture are refused, so that numbers mean one thing below.
@@ -120,13 +139,17 @@ fn native_only(rest: impl IntoIterator<Item = Instruction>) -> Vec<Instruction> 
 }
 
 fn never() -> Vec<Instruction> {
-    native_only(NEVER.into_iter().flat_map(|number| [unless_equal(number as u32, 1), verdict(REFUSE)]))
+    native_only(refused(&NEVER))
 }
 
-fn no_bpf_creation() -> Vec<Instruction> {
+fn refused(calls: &[libc::c_long]) -> impl Iterator<Item = Instruction> {
+    calls.iter().flat_map(|number| [unless_equal(*number as u32, 1), verdict(REFUSE)])
+}
+
+fn not_after_set_up() -> Vec<Instruction> {
     let commands = BPF_CREATION.into_iter().flat_map(|command| [unless_equal(command, 1), verdict(REFUSE)]);
     let other_call = [unless_equal(libc::SYS_bpf as u32, 2 * BPF_CREATION.len() as u8 + 1), load(FIRST_ARGUMENT)];
-    native_only(other_call.into_iter().chain(commands))
+    native_only(refused(&AFTER_SET_UP).chain(other_call).chain(commands))
 }
 
 /// Removes every capability that is not in [`KEPT`] from the sets of this thread, and from the

@@ -179,7 +179,7 @@ async fn watch_command(
     let arguments = &plan.settings;
     ready.live.start();
     faults::point("go")?;
-    ready.live.note(confine::bpf());
+    ready.live.note(confine::after_set_up());
     guardian.go()?;
     trim::release_code();
     crate::guardian::release_stdio();
