@@ -37,6 +37,28 @@ pub mod flag {
     pub const CREATED_SOCKET: u32 = 1;
 }
 
+/// Settings of the classifier for cgroups that distinguish processes. Offsets are those of members
+/// of `task_struct` and `signal_struct`, in bytes.
+#[repr(C)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct ProcessFilter {
+    /// 1: only sockets of given processes are counted; 0: all.
+    pub is_on: u32,
+    /// `tgid`.
+    pub task_tgid: u32,
+    /// `pid`.
+    pub task_pid: u32,
+    /// `signal`.
+    pub task_signal: u32,
+    /// `live`.
+    pub signal_live: u32,
+}
+
+impl ProcessFilter {
+    /// All sockets are counted.
+    pub const OFF: Self = Self { is_on: 0, task_tgid: 0, task_pid: 0, task_signal: 0, signal_live: 0 };
+}
+
 /// The beginning of every record: process and time.
 #[repr(C, align(8))]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]

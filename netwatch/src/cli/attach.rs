@@ -30,6 +30,13 @@ pub(super) struct AttachArgs {
     #[arg(short, long, value_name = "PID", value_parser = value_parser!(u32).range(1..))]
     pid: Vec<u32>,
 
+    /// Only the sockets of -p and its descendants, not of others in the cgroup
+    ///
+    /// Those that the process has, those that it and its descendants create, and the connections
+    /// that these accept.
+    #[arg(long, requires = "pid", conflicts_with_all = ["netns", "container", "unit", "cgroup", "interface"])]
+    pid_only: bool,
+
     /// Network namespace of a container, by its name or id (repeatable)
     ///
     /// Of Docker, podman, containerd, CRI-O and Kubernetes (POD or POD/CONTAINER), from cgroups and
@@ -98,7 +105,7 @@ the variables.";
 impl AttachArgs {
     pub(super) fn settings(self) -> AttachSettings {
         let words = self.words();
-        let is_peer = self.peer;
+        let (is_peer, only_processes) = (self.peer, self.pid_only);
         let namespaces = self.netns.into_iter().map(AttachTarget::Namespace);
         let processes = self.pid.into_iter().map(AttachTarget::Process);
         let containers = self.container.into_iter().map(AttachTarget::Container);
@@ -107,7 +114,7 @@ impl AttachArgs {
         let cgroups = self.cgroup.into_iter().map(AttachTarget::Cgroup);
         let targets =
             namespaces.chain(processes).chain(containers).chain(units).chain(cgroups).chain(interfaces).collect();
-        AttachSettings { session: self.session.settings(), targets, duration: self.duration, words }
+        AttachSettings { session: self.session.settings(), targets, only_processes, duration: self.duration, words }
     }
 
     fn words(&self) -> Vec<String> {
@@ -119,6 +126,7 @@ impl AttachArgs {
         [
             flags("-N", &self.netns),
             flags("-p", &pids),
+            self.pid_only.then(|| "--pid-only".to_owned()).into_iter().collect(),
             flags("--container", &self.container),
             flags("--unit", &self.unit),
             flags("--cgroup", &self.cgroup),
@@ -163,8 +171,18 @@ mod tests {
     }
 
     #[test]
+    fn only_processes_can_be_selected() {
+        let settings = settings(&["-p", "7", "--pid-only", "-p", "8"]).expect("valid");
+        assert_eq!(settings.targets, [AttachTarget::Process(7), AttachTarget::Process(8)]);
+        assert!(settings.only_processes);
+        assert_eq!(settings.words.join(" "), "-p 7 -p 8 --pid-only");
+    }
+
+    #[test]
     fn a_target_is_needed() {
-        for words in [&["--duration", "1s"][..], &["--peer", "-N", "web"], &["-p", "0"]] {
+        let alone = [&["--duration", "1s"][..], &["--peer", "-N", "web"], &["-p", "0"], &["--pid-only"]];
+        let mixed = [&["--pid-only", "-N", "web"][..], &["--pid-only", "-p", "7", "-i", "eth0"]];
+        for words in alone.into_iter().chain(mixed) {
             assert_eq!(settings(words), None, "{words:?}");
         }
     }

@@ -133,6 +133,13 @@ impl AsFd for ExistingCgroup {
     }
 }
 
+/// The processes that are one of these, or descend from one.
+pub fn trees(ancestors: &[u32]) -> HashSet<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| ancestors.iter().any(|ancestor| descends_from(*pid, *ancestor))).collect()
+}
+
 /// Whether a process is this one, or descends from it.
 pub fn descends_from(pid: u32, ancestor: u32) -> bool {
     let parent = |pid: &u32| ProcStat::of(*pid).map(|stat| stat.parent).filter(|pid| *pid != 0);

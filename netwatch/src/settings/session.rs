@@ -111,6 +111,9 @@ pub struct AttachSettings {
     pub session: SessionSettings,
     /// What is metered; not empty.
     pub targets: Vec<AttachTarget>,
+    /// Only the sockets of the processes among the targets and of their descendants, by their
+    /// cgroups.
+    pub only_processes: bool,
     /// End after this time; at most `MAX_TIME`.
     pub duration: Option<Duration>,
     /// The words of the command line that name the targets, for the report.

@@ -362,7 +362,7 @@ fn targets_that_do_not_exist_are_errors() {
     attach(&["-N", "/proc/self/ns/mnt"]).assert_error(2, &["no network namespace"]);
     attach(&["-N", "/proc/self/ns/net"]).assert_error(2, &["it uses the network namespace of netwatch", "-i"]);
     let own = net.host.pid().to_string();
-    attach(&["-p", &own]).assert_error(2, &["attach to process", "other processes", "--cgroup"]);
+    attach(&["-p", &own]).assert_error(2, &["attach to process", "its cgroup", "--cgroup"]);
     attach(&["--cgroup", "/nothere"]).assert_error(2, &["open cgroup /nothere: there is no such cgroup"]);
     attach(&["--unit", "nothere"]).assert_error(2, &["find unit nothere.service", "does not run"]);
     attach(&["--cgroup", "/", "-i", "lo"]).assert_error(2, &["either interfaces or cgroups"]);

@@ -251,3 +251,45 @@ fn sockets_of_another_cgroup_are_noted() {
     net.host.sh("echo over > end");
     process.wait().expect("waited");
 }
+
+/// Other programs use the same cgroup, as in the session of a shell.
+#[test]
+fn only_the_sockets_of_a_process_are_metered() {
+    let net = internet!();
+    let gate = net.host.gate();
+    let script = format!(
+        "exec bash -c 'exec 3<>/dev/tcp/{APP_V4}/{ECHO}; {TRAFFIC} serve 127.0.0.1:81 3>&- & echo open >connected
+            until [ -e {} ]; do sleep 0.02 3>&-; done; echo hello >&3; read -r line <&3; exec 3>&-
+            {}; wait; read -r line <end'",
+        gate.path(),
+        udp(10)
+    );
+    net.host.sh("mkfifo end");
+    let mut process = start_in(&net.host, "session.scope", &script);
+    net.host.wait_for("[ -s connected ] && grep -q ':0051 .* 0A ' /proc/net/tcp");
+    let mut other = start_in(&net.host, "session.scope", "exec sleep 300");
+    let pid = process.id().to_string();
+    wait_until(|| net.host.try_sh(&format!("[ $(cat /proc/{}/comm) = sleep ]", other.id())).0, || "sleep".to_owned());
+    net.host.netwatch(&["attach", "-p", &pid]).assert_error(2, &["has another process", "--pid-only"]);
+    let attached = net.host.attach(&["-p", &pid, "--pid-only"]);
+    sh_in(&net.host, "session.scope", &udp(20));
+    sh_in(&net.host, "session.scope", &format!("{TRAFFIC} send {APP_V4}:{SINK} 1000"));
+    sh_in(&net.host, "session.scope", &format!("{TRAFFIC} send 127.0.0.1:81 1000"));
+    gate.open();
+    net.host.sh("echo over > end");
+    process.wait().expect("waited");
+    let run = attached.finish();
+    let document = run.assert_ok().report();
+    assert_echo(document, 10);
+    assert_eq!(report::list(document, "flows").len(), 2, "{run}");
+    let open = report::flows(document, "tcp", APP_V4, ECHO);
+    assert_eq!(open[0]["started_before"], true, "{run}");
+    assert!(user_names(document, open[0]).contains(&"bash"), "{run}");
+    // The accepted connection of a socket that listened before.
+    let accepted = report::list(document, "loopback.flows");
+    assert_eq!(accepted.len(), 1, "{run}");
+    assert!(report::number(&accepted[0], "egress.bytes") > 1000, "{run}");
+    assert!(user_names(document, &accepted[0]).contains(&"traffic"), "{run}");
+    other.kill().expect("killed");
+    other.wait().expect("waited");
+}

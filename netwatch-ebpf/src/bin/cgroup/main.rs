@@ -28,6 +28,7 @@ mod long_path;
 mod maps;
 #[path = "../../preemption.rs"]
 mod preemption;
+mod processes;
 #[path = "../../sample.rs"]
 mod sample;
 #[path = "../../scratch.rs"]
@@ -44,7 +45,7 @@ mod variant;
 
 use core::ffi::c_void;
 
-use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::bindings::{__sk_buff, bpf_sock};
 use aya_ebpf::programs::{RawTracePointContext, TcContext};
 use netwatch_common::parse::Hook;
 
@@ -78,6 +79,9 @@ cgroup_programs! {
 /// A packet that a socket of the cgroup sends, before it is divided into fragments or segments.
 #[inline(always)]
 fn count_sent(ctx: &TcContext) {
+    if !processes::is_metered(ctx) {
+        return;
+    }
     let hook = if is_on_loopback(ctx) { Hook::Loopback } else { Hook::FromTarget };
     long_path::count_preemptible(ctx, hook as u32);
 }
@@ -85,6 +89,9 @@ fn count_sent(ctx: &TcContext) {
 /// A packet for a socket of the cgroup, after its fragments were joined.
 #[inline(always)]
 fn count_received(ctx: &TcContext) {
+    if !processes::is_metered(ctx) {
+        return;
+    }
     let hook = if is_on_loopback(ctx) { variant::LOOPBACK_RECEIVED } else { Hook::ToTarget as u32 };
     long_path::count_preemptible(ctx, hook);
 }
@@ -93,6 +100,31 @@ fn count_received(ctx: &TcContext) {
 fn is_on_loopback(ctx: &TcContext) -> bool {
     // SAFETY: the context lives as long as the program runs.
     unsafe { (*ctx.skb.skb).ifindex == LOOPBACK_IFINDEX }
+}
+
+/// A socket is created. Attached only to distinguish processes, as the tracepoints are.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "cgroup/sock_create")]
+pub extern "C" fn socket_created(ctx: *mut bpf_sock) -> i32 {
+    // SAFETY: the context lives as long as the program runs.
+    unsafe { processes::created(ctx) };
+    ALLOW
+}
+
+/// The tracepoint `sched_process_fork`.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "raw_tp")]
+pub extern "C" fn sched_process_fork(ctx: *mut c_void) -> i32 {
+    processes::forked(&RawTracePointContext::new(ctx));
+    0
+}
+
+/// The tracepoint `sched_process_exit`.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "raw_tp")]
+pub extern "C" fn sched_process_exit(ctx: *mut c_void) -> i32 {
+    processes::exited(&RawTracePointContext::new(ctx));
+    0
 }
 
 /// As in the classifier: it waits until no packet on its CPU is half counted.

@@ -10,12 +10,12 @@ use super::notes;
 use crate::error::{Error, Result};
 use crate::flow::InterfaceCounters;
 use crate::host::existing::ExistingNamespace;
-use crate::host::existing_cgroup::{ExistingCgroup, descends_from};
+use crate::host::existing_cgroup::{ExistingCgroup, descends_from, trees};
 use crate::host::links::LinkChanges;
 use crate::host::netlink::Netlink;
-use crate::host::sockets;
+use crate::host::sockets::{self, ExistingSocket};
 use crate::host::sysctl::netns_cookie;
-use crate::meter::{AttachedCgroup, CgroupAttacher};
+use crate::meter::{AttachedCgroup, CgroupAttacher, ProcessSelection};
 use crate::proc::stat::ProcStat;
 use crate::report::Interface;
 
@@ -25,49 +25,63 @@ pub(super) struct TargetCgroup {
     cgroup: ExistingCgroup,
     /// What it is, for people.
     shown: String,
-    /// The process with which the target ends, and its start time.
-    process: Option<(u32, u64)>,
+    /// The processes with which the target ends, with their start times; if empty, it ends with
+    /// the cgroup only.
+    processes: Vec<(u32, u64)>,
 }
 
 impl TargetCgroup {
     pub(super) fn open(path: &str) -> Result<Self> {
-        Ok(Self::of(ExistingCgroup::open(path)?, None))
+        Ok(Self::of(ExistingCgroup::open(path)?))
     }
 
     pub(super) fn of_unit(name: &str) -> Result<Self> {
-        Ok(Self::of(ExistingCgroup::of_unit(name)?, None))
+        Ok(Self::of(ExistingCgroup::of_unit(name)?))
     }
 
-    /// The cgroup of a container, which ends with a process of it.
+    /// The cgroup of a container.
     pub(super) fn of_container(pid: u32, name: &str) -> Result<Self> {
         let cgroup = ExistingCgroup::of_process(pid)?;
         let shown = format!("container {name} (cgroup {})", cgroup.name());
-        Ok(Self { cgroup, shown, process: None })
+        Ok(Self { cgroup, shown, processes: Vec::new() })
     }
 
-    /// The cgroup of a process, if it has no other processes than those that descend from it.
-    pub(super) fn of_process(pid: u32) -> Result<Self> {
+    /// The cgroup of a process. Unless only sockets of the process are metered, the cgroup must
+    /// have no other processes than those that descend from it.
+    pub(super) fn of_process(pid: u32, only_it: bool) -> Result<Self> {
         let name = format!("process {pid}");
         let Some(stat) = ProcStat::of(pid) else {
             return Err(Error::other("attach to", name, "there is no such process"));
         };
         let cgroup = ExistingCgroup::of_process(pid)?;
         let others = cgroup.processes().into_iter().filter(|other| !descends_from(*other, pid)).count();
-        if others > 0 {
-            let cause = format!(
-                "it uses the network namespace of netwatch, and its cgroup {} has {others} other processes",
+        if others > 0 && !only_it {
+            let others = if others == 1 { "another process".to_owned() } else { format!("{others} other processes") };
+            let cause =
+                format!("it uses the network namespace of netwatch, and its cgroup {} has {others}", cgroup.name());
+            let hint = format!(
+                "--pid-only meters the sockets of the process and its descendants, --cgroup {} all of them",
                 cgroup.name()
             );
-            let hint = format!("--cgroup {} meters all of them, -i an interface", cgroup.name());
             return Err(Error::other("attach to", name, cause).hint(hint));
         }
-        let shown = format!("{name} (cgroup {})", cgroup.name());
-        Ok(Self { cgroup, shown, process: Some((pid, stat.start_ticks)) })
+        let whose = if only_it { "only it and its descendants in " } else { "" };
+        let shown = format!("{name} ({whose}cgroup {})", cgroup.name());
+        Ok(Self { cgroup, shown, processes: vec![(pid, stat.start_ticks)] })
     }
 
-    fn of(cgroup: ExistingCgroup, process: Option<(u32, u64)>) -> Self {
+    fn of(cgroup: ExistingCgroup) -> Self {
         let shown = format!("cgroup {}", cgroup.name());
-        Self { cgroup, shown, process }
+        Self { cgroup, shown, processes: Vec::new() }
+    }
+
+    /// Adds another target, which is inside this one.
+    fn include(&mut self, inner: &Self) {
+        if self.processes.is_empty() || inner.processes.is_empty() {
+            return self.processes.clear();
+        }
+        self.processes.extend(&inner.processes);
+        self.shown = format!("{}, {}", self.shown, inner.shown);
     }
 
     /// Its directory.
@@ -75,11 +89,16 @@ impl TargetCgroup {
         self.cgroup.path()
     }
 
+    /// Its processes and their descendants.
+    fn tree(&self) -> HashSet<u32> {
+        trees(&self.processes.iter().map(|(pid, _)| *pid).collect::<Vec<_>>())
+    }
+
     fn has_ended(&self) -> bool {
-        let is_gone = |(pid, start): (u32, u64)| {
-            !ProcStat::of(pid).is_some_and(|stat| stat.start_ticks == start && stat.state != 'Z')
+        let is_gone = |(pid, start): &(u32, u64)| {
+            !ProcStat::of(*pid).is_some_and(|stat| stat.start_ticks == *start && stat.state != 'Z')
         };
-        self.process.is_some_and(is_gone) || self.cgroup.has_ended()
+        !self.processes.is_empty() && self.processes.iter().all(is_gone) || self.cgroup.has_ended()
     }
 }
 
@@ -87,6 +106,9 @@ impl TargetCgroup {
 pub(super) struct AttachedCgroups {
     targets: Vec<TargetCgroup>,
     attacher: CgroupAttacher,
+    /// If only the sockets of some processes are metered.
+    selection: Option<ProcessSelection>,
+    is_selective: bool,
     /// By the number of the target.
     attached: HashMap<usize, AttachedCgroup>,
     ended: HashSet<usize>,
@@ -96,11 +118,17 @@ pub(super) struct AttachedCgroups {
 
 impl AttachedCgroups {
     /// Nothing is attached yet.
-    pub(super) fn new(targets: Vec<TargetCgroup>, attacher: CgroupAttacher) -> Self {
+    pub(super) fn new(
+        targets: Vec<TargetCgroup>,
+        attacher: CgroupAttacher,
+        selection: Option<ProcessSelection>,
+    ) -> Self {
         let paths: NameList = targets.iter().map(|target| target.cgroup.name().to_owned()).collect();
         Self {
             targets,
             attacher,
+            is_selective: selection.is_some(),
+            selection,
             attached: HashMap::new(),
             ended: HashSet::new(),
             notes: NameList::default(),
@@ -113,14 +141,19 @@ impl AttachedCgroups {
     }
 }
 
-/// Without targets inside others, whose packets would count twice.
+/// Without targets inside others, whose packets would count twice. What is left ends with the
+/// processes of all, unless one of them ends with its cgroup only.
 pub(super) fn outermost(targets: Vec<TargetCgroup>) -> Vec<TargetCgroup> {
     let mut kept: Vec<TargetCgroup> = Vec::new();
-    for target in targets {
-        if !kept.iter().any(|outer| outer.cgroup.contains(&target.cgroup)) {
-            kept.retain(|inner| !target.cgroup.contains(&inner.cgroup));
-            kept.push(target);
+    for mut target in targets {
+        if let Some(outer) = kept.iter_mut().find(|outer| outer.cgroup.contains(&target.cgroup)) {
+            outer.include(&target);
+            continue;
         }
+        let is_inside = |inner: &mut TargetCgroup| target.cgroup.contains(&inner.cgroup);
+        let inside: Vec<TargetCgroup> = kept.extract_if(.., is_inside).collect();
+        inside.iter().for_each(|inner| target.include(inner));
+        kept.push(target);
     }
     kept
 }
@@ -141,7 +174,8 @@ impl Followed for AttachedCgroups {
                 self.attached.remove(&number);
                 self.notes.insert(notes::ended_cgroup(&target.shown));
             } else if !self.attached.contains_key(&number) {
-                match self.attacher.attach(target.cgroup.as_fd(), &target.shown) {
+                let selected = self.selection.as_mut().map_or(Ok(()), |selection| select(target, selection));
+                match selected.and_then(|()| self.attacher.attach(target.cgroup.as_fd(), &target.shown)) {
                     Ok(attached) => drop(self.attached.insert(number, attached)),
                     Err(error) => errors.push(error),
                 }
@@ -160,6 +194,7 @@ impl Followed for AttachedCgroups {
 
     fn detach_all(&mut self) -> Result<()> {
         self.attached.clear();
+        self.selection = None;
         Ok(())
     }
 
@@ -179,17 +214,17 @@ impl Followed for AttachedCgroups {
         let mut found = ExistingSockets::default();
         let mut numbers = HashSet::new();
         for target in &self.targets {
-            found.processes.extend(target.cgroup.processes());
+            found.processes.extend(match self.selection {
+                Some(_) => target.tree(),
+                None => target.cgroup.processes(),
+            });
             numbers.extend(target.cgroup.numbers());
         }
-        for namespace in namespaces(&found.processes) {
-            let read = || Ok::<_, Error>((sockets::all(&mut Netlink::sock_diag()?)?, netns_cookie()?));
-            let (all, cookie) = namespace.run_in(read)??;
-            for socket in all {
-                match socket.cgroup {
-                    Some(number) if !numbers.contains(&number) => found.others.push(socket),
-                    _ => found.metered.push((socket, cookie)),
-                }
+        found.are_selected = self.selection.is_some();
+        for (socket, cookie) in sockets_of(&found.processes)? {
+            match socket.cgroup {
+                Some(number) if !numbers.contains(&number) => found.others.push(socket),
+                _ => found.metered.push((socket, cookie)),
             }
         }
         Ok(found)
@@ -198,9 +233,43 @@ impl Followed for AttachedCgroups {
     fn summary(&mut self) -> TargetSummary {
         let mut listed = vec![notes::metered_sockets(&self.all_shown()), notes::OF_SOCKETS.to_owned()];
         listed.push(notes::UNSEEN_BY_SOCKETS.to_owned());
+        listed.extend(self.is_selective.then(|| notes::OF_PROCESSES.to_owned()));
         listed.extend(self.notes.listed().iter().cloned());
         TargetSummary { counters: None, notes: listed, interface: self.interface() }
     }
+}
+
+/// Selects the processes of a target and the sockets that they have. Those that a process creates
+/// meanwhile are selected by the programs, or found by the next look.
+fn select(target: &TargetCgroup, selection: &mut ProcessSelection) -> Result<()> {
+    selection.attach(target.cgroup.as_fd(), &target.shown)?;
+    let mut known = HashSet::new();
+    loop {
+        let new: Vec<u32> = target.tree().difference(&known).copied().collect();
+        if new.is_empty() {
+            break;
+        }
+        new.iter().try_for_each(|pid| selection.add_process(*pid))?;
+        known.extend(new);
+    }
+    let found = sockets_of(&known)?;
+    let owners = sockets::owners(&found.iter().map(|(socket, _)| socket.inode).collect());
+    let is_theirs = |socket: &ExistingSocket| {
+        owners.get(&socket.inode).is_some_and(|owners| owners.iter().any(|pid| known.contains(pid)))
+    };
+    let theirs = found.iter().map(|(socket, _)| socket).filter(|socket| is_theirs(socket));
+    theirs.map(|socket| socket.cookie).try_for_each(|cookie| selection.add_socket(cookie))
+}
+
+/// The sockets in the network namespaces of these processes, each with the cookie of its namespace.
+fn sockets_of(processes: &HashSet<u32>) -> Result<Vec<(ExistingSocket, u64)>> {
+    let mut found = Vec::new();
+    for namespace in namespaces(processes) {
+        let read = || Ok::<_, Error>((sockets::all(&mut Netlink::sock_diag()?)?, netns_cookie()?));
+        let (all, cookie) = namespace.run_in(read)??;
+        found.extend(all.into_iter().map(|socket| (socket, cookie)));
+    }
+    Ok(found)
 }
 
 /// The network namespaces of these processes. Processes that have ended meanwhile are left out.

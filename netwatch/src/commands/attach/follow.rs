@@ -64,6 +64,8 @@ pub(super) struct ExistingSockets {
     pub others: Vec<ExistingSocket>,
     /// The processes of the targets, if some of the others may be theirs.
     pub processes: HashSet<u32>,
+    /// Of the metered ones, only those of the processes are.
+    pub are_selected: bool,
 }
 
 /// What a session found out about its targets.

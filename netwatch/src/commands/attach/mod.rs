@@ -59,8 +59,11 @@ impl OpenedTargets {
 
     /// Whose processes are traced, and the cgroup of these. A process can enter a network namespace
     /// from anywhere, and a program is attached to one cgroup.
-    fn traced(&self) -> (TracedProcesses, Option<PathBuf>) {
+    fn traced(&self, only_processes: bool) -> (TracedProcesses, Option<PathBuf>) {
         match self {
+            Self::Cgroups(cgroups) if only_processes && let [only] = &cgroups[..] => {
+                (TracedProcesses::Machine, Some(only.path().to_owned()))
+            }
             Self::Cgroups(cgroups) if let [only] = &cgroups[..] => {
                 (TracedProcesses::Target, Some(only.path().to_owned()))
             }
@@ -77,10 +80,13 @@ impl OpenedTargets {
     }
 
     /// For the thread that attaches.
-    fn share(self, meter: &KernelMeter) -> Result<SharedTargets> {
+    fn share(self, meter: &KernelMeter, only_processes: bool) -> Result<SharedTargets> {
         Ok(match self {
             Self::Links(targets) => Arc::new(Mutex::new(AttachedLinks::new(targets, meter.attacher()?))),
-            Self::Cgroups(cgroups) => Arc::new(Mutex::new(AttachedCgroups::new(cgroups, meter.cgroup_attacher()?))),
+            Self::Cgroups(cgroups) => {
+                let selection = only_processes.then(|| meter.process_selection()).transpose()?;
+                Arc::new(Mutex::new(AttachedCgroups::new(cgroups, meter.cgroup_attacher()?, selection)))
+            }
         })
     }
 }
@@ -102,7 +108,7 @@ impl AttachPlan {
         require_capabilities()?;
         require_limits()?;
         OpenFileLimit::raise()?;
-        let targets = OpenedTargets::open(&settings.targets)?;
+        let targets = OpenedTargets::open(&settings.targets, settings.only_processes)?;
         let owner = rights::caller()?;
         let output = settings.session.output.as_deref();
         let output = output.map(|path| Output::create(path, (owner.uid, owner.gid))).transpose()?;
@@ -150,16 +156,17 @@ fn in_runtime(plan: AttachPlan, targets: OpenedTargets, run_dir: &RunDir, signal
 
 async fn meter(plan: AttachPlan, targets: OpenedTargets, run_dir: &RunDir, signals: &SignalStream<'_>) -> Result<Exit> {
     let show = Show::for_session(&plan.settings.session);
-    let hooks = targets.hooks();
+    let only_processes = plan.settings.only_processes;
+    let hooks = if only_processes { Hooks::Processes } else { targets.hooks() };
     let config = KernelMeterConfig { hooks, ..session::meter_config(&plan.settings.session) };
     let loading = PendingWork::start("load", move || KernelMeter::load(&config))?;
     let what = ProcessTracerConfig { cmdline: !plan.settings.session.no_cmdline, failed_calls: false };
-    let (traced, cgroup) = targets.traced();
+    let (traced, cgroup) = targets.traced(only_processes);
     let has_local_sockets = HasLocalSockets(traced == TracedProcesses::Target);
     let processes = TracerLoading::start(what, cgroup.as_deref(), has_local_sockets)?;
     let meter = signals.unless_stopped(loading.finish()).await???;
     let netns = targets.cookies()?;
-    let targets = targets.share(&meter)?;
+    let targets = targets.share(&meter, only_processes)?;
     let read = targets.clone();
     let read_counters = Box::new(move || Ok(follow::lock(&read).counters_so_far()));
     let mut notes = Vec::new();

@@ -28,6 +28,11 @@ pub(super) const UNSEEN_BY_SOCKETS: &str = "not counted: packets before netwatch
                                             sockets (AF_PACKET), and what the kernel sends or receives without a \
                                             socket of the target (in TIME-WAIT, for closed ports)";
 
+/// What distinguishes the sockets of processes from others of the same cgroup.
+pub(super) const OF_PROCESSES: &str = "metered are the sockets that these processes had when netwatch attached, those \
+                                       that they and their descendants created afterwards, and connections that \
+                                       these accepted";
+
 /// Sockets that the processes of the targets have, and that belong to other cgroups.
 pub(super) fn sockets_elsewhere(number: usize) -> Option<String> {
     let (sockets, were, are) = if number == 1 { ("socket", "was", "is") } else { ("sockets", "were", "are") };

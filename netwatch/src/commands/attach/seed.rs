@@ -12,9 +12,12 @@ use crate::process::{ProcessAction, ProcessEvent, SocketOperation, SocketUse, Th
 /// The events of the sockets of the targets, and the number of sockets that processes of the
 /// targets have and that are not metered. `time_ns` is the time at which netwatch attached.
 pub(super) fn existing(found: &ExistingSockets, time_ns: u64) -> (Vec<ProcessEvent>, usize) {
-    let ExistingSockets { metered, others, processes } = found;
+    let ExistingSockets { metered, others, processes, are_selected } = found;
     let all = metered.iter().map(|(socket, _)| socket).chain(others);
-    let owners = owners(&all.map(|socket| socket.inode).collect());
+    let mut owners = owners(&all.map(|socket| socket.inode).collect());
+    if *are_selected {
+        owners.values_mut().for_each(|owners| owners.retain(|pid| processes.contains(pid)));
+    }
     let is_theirs = |socket: &&ExistingSocket| {
         owners.get(&socket.inode).is_some_and(|owners| owners.iter().any(|pid| processes.contains(pid)))
     };

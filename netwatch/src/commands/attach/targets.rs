@@ -176,14 +176,15 @@ pub(super) enum OpenedTargets {
 impl OpenedTargets {
     /// Opens the targets. Fails if one does not exist. A process or container that has no network
     /// namespace of its own is found by its cgroup.
-    pub(super) fn open(targets: &[AttachTarget]) -> Result<Self> {
+    pub(super) fn open(targets: &[AttachTarget], only_processes: bool) -> Result<Self> {
         let (mut namespaces, mut interfaces, mut cgroups) = (Vec::new(), Vec::new(), Vec::new());
         for target in targets {
             match target {
                 AttachTarget::Namespace(name) => add_namespace(&mut namespaces, TargetNamespace::open(name)?)?,
+                AttachTarget::Process(pid) if only_processes => cgroups.push(TargetCgroup::of_process(*pid, true)?),
                 AttachTarget::Process(pid) => match TargetNamespace::of_process(*pid, format!("process {pid}"))? {
                     Some(target) => add_namespace(&mut namespaces, target)?,
-                    None => cgroups.push(TargetCgroup::of_process(*pid)?),
+                    None => cgroups.push(TargetCgroup::of_process(*pid, false)?),
                 },
                 AttachTarget::Container(name) => {
                     let Container { pid, .. } = Container::find(name)?;

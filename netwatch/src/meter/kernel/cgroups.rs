@@ -1,9 +1,13 @@
 //! Attaches the classifier to cgroups: it counts what their sockets send and receive. By BPF links
 //! only (Linux 5.7), which the kernel removes with this process: nothing to undo.
 
+use std::ffi::CStr;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use aya_obj::generated::bpf_attach_type::{BPF_CGROUP_INET_EGRESS, BPF_CGROUP_INET_INGRESS};
+use aya_obj::generated::bpf_attach_type::{
+    BPF_CGROUP_INET_EGRESS, BPF_CGROUP_INET_INGRESS, BPF_CGROUP_INET_SOCK_CREATE,
+};
 
 use super::object::Loaded;
 use super::sys;
@@ -47,6 +51,56 @@ impl CgroupAttacher {
         let ingress = attach(&self.ingress, BPF_CGROUP_INET_INGRESS as u32)?;
         Ok(AttachedCgroup { links: [egress, ingress] })
     }
+}
+
+/// The processes whose sockets are counted: these, those that they create, and the sockets that
+/// they have already. Dropping it detaches its programs.
+#[derive(Debug)]
+pub struct ProcessSelection {
+    links: Vec<OwnedFd>,
+    created: OwnedFd,
+    processes: OwnedFd,
+    sockets: OwnedFd,
+}
+
+impl ProcessSelection {
+    /// From now on, processes that selected ones create are selected, too.
+    pub(super) fn of(loaded: &Loaded) -> Result<Self> {
+        let failed = |cause| Error::os("attach", "programs that follow processes", cause);
+        let attach = |name: &CStr| {
+            let program = loaded.program(name.to_str().unwrap_or_default()).as_fd();
+            sys::tracepoint_attach(program, name).map_err(failed)
+        };
+        let duplicate = |fd: &OwnedFd| fd.try_clone().map_err(failed);
+        Ok(Self {
+            links: vec![attach(c"sched_process_fork")?, attach(c"sched_process_exit")?],
+            created: duplicate(loaded.program("socket_created"))?,
+            processes: duplicate(loaded.map("METERED_PROCESSES"))?,
+            sockets: duplicate(loaded.map("FOUND_SOCKETS"))?,
+        })
+    }
+
+    /// Observes which process creates a socket in a cgroup. To be called before the classifier is
+    /// attached to it.
+    pub fn attach(&mut self, cgroup: BorrowedFd<'_>, name: &str) -> Result<()> {
+        let attached = sys::cgroup_attach(self.created.as_fd(), cgroup, BPF_CGROUP_INET_SOCK_CREATE as u32);
+        self.links.push(attached.map_err(|cause| Error::os("attach programs to", name, cause))?);
+        Ok(())
+    }
+
+    /// Selects a process, by its number in the initial PID namespace.
+    pub fn add_process(&self, pid: u32) -> Result<()> {
+        add(&self.processes, &pid.to_ne_bytes()).map_err(|cause| Error::os("select process", pid.to_string(), cause))
+    }
+
+    /// Selects a socket by its cookie.
+    pub fn add_socket(&self, cookie: u64) -> Result<()> {
+        add(&self.sockets, &cookie.to_ne_bytes()).map_err(|cause| Error::os("select", "a socket", cause))
+    }
+}
+
+fn add(map: &OwnedFd, key: &[u8]) -> io::Result<()> {
+    sys::map_update(map.as_fd(), key, &1_u32.to_ne_bytes())
 }
 
 impl Drop for AttachedCgroup {

@@ -31,11 +31,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use netwatch_common::config::{Config, defaults};
+use netwatch_common::process::ProcessFilter;
 use netwatch_common::table::{Control, bucket_count};
 use netwatch_common::{stage, stat};
 
 pub use attach::{AttachMethod, AttachedLink, LinkAttacher, LinkSide};
-pub use cgroups::{AttachedCgroup, CgroupAttacher};
+pub use cgroups::{AttachedCgroup, CgroupAttacher, ProcessSelection};
 pub use drain::DrainProgress;
 pub use egress::{EgressPlace, EgressWatch};
 pub use fronts::is_realtime;
@@ -107,6 +108,8 @@ pub enum Hooks {
     /// Cgroups: IP packets of their sockets. Without a front, because packets preempt each other
     /// there.
     Cgroups,
+    /// Cgroups, and only the sockets of some processes: see [`ProcessSelection`].
+    Processes,
 }
 
 impl Default for KernelMeterConfig {
@@ -137,11 +140,11 @@ impl KernelMeterConfig {
     fn object(&self) -> &'static [u8] {
         match self.hooks {
             Hooks::Interfaces => object::OBJECT,
-            Hooks::Cgroups => object::CGROUP_OBJECT,
+            Hooks::Cgroups | Hooks::Processes => object::CGROUP_OBJECT,
         }
     }
 
-    fn globals(&self, fronts: u32) -> Globals {
+    fn globals(&self, fronts: u32) -> Result<Globals> {
         let Self { sample_budget, sample_interval, snaplen, .. } = *self;
         let config = Config {
             sample_budget,
@@ -153,7 +156,9 @@ impl KernelMeterConfig {
             fronts,
             ..Config::DEFAULT
         };
-        Globals { config, log_level: if self.log { rings::LOG_DEBUG } else { rings::LOG_OFF } }
+        let log_level = if self.log { rings::LOG_DEBUG } else { rings::LOG_OFF };
+        let processes = if self.hooks == Hooks::Processes { process::filter()? } else { ProcessFilter::OFF };
+        Ok(Globals { config, log_level, processes })
     }
 
     fn ring_sizes(&self) -> rings::RingBytes {
@@ -213,7 +218,7 @@ impl KernelMeter {
         let first = |maps: &HashMap<String, OwnedFd>| {
             Segments::new(duplicate(&maps["SEGMENTS"])?, &maps["CONTROL"], segment, config.max_flows)
         };
-        let (globals, sizes) = (config.globals(fronts), config.map_sizes(cpus.count(), fronts));
+        let (globals, sizes) = (config.globals(fronts)?, config.map_sizes(cpus.count(), fronts));
         let (loaded, segments) = Loaded::new(config.object(), &globals, &sizes, &inner, Box::new(first))?;
         fill_stages(&loaded)?;
         let fronts = Fronts::new(config.front, cpus, fronts, &loaded)?;
@@ -258,6 +263,11 @@ impl KernelMeter {
     /// Attaches it to cgroups, from any thread, if it was loaded for them.
     pub fn cgroup_attacher(&self) -> Result<CgroupAttacher> {
         CgroupAttacher::of(&self.loaded)
+    }
+
+    /// Selects processes whose sockets are counted, if it was loaded for [`Hooks::Processes`].
+    pub fn process_selection(&self) -> Result<ProcessSelection> {
+        ProcessSelection::of(&self.loaded)
     }
 
     fn programs(&self) -> attach::EntryPrograms<'_> {

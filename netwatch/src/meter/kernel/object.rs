@@ -5,9 +5,10 @@
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use aya_obj::generated::{bpf_insn, bpf_map_type, bpf_prog_type};
+use aya_obj::generated::{bpf_attach_type, bpf_insn, bpf_map_type, bpf_prog_type};
 use aya_obj::{EbpfSectionKind, Map, Object, ProgramSection};
 use netwatch_common::config::Config;
+use netwatch_common::process::ProcessFilter;
 
 use super::sys::{self, MapShape, ProgramKind};
 use crate::error::{Error, Result};
@@ -32,6 +33,8 @@ type ConcurrentTask<'a, T> = dyn FnOnce(&HashMap<String, OwnedFd>) -> Result<T> 
 pub(super) struct Globals {
     pub config: Config,
     pub log_level: u8,
+    /// Of the classifier for cgroups only.
+    pub processes: ProcessFilter,
 }
 
 /// Sizes of maps that differ from those in the object, by name.
@@ -58,8 +61,11 @@ impl Loaded {
     ) -> Result<(Self, T)> {
         let mut object = Object::parse(object).map_err(|cause| broken(&cause))?;
         let level = [globals.log_level];
-        let globals = [("CONFIG", (bytes_of(&globals.config), true)), ("AYA_LOG_LEVEL", (&level[..], false))];
-        let globals = HashMap::from(globals);
+        let globals = HashMap::from([
+            ("CONFIG", (bytes_of(&globals.config), true)),
+            ("AYA_LOG_LEVEL", (&level[..], false)),
+            ("PROCESS_FILTER", (bytes_of_filter(&globals.processes), false)),
+        ]);
         object.patch_map_data(globals).map_err(|cause| broken(&cause))?;
         let maps = create_maps(&object, sizes, inner)?;
         relocate(&mut object, &maps)?;
@@ -145,6 +151,11 @@ fn bytes_of(config: &Config) -> &[u8] {
     unsafe { std::slice::from_raw_parts(std::ptr::from_ref(config).cast(), size_of::<Config>()) }
 }
 
+fn bytes_of_filter(filter: &ProcessFilter) -> &[u8] {
+    // SAFETY: as above.
+    unsafe { std::slice::from_raw_parts(std::ptr::from_ref(filter).cast(), size_of::<ProcessFilter>()) }
+}
+
 fn create_maps(object: &Object, sizes: MapSizes<'_>, inner: InnerMaps<'_>) -> Result<HashMap<String, OwnedFd>> {
     object.maps.iter().map(|(name, map)| Ok((name.clone(), create_map(name, map, sizes, inner)?))).collect()
 }
@@ -212,12 +223,15 @@ fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> 
 }
 
 fn program_type(section: &ProgramSection) -> ProgramKind {
-    let program = match section {
-        ProgramSection::RawTracePoint => bpf_prog_type::BPF_PROG_TYPE_RAW_TRACEPOINT,
-        ProgramSection::CgroupSkb { .. } => bpf_prog_type::BPF_PROG_TYPE_CGROUP_SKB,
-        _ => bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS,
+    let (program, attach) = match section {
+        ProgramSection::RawTracePoint => (bpf_prog_type::BPF_PROG_TYPE_RAW_TRACEPOINT, 0),
+        ProgramSection::CgroupSkb { .. } => (bpf_prog_type::BPF_PROG_TYPE_CGROUP_SKB, 0),
+        ProgramSection::CgroupSock { .. } => {
+            (bpf_prog_type::BPF_PROG_TYPE_CGROUP_SOCK, bpf_attach_type::BPF_CGROUP_INET_SOCK_CREATE as u32)
+        }
+        _ => (bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS, 0),
     };
-    ProgramKind { program, attach: 0 }
+    ProgramKind { program, attach }
 }
 
 pub(super) fn load_program(name: &str, kind: ProgramKind, code: &[bpf_insn]) -> Result<OwnedFd> {

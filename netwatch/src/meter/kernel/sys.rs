@@ -6,7 +6,7 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use aya_obj::generated::{bpf_attach_type, bpf_cmd, bpf_insn, bpf_prog_type};
+use aya_obj::generated::{bpf_attach_type, bpf_cmd, bpf_insn, bpf_map_type, bpf_prog_type};
 
 /// Calls `bpf(command, attr)`.
 ///
@@ -49,15 +49,45 @@ pub(super) fn map_create(name: &str, shape: MapShape, inner: Option<BorrowedFd<'
         inner_map_fd: u32,
         numa_node: u32,
         name: [u8; 16],
+        ifindex: u32,
+        types: u32,
+        key_type: u32,
+        value_type: u32,
     }
     #[repr(C)]
     struct MapShapeAttr(u32, u32, u32, u32, u32);
     let MapShape { map_type, key_size, value_size, max_entries, flags } = shape;
     let shape = MapShapeAttr(map_type, key_size, value_size, max_entries, flags);
     let inner_map_fd = inner.map_or(0, |inner| inner.as_raw_fd() as u32);
-    let mut attr = Attr { shape, inner_map_fd, numa_node: 0, name: object_name(name) };
+    // Of all maps here, the kernel requires the types of marks of sockets only.
+    let types = (map_type == bpf_map_type::BPF_MAP_TYPE_SK_STORAGE as u32).then(load_word_type).transpose()?;
+    let (key_type, value_type) = if types.is_some() { (1, 1) } else { (0, 0) };
+    let types = types.as_ref().map_or(0, |types| types.as_raw_fd() as u32);
+    let name = object_name(name);
+    let mut attr = Attr { shape, inner_map_fd, numa_node: 0, name, ifindex: 0, types, key_type, value_type };
     // SAFETY: the kernel's layout; no pointers.
     unsafe { bpf_fd(bpf_cmd::BPF_MAP_CREATE, &mut attr) }
+}
+
+/// Loads type information (BTF) with one type, number 1: an integer of 32 bits.
+fn load_word_type() -> io::Result<OwnedFd> {
+    #[repr(C)]
+    struct Attr {
+        types: u64,
+        log: u64,
+        size: u32,
+        log_size: u32,
+        log_level: u32,
+    }
+    /// Magic number and version; lengths of the header, the types and the strings, with offsets;
+    /// the type (name at 1, kind 1, 4 bytes) and its encoding.
+    const WORDS: [u32; 10] = [0x0001_eb9f, 24, 0, 16, 16, 5, 1, 1 << 24, 4, 32];
+    let mut bytes: Vec<u8> = WORDS.into_iter().flat_map(u32::to_ne_bytes).collect();
+    bytes.extend(b"\0u32\0");
+    let (size, log_size, log_level) = (bytes.len() as u32, 0, 0);
+    let mut attr = Attr { types: bytes.as_ptr() as u64, log: 0, size, log_size, log_level };
+    // SAFETY: the kernel's layout; the pointer is valid for the length given with it.
+    unsafe { bpf_fd(bpf_cmd::BPF_BTF_LOAD, &mut attr) }
 }
 
 /// A name that the kernel accepts: at most 15 letters, digits, `_` and `.`.

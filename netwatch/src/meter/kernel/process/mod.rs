@@ -17,7 +17,7 @@ use aya_obj::generated::bpf_prog_type::{
     BPF_PROG_TYPE_CGROUP_SOCK, BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_PROG_TYPE_RAW_TRACEPOINT,
 };
 use netwatch_common::config::defaults;
-use netwatch_common::process::{KernelOffsets, TracerSettings, lost};
+use netwatch_common::process::{KernelOffsets, ProcessFilter, TracerSettings, lost};
 
 use super::object::Loaded;
 use super::ring::SharedRing;
@@ -285,6 +285,18 @@ fn has_required_offsets(program: &str, offsets: &KernelOffsets) -> bool {
         }
         _ => true,
     }
+}
+
+/// What the classifier for cgroups needs to distinguish processes.
+pub(super) fn filter() -> Result<ProcessFilter> {
+    let offsets = offsets(&Btf::of_kernel(&STRUCTURES)?);
+    let is_complete =
+        ["sched_process_fork", "sched_process_exit"].iter().all(|name| has_required_offsets(name, &offsets));
+    if !is_complete {
+        return Err(Error::other("distinguish", "processes", "the BTF of this kernel lacks members of task_struct"));
+    }
+    let KernelOffsets { task_tgid, task_pid, task_signal, signal_live, .. } = offsets;
+    Ok(ProcessFilter { is_on: 1, task_tgid, task_pid, task_signal, signal_live })
 }
 
 fn bytes_of(settings: &TracerSettings) -> &[u8] {

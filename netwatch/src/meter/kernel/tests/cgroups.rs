@@ -11,7 +11,7 @@ use super::frames::*;
 use super::golden;
 use super::namespace::with_link;
 use super::reference::ReferenceMeter;
-use super::{EntryId, assert_same, describe};
+use super::{EntryId, assert_same, describe, is_linux};
 use crate::flow::{Increment, ObservationPoint};
 use crate::meter::abi::Growth;
 use crate::meter::{DrainProgress, Hooks, KernelMeter, KernelMeterConfig, sys};
@@ -71,8 +71,16 @@ fn is_ip(frame: &[u8]) -> bool {
     golden::is_runnable(frame) && matches!(frame[12..14], [0x08, 0x00] | [0x86, 0xdd])
 }
 
+/// Before, the kernel lets these programs read no packet in such a run.
+fn can_run() -> bool {
+    is_linux(6, 14, "packets of test runs at cgroups")
+}
+
 #[test]
 fn kernel_and_user_space_agree_on_golden_packets() {
+    if !can_run() {
+        return;
+    }
     with_link(|link| {
         let mut done = 0;
         for case in golden::all().iter().filter(|case| case.frames.iter().all(|frame| is_ip(frame))) {
@@ -92,6 +100,9 @@ fn kernel_and_user_space_agree_on_golden_packets() {
 /// A wire carries two packets of 1,500 bytes for a buffer of 2,948.
 #[test]
 fn segments_count_as_ip_packets() {
+    if !can_run() {
+        return;
+    }
     with_link(|link| {
         let mut meter = load();
         let mut segment = tcp(0x10, 2896 + 12);
@@ -113,6 +124,9 @@ fn segments_count_as_ip_packets() {
 /// Packets between two sockets of the cgroup pass both hooks; those of others pass one.
 #[test]
 fn a_packet_on_the_loopback_counts_once() {
+    if !can_run() {
+        return;
+    }
     with_link(|_| {
         let mut meter = load();
         let (there, back) = (ipv4(UDP, &udp(53, 10)), reversed(&ipv4(UDP, &udp(53, 10))));
