@@ -1,8 +1,10 @@
 //! Parses resolv.conf(5) as glibc does (res_init.c), and renders the file that replaces it for the
 //! target. Text in, text out; changes of the host's file are detected in [`super::upstream`].
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
+
+use crate::wire::port;
 
 /// MAXNS of glibc: later `nameserver` lines are ignored.
 pub const MAX_NAMESERVERS: usize = 3;
@@ -70,6 +72,12 @@ impl ResolvConf {
             }
         }
         conf
+    }
+
+    /// The name servers, except link-local ones, which have a scope.
+    pub fn global_resolvers(&self) -> Vec<SocketAddr> {
+        let global = self.nameservers.iter().filter(|server| server.scope.is_none());
+        global.map(|server| SocketAddr::new(server.address, port::DNS)).collect()
     }
 
     fn add_nameserver(&mut self, rest: &[u8]) {

@@ -1,5 +1,6 @@
 //! nf_tables, the uplink, the resolvers and the firewalls of other programs.
 
+use std::fs;
 use std::io;
 use std::thread;
 
@@ -7,16 +8,24 @@ use nix::errno::Errno;
 
 use super::Check;
 use crate::dns::probe::{self, PROBE_TIMEOUT, ProbeResponse, ProbedResolver};
+use crate::dns::resolv_conf::ResolvConf;
 use crate::dns::upstream::Upstream;
 use crate::error::{Error, Result};
 use crate::host::firewall::{self, Finding};
-use crate::host::forwarding::{Families, unwritable_switches};
+use crate::host::forwarding::{Families, check_guards, unwritable_switches};
 use crate::host::namespace;
 use crate::host::netlink::Netlink;
 use crate::host::uplink::{DefaultRoute, Uplink};
 use crate::output_policy::{self, OutputPolicy, Sender};
 use crate::target::user::Identity;
 use crate::wire::port;
+
+/// An error that `run` would have as well. Its hint, or else `advice`, is what to do.
+fn failed(subject: &'static str, error: &Error, advice: &str) -> Check {
+    let text = format!("{error:#}");
+    let (cause, hint) = text.split_once("\nhint: ").unwrap_or((&text, advice));
+    Check::fail(subject, cause, hint)
+}
 
 /// `NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETGEN`: requests the generation number of the rule set.
 const GET_GENERATION: u16 = 10 << 8 | 16;
@@ -62,7 +71,10 @@ pub(super) fn forwarding() -> Check {
     let uplink = Netlink::route().and_then(|mut netlink| Uplink::find(&mut netlink)).unwrap_or_default();
     let families = Families { ipv4: uplink.v4.is_some() || uplink.v6.is_none(), ipv6: uplink.v6.is_some() };
     match unwritable_switches(families) {
-        Ok(switches) if switches.is_empty() => Check::ok(SUBJECT, "can be switched on, or is on"),
+        Ok(switches) if switches.is_empty() => match check_guards(families) {
+            Ok(()) => Check::ok(SUBJECT, "can be switched on, or is on"),
+            Err(error) => failed(SUBJECT, &error, "give netwatch the right to read routing rules"),
+        },
         Ok(switches) => Check::fail(
             SUBJECT,
             format!("/proc/sys cannot be written, and these are off: {}", switches.join(", ")),
@@ -132,7 +144,7 @@ pub(super) fn output_policy() -> Check {
         }
         Ok((_, policy)) if policy.notes.is_empty() => Check::ok(SUBJECT, "the host lets the user of a command send"),
         Ok((_, policy)) => Check::warn(SUBJECT, policy.notes.join("; "), "compare with `nft list ruleset`"),
-        Err(error) => Check::warn(SUBJECT, error.to_string(), "run as root"),
+        Err(error) => failed(SUBJECT, &error, "run with sudo"),
     }
 }
 
@@ -140,7 +152,8 @@ fn find_output_policy() -> Result<(Uplink, OutputPolicy)> {
     let user = Identity::of_sudo()?.map_or_else(Identity::own, Ok)?;
     let sender = Sender { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw() };
     let uplink = Uplink::find(&mut Netlink::route()?)?;
-    let policy = output_policy::find(&uplink, &[], &sender)?;
+    let resolvers = ResolvConf::parse(&fs::read("/etc/resolv.conf").unwrap_or_default()).global_resolvers();
+    let policy = output_policy::find(&uplink, &resolvers, &sender)?;
     Ok((uplink, policy))
 }
 
@@ -149,7 +162,7 @@ pub(super) fn firewall() -> Vec<Check> {
     const SUBJECT: &str = "forward policy";
     let findings = match firewall::inspect() {
         Ok(findings) => findings,
-        Err(error) => return vec![Check::warn(SUBJECT, error.to_string(), "run as root")],
+        Err(error) => return vec![failed(SUBJECT, &error, "run with sudo")],
     };
     if findings.is_empty() {
         return vec![Check::ok(SUBJECT, "no chain of another program drops forwarded packets")];
@@ -214,6 +227,17 @@ mod tests {
         assert!(refused.starts_with("warn") && refused.contains("→ queried for the root zone"), "{refused}");
         let expected = "192.0.2.1 does not answer within 2 s, 192.0.2.2 answers REFUSED → start a resolver";
         assert!(none.contains(expected), "{none}");
+    }
+
+    #[test]
+    fn the_hint_of_an_error_is_the_advice() {
+        let error = || Error::other("guard", "IPv4 forwarding", "the place is taken");
+        let check = failed("forwarding", &error().hint("move the rule"), "run with sudo");
+        assert_eq!(
+            check.to_string(),
+            "fail  forwarding: cannot guard IPv4 forwarding: the place is taken → move the rule"
+        );
+        assert_eq!(failed("forwarding", &error(), "run with sudo").advice.as_deref(), Some("run with sudo"));
     }
 
     #[test]

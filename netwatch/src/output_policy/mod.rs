@@ -9,7 +9,7 @@ mod verdict;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use self::probe::{ProbeTransport, Sent};
+use self::probe::{ProbeTarget, ProbeTransport, Sent};
 use crate::error::Result;
 use crate::host::firewall::{self, OutputChain};
 use crate::host::forwarding::Families;
@@ -104,7 +104,7 @@ fn own_addresses() -> Vec<IpAddr> {
 }
 
 /// What to send probes to: ports of public addresses, and the resolvers.
-fn targets(uplink: &Uplink, resolvers: &[SocketAddr]) -> Vec<(SocketAddr, ProbeTransport)> {
+fn targets(uplink: &Uplink, resolvers: &[SocketAddr]) -> Vec<ProbeTarget> {
     let mut targets = Vec::new();
     for (route, public) in [(&uplink.v4, PUBLIC_V4), (&uplink.v6, PUBLIC_V6)] {
         let Some(route) = route else { continue };
@@ -115,8 +115,10 @@ fn targets(uplink: &Uplink, resolvers: &[SocketAddr]) -> Vec<(SocketAddr, ProbeT
     // A resolver on the host itself sends its own queries.
     let own = own_addresses();
     targets.extend(resolvers.iter().filter(|resolver| !resolver.ip().is_loopback() && !own.contains(&resolver.ip())));
+    // A resolver can be one of the public addresses.
+    let target = |to, transport| ProbeTarget { to, transport, is_resolver: resolvers.contains(&to) };
     targets
         .into_iter()
-        .flat_map(|to| [ProbeTransport::Tcp, ProbeTransport::Udp].map(|transport| (to, transport)))
+        .flat_map(|to| [ProbeTransport::Tcp, ProbeTransport::Udp].map(|transport| target(to, transport)))
         .collect()
 }

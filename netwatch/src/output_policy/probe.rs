@@ -50,11 +50,19 @@ pub(super) enum ProbeOutcome {
     Unseen,
 }
 
+/// Where a probe is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ProbeTarget {
+    pub to: SocketAddr,
+    pub transport: ProbeTransport,
+    /// Whether it is a resolver, which even a host that lets nothing else out may permit.
+    pub is_resolver: bool,
+}
+
 /// A probe that was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Sent {
-    pub to: SocketAddr,
-    pub transport: ProbeTransport,
+    pub target: ProbeTarget,
     pub outcome: ProbeOutcome,
 }
 
@@ -62,20 +70,20 @@ impl Sent {
     /// Whether the kernel may still send it. A SYN is not retransmitted, because the socket of the
     /// connect has been closed.
     pub(super) fn is_pending(&self) -> bool {
-        self.outcome == ProbeOutcome::Unseen && self.transport == ProbeTransport::Udp
+        self.outcome == ProbeOutcome::Unseen && self.target.transport == ProbeTransport::Udp
     }
 }
 
 /// Sends a probe to each target; returns the outcomes, and the program that discards late probes.
-pub(super) fn send(targets: &[(SocketAddr, ProbeTransport)], sender: &Sender) -> Result<(Vec<Sent>, EgressWatch)> {
-    let addresses: BTreeSet<_> = targets.iter().map(|(to, _)| to.ip()).collect();
+pub(super) fn send(targets: &[ProbeTarget], sender: &Sender) -> Result<(Vec<Sent>, EgressWatch)> {
+    let addresses: BTreeSet<_> = targets.iter().map(|target| target.to.ip()).collect();
     let mut interfaces: BTreeSet<u32> = route_check::interfaces_to(addresses.into_iter(), sender.uid)?;
     interfaces.insert(LOOPBACK);
     let watch = EgressWatch::attach(&interfaces.into_iter().collect::<Vec<_>>())?;
     act_as(sender);
     let mut probes = Vec::new();
-    for (to, transport) in targets {
-        probes.push(Probe::send(*to, *transport, &watch)?);
+    for target in targets {
+        probes.push(Probe::send(*target, &watch)?);
     }
     let deadline = Instant::now() + ARRIVAL_TIMEOUT;
     loop {
@@ -107,7 +115,8 @@ struct Probe {
 }
 
 impl Probe {
-    fn send(to: SocketAddr, transport: ProbeTransport, watch: &EgressWatch) -> Result<Self> {
+    fn send(target: ProbeTarget, watch: &EgressWatch) -> Result<Self> {
+        let ProbeTarget { to, transport, .. } = target;
         let failed = |error: io::Error| Error::os("send", format!("a probe to {to}"), error);
         let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
         let kind = if transport == ProbeTransport::Tcp { SockType::Stream } else { SockType::Datagram };
@@ -124,7 +133,7 @@ impl Probe {
             done = done.and_then(|()| send_to(socket.as_raw_fd(), &[0], MsgFlags::empty()).map(drop));
         }
         let outcome = if done.is_ok() { ProbeOutcome::Unseen } else { ProbeOutcome::Refused };
-        Ok(Self { sent: Sent { to, transport, outcome }, cookie, _socket: socket })
+        Ok(Self { sent: Sent { target, outcome }, cookie, _socket: socket })
     }
 
     /// Returns whether its outcome is known.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::probe::{ProbeOutcome, ProbeTransport, Sent};
+use super::probe::{ProbeOutcome, ProbeTarget, ProbeTransport, Sent};
 use crate::host::firewall::OutputChain;
 use crate::host::forwarding::Families;
 
@@ -22,7 +22,7 @@ pub(super) fn of(sent: &[Sent], chains: &[OutputChain], user: &str) -> ProbeVerd
             notes.push(format!("the host lets {user} send no {family} packets, so the command has no {family}"));
         }
     }
-    let open: Vec<&Sent> = sent.iter().filter(|probe| if probe.to.is_ipv4() { !ipv4 } else { !ipv6 }).collect();
+    let open: Vec<&Sent> = sent.iter().filter(|probe| if probe.target.to.is_ipv4() { !ipv4 } else { !ipv6 }).collect();
     let stopped: BTreeSet<String> = open.iter().filter(|probe| is_stopped(probe, sent)).map(shown).collect();
     let redirected: BTreeSet<String> =
         open.iter().filter(|probe| probe.outcome == ProbeOutcome::Redirected).map(shown).collect();
@@ -52,12 +52,13 @@ pub(super) fn of(sent: &[Sent], chains: &[OutputChain], user: &str) -> ProbeVerd
     ProbeVerdict { closed: Families { ipv4, ipv6 }, notes }
 }
 
-/// Whether the host lets nothing out: every datagram was stopped or redirected, and no connect
-/// left.
+/// Whether the host lets nothing out, except to its resolvers: every datagram was stopped or
+/// redirected, and no connect left.
 fn is_closed(sent: &[Sent], is_ipv4: bool) -> bool {
-    let mut probes = sent.iter().filter(|probe| probe.to.is_ipv4() == is_ipv4).peekable();
+    let is_judged = |probe: &&Sent| probe.target.to.is_ipv4() == is_ipv4 && !probe.target.is_resolver;
+    let mut probes = sent.iter().filter(is_judged).peekable();
     probes.peek().is_some()
-        && probes.all(|probe| match probe.transport {
+        && probes.all(|probe| match probe.target.transport {
             ProbeTransport::Udp => matches!(probe.outcome, ProbeOutcome::Refused | ProbeOutcome::Redirected),
             ProbeTransport::Tcp => probe.outcome != ProbeOutcome::Left,
         })
@@ -67,16 +68,17 @@ fn is_closed(sent: &[Sent], is_ipv4: bool) -> bool {
 /// the neighbor is resolved, so a missing SYN was dropped.
 fn is_stopped(probe: &Sent, all: &[Sent]) -> bool {
     let same_address_left =
-        || all.iter().any(|other| other.to.ip() == probe.to.ip() && other.outcome == ProbeOutcome::Left);
+        || all.iter().any(|other| other.target.to.ip() == probe.target.to.ip() && other.outcome == ProbeOutcome::Left);
     match probe.outcome {
         ProbeOutcome::Refused => true,
-        ProbeOutcome::Unseen => probe.transport == ProbeTransport::Tcp && same_address_left(),
+        ProbeOutcome::Unseen => probe.target.transport == ProbeTransport::Tcp && same_address_left(),
         ProbeOutcome::Left | ProbeOutcome::Redirected => false,
     }
 }
 
 fn shown(probe: &&Sent) -> String {
-    format!("{} port {} of {}", probe.transport, probe.to.port(), probe.to.ip())
+    let ProbeTarget { to, transport, .. } = probe.target;
+    format!("{transport} port {} of {}", to.port(), to.ip())
 }
 
 fn list(items: BTreeSet<String>) -> String {
@@ -90,7 +92,13 @@ mod tests {
     const PUBLIC: &str = "203.0.113.77:443";
 
     fn sent(to: &str, transport: ProbeTransport, outcome: ProbeOutcome) -> Sent {
-        Sent { to: to.parse().unwrap(), transport, outcome }
+        Sent { target: ProbeTarget { to: to.parse().unwrap(), transport, is_resolver: false }, outcome }
+    }
+
+    fn to_resolver(to: &str, outcome: ProbeOutcome) -> Sent {
+        let mut probe = sent(to, ProbeTransport::Udp, outcome);
+        probe.target.is_resolver = true;
+        probe
     }
 
     fn chain(may_drop: bool) -> [OutputChain; 1] {
@@ -126,6 +134,18 @@ mod tests {
         let six = [sent("[2001:db8::7]:53", udp, ProbeOutcome::Refused), sent(PUBLIC, udp, ProbeOutcome::Left)];
         assert_eq!(closed(&six), Families { ipv4: false, ipv6: true });
         assert_eq!(notes(&six, true), "the host lets ada send no IPv6 packets, so the command has no IPv6");
+    }
+
+    #[test]
+    fn a_resolver_that_is_permitted_opens_no_family() {
+        let [tcp, udp] = [ProbeTransport::Tcp, ProbeTransport::Udp];
+        let resolver = to_resolver("203.0.113.53:53", ProbeOutcome::Left);
+        let dropped = [sent(PUBLIC, tcp, ProbeOutcome::Unseen), sent(PUBLIC, udp, ProbeOutcome::Refused), resolver];
+        assert!(of(&dropped, &chain(true), "ada").closed.ipv4);
+        let open = [sent(PUBLIC, tcp, ProbeOutcome::Left), to_resolver("203.0.113.53:53", ProbeOutcome::Refused)];
+        assert!(!of(&open, &chain(true), "ada").closed.ipv4);
+        assert!(notes(&open, true).contains("does not let ada send to udp port 53 of 203.0.113.53"));
+        assert!(!of(&[resolver], &[], "ada").closed.ipv4, "no probe of another kind");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `doctor`, `list`, `clean`, `--help`, `-V`.
 
-use netwatch_tests::{USER_ID, internet};
+use netwatch_tests::{USER_ID, internet, needs};
 
 #[test]
 fn doctor_succeeds_where_run_works() {
@@ -53,6 +53,31 @@ fn doctor_fails_where_run_would_fail() {
         net.host.binary().display()
     ));
     assert!(!ok && output.contains("CAP_NET_ADMIN"), "{output}");
+}
+
+#[test]
+fn doctor_fails_where_a_guard_has_no_place() {
+    let net = internet!();
+    net.host.sh("ip rule add priority 1 lookup main");
+    let cause = "a routing rule of another program has priority 1; give that rule a higher number";
+    net.host.run(&[], &["true"]).assert_error(125, &["a routing rule of another program has priority 1"]);
+    let doctor = net.host.netwatch(&["doctor"]);
+    let cause = cause.replace("; give", " → give");
+    assert!(doctor.code != Some(0) && doctor.stdout.contains(&cause), "{doctor}");
+}
+
+#[test]
+fn tables_of_iptables_legacy_need_a_capability_more() {
+    needs!("iptables-legacy");
+    let net = internet!();
+    if !net.host.try_sh("iptables-legacy -P FORWARD DROP").0 {
+        return netwatch_tests::skip("this kernel has no iptables-legacy");
+    }
+    for netwatch in ["doctor", "run -q --no-record -- true"] {
+        let command = format!("setpriv --bounding-set -net_raw --inh-caps -net_raw {}", net.host.binary().display());
+        let (is_ok, output) = net.host.try_sh(&format!("{command} {netwatch}"));
+        assert!(!is_ok && output.contains("needs CAP_NET_RAW"), "{netwatch}: {output}");
+    }
 }
 
 #[test]

@@ -26,7 +26,7 @@ const fn ruleset(name: &'static str, script: &'static str, expected: Expected) -
     Ruleset { name, script, flags: &[], expected }
 }
 
-const RULESETS: [Ruleset; 15] = [
+const RULESETS: [Ruleset; 16] = [
     ruleset("none", "true", Silent),
     ruleset(
         "kill switch of nftables",
@@ -35,6 +35,17 @@ const RULESETS: [Ruleset; 15] = [
             type filter hook output priority 0; policy drop
             oifname lo accept
             ct state established,related accept
+        }; }
+END",
+        Refused,
+    ),
+    ruleset(
+        "kill switch that permits the resolver",
+        "resolver=$(sed -n 's/^nameserver //p' /etc/resolv.conf); nft -f - <<END
+        table inet kill { chain output {
+            type filter hook output priority 0; policy drop
+            oifname lo accept
+            ip daddr $resolver udp dport 53 accept
         }; }
 END",
         Refused,
@@ -155,6 +166,10 @@ fn check(net: &TestInternet, Ruleset { name, script, flags, expected }: &Ruleset
     match expected {
         Refused => {
             run.assert_error(125, &["--bypass-output-policy"]);
+            if flags.is_empty() {
+                let doctor = net.host.netwatch(&["doctor"]);
+                assert!(doctor.stdout.contains("fail  output policy: "), "{name}: {doctor}");
+            }
             let flags = [flags, &["--bypass-output-policy"][..]].concat();
             net.host.run(&flags, &["true"]).assert_ok();
         }
@@ -182,6 +197,22 @@ fn the_output_policy_of_the_host_holds_for_the_command() {
     }
     let seen = net.inet.sh("nft list table inet seen");
     assert_eq!(seen.matches("counter packets 0 bytes 0").count(), 2, "no probe leaves the host: {seen}");
+}
+
+#[test]
+fn a_family_in_which_the_user_may_send_nothing_is_missing_although_the_host_has_it() {
+    let net = internet!();
+    net.host.sh("ping -c1 -W60 198.51.100.1; ping -c1 -W60 2001:db8::1");
+    net.host.sh("nft -f - <<'END'
+        table ip o { chain out { type filter hook output priority 0; oifname uplink meta skuid 4242 drop; }; }
+END");
+    let script = "ip -4 addr show scope global; ip -4 route; curl -sS -4 -m 20 http://app.example/; \
+                  exec curl -sS -6 -m 20 http://app.example/";
+    let run = net.host.run(&["-u", USER], &["sh", "-c", script]);
+    assert_eq!(run.assert_ok().stdout, "hello\n", "by IPv6 only: {run}");
+    assert!(run.report()["notes"].to_string().contains("so the command has no IPv4"), "{run}");
+    let run = net.host.run(&[], &["curl", "-sS", "-4", "-m", "20", "http://app.example/"]);
+    assert_eq!(run.assert_ok().stdout, "hello\n", "another user: {run}");
 }
 
 #[test]

@@ -9,7 +9,6 @@ use crate::error::{Error, Result};
 use crate::host::netlink::Netlink;
 use crate::host::uplink::Uplink;
 use crate::output_policy::{self, OutputPolicy, Sender};
-use crate::wire::port;
 
 /// Starts to find out what the user of the command may send. Fails if that is nothing, unless
 /// `--bypass-output-policy` is given.
@@ -37,7 +36,5 @@ pub(super) fn resolvers(plan: &RunPlan) -> Vec<SocketAddr> {
     if !plan.dns.is_empty() {
         return plan.dns.clone();
     }
-    let conf = ResolvConf::parse(&std::fs::read("/etc/resolv.conf").unwrap_or_default());
-    let global = conf.nameservers.into_iter().filter(|server| server.scope.is_none());
-    global.map(|server| SocketAddr::new(server.address, port::DNS)).collect()
+    ResolvConf::parse(&std::fs::read("/etc/resolv.conf").unwrap_or_default()).global_resolvers()
 }

@@ -189,6 +189,17 @@ pub fn unwritable_switches(families: Families) -> Result<Vec<String>> {
     Ok(switches.into_iter().filter(|key| !sysctl::is_writable(key)).collect())
 }
 
+/// Fails if a run could not guard the switches that it would have to turn on: a routing rule of
+/// another program stands where the guard has to be.
+pub fn check_guards(families: Families) -> Result<()> {
+    let switches = plan::switches_to_turn_on(families, Ipv6Switch::of_kernel())?;
+    let guards: Vec<ForwardGuard> = switches.iter().filter_map(|key| plan::guard(key)).collect();
+    let priorities = RulePriorities::read(&mut Netlink::route()?)?;
+    rules::guards(&guards, &sysctl::interfaces("ipv6")?)
+        .into_iter()
+        .try_for_each(|kind| priorities.place(kind).map(drop))
+}
+
 /// Whether the network namespace with this inode is not the caller's and still exists.
 pub fn lives_elsewhere(netns_inode: u64) -> Result<bool> {
     Ok(sysctl::netns_inode()? != netns_inode && register::is_alive(netns_inode))

@@ -202,7 +202,7 @@ fn global(key: &str) -> Option<String> {
     (interface != "all").then(|| format!("{family}/conf/all/{name}"))
 }
 
-fn guard(key: &str) -> Option<ForwardGuard> {
+pub fn guard(key: &str) -> Option<ForwardGuard> {
     let (family, interface, name) = split(key)?;
     match (family, name) {
         _ if key == ALL_IPV6 => Some(ForwardGuard::Ipv6All),

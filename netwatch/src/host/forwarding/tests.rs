@@ -122,6 +122,21 @@ fn switches_are_shared_by_runs_and_put_back_by_the_last() {
     });
 }
 
+#[test]
+fn a_taken_place_of_the_guards_is_known_before_a_run() {
+    let Some(host) = host() else { return };
+    let ipv4 = Families { ipv4: true, ipv6: false };
+    host.run(move || check_guards(BOTH).unwrap());
+    host.sh("ip rule add priority 1 lookup main");
+    host.run(move || {
+        let error = check_guards(ipv4).unwrap_err().to_string();
+        assert!(error.contains("another program has priority 1"), "{error}");
+        check_guards(Families { ipv4: false, ipv6: true }).unwrap();
+        SWITCHES[..3].iter().for_each(|key| set(key, "1"));
+        check_guards(ipv4).expect("no guard is needed");
+    });
+}
+
 /// The routing rules of netwatch, without their priorities.
 fn rules() -> Vec<String> {
     let ip = |family| String::from_utf8(Command::new("ip").args([family, "rule"]).output().unwrap().stdout).unwrap();

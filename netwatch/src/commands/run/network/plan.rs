@@ -49,9 +49,12 @@ pub(in crate::commands::run) struct NetworkPlan {
     pub mounts: MountPlan,
 }
 
-/// The families of the target are those of the host, so that it gets the same answers as outside. A
-/// host without an uplink has IPv4, by which the target can reach it.
-fn families(uplink: &Uplink, has_ipv4: bool) -> Families {
+/// The families of the target are those of the host, so that it gets the same answers as outside,
+/// without those in which the host lets the user send nothing. A host without an uplink has IPv4,
+/// by which the target can reach it.
+/// `uplink` has no route of a closed family.
+fn families(uplink: &Uplink, has_ipv4: bool, closed: Families) -> Families {
+    let has_ipv4 = has_ipv4 && !closed.ipv4;
     Families { ipv4: uplink.v4.is_some() || uplink.v6.is_none() || has_ipv4, ipv6: uplink.v6.is_some() }
 }
 
@@ -92,7 +95,7 @@ impl NetworkPlan {
             run: run.clone(),
             interface: run.interface(),
             name: settings.name.clone(),
-            subnets: Subnets::choose(&wanted, families(&uplink, occupied.has_ipv4()), &occupied, seed)?,
+            subnets: Subnets::choose(&wanted, families(&uplink, occupied.has_ipv4(), closed), &occupied, seed)?,
             has_ipv6_address: occupied.has_ipv6(),
             mtu: uplink.mtu(),
             uplink,
@@ -180,5 +183,40 @@ impl NetworkPlan {
 
     pub(super) fn upstream(&self) -> Upstream {
         if self.resolvers.is_empty() { Upstream::host() } else { Upstream::fixed(self.resolvers.clone()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::uplink::DefaultRoute;
+
+    fn route(remote: &str) -> Option<DefaultRoute> {
+        let remote = remote.parse().expect("an address");
+        Some(DefaultRoute {
+            interface: "eth0".into(),
+            index: 2,
+            gateway: None,
+            remote,
+            source: None,
+            table: 254,
+            mtu: 1500,
+        })
+    }
+
+    #[test]
+    fn a_family_in_which_the_user_may_send_nothing_is_not_that_of_the_target() {
+        let both = || Uplink { v4: route("203.0.113.77"), v6: route("2001:db8:7777::77") };
+        let of = |uplink, closed: [bool; 2]| {
+            let [ipv4, ipv6] = closed;
+            let closed = Families { ipv4, ipv6 };
+            let families = families(&Uplink::without(uplink, closed), true, closed);
+            [families.ipv4, families.ipv6]
+        };
+        assert_eq!(of(both(), [false, false]), [true, true]);
+        assert_eq!(of(both(), [true, false]), [false, true], "although the host has an IPv4 address");
+        assert_eq!(of(both(), [false, true]), [true, false]);
+        assert_eq!(of(Uplink { v4: None, ..both() }, [false, false]), [true, true], "networks of the host");
+        assert_eq!(of(Uplink::default(), [false, false]), [true, false]);
     }
 }
