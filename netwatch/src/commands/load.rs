@@ -81,6 +81,11 @@ enum ForeignFile {
 impl ForeignFile {
     /// `None` for anything else, also if there is no such file.
     fn of(path: &Path) -> Option<Self> {
+        let user = rights::caller().ok()?;
+        rights::as_user((user.uid, user.gid), || Self::by_content(path))
+    }
+
+    fn by_content(path: &Path) -> Option<Self> {
         // pcap, in either byte order and resolution, and pcapng.
         const MAGIC: [[u8; 4]; 5] = [
             [0xa1, 0xb2, 0xc3, 0xd4],
@@ -113,6 +118,12 @@ fn read_json(path: &Path) -> Result<LoadedRun> {
     Ok(LoadedRun { report })
 }
 
+/// Opens a capture with the rights of the caller of sudo.
+pub(super) fn open_capture(path: &Path, stop: &'static AtomicBool) -> Result<Capture> {
+    let user = rights::caller()?;
+    rights::as_user((user.uid, user.gid), || Capture::open(path, stop))
+}
+
 fn replay_capture(path: &Path) -> Result<LoadedRun> {
     // Never set: a signal ends netwatch here.
     static STOP: AtomicBool = AtomicBool::new(false);
@@ -125,7 +136,7 @@ fn replay_capture(path: &Path) -> Result<LoadedRun> {
         idle_timeout: DEFAULT_IDLE_TIMEOUT,
         resolve: None,
     };
-    let mut capture = Capture::open(path, &STOP)?;
+    let mut capture = open_capture(path, &STOP)?;
     let replayed = replay(&mut capture, &plan, &mut ())?;
     Ok(LoadedRun { report: replayed.report })
 }

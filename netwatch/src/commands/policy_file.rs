@@ -61,7 +61,8 @@ impl PolicyFile {
     /// again, so that a full disk cannot lose it.
     pub fn append(path: &Path, text: &str) -> Result<()> {
         let caller = rights::caller()?;
-        let open = || OpenOptions::new().append(true).create(true).mode(0o644).open(path);
+        let no_link = rights::link_flags(path, caller.uid);
+        let open = || OpenOptions::new().append(true).create(true).mode(0o644).custom_flags(no_link).open(path);
         let mut file = rights::as_user((caller.uid, caller.gid), open)
             .map_err(|error| Error::os("write", path.display().to_string(), error))?;
         file.write_all(text.as_bytes()).map_err(|error| Error::os("write", path.display().to_string(), error))
@@ -146,6 +147,22 @@ mod tests {
         refused("its owner (uid 65534)", &link);
         own(&link, 0);
         trusted();
+    }
+
+    #[test]
+    fn root_appends_to_no_link_where_everybody_may_write() {
+        if !Uid::effective().is_root() {
+            return eprintln!("skipped: the rule is about root");
+        }
+        let folder = tempfile::tempdir().expect("a directory");
+        let (target, link) = (folder.path().join("target"), folder.path().join("link"));
+        symlink(&target, &link).expect("a link");
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o1777)).expect("changed");
+        let error = PolicyFile::append(&link, "# rules\n").expect_err("a link of anybody").to_string();
+        assert!(error.contains("ELOOP") && !target.exists(), "{error}");
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("changed");
+        PolicyFile::append(&link, "# rules\n").expect("a link of root");
+        assert_eq!(fs::read_to_string(&target).expect("written"), "# rules\n");
     }
 
     #[test]

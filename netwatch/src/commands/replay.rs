@@ -4,9 +4,10 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
+use super::load::open_capture;
 use super::view::{STOP, stop_on_signals};
 use super::{filter, open_output, refuse_input, view};
-use crate::capture::{Capture, CaptureEnd, CapturedFrame};
+use crate::capture::{CaptureEnd, CapturedFrame};
 use crate::dns::reverse;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -18,7 +19,7 @@ use crate::terminal::{Progress, Show, print_error, print_with};
 /// Exits with [`Exit::Negative`] if the capture is damaged; the part before the damage is reported.
 pub(super) fn replay(settings: &ReplaySettings) -> Result<Exit> {
     let plan = plan(settings)?;
-    let mut capture = Capture::open(&settings.file, &STOP)?;
+    let mut capture = open_capture(&settings.file, &STOP)?;
     for output in [&settings.output, &settings.view.file].into_iter().flatten() {
         refuse_input(output, &settings.file)?;
     }

@@ -4,6 +4,8 @@
 mod child;
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
@@ -30,6 +32,19 @@ pub(crate) fn as_user<T>((uid, gid): (Uid, Gid), work: impl FnOnce() -> T) -> T 
     setfsgid(old_gid);
     let _ = set_groups_of_this_thread(&old_groups);
     result
+}
+
+/// Flags with which a path is opened for writing. As root, a link in a directory that everybody may
+/// write is not followed: another user may have put it there.
+pub(crate) fn link_flags(path: &Path, owner: Uid) -> libc::c_int {
+    if owner.is_root() && is_open_to_all(path) { libc::O_NOFOLLOW } else { 0 }
+}
+
+/// Whether everybody may create files in the directory of this path.
+fn is_open_to_all(path: &Path) -> bool {
+    const WRITABLE_BY_OTHERS: u32 = 0o002;
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    directory.metadata().is_ok_and(|data| data.permissions().mode() & WRITABLE_BY_OTHERS != 0)
 }
 
 /// The groups of a user. Looked up once, because the user database may be on the network.
@@ -89,7 +104,6 @@ fn drop_capabilities() -> nix::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 

@@ -1,16 +1,17 @@
 //! The file of `-o`. It is opened before the command starts, with the rights of the caller of sudo,
 //! and an incomplete report is an error.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, Uid};
 
 use super::write_buffered;
 use crate::error::{Error, Result};
-use crate::rights::as_user;
+use crate::rights::{as_user, link_flags};
 
 /// An open report file.
 #[derive(Debug)]
@@ -34,18 +35,30 @@ impl Output {
             let error = Error::other("write", "standard output", "it belongs to the command");
             return Err(error.hint("write to a file or a named pipe with -o"));
         }
-        let no_link = if owner.0.is_root() && is_open_to_all(path) { libc::O_NOFOLLOW } else { 0 };
-        let file = as_user(owner, || {
-            OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .custom_flags(libc::O_NOCTTY | no_link)
-                .open(path)
-        })
-        .map_err(|error| Error::os("write", path.display().to_string(), error).hint("choose another file for -o"))?;
+        let file = as_user(owner, || open(path, link_flags(path, owner.0)));
+        let file = file.map_err(|error| cannot_write(path, error).hint("choose another file for -o"))?;
         Ok(Self { file, path: path.to_owned() })
+    }
+
+    /// [`Self::create`] for a file in a directory, which is not a link that another user may have
+    /// made either.
+    pub(crate) fn create_in(directory: &Path, name: &str, owner: (Uid, Gid)) -> Result<Self> {
+        let path = directory.join(name);
+        let file = as_user(owner, || {
+            let directory = open_directory(directory, owner.0)?;
+            open(&in_directory(&directory, name), libc::O_NOFOLLOW)
+        });
+        let file = file.map_err(|error| cannot_write(&path, error))?;
+        Ok(Self { file, path })
+    }
+
+    /// Removes a file that [`Self::create_in`] has made.
+    pub(crate) fn remove_in(directory: &Path, name: &str, owner: (Uid, Gid)) -> Result<()> {
+        let removed = as_user(owner, || {
+            let directory = open_directory(directory, owner.0)?;
+            fs::remove_file(in_directory(&directory, name))
+        });
+        removed.map_err(|error| Error::os("remove", directory.join(name).display().to_string(), error))
     }
 
     /// Replaces the contents with the text that `write` writes piece by piece, and flushes it to
@@ -67,16 +80,31 @@ impl Output {
     }
 }
 
-/// Whether everybody may create files in the directory of this path.
-fn is_open_to_all(path: &Path) -> bool {
-    const WRITABLE_BY_OTHERS: u32 = 0o002;
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    directory.metadata().is_ok_and(|data| data.permissions().mode() & WRITABLE_BY_OTHERS != 0)
+fn cannot_write(path: &Path, error: io::Error) -> Error {
+    Error::os("write", path.display().to_string(), error)
+}
+
+fn open(path: &Path, link_flags: libc::c_int) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOCTTY | link_flags).open(path)
+}
+
+fn open_directory(path: &Path, owner: Uid) -> io::Result<File> {
+    // Without a slash at the end, which would make the kernel follow a link.
+    let path: PathBuf = path.components().collect();
+    let flags = libc::O_PATH | libc::O_DIRECTORY | link_flags(&path, owner);
+    OpenOptions::new().read(true).custom_flags(flags).open(path)
+}
+
+/// The path of a file in an open directory, whatever has become of the directory's own path.
+fn in_directory(directory: &File, name: &str) -> PathBuf {
+    PathBuf::from(format!("/proc/thread-self/fd/{}/{name}", directory.as_raw_fd()))
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 
@@ -93,12 +121,33 @@ mod tests {
         let (target, link) = (dir.path().join("target"), dir.path().join("link"));
         std::os::unix::fs::symlink(&target, &link).expect("a link");
         let create = || Output::create(&link, (Uid::from_raw(0), Gid::from_raw(0)));
-        std::fs::set_permissions(dir.path(), Permissions::from_mode(0o1777)).expect("the directory is ours");
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o1777)).expect("the directory is ours");
         let error = create().expect_err("a link of anybody").to_string();
         assert!(error.contains("(ELOOP)") && !target.exists(), "{error}");
-        std::fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).expect("the directory is ours");
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).expect("the directory is ours");
         create().expect("a link of the owner of the directory");
         assert!(target.exists());
+    }
+
+    #[test]
+    fn root_writes_into_no_linked_directory_where_everybody_may_write() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (target, link) = (dir.path().join("target"), dir.path().join("link"));
+        fs::create_dir(&target).expect("created");
+        std::os::unix::fs::symlink(&target, &link).expect("a link");
+        let own = (Uid::from_raw(0), Gid::from_raw(0));
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o1777)).expect("the directory is ours");
+        for path in [link.clone(), link.join("")] {
+            let error = Output::create_in(&path, "report", own).expect_err("a link of anybody").to_string();
+            assert!(error.contains("link/report: ") && error.contains("(ENOTDIR)"), "{error}");
+        }
+        assert_eq!(fs::read_dir(&target).expect("a directory").count(), 0);
+        Output::create_in(&target, "report", own).expect("a directory").write(|out| out.write_all(b"1")).expect("new");
+        assert_eq!(fs::read(target.join("report")).expect("a file"), b"1");
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).expect("the directory is ours");
+        Output::create_in(&link, "report", own).expect("a link of the owner of the directory");
+        Output::remove_in(&link, "report", own).expect("removed");
+        assert!(!target.join("report").exists());
     }
 
     #[test]

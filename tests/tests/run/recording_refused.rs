@@ -51,6 +51,18 @@ fn a_file_that_the_caller_of_sudo_has_no_permission_for_is_refused() {
 }
 
 #[test]
+fn a_capture_that_the_caller_of_sudo_may_not_read_is_not_read() {
+    let net = internet!();
+    net.host.netwatch(&["run", "-q", "--no-record", "-w", "own.pcapng", "--", "true"]).assert_ok();
+    for arguments in [["replay", "own.pcapng"], ["report", "own.pcapng"], ["ports", "own.pcapng"]] {
+        net.host.netwatch(&arguments).assert_ok();
+        let refused = net.host.netwatch_with(sudo(), &arguments);
+        assert!(refused.code != Some(0) && refused.stdout.is_empty(), "{refused}");
+        assert!(refused.stderr.contains("own.pcapng") && refused.stderr.contains("EACCES"), "{refused}");
+    }
+}
+
+#[test]
 fn symbolic_links_beside_the_file_are_not_followed() {
     let net = internet!();
     let home = net.host.dir().join("home");

@@ -12,7 +12,6 @@ use nix::unistd::{Gid, Uid};
 use crate::error::{Error, Result};
 use crate::format::{json, rfc3339, soak};
 use crate::report::Report;
-use crate::rights::as_user;
 use crate::session::{IsolatedScope, Session};
 use crate::settings::SoakSettings;
 use crate::soak::Soak;
@@ -94,8 +93,8 @@ struct ReportFiles {
     folder: PathBuf,
     run_id: String,
     owner: (Uid, Gid),
-    /// The oldest first.
-    written: VecDeque<PathBuf>,
+    /// Their names, the oldest first.
+    written: VecDeque<String>,
     writing: Option<JoinHandle<Result<()>>>,
 }
 
@@ -107,15 +106,13 @@ impl ReportFiles {
         let before = self.finish();
         // `20260101T120000Z`
         let time: String = rfc3339(now_ns).chars().take(19).filter(char::is_ascii_alphanumeric).collect();
-        let path = self.folder.join(format!("netwatch-{}-{time}Z.json", self.run_id));
-        self.written.push_back(path.clone());
+        let name = format!("netwatch-{}-{time}Z.json", self.run_id);
+        self.written.push_back(name.clone());
         let oldest = if self.written.len() > MAX_FILES { self.written.pop_front() } else { None };
-        let owner = self.owner;
+        let (folder, owner) = (self.folder.clone(), self.owner);
         let work = move || {
-            Output::create(&path, owner)?.write(|out| json::write(&report, out))?;
-            let Some(oldest) = oldest else { return Ok(()) };
-            as_user(owner, || std::fs::remove_file(&oldest))
-                .map_err(|error| Error::os("remove", oldest.display().to_string(), error))
+            Output::create_in(&folder, &name, owner)?.write(|out| json::write(&report, out))?;
+            oldest.map_or(Ok(()), |oldest| Output::remove_in(&folder, &oldest, owner))
         };
         let thread = std::thread::Builder::new().name("soak".into()).spawn(work);
         self.writing = Some(thread.map_err(|error| Error::os("start thread", "soak", error))?);
