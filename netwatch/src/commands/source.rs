@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use super::load::load_runs;
-use super::run::{RunPlan, run};
+use super::run::{RunPlan, SignalMask, run};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::report::Report;
@@ -47,7 +47,9 @@ fn run_command(settings: &RunSettings) -> Result<Result<Source, Exit>> {
         }
     };
     let own = redirect_stdout()?;
+    let mask = SignalMask::read()?;
     let exit = run(&mut plan);
+    mask.restore()?;
     nix::unistd::dup2_stdout(&own).map_err(|errno| Error::os("restore", "standard output", errno))?;
     Ok(plan.report.take().map(|report| Source { reports: vec![report], exit }).ok_or(exit))
 }

@@ -30,11 +30,16 @@ fn fill(pipe: &mut impl Write) {
 /// Starts a run of a command that exits with code 7. Returns when the run is undone, and netwatch
 /// only has to write its report.
 fn start(host: &TestHost, flags: &[&str], stderr: impl Into<Stdio>) -> Child {
+    start_as(host, &[&["run"], flags].concat(), Stdio::null(), stderr)
+}
+
+/// [`start`] for other subcommands that run a command.
+fn start_as(host: &TestHost, words: &[&str], stdout: impl Into<Stdio>, stderr: impl Into<Stdio>) -> Child {
     let gate = host.gate();
     let script = format!("{}; exit 7", gate.wait());
-    let arguments = [&["run"], flags, &["--", "sh", "-c", &script]].concat();
+    let arguments = [words, &["--", "sh", "-c", &script]].concat();
     let mut command = host.command_ignoring(&[], &arguments);
-    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn().expect("start netwatch");
+    let child = command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).spawn().expect("start netwatch");
     wait_until(|| host.try_sh("ls /run/netwatch/????????/card.json").0, || "a run".to_owned());
     gate.open();
     wait_until(|| !host.try_sh("ls -d /run/netwatch/????????").0, || "the end of the run".to_owned());
@@ -61,6 +66,17 @@ fn signals_end_a_run_with_a_standard_error_that_is_not_read() {
     let (_reader, stderr) = full_pipe();
     let mut child = start(&net.host, &[], stderr);
     assert_eq!(terminate(&mut child), Some(7));
+}
+
+#[test]
+fn signals_end_subcommands_whose_result_is_not_read() {
+    let net = internet!();
+    net.host.sh("printf '[[allow]]\\nname = \"app.example\"\\n' >netwatch.toml");
+    for words in [&["check", "-q"][..], &["ports"], &["learn"]] {
+        let (_reader, stdout) = full_pipe();
+        let mut child = start_as(&net.host, words, stdout, Stdio::null());
+        assert_eq!(terminate(&mut child), None, "{words:?} is ended by the signal");
+    }
 }
 
 /// A full named pipe in the directory of the host, and a reader that does not read.

@@ -30,6 +30,7 @@ mod watch;
 
 use crate::terminal::{Output, Show, detach_stderr, print_error, print_message};
 pub use plan::{Refusal, RunPlan};
+pub(super) use signals::SignalMask;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -94,6 +94,28 @@ fn hold() -> Result<(HeldSignals, InheritedSignals)> {
     Ok((HeldSignals::hold(&inherited)?, inherited))
 }
 
+/// The signal mask before a run, for subcommands that do something with its report afterwards.
+#[derive(Debug)]
+pub(in crate::commands) struct SignalMask(SigSet);
+
+impl SignalMask {
+    pub(in crate::commands) fn read() -> Result<Self> {
+        SigSet::thread_get_mask().map(Self).map_err(|errno| Error::os("read", "the signal mask", errno))
+    }
+
+    /// After the run: signals have their default effect again, so they end a subcommand whose
+    /// output nobody reads. Those that have arrived were about the run, and are discarded. USR1
+    /// requests interim counters of the run and would end netwatch, so it stays blocked.
+    pub(in crate::commands) fn restore(mut self) -> Result<()> {
+        let of_the_run = HANDLED_SIGNALS.into_iter().filter(|signal| *signal != Signal::SIGTSTP).collect();
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        let arrived = SignalFd::with_flags(&of_the_run, flags).map_err(receive_error)?;
+        while arrived.read_signal().map_err(receive_error)?.is_some() {}
+        self.0.add(Signal::SIGUSR1);
+        self.0.thread_set_mask().map_err(|errno| Error::os("restore", "the signal mask", errno))
+    }
+}
+
 impl HeldSignals {
     /// Blocks the signals, so that none is lost from here on. Must be called before any fork,
     /// thread or runtime.
