@@ -31,6 +31,7 @@ const THREAD_NAME: &str = "dns";
 #[derive(Debug)]
 pub struct Forwarder {
     pairs: Vec<ListeningPair>,
+    client: Option<IpAddr>,
 }
 
 impl Forwarder {
@@ -41,7 +42,14 @@ impl Forwarder {
     /// see [`Forwarder::listening`].
     pub fn bind(gateways: &[IpAddr], interface: Option<&str>) -> Result<Self> {
         let pairs = gateways.iter().map(|address| ListeningPair::bind(*address, interface)).collect::<Result<_>>()?;
-        Ok(Self { pairs })
+        Ok(Self { pairs, client: None })
+    }
+
+    /// Makes it answer this address only. Programs of the host reach the gateway address too, and
+    /// the kernel regards what they send as received by the interface that has the address.
+    #[must_use]
+    pub fn only_for(self, client: IpAddr) -> Self {
+        Self { client: Some(client), ..self }
     }
 
     /// Each gateway address and the port that is bound on it. If that is not 53, the caller has to
@@ -59,6 +67,7 @@ impl Forwarder {
         let counters = SharedStats::default();
         let sockets = max_sockets();
         let shared = ForwarderState {
+            client: self.client,
             upstream: Arc::new(Mutex::new(upstream)),
             in_flight: InFlight::new(),
             exchanges: Exchanges::new(sockets, sockets),
@@ -176,6 +185,8 @@ impl Drop for RunningForwarder {
 /// State that all listeners and [`RunningForwarder`] share.
 #[derive(Debug, Clone)]
 pub(super) struct ForwarderState {
+    /// The only client that is answered; `None` for any.
+    client: Option<IpAddr>,
     upstream: Arc<Mutex<Upstream>>,
     pub(super) in_flight: InFlight,
     pub(super) exchanges: Exchanges,
@@ -185,6 +196,15 @@ pub(super) struct ForwarderState {
 }
 
 impl ForwarderState {
+    /// Whether this client is answered. Counts if not.
+    pub(super) fn admits(&self, client: SocketAddr) -> bool {
+        let is_admitted = self.client.is_none_or(|only| only == client.ip());
+        if !is_admitted {
+            self.counters.lock().strangers += 1;
+        }
+        is_admitted
+    }
+
     pub(super) fn resolvers(&self) -> Arc<Resolvers> {
         self.upstream.lock().unwrap_or_else(PoisonError::into_inner).resolvers()
     }

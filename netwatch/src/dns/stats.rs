@@ -23,6 +23,8 @@ pub struct Stats {
     /// Messages that were not queries; answered with FORMERR if they had a header and were not
     /// responses.
     pub malformed: u64,
+    /// Datagrams and connections of other clients than the target, which are not answered.
+    pub strangers: u64,
     /// UDP queries for which there was no memory, or too many were in flight from the same socket.
     pub dropped_queries: u64,
     /// Datagrams that the kernel dropped, nearly always because the buffer of the listening socket

@@ -50,6 +50,7 @@ pub(super) async fn serve(listener: TcpListener, shared: ForwarderState) {
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
+                Ok((_, client)) if !shared.admits(client) => {}
                 Ok((stream, _)) => {
                     let slot = connections.slot().await;
                     tasks.spawn(serve_connection(stream, slot, connections.clone(), shared.clone()));

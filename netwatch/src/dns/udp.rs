@@ -38,7 +38,8 @@ pub(super) async fn serve(socket: UdpSocket, shared: ForwarderState) {
 fn read_batch(socket: &Arc<UdpSocket>, shared: &ForwarderState) -> io::Result<()> {
     for _ in 0..MAX_BATCH {
         match receive_from(socket) {
-            Ok((message, client)) => handle(message, client, socket, shared),
+            Ok((message, client)) if shared.admits(client) => handle(message, client, socket, shared),
+            Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) => return Err(error),
         }

@@ -224,3 +224,20 @@ fn a_burst_of_queries_from_one_socket_is_answered() {
     let run = net.host.run(&["-u", "root"], &["python3", "-c", BURST]);
     assert_eq!(run.assert_ok().stdout.trim(), "1500", "{run}");
 }
+
+#[test]
+fn the_forwarder_answers_no_program_of_the_host() {
+    needs!("dig");
+    let net = internet!();
+    let gate = net.host.gate();
+    let script = format!("echo ready; {}; dig +short A app.example", gate.wait());
+    let mut running = net.host.start(&[], &["sh", "-c", &script]);
+    running.wait_for_stdout("ready");
+    let gateway = net.host.sh("sed -n 's/^nameserver //p' /run/netwatch/????????/resolv.conf");
+    let (_, answer) = net.host.try_sh(&format!("dig +tcp +short +tries=1 @{} A app.example", gateway.trim()));
+    assert!(!answer.contains(&APP_V4.to_string()), "{answer}");
+    gate.open();
+    let run = running.finish();
+    assert_eq!(run.assert_ok().stdout, format!("ready\n{APP_V4}\n"), "{run}");
+    assert!(run.report()["notes"].to_string().contains("from other programs of the host"), "{run}");
+}

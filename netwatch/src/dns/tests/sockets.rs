@@ -42,6 +42,36 @@ fn accepts_packets_only_from_its_interface() {
     });
 }
 
+#[test]
+fn answers_only_its_client() {
+    in_namespace(|| async {
+        let upstream = resolver("127.0.0.1", RESPONDS).await;
+        ip("link add nwtest0 type veth peer name nwtest1");
+        ip("addr add 192.0.2.1/30 dev nwtest0");
+        ip("addr add 192.0.2.5/30 dev nwtest0");
+        ip("link set nwtest0 up");
+        let start = |gateway: &str, client: &str| {
+            let forwarder = Forwarder::bind(&[gateway.parse().unwrap()], Some("nwtest0")).unwrap();
+            forwarder.only_for(client.parse().unwrap()).start(Upstream::fixed(vec![upstream])).unwrap()
+        };
+        // For the kernel, what a program of the host sends to the address arrives by its interface.
+        let _of_the_host = start("192.0.2.1", "192.0.2.1");
+        assert_eq!(rcode(&query_udp(("192.0.2.1", 53), &query(1, "app.example")).await), 0);
+        let running = start("192.0.2.5", "192.0.2.6");
+        let socket = UdpSocket::bind("0.0.0.0:0").await.unwrap();
+        socket.connect("192.0.2.5:53").await.unwrap();
+        socket.send(&query(2, "app.example")).await.unwrap();
+        let mut stream = TcpStream::connect("192.0.2.5:53").await.unwrap();
+        assert_eq!(stream.read(&mut [0; 512]).await.unwrap(), 0, "closed");
+        while running.status().stats().strangers < 2 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let stats = running.status().stats();
+        assert_eq!((stats.queries_udp, stats.queries_tcp, stats.responses), (0, 0, 0));
+        assert_eq!(socket.try_recv(&mut [0; 512]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    });
+}
+
 /// A resolver in its own thread, which ends when `queries` have been answered.
 fn blocking_resolver(queries: usize) -> (SocketAddr, std::thread::JoinHandle<()>) {
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();

@@ -118,7 +118,7 @@ impl Network {
         context.signals.step("dns")?;
         let gateway = plan.gateways()[0];
         // resolv.conf names one gateway, so that is the only address to listen on.
-        let forwarder = Forwarder::bind(&[gateway], Some(link.name()))?;
+        let forwarder = Forwarder::bind(&[gateway], Some(link.name()))?.only_for(plan.targets()[0]);
         let dns_port = NetworkPlan::redirected_dns_port(&forwarder.listening());
         context.signals.step("nat")?;
         context.journal.record(&TrackedConnections { targets: plan.targets() })?;
