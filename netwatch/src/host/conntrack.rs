@@ -22,6 +22,10 @@ use crate::undo::UndoRecord;
 const SUBSYSTEM: u16 = 1 << 8;
 const GET: u16 = SUBSYSTEM | 1;
 const DELETE: u16 = SUBSYSTEM | 2;
+const GET_CPU_STATISTICS: u16 = SUBSYSTEM | 4;
+/// `CTA_STATS_DROP` and `CTA_STATS_EARLY_DROP`: counters of one CPU, big-endian.
+const DROPPED: u16 = 10;
+const EVICTED: u16 = 11;
 /// `struct nfgenmsg`: family, version, resource.
 const NFGEN_HEADER: usize = 4;
 
@@ -54,6 +58,58 @@ pub struct TrackedConnections {
 
 impl UndoRecord for TrackedConnections {
     const KIND: &'static str = "tracked-connections";
+}
+
+/// What a full table has cost connections of the host, since it was started. Of all programs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RefusedConnections {
+    /// Packets for which there was no room.
+    pub dropped: u64,
+    /// Entries that were removed to make room.
+    pub evicted: u64,
+}
+
+impl RefusedConnections {
+    /// Reads the counters of the caller's network namespace.
+    pub fn read() -> Result<Self> {
+        let mut all = Self::default();
+        Netlink::netfilter()?.dump(GET_CPU_STATISTICS, &nfgen_header(libc::AF_UNSPEC as u8), |cpu| all.add(cpu))?;
+        Ok(all)
+    }
+
+    fn add(&mut self, cpu: &[u8]) {
+        let attributes = cpu.get(NFGEN_HEADER..).unwrap_or_default();
+        let number = |kind| Some(u32::from_be_bytes(attribute(attributes, kind)?.try_into().ok()?));
+        self.dropped += number(DROPPED).map_or(0, u64::from);
+        self.evicted += number(EVICTED).map_or(0, u64::from);
+    }
+
+    /// What was added since.
+    #[must_use]
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            dropped: self.dropped.saturating_sub(before.dropped),
+            evicted: self.evicted.saturating_sub(before.evicted),
+        }
+    }
+}
+
+/// How many connections the host tracks at this moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrackedNow {
+    /// Entries of the table.
+    pub count: u64,
+    /// Its size.
+    pub limit: u64,
+}
+
+/// Of the caller's network namespace; `None` if it cannot be read.
+pub fn usage() -> Option<TrackedNow> {
+    Some(TrackedNow { count: number("netfilter/nf_conntrack_count")?, limit: number("netfilter/nf_conntrack_max")? })
+}
+
+fn number(key: &str) -> Option<u64> {
+    sysctl::read(key).ok()??.parse().ok()
 }
 
 /// Deletes all entries of connections that the target opened or accepted. Call this when the target
@@ -170,6 +226,31 @@ fn deletion(entry: &[u8]) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
     use crate::host::nft::testbed::TestNamespace;
+
+    #[test]
+    fn reads_what_a_full_table_has_cost() {
+        let mut all = RefusedConnections::default();
+        let message = |dropped: u32, evicted: u32| {
+            let mut message = nfgen_header(libc::AF_UNSPEC as u8).to_vec();
+            for (kind, value) in [(9_u16, 77), (DROPPED, dropped), (EVICTED, evicted)] {
+                message.extend(8_u16.to_ne_bytes().into_iter().chain(kind.to_ne_bytes()));
+                message.extend(u32::to_be_bytes(value));
+            }
+            message
+        };
+        all.add(&message(3, 1));
+        all.add(&message(4, 0));
+        all.add(&[]);
+        assert_eq!(all, RefusedConnections { dropped: 7, evicted: 1 });
+        let before = RefusedConnections { dropped: 5, evicted: 1 };
+        assert_eq!(all.since(before), RefusedConnections { dropped: 2, evicted: 0 });
+        let Some(namespace) = TestNamespace::new() else { return };
+        namespace.sh("nft add table ip t; nft add chain ip t c '{ type filter hook output priority 0; }'
+            nft add rule ip t c ct state new counter");
+        let (refused, usage) = namespace.run(|| (RefusedConnections::read().unwrap(), usage().unwrap()));
+        assert_eq!(refused, RefusedConnections::default());
+        assert!(usage.count < usage.limit, "{usage:?}");
+    }
 
     /// More entries than are listed at once, of two addresses: one is forgotten.
     #[test]

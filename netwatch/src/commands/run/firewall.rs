@@ -12,30 +12,38 @@ use crate::host::firewall::RepairedFirewall;
 pub(super) struct FirewallState {
     /// End of the set-up, a few milliseconds before the command starts.
     started: Instant,
-    /// When the change was noticed after which the guardian now checks the rules.
-    checking: Option<Instant>,
-    /// The firewall has changed again during the check.
-    changed_again: bool,
+    /// The change after which the guardian now checks the rules.
+    checking: Option<FirewallChange>,
+    /// When the firewall has changed again during the check, at the earliest.
+    changed_again: Option<Instant>,
     /// Chains that netwatch cannot open, as notes of the report.
     blocked: Vec<String>,
     /// When the first of them was noticed.
     blocked_since: Instant,
 }
 
+/// A change of the host's firewall.
+#[derive(Debug, Clone, Copy)]
+struct FirewallChange {
+    /// When it happened, at the earliest.
+    since: Instant,
+    noticed: Instant,
+}
+
 impl FirewallState {
     /// After the set-up, which has reported the chains that it could not open.
     pub(super) fn new(blocked: Vec<String>) -> Self {
         let now = Instant::now();
-        Self { started: now, checking: None, changed_again: false, blocked, blocked_since: now }
+        Self { started: now, checking: None, changed_again: None, blocked, blocked_since: now }
     }
 
-    /// Lets the guardian check the rules.
-    pub(super) fn changed(&mut self, guardian: &GuardianClient) -> Result<()> {
+    /// Lets the guardian check the rules. They were right at `since` for the last time.
+    pub(super) fn changed(&mut self, since: Instant, guardian: &GuardianClient) -> Result<()> {
         if self.checking.is_some() {
-            self.changed_again = true;
+            self.changed_again = self.changed_again.or(Some(since));
             return Ok(());
         }
-        self.checking = Some(Instant::now());
+        self.checking = Some(FirewallChange { since, noticed: Instant::now() });
         guardian.repair_firewall()
     }
 
@@ -45,17 +53,18 @@ impl FirewallState {
         repaired: Result<RepairedFirewall>,
         guardian: &GuardianClient,
     ) -> Result<Vec<String>> {
-        let noticed = self.checking.take().unwrap_or_else(Instant::now);
-        if std::mem::take(&mut self.changed_again) {
-            self.changed(guardian)?;
+        let now = Instant::now();
+        let change = self.checking.take().unwrap_or(FirewallChange { since: now, noticed: now });
+        if let Some(since) = self.changed_again.take() {
+            self.changed(since, guardian)?;
         }
-        Ok(self.notes(repaired?, noticed, Instant::now()))
+        Ok(self.notes(repaired?, change, now))
     }
 
     fn notes(
         &mut self,
         RepairedFirewall { opened, blocked }: RepairedFirewall,
-        noticed: Instant,
+        FirewallChange { since: changed, noticed }: FirewallChange,
         now: Instant,
     ) -> Vec<String> {
         let started = self.started;
@@ -63,11 +72,11 @@ impl FirewallState {
         let mut notes = Vec::new();
         if !opened.is_empty() {
             notes.push(format!(
-                "the host's firewall was changed {} after the start: {} dropped the command's packets for {}, until \
-                 netwatch put its rules back",
+                "the host's firewall had changed {} after the start: {} dropped the command's packets for at most {}, \
+                 until netwatch put its rules back",
                 shown(since(noticed)),
                 opened.join(", "),
-                shown(now.saturating_duration_since(noticed))
+                shown(now.saturating_duration_since(changed))
             ));
         }
         if self.blocked == blocked {
@@ -97,17 +106,17 @@ mod tests {
         let mut state = FirewallState::new(Vec::new());
         let started = state.started;
         let at = |millis| started + Duration::from_millis(millis);
-        let mut notes = |opened: &[&str], blocked: &[&str], noticed, now| {
+        let mut notes = |opened: &[&str], blocked: &[&str], (since, noticed), now| {
             let list = |items: &[&str]| items.iter().map(ToString::to_string).collect();
             let repaired = RepairedFirewall { opened: list(opened), blocked: list(blocked) };
-            state.notes(repaired, at(noticed), at(now))
+            state.notes(repaired, FirewallChange { since: at(since), noticed: at(noticed) }, at(now))
         };
-        assert_eq!(notes(&[], &[], 1, 2), <[String; 0]>::default());
-        let repaired = notes(&["ip filter FORWARD"], &[], 1500, 1620);
+        assert_eq!(notes(&[], &[], (1, 1), 2), <[String; 0]>::default());
+        let repaired = notes(&["ip filter FORWARD"], &[], (1000, 1500), 1620);
         assert!(repaired[0].contains("1.500 s after the start: ip filter FORWARD dropped"), "{repaired:?}");
-        assert!(repaired[0].contains("for 0.120 s"), "{repaired:?}");
-        assert_eq!(notes(&[], &["X drops"], 2000, 2001), ["since 2.000 s after the start: X drops"]);
-        assert_eq!(notes(&[], &["X drops"], 2500, 2501), <[String; 0]>::default(), "noted once");
-        assert_eq!(notes(&[], &[], 3000, 3000), ["ended after 1.000 s: X drops"]);
+        assert!(repaired[0].contains("for at most 0.620 s"), "{repaired:?}");
+        assert_eq!(notes(&[], &["X drops"], (1900, 2000), 2001), ["since 2.000 s after the start: X drops"]);
+        assert_eq!(notes(&[], &["X drops"], (2400, 2500), 2501), <[String; 0]>::default(), "noted once");
+        assert_eq!(notes(&[], &[], (3000, 3000), 3000), ["ended after 1.000 s: X drops"]);
     }
 }

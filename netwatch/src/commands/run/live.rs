@@ -18,6 +18,7 @@ use super::watch::Ending;
 use crate::error::Result;
 use crate::flow::{CounterBounds, InterfaceCounters, LinkCounters};
 use crate::guardian::GuardianClient;
+use crate::host::conntrack::{self, RefusedConnections};
 use crate::host::link;
 use crate::host::nat;
 use crate::host::socket_drain;
@@ -44,6 +45,8 @@ pub(super) struct Live {
     /// Discards probes of the output policy that are sent late.
     pub _late_probes: Option<EgressWatch>,
     pub run_id: String,
+    /// What a full connection tracking had cost the host before the run; `None` if unknown.
+    pub refused_before: Option<RefusedConnections>,
     /// `--resolve`.
     pub resolve: bool,
     /// `--fail-if`.
@@ -165,8 +168,9 @@ impl Live {
     /// Notes the packets of the command that the table of the run has dropped.
     async fn read_drops(&mut self) -> Result<()> {
         let Some(run) = RunId::parse(&self.run_id) else { return Ok(()) };
-        let drops = in_thread("drops", move || nat::drops(&run)).await.flatten()?;
-        notes::drops(&drops).into_iter().for_each(|note| self.metering.note(note));
+        let before = self.refused_before;
+        let (drops, full) = in_thread("drops", move || (nat::drops(&run), tracking_full(before))).await?;
+        notes::drops(&drops?).into_iter().chain(full).for_each(|note| self.metering.note(note));
         Ok(())
     }
 
@@ -217,6 +221,13 @@ impl Live {
             }
         }
     }
+}
+
+/// The note about a full connection tracking of the host. A kernel without ctnetlink does not
+/// count that.
+fn tracking_full(before: Option<RefusedConnections>) -> Option<String> {
+    let refused = RefusedConnections::read().ok()?.since(before?);
+    notes::tracking_full(refused, conntrack::usage()?)
 }
 
 pub(in crate::commands) fn from_link(counters: link::HostEndCounters) -> InterfaceCounters {

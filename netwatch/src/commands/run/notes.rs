@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use crate::dns::stats::Stats;
 use crate::error::Error;
+use crate::host::conntrack::{RefusedConnections, TrackedNow};
 use crate::host::socket_drain::DrainOutcome;
 use crate::loopback::LoopbackCounts;
 use crate::target::inherited::InheritedSocket;
@@ -107,6 +108,12 @@ pub(super) fn dns(stats: &Stats, resolvers: &[SocketAddr]) -> Vec<String> {
     if dropped > 0 {
         notes.push(format!("the DNS forwarder was overloaded: {dropped} UDP queries were dropped"));
     }
+    if stats.strangers > 0 {
+        notes.push(format!(
+            "the DNS forwarder ignored {} from other programs of the host",
+            counted(stats.strangers, "message")
+        ));
+    }
     if stats.servfail > 0 {
         let resolvers = resolvers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         notes.push(format!(
@@ -125,11 +132,51 @@ pub(super) fn drops(drops: &[(String, u64)]) -> Vec<String> {
     drops.iter().map(note).collect()
 }
 
+/// A connection tracking of the host that was full during the run. `refused` is about all programs
+/// of the host, and packets are also dropped for other reasons.
+pub(super) fn tracking_full(refused: RefusedConnections, TrackedNow { count, limit }: TrackedNow) -> Option<String> {
+    let RefusedConnections { dropped, evicted } = refused;
+    (evicted > 0 || count >= limit).then(|| {
+        format!(
+            "the host's connection tracking was full (nf_conntrack_max {limit}): {} removed to make room and {} \
+             dropped, of the command or of other programs",
+            were(evicted, "connection"),
+            were(dropped, "packet")
+        )
+    })
+}
+
 /// Processes that had to be ended.
 pub(super) fn left_over(processes: u32) -> Option<String> {
     match processes {
         0 => None,
         1 => Some("1 background process was still running and was ended (see --linger)".into()),
         n => Some(format!("{n} background processes were still running and were ended (see --linger)")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_connection_tracking_is_noted() {
+        let note = |evicted, count| {
+            tracking_full(RefusedConnections { dropped: 2, evicted }, TrackedNow { count, limit: 1000 })
+        };
+        assert_eq!(note(0, 999), None, "packets are dropped for other reasons too");
+        let full = "the host's connection tracking was full (nf_conntrack_max 1000): ";
+        let of = "of the command or of other programs";
+        let expected = format!("{full}1 connection was removed to make room and 2 packets were dropped, {of}");
+        assert_eq!(note(1, 5), Some(expected));
+        let expected = format!("{full}0 connections were removed to make room and 2 packets were dropped, {of}");
+        assert_eq!(note(0, 1000), Some(expected));
+    }
+
+    #[test]
+    fn messages_of_other_programs_to_the_forwarder_are_noted() {
+        assert_eq!(dns(&Stats::default(), &[]), <[String; 0]>::default());
+        let notes = dns(&Stats { strangers: 1, ..Stats::default() }, &[]);
+        assert_eq!(notes, ["the DNS forwarder ignored 1 message from other programs of the host"]);
     }
 }

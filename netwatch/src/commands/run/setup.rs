@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::faults;
 use crate::guardian::{GuardianClient, Prepare, Reply};
 use crate::host::cgroup::{Cgroup, CgroupOutcome};
+use crate::host::conntrack::RefusedConnections;
 use crate::host::forwarding::Families;
 use crate::host::link;
 use crate::host::socket_sysctls::SocketSysctls;
@@ -63,6 +64,7 @@ pub(super) async fn set_up(
     let mut policy = signals.unless_stopped(policy.finish()).await???;
     notes.append(&mut policy.notes);
     let facts = facts(plan, sysctls, policy.closed);
+    let refused_before = RefusedConnections::read().ok();
     let mut network = Network::set_up(plan, &context, &facts, &mut notes, &mut meter)?;
     context.signals.step("prepare")?;
     guardian.prepare(prepare(plan, cgroup.as_ref(), &network), network.namespace.as_fd())?;
@@ -114,6 +116,7 @@ pub(super) async fn set_up(
         _readers: readers,
         _late_probes: policy.take_watch(),
         run_id: run_dir.id().to_string(),
+        refused_before,
         resolve: plan.settings.session.resolve,
         thresholds: plan.settings.session.fail_if.clone(),
         started_ns: unix_now_ns(),

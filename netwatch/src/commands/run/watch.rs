@@ -111,7 +111,7 @@ impl<'a> ControlLoop<'a> {
                 return Err(Error::other("follow", "changes of the host", "the host thread panicked"));
             }
             HostEvent::Failed(error) => Err(error),
-            HostEvent::FirewallChanged => self.live.firewall.changed(self.guardian),
+            HostEvent::FirewallChanged(since) => self.live.firewall.changed(since, self.guardian),
             HostEvent::ResolvConfChanged(file) => {
                 self.live.metering.set_resolvers(file.resolvers);
                 self.guardian.write_resolver(file.text)

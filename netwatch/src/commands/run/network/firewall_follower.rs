@@ -16,14 +16,14 @@ const LEGACY_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 pub(super) struct FirewallFollower {
     watch: FirewallWatch,
     last_check: Instant,
-    /// There was a change since the last check.
-    has_changed: bool,
+    /// The first change since the last check.
+    changed: Option<Instant>,
     has_legacy: bool,
 }
 
 impl FirewallFollower {
     pub(super) fn new(watch: FirewallWatch) -> Self {
-        Self { watch, last_check: Instant::now(), has_changed: false, has_legacy: has_legacy_tables() }
+        Self { watch, last_check: Instant::now(), changed: None, has_legacy: has_legacy_tables() }
     }
 
     /// Time until the next check, if one is due without a further change.
@@ -34,18 +34,23 @@ impl FirewallFollower {
         Some(u16::try_from(left.as_millis()).unwrap_or(u16::MAX).saturating_add(1))
     }
 
-    /// Whether the rules have to be checked now. To be called whenever something was waited for.
-    pub(super) fn is_check_due(&mut self) -> bool {
-        self.has_changed |= self.watch.has_changed();
-        let is_due = self.interval().is_some_and(|interval| self.last_check.elapsed() >= interval);
-        if is_due {
-            (self.last_check, self.has_changed, self.has_legacy) = (Instant::now(), false, has_legacy_tables());
+    /// Whether the rules have to be checked now, and since when they may have been wrong. To be
+    /// called whenever something was waited for.
+    pub(super) fn due_check(&mut self) -> Option<Instant> {
+        if self.watch.has_changed() {
+            self.changed = self.changed.or_else(|| Some(Instant::now()));
         }
-        is_due
+        self.interval().filter(|interval| self.last_check.elapsed() >= *interval)?;
+        // Rules of iptables-legacy may have changed directly after they were checked.
+        let has_legacy = has_legacy_tables();
+        let unchecked = if has_legacy || self.has_legacy { None } else { self.changed };
+        let since = unchecked.unwrap_or(self.last_check);
+        (self.last_check, self.changed, self.has_legacy) = (Instant::now(), None, has_legacy);
+        Some(since)
     }
 
     fn interval(&self) -> Option<Duration> {
-        match (self.has_changed, self.has_legacy) {
+        match (self.changed.is_some(), self.has_legacy) {
             (true, _) => Some(MIN_CHECK_INTERVAL),
             (false, true) => Some(LEGACY_CHECK_INTERVAL),
             (false, false) => None,

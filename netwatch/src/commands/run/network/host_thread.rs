@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -31,8 +31,8 @@ const CHECK_INTERVAL_MS: u16 = 1000;
 pub(in crate::commands::run) enum HostEvent {
     /// A change of the host could not be followed. The run continues, and its report gets a note.
     Failed(Error),
-    /// The host's firewall may have changed, so its rules have to be checked.
-    FirewallChanged,
+    /// The host's firewall may have changed at this time or later, so its rules have to be checked.
+    FirewallChanged(Instant),
     /// The host's resolv.conf changed.
     ResolvConfChanged(ResolverFile),
     /// The thread panicked, so forwarding and mounts are no longer kept up to date.
@@ -266,8 +266,8 @@ impl HostState {
                 self.report(updated);
             }
             self.check_mounts();
-            if self.firewall.is_check_due() {
-                self.send(HostEvent::FirewallChanged);
+            if let Some(since) = self.firewall.due_check() {
+                self.send(HostEvent::FirewallChanged(since));
             }
         }
     }
