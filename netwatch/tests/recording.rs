@@ -79,6 +79,7 @@ fn a_recording_of_schema_1_gives_the_same_report() {
     let mut expected = in_order(everything());
     // Schema 1 has a flag instead of the services, and its notes were written by that version.
     expected.interface.host_loopback.clear();
+    expected.interface.published.clear();
     expected.notes.clone_from(&read.report.notes);
     expected.run.usage = None;
     expected.series = series();
@@ -91,7 +92,7 @@ fn a_recording_of_schema_1_gives_the_same_report() {
     assert_eq!(read.complete, Completeness::Complete);
 }
 
-/// Schemas 3 and 4 only add columns at the end of a table, so that without them a file is of the
+/// Schemas 3 to 5 only add columns at the end of a table, so that without them a file is of the
 /// schema before.
 fn drop_added_columns(path: &Path, upgrade: &str) {
     let db = rusqlite::Connection::open(path).unwrap();
@@ -106,21 +107,36 @@ fn drop_added_columns(path: &Path, upgrade: &str) {
     db.execute_batch(&format!("PRAGMA user_version = {}", version - 1)).unwrap();
 }
 
+/// What a recording of schema 4 holds of a report.
+fn before_schema_5(mut report: Report) -> Report {
+    report.interface.published.clear();
+    report
+}
+
+#[test]
+fn a_recording_of_schema_4_gives_the_same_report_without_published_ports() {
+    let (_dir, path) = recorded(&everything());
+    drop_added_columns(&path, include_str!("../src/record/upgrade_4_to_5.sql"));
+    assert_eq!(read_file(&path).unwrap().report, before_schema_5(in_order(everything())));
+}
+
 #[test]
 fn a_recording_of_schema_3_has_the_traffic_of_its_series() {
     let report = Report { series: full_series(), ..everything() };
     let (_dir, path) = recorded(&report);
+    drop_added_columns(&path, include_str!("../src/record/upgrade_4_to_5.sql"));
     drop_added_columns(&path, include_str!("../src/record/upgrade_3_to_4.sql"));
-    let expected = Report { series: series(), ..in_order(everything()) };
+    let expected = before_schema_5(Report { series: series(), ..in_order(everything()) });
     assert_eq!(read_file(&path).unwrap().report, expected);
 }
 
 #[test]
 fn a_recording_of_schema_2_gives_the_same_report_without_cpu_and_memory() {
     let (_dir, path) = recorded(&everything());
+    drop_added_columns(&path, include_str!("../src/record/upgrade_4_to_5.sql"));
     drop_added_columns(&path, include_str!("../src/record/upgrade_3_to_4.sql"));
     drop_added_columns(&path, include_str!("../src/record/upgrade_2_to_3.sql"));
-    let mut expected = in_order(everything());
+    let mut expected = before_schema_5(in_order(everything()));
     assert!(expected.run.usage.take().is_some());
     assert_eq!(read_file(&path).unwrap().report, expected);
 }
@@ -175,9 +191,9 @@ fn other_files_are_refused_with_a_reason() {
 fn a_recording_of_a_newer_version_is_refused() {
     let (_dir, path) = recorded(&download_report());
     let mut bytes = fs::read(&path).unwrap();
-    bytes[60..64].copy_from_slice(&5_u32.to_be_bytes());
+    bytes[60..64].copy_from_slice(&6_u32.to_be_bytes());
     fs::write(&path, bytes).unwrap();
-    assert_refused(&path, "a newer netwatch wrote it (schema 5, this one reads up to 4); use that netwatch");
+    assert_refused(&path, "a newer netwatch wrote it (schema 6, this one reads up to 5); use that netwatch");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::Deserialize;
 
-use crate::report::HostService;
+use crate::report::{HostService, PublishedPort};
 
 #[derive(Deserialize)]
 pub(super) struct ReportDocument {
@@ -88,6 +88,8 @@ pub(super) struct InterfaceObject {
     pub gateway_addresses: Vec<IpAddr>,
     #[serde(default)]
     pub host_loopback: Vec<HostService>,
+    #[serde(default)]
+    pub published: Vec<PublishedPort>,
 }
 
 #[derive(Deserialize, Default)]

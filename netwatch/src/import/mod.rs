@@ -68,6 +68,7 @@ fn convert(document: ReportDocument) -> Result<Report, ImportError> {
             local: document.interface.local_addresses,
             gateway: document.interface.gateway_addresses,
             host_loopback: document.interface.host_loopback,
+            published: document.interface.published,
         },
         dns: DnsForwarder { resolvers: document.dns.resolvers },
         complete: document.complete,

@@ -112,6 +112,7 @@ pub(super) fn head(db: &Connection) -> Result<RunRow> {
                 local: row.take()?,
                 gateway: row.take()?,
                 host_loopback: host_services(row)?,
+                published: Vec::new(),
             },
             dns: DnsForwarder { resolvers: row.take()? },
             is_final: row.take()?,
@@ -119,6 +120,7 @@ pub(super) fn head(db: &Connection) -> Result<RunRow> {
         };
         (head.run.kernel, head.run.netwatch) = (row.take()?, row.take()?);
         head.run.usage = usage(row)?;
+        head.interface.published = row.take()?;
         // Schema 1 has the word `command` while the command runs.
         head.run.ended_by = head.run.exit.and(head.run.ended_by);
         Ok(head)

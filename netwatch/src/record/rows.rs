@@ -194,6 +194,7 @@ pub fn replace_run(
             &run.usage.map(|usage| usage.user_ns),
             &run.usage.map(|usage| usage.system_ns),
             &run.usage.and_then(|usage| usage.memory_peak),
+            &interface.published,
         ],
     )
 }

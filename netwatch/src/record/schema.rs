@@ -11,13 +11,17 @@ use crate::error::Result;
 
 /// Version of the schema, raised when tables change. Files of every version up to this one can be
 /// read.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// Upgrades a recording of version `n` to version `n + 1`, at index `n - 1`: SQL that runs on a
 /// copy, because reading changes no file. The type requires one for each version but the newest.
 /// `schema.sql` always holds the newest.
-pub(super) const STEPS: [&str; VERSION as usize - 1] =
-    [include_str!("upgrade_1_to_2.sql"), include_str!("upgrade_2_to_3.sql"), include_str!("upgrade_3_to_4.sql")];
+pub(super) const STEPS: [&str; VERSION as usize - 1] = [
+    include_str!("upgrade_1_to_2.sql"),
+    include_str!("upgrade_2_to_3.sql"),
+    include_str!("upgrade_3_to_4.sql"),
+    include_str!("upgrade_4_to_5.sql"),
+];
 
 /// `nwat`: SQLite stores it in the header, where file(1) and others recognize the format.
 pub(super) const APPLICATION_ID: u32 = 0x6e77_6174;

@@ -1,4 +1,4 @@
--- Schema 4 of netwatch recordings, described in docs/recording.md. Times are nanoseconds since the
+-- Schema 5 of netwatch recordings, described in docs/recording.md. Times are nanoseconds since the
 -- Unix epoch, durations are nanoseconds, counts are plain integers. Tables are read and written by
 -- column position. A change of a table raises the version and comes with an upgrade step in
 -- schema.rs.
@@ -33,7 +33,8 @@ CREATE TABLE run (
     netwatch        TEXT NOT NULL,
     cpu_user_ns     INTEGER,
     cpu_system_ns   INTEGER,
-    memory_peak_bytes INTEGER
+    memory_peak_bytes INTEGER,
+    published       TEXT NOT NULL
 );
 
 CREATE TABLE replay (

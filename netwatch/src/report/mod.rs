@@ -12,6 +12,7 @@ mod model;
 mod naming;
 mod notes;
 mod program;
+mod published;
 mod series;
 mod service;
 mod unfinished;
@@ -30,6 +31,7 @@ pub use model::{
     ApplicationProtocol, DisplayName, DnsForwarder, EndedBy, EndedEarly, ExitStatus, FlowNaming, Interface, Replay,
     ReportEndpoint, ReportFlow, ResourceUsage, Run, TlsFacts,
 };
+pub use published::{PublishedPort, list_published};
 pub use naming::{FlowShare, Naming, name_of_address, naming_of, registered_service};
 pub use series::{EndpointSeries, Interval, MAX_INTERVALS, Series, TimeHistogram};
 pub use service::InboundService;

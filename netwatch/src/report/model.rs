@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use super::host_service::HostService;
+use super::published::PublishedPort;
 use crate::flow::{Amount, Endpoint, Flow};
 use crate::name::{Hidden, NameSource, SourcedName};
 use crate::process::{FlowUser, ProcessId};
@@ -194,6 +195,8 @@ pub struct Interface {
     pub gateway: Vec<IpAddr>,
     /// Services of the host's loopback that the namespace's loopback leads to (`--host-loopback`).
     pub host_loopback: Vec<HostService>,
+    /// Ports of the host that lead to ports of the target (`--publish`).
+    pub published: Vec<PublishedPort>,
 }
 
 /// What the name begins with in place of that of an interface, which cannot contain a colon.

@@ -8,8 +8,8 @@ use netwatch::process::{
     Attempt, AttemptCause, AttemptTarget, Attribution, Evidence, FlowUser, LocalSocket, Process, ProcessId, Processes,
 };
 use netwatch::report::{
-    ApplicationProtocol, DisplayName, EndpointSeries, FlowNaming, FlowShare, Interval, Report, ResourceUsage, Series,
-    TlsFacts,
+    ApplicationProtocol, DisplayName, EndpointSeries, FlowNaming, FlowShare, Interval, PublishedPort, Report, ResourceUsage,
+    Series, TlsFacts,
 };
 use netwatch::wire::dns::{Question, Rcode, RecordType};
 use netwatch::wire::{Application, Name};
@@ -60,6 +60,9 @@ pub fn everything() -> Report {
         vec![named("a.example", NameSource::Ptr, None), named("b.example", NameSource::Quic, None)];
     report.endpoints[0].application = application("https", ApplicationProtocol::PORT);
     report.endpoints[0].processes = vec![ProcessId(2), ProcessId(0)];
+    let published = PublishedPort { protocol: Protocol::TCP, address: None, host_port: 8080, port: 80 };
+    let local = PublishedPort { protocol: Protocol::UDP, address: Some([127, 0, 0, 1].into()), ..published };
+    report.interface.published = vec![published, local];
     report.naming.lookups = lookups();
     report.naming.flows = FlowShare { flows: 4, wire_bytes: 4000 };
     report.naming.unnamed = FlowShare { flows: 1, wire_bytes: 10 };

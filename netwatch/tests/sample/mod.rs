@@ -152,6 +152,7 @@ pub fn facts(table: &FlowTable, command: &[&str]) -> Facts {
             local: vec![[10, 87, 0, 2].into(), "2001:db8:87::2".parse().unwrap()],
             gateway: vec![[10, 87, 0, 1].into(), "2001:db8:87::1".parse().unwrap()],
             host_loopback: vec!["tcp 127.0.0.1:8080".parse().expect("a service")],
+            published: vec![],
         },
         dns: DnsForwarder { resolvers: vec!["127.0.0.53:53".parse().unwrap()] },
         interface_counters: Some(interface_counters(table, (0, 0))),

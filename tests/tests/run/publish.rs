@@ -25,6 +25,24 @@ fn tcp_from_outside_keeps_the_client_s_address() {
 }
 
 #[test]
+fn both_ports_are_confirmed_before_the_command_starts_and_reported() {
+    let net = internet!();
+    let flags = ["--publish", "8080:80", "--publish", "127.0.0.1:8053:5353/udp"];
+    let run = net.host.run(&flags, &["sh", "-c", "echo the command >&2"]);
+    let words = "netwatch: published, host to command: tcp 8080 to 80, udp 127.0.0.1:8053 to 5353";
+    let lines: Vec<&str> = run.assert_ok().stderr.lines().collect();
+    let at = |line: &str| lines.iter().position(|known| *known == line).unwrap_or_else(|| panic!("{line}: {run}"));
+    assert!(at(words) < at("the command"), "{run}");
+    let published = serde_json::json!([
+        { "protocol": "tcp", "host_port": 8080, "port": 80 },
+        { "protocol": "udp", "address": "127.0.0.1", "host_port": 8053, "port": 5353 },
+    ]);
+    assert_eq!(run.report()["interface"]["published"], published, "{run}");
+    let quiet = net.host.run(&["-q", "--publish", "8080:80"], &["true"]);
+    assert!(!quiet.assert_ok().stderr.contains("published"), "{quiet}");
+}
+
+#[test]
 fn udp_from_outside_reaches_the_command() {
     let net = internet!();
     let running = serve(&net, &["--publish", "8053:80/udp"], "serve-udp");

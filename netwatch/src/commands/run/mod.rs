@@ -42,7 +42,7 @@ use crate::exit::Exit;
 use crate::faults;
 use crate::guardian::{Guardian, GuardianClient, InheritedSignals, LaunchSpec, Reply, kill_descendants_of};
 use crate::host::cgroup::{self, Cgroup, CgroupUsage};
-use crate::report::{EndedBy, ExitStatus as RunExit, Report, ResourceUsage};
+use crate::report::{EndedBy, ExitStatus as RunExit, Report, ResourceUsage, list_published};
 use crate::undo::{Exclusive, Journal, RunDir, UndoCause};
 use metering::Metering;
 use network::ClosingNetwork;
@@ -181,6 +181,7 @@ async fn watch_command(
     ready.live.start();
     faults::point("go")?;
     ready.live.note(confine::after_set_up());
+    confirm_published(plan);
     guardian.go()?;
     trim::release_code();
     crate::guardian::release_stdio();
@@ -194,6 +195,12 @@ async fn watch_command(
             Ok(RunOutcome::Ran(Ran { report, ending }))
         }
     }
+}
+
+/// Prints the published ports, which lead to the command from now on.
+fn confirm_published(plan: &RunPlan) {
+    let ports = list_published(&plan.published()).filter(|_| !plan.settings.session.quiet);
+    ports.into_iter().for_each(|ports| print_message(&format!("published, {ports}")));
 }
 
 /// Kills all processes of a run that failed. Returns the error that made it fail; an error of the

@@ -16,10 +16,11 @@ use crate::doctor::{require_capabilities, require_limits};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::filter::FilterProgram;
+use crate::flow::Protocol;
 use crate::guardian::OpenFileLimit;
 use crate::host::publish::Publish;
 use crate::packets::{CaptureWriter, KeyLog, PacketPrinter};
-use crate::report::Report;
+use crate::report::{PublishedPort, Report};
 use crate::rights;
 use crate::settings::RunSettings;
 use crate::target::command::{Command, NotRunnable};
@@ -142,6 +143,17 @@ impl RunPlan {
     pub(super) fn shown_command(&self) -> Vec<String> {
         let words = if self.settings.session.no_cmdline { 1 } else { usize::MAX };
         self.command.shown().into_iter().take(words).collect()
+    }
+
+    /// The published ports as reports list them.
+    pub(super) fn published(&self) -> Vec<PublishedPort> {
+        let published = |publish: &Publish| PublishedPort {
+            protocol: Protocol(publish.protocol.number()),
+            address: publish.address,
+            host_port: publish.host_port,
+            port: publish.target_port,
+        };
+        self.publish.iter().map(published).collect()
     }
 }
 

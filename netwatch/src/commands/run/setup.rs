@@ -153,6 +153,7 @@ fn scope(plan: &RunPlan, run_dir: &RunDir, network: &Network, pid: i32) -> Isola
         local: network.targets(),
         gateway: network.gateways(),
         host_loopback: network.host_services(),
+        published: plan.published(),
     };
     IsolatedScope { run, interface, dns: DnsForwarder { resolvers: network.dns().resolvers() } }
 }

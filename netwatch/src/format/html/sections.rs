@@ -10,7 +10,7 @@ use crate::format::summary::text::{command, cut};
 use crate::format::summary::units::{bytes, count, duration, plural};
 use crate::format::{rfc3339, words};
 use crate::process::Attribution;
-use crate::report::Report;
+use crate::report::{Report, list_published};
 
 /// Characters of a fact.
 const MAX_FACT: usize = 4_000;
@@ -196,6 +196,7 @@ fn run(report: &Report, facts: &mut Vec<(&str, String)>) {
     facts.push(("Resolvers", resolvers.join(", ")));
     let services: Vec<String> = interface.host_loopback.iter().map(ToString::to_string).collect();
     facts.push(("Host loopback", services.join(", ")));
+    facts.push(("Published ports", list_published(&interface.published).unwrap_or_default()));
 }
 
 /// The remark about folded flows above the table of flows.

@@ -16,7 +16,7 @@ use super::{SCHEMA, Streamed, is_zero};
 use crate::flow::{Counters, PerDirection, Protocol, Remote};
 use crate::format::rfc3339;
 use crate::process::Attribution;
-use crate::report::{self, EndedBy, ExitStatus, HostService, Report};
+use crate::report::{self, EndedBy, ExitStatus, HostService, PublishedPort, Report};
 
 /// A report as one JSON object.
 pub(super) struct Document<'a> {
@@ -164,6 +164,8 @@ struct JsonInterface<'a> {
     gateway_addresses: &'a [IpAddr],
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     host_loopback: &'a [HostService],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    published: &'a [PublishedPort],
 }
 
 #[derive(Serialize)]
@@ -271,6 +273,7 @@ impl<'a> From<&'a report::Interface> for JsonInterface<'a> {
             local_addresses: &interface.local,
             gateway_addresses: &interface.gateway,
             host_loopback: &interface.host_loopback,
+            published: &interface.published,
         }
     }
 }

@@ -9,7 +9,7 @@ use super::{facts, host_loopback, names, processes};
 use crate::flow::BalanceState;
 use crate::format::escape;
 use crate::process::Attribution;
-use crate::report::Report;
+use crate::report::{Report, list_published};
 
 /// Width of the first column.
 const KEY: usize = 11;
@@ -23,6 +23,9 @@ pub(super) fn lines(report: &Report, with_next: bool, width: usize) -> Vec<Line>
     }
     if let Some(services) = host_loopback::text(report) {
         lines.extend(fact("localhost", Style::Plain, &services, width));
+    }
+    if let Some(ports) = list_published(&report.interface.published) {
+        lines.extend(fact("published", Style::Plain, &ports, width));
     }
     if report.used_local_sockets().next().is_some() {
         let text = processes::local_sockets(report, report.used_local_sockets());

@@ -9,7 +9,7 @@ use super::text::{together, wrap};
 use super::units::{bytes, count, plural, signed};
 use crate::flow::{Amount, Balance, BalanceState, Counters, Difference, FileBalance, PerDirection, RemainderKind};
 use crate::format::{escape, words};
-use crate::report::Report;
+use crate::report::{Report, list_published};
 
 /// Width of the first column; terminals under [`NARROW`] get the value below its name instead.
 const KEY: usize = 19;
@@ -22,6 +22,9 @@ pub(super) fn lines(report: &Report, width: usize) -> Vec<Line> {
     // A capture has no loopback.
     if report.replay.is_none() {
         lines.extend(fact("loopback", Style::Plain, &loopback(report), width));
+    }
+    if let Some(ports) = list_published(&report.interface.published) {
+        lines.extend(fact("published", Style::Plain, &ports, width));
     }
     for (key, style, value) in names::facts(report).into_iter().chain(processes::facts(report)) {
         lines.extend(fact(key, style, &value, width));
