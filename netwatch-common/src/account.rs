@@ -4,10 +4,10 @@
 
 use crate::access::Access;
 use crate::config::Config;
-use crate::flow::{EGRESS, FlowValue, Half, INGRESS, observation_point, slow_path};
+use crate::flow::{self, EGRESS, FlowValue, Half, INGRESS, observation_point, slow_path};
 use crate::handshake;
 use crate::observation::{Observation, PlainPacket, Size};
-use crate::parse::Packet;
+use crate::parse::{Packet, protocol};
 use crate::sample::{self, reason};
 use crate::tcp::{self, SYN_ACK, is_before};
 
@@ -91,7 +91,24 @@ pub unsafe fn record<A: Access>(value: *mut FlowValue, seen: &Observation) {
         count::<A>(value, half, size, *now_ns);
         if packet.flags != 0 {
             record_tcp::<A>(value, half, seen);
+        } else if packet.protocol == protocol::UDP {
+            record_framing::<A>(half, packet, size);
         }
+    }
+}
+
+/// Records by how much the framing of a datagram differs from the usual, so that its payload can be
+/// computed: options, fragments, tags, bytes after the end of the packet.
+///
+/// # Safety
+/// As for [`record`]; `half` belongs to the entry of the packet.
+#[inline(always)]
+unsafe fn record_framing<A: Access>(half: *mut Half, packet: &Packet, size: &Size) {
+    let framing = size.bytes.wrapping_sub(u64::from(packet.payload_len));
+    let unusual = framing.wrapping_sub(flow::udp_framing(packet.kind));
+    if unusual != 0 {
+        // SAFETY: guaranteed by the caller.
+        unsafe { A::add64(&raw mut (*half).retransmitted_bytes, unusual) };
     }
 }
 
@@ -267,7 +284,7 @@ unsafe fn record_tcp<A: Access>(value: *mut FlowValue, half: *mut Half, seen: &O
             SYN_ACK => A::add32(&raw mut (*half).syn_acks, 1),
             _ => {}
         }
-        handshake::record(&raw mut (*value).handshake, seen);
+        handshake::record::<A>(value, seen);
     }
 }
 
@@ -296,9 +313,7 @@ unsafe fn track_sequence<A: Access>(half: *mut Half, packet: &Packet, size: &Siz
             A::add64(&raw mut (*half).retransmitted_bytes, u64::from(repeated));
             A::add32(&raw mut (*half).retransmitted_packets, repeated_packets(repeated, packet, size));
         }
-        if is_before((*half).highest, end) {
-            (*half).highest = end;
-        }
+        A::advance(&raw mut (*half).highest, end);
     }
 }
 
@@ -320,8 +335,10 @@ fn repeated_packets(repeated: u32, packet: &Packet, size: &Size) -> u32 {
 pub unsafe fn merge_tcp_state<A: Access>(half: *mut Half, flags: u8, highest: u32) {
     // SAFETY: guaranteed by the caller.
     unsafe {
-        if (*half).flags == 0 || is_before((*half).highest, highest) {
+        if (*half).flags == 0 {
             (*half).highest = highest;
+        } else {
+            A::advance(&raw mut (*half).highest, highest);
         }
         add_flags::<A>(half, flags);
     }

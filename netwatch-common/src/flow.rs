@@ -75,6 +75,14 @@ pub const EGRESS: u8 = 0;
 /// Index into [`FlowValue::halves`]: received by the local end.
 pub const INGRESS: u8 = 1;
 
+/// Bytes of Ethernet, IP and UDP headers without options, for a key of this [`kind`].
+#[inline(always)]
+pub const fn udp_framing(kind: u8) -> u64 {
+    const ETHERNET: u64 = 14;
+    const UDP: u64 = 8;
+    ETHERNET + UDP + if kind == kind::IPV4 { 20 } else { 40 }
+}
+
 /// Which of a flow's packets need more than counting. Bits of [`FlowValue::slow_path_mask`].
 pub mod slow_path {
     /// Packets with payload that the local end sent: they are to be sampled.
@@ -129,8 +137,9 @@ pub struct Counts {
 pub struct Half {
     /// The counters.
     pub counts: Counts,
-    /// Payload bytes below the highest sequence number observed before: retransmitted or out of
-    /// order.
+    /// TCP: payload bytes below the highest sequence number observed before, retransmitted or out
+    /// of order. UDP: by how much the framing of all buffers differs from [`udp_framing`] each,
+    /// modulo 2⁶⁴.
     pub retransmitted_bytes: u64,
     /// Packets with such bytes, as a wire would carry them.
     pub retransmitted_packets: u32,
@@ -138,7 +147,7 @@ pub struct Half {
     pub zero_windows: u32,
     /// The sequence number after the highest one observed; valid if `flags` is not 0.
     pub highest: u32,
-    /// OR of the TCP flag bytes observed.
+    /// OR of the TCP flag bytes observed, and bits of [`initial`].
     pub flags: u32,
     /// SYNs without ACK, repeats included.
     pub syns: u32,
@@ -166,6 +175,16 @@ pub mod stage {
     pub const DONE: u8 = 4;
 }
 
+/// What is known about the sequence number with which a direction began. Bits of [`Half::flags`]
+/// above those of TCP.
+pub mod initial {
+    /// It is [`super::Handshake::answer_isn`].
+    pub const ANSWERED: u32 = 1 << 8;
+    /// There were packets before the first SYN, or SYNs with different sequence numbers: it is
+    /// unknown where the stream begins.
+    pub const AMBIGUOUS: u32 = 1 << 9;
+}
+
 /// The TCP handshake of a connection.
 #[repr(C)]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -173,10 +192,13 @@ pub struct Handshake {
     /// Time of the packet whose answer completes the round trip, ns of the kernel's boot-time
     /// clock.
     pub started_ns: u64,
-    /// Measured round-trip time in ns; 0 if there is none.
-    pub rtt_ns: u64,
+    /// Measured round-trip time in ns; 0 if there is none, or more than `u32::MAX`: before that,
+    /// ends repeat their SYN.
+    pub rtt_ns: u32,
     /// Sequence number of the first SYN.
     pub isn: u32,
+    /// Sequence number of the first SYN or SYN-ACK of the other direction.
+    pub answer_isn: u32,
     /// The timestamp (RFC 7323) of the latest SYN or FIN, by direction; 0 if it had none.
     pub timestamps: [u32; 2],
     /// Progress: one of [`stage`].
@@ -284,7 +306,7 @@ const _: () = {
     assert!(size_of::<Counts>() == 32);
     assert!(size_of::<Half>() == 72 && offset_of!(Half, highest) == 48);
     assert!(offset_of!(Half, sampled) == 68);
-    assert!(size_of::<Handshake>() == 32 && offset_of!(Handshake, isn) == 16);
+    assert!(size_of::<Handshake>() == 32 && offset_of!(Handshake, isn) == 12);
     assert!(offset_of!(Handshake, stage) == 28 && offset_of!(Handshake, sent) == 31);
     assert!(size_of::<RoundTrips>() == 16);
     assert!(size_of::<FlowValue>() == 216 && align_of::<FlowValue>() == 8);

@@ -148,7 +148,9 @@ pub unsafe fn count(
         if (*counts).bytes >= MAX_UNMERGED_BYTES {
             return false;
         }
-        if packet.flags != 0 && !track_tcp(slot, counts, hash, seen, probe) {
+        let needs_nothing_else =
+            if packet.flags != 0 { track_tcp(slot, counts, hash, seen, probe) } else { seen.ends_with_payload() };
+        if !needs_nothing_else {
             return false;
         }
         (*counts).skbs += 1;
@@ -195,6 +197,8 @@ pub unsafe fn count_in_entry<A: Access>(
             if !packet.is_plain() || is_measured {
                 return false;
             }
+        } else if !seen.ends_with_payload() {
+            return false;
         }
         (*slot).conflicts += 1;
         account::record_plain::<A>(value, seen);

@@ -1,7 +1,8 @@
 //! Follows the TCP handshake of a connection: measures its round-trip time, and determines whether
 //! a SYN begins another connection on the same five-tuple.
 
-use crate::flow::{EGRESS, FlowValue, Half, Handshake, observation_point, stage};
+use crate::access::Access;
+use crate::flow::{EGRESS, FlowValue, Half, Handshake, initial, observation_point, stage};
 use crate::observation::Observation;
 use crate::tcp::{self, FIN, RST, SYN, SYN_ACK};
 
@@ -95,18 +96,19 @@ unsafe fn timestamp(handshake: *mut Handshake, direction: u8) -> *mut u32 {
 /// round-trip time would be missing; no packet would be lost.
 ///
 /// # Safety
-/// `handshake` points into a live entry.
+/// `value` points to a live entry, which has counted the packet.
 #[inline(always)]
-pub unsafe fn record(handshake: *mut Handshake, seen: &Observation) {
+pub unsafe fn record<A: Access>(value: *mut FlowValue, seen: &Observation) {
     let flags = seen.packet.flags;
     // SAFETY: guaranteed by the caller.
     unsafe {
+        let handshake = &raw mut (*value).handshake;
         if flags & (SYN | FIN) != 0 {
             advance_timestamp(timestamp(handshake, seen.direction), seen.timestamp);
         }
         match flags & (SYN | tcp::ACK | RST) {
-            SYN => on_syn(handshake, seen),
-            SYN_ACK => on_syn_ack(handshake, seen),
+            SYN => on_syn::<A>(value, seen),
+            SYN_ACK => on_syn_ack::<A>(value, seen),
             tcp::ACK => on_ack(handshake, seen),
             _ => {}
         }
@@ -131,17 +133,70 @@ unsafe fn advance_timestamp(latest: *mut u32, timestamp: u32) {
 /// # Safety
 /// As for [`record`].
 #[inline(always)]
-unsafe fn on_syn(handshake: *mut Handshake, seen: &Observation) {
+unsafe fn on_syn<A: Access>(value: *mut FlowValue, seen: &Observation) {
     // SAFETY: guaranteed by the caller.
     unsafe {
+        let handshake = &raw mut (*value).handshake;
         if (*handshake).connections == 0 {
             (*handshake).connections = 1;
             (*handshake).isn = seen.packet.sequence;
             (*handshake).opener = seen.direction;
             (*handshake).started_ns = seen.now_ns;
             (*handshake).stage = stage::SYN;
-        } else if (*handshake).isn == seen.packet.sequence && (*handshake).opener == seen.direction {
+            if !is_first(value) {
+                mark::<A>(value, seen, initial::AMBIGUOUS);
+            }
+            return;
+        }
+        if (*handshake).isn == seen.packet.sequence && (*handshake).opener == seen.direction {
             (*handshake).stage = stage::REPEATED;
+        }
+        record_initial::<A>(value, seen);
+    }
+}
+
+/// Whether the entry has counted one packet, the current one.
+///
+/// # Safety
+/// `value` points to a live entry.
+#[inline(always)]
+unsafe fn is_first(value: *const FlowValue) -> bool {
+    // SAFETY: guaranteed by the caller.
+    unsafe { (*value).halves[0].counts.skbs + (*value).halves[1].counts.skbs == 1 }
+}
+
+/// Sets bits of [`initial`] for the direction of the packet.
+///
+/// # Safety
+/// As for [`record`].
+#[inline(always)]
+unsafe fn mark<A: Access>(value: *mut FlowValue, seen: &Observation, bits: u32) {
+    // Computed, not branched to: the verifier then follows one path instead of two.
+    let own = usize::from(seen.direction & 1);
+    // SAFETY: guaranteed by the caller; there are two halves.
+    unsafe { A::or32(&raw mut (*(&raw mut (*value).halves).cast::<Half>().add(own)).flags, bits) }
+}
+
+/// Records the initial sequence number of a direction: that of the other direction than the
+/// opener's from its first SYN, and whether all SYNs of a direction agree.
+///
+/// # Safety
+/// As for [`record`]; the opener's SYN was observed.
+#[inline(always)]
+unsafe fn record_initial<A: Access>(value: *mut FlowValue, seen: &Observation) {
+    let own = usize::from(seen.direction & 1);
+    // SAFETY: guaranteed by the caller; there are two halves.
+    unsafe {
+        let handshake = &raw mut (*value).handshake;
+        let flags = (*(&raw const (*value).halves).cast::<Half>().add(own)).flags;
+        let is_answer = (*handshake).opener != seen.direction;
+        if is_answer && flags & initial::ANSWERED == 0 {
+            (*handshake).answer_isn = seen.packet.sequence;
+            mark::<A>(value, seen, initial::ANSWERED);
+        }
+        let known = if is_answer { (*handshake).answer_isn } else { (*handshake).isn };
+        if known != seen.packet.sequence {
+            mark::<A>(value, seen, initial::AMBIGUOUS);
         }
     }
 }
@@ -149,9 +204,10 @@ unsafe fn on_syn(handshake: *mut Handshake, seen: &Observation) {
 /// # Safety
 /// As for [`record`].
 #[inline(always)]
-unsafe fn on_syn_ack(handshake: *mut Handshake, seen: &Observation) {
+unsafe fn on_syn_ack<A: Access>(value: *mut FlowValue, seen: &Observation) {
     // SAFETY: guaranteed by the caller.
     unsafe {
+        let handshake = &raw mut (*value).handshake;
         let answers =
             (*handshake).opener != seen.direction && seen.packet.acknowledgment == (*handshake).isn.wrapping_add(1);
         match (*handshake).stage {
@@ -162,6 +218,9 @@ unsafe fn on_syn_ack(handshake: *mut Handshake, seen: &Observation) {
             stage::SYN if answers => finish(handshake, seen),
             stage::SYN_ACK => (*handshake).stage = stage::REPEATED,
             _ => {}
+        }
+        if (*handshake).connections != 0 {
+            record_initial::<A>(value, seen);
         }
     }
 }
@@ -193,7 +252,8 @@ unsafe fn finish(handshake: *mut Handshake, seen: &Observation) {
     unsafe {
         // 0 stands for "not measured", so a handshake faster than the clock's resolution takes 1
         // ns.
-        (*handshake).rtt_ns = seen.now_ns.saturating_sub((*handshake).started_ns).max(1);
+        let rtt_ns = seen.now_ns.saturating_sub((*handshake).started_ns).max(1);
+        (*handshake).rtt_ns = if rtt_ns > u64::from(u32::MAX) { 0 } else { rtt_ns as u32 };
         (*handshake).stage = stage::DONE;
     }
 }

@@ -99,6 +99,14 @@ pub struct PlainPacket<'a> {
     pub now_ns: u64,
 }
 
+impl PlainPacket<'_> {
+    /// Whether the buffer ends with the payload, so that the size of the payload follows from it.
+    #[inline(always)]
+    pub fn ends_with_payload(&self) -> bool {
+        self.size.bytes as u32 == self.packet.payload_offset + self.packet.payload_len
+    }
+}
+
 /// Number of segments. Buffers from tun and packet sockets may have a segment size without a
 /// segment count (SKB_GSO_DODGY).
 #[inline(always)]

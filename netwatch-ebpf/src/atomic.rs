@@ -4,6 +4,10 @@
 use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_or, atomic_xadd};
 
 use netwatch_common::access::Access;
+use netwatch_common::tcp::is_before;
+
+/// Attempts to move a sequence number forward: the verifier follows each of them.
+const ADVANCE_ATTEMPTS: usize = 3;
 
 /// Memory that several CPUs share.
 pub struct SharedAccess;
@@ -18,6 +22,20 @@ impl Access for SharedAccess {
     unsafe fn add32(word: *mut u32, value: u32) {
         // SAFETY: guaranteed by the caller.
         unsafe { atomic_xadd::<u32, u32, { AtomicOrdering::Relaxed }>(word, value) };
+    }
+    /// Another CPU that changes the number meanwhile has moved it forward, too. Three of them at
+    /// once would be needed for a packet to be overtaken twice.
+    #[inline(always)]
+    unsafe fn advance(sequence: *mut u32, to: u32) {
+        // SAFETY: guaranteed by the caller.
+        unsafe {
+            for _ in 0..ADVANCE_ATTEMPTS {
+                let before = sequence.read_volatile();
+                if !is_before(before, to) || replace32(sequence, before, to) {
+                    return;
+                }
+            }
+        }
     }
     #[inline(always)]
     unsafe fn or32(word: *mut u32, bits: u32) {

@@ -12,8 +12,8 @@ use std::sync::mpsc::{Receiver, channel};
 
 use netwatch::consumer::{Feed, StreamEnd};
 use netwatch::flow::{
-    Counters, Direction, EndReason, FlowKey, Increment, ObservationPoint, PerDirection, Protocol, TcpFacts, Traffic,
-    TransportAddress,
+    Counters, Direction, EndReason, FlowKey, Increment, ObservationPoint, PayloadGrowth, PerDirection, Protocol,
+    TcpFacts, Traffic, TransportAddress,
 };
 use netwatch::name::{NameSample, Segment};
 use netwatch::process::{
@@ -265,6 +265,7 @@ fn increment(number: u64, point: ObservationPoint) -> Increment {
         traffic: Traffic::Flow(key(number, point)),
         point,
         counters: PerDirection { egress: counters(6, 500), ingress: counters(4, 450) },
+        payload: PayloadGrowth::default(),
         first_seen_ns,
         last_seen_ns: first_seen_ns + 45_000,
         opened_by: Direction::Egress,

@@ -56,13 +56,17 @@ const fn metric(key: &'static str, label: &'static str, unit: Unit) -> Metric {
 type RunMetric = (Metric, fn(&Report) -> Option<f64>);
 
 /// Every metric of a run, in the order of the outputs.
-pub const METRICS: [RunMetric; 23] = [
+pub const METRICS: [RunMetric; 27] = [
     (metric("duration_ns", "duration", Unit::Nanoseconds), duration),
     (metric("cpu_user_ns", "user CPU", Unit::Nanoseconds), |report| Some(report.run.usage?.user_ns as f64)),
     (metric("cpu_system_ns", "system CPU", Unit::Nanoseconds), |report| Some(report.run.usage?.system_ns as f64)),
     (metric("memory_peak_bytes", "peak memory", Unit::Bytes), |report| Some(report.run.usage?.memory_peak? as f64)),
     (metric("egress_wire_bytes", "sent", Unit::Bytes), |report| Some(report.totals.egress.wire_bytes as f64)),
     (metric("ingress_wire_bytes", "received", Unit::Bytes), |report| Some(report.totals.ingress.wire_bytes as f64)),
+    (metric("egress_payload_bytes", "payload sent", Unit::Bytes), |report| payload(report, |bytes| bytes.egress)),
+    (metric("ingress_payload_bytes", "payload received", Unit::Bytes), |report| payload(report, |bytes| bytes.ingress)),
+    (metric("egress_overhead_bytes", "overhead sent", Unit::Bytes), |report| overhead(report, Direction::Egress)),
+    (metric("ingress_overhead_bytes", "overhead received", Unit::Bytes), |report| overhead(report, Direction::Ingress)),
     (metric("egress_packets", "packets sent", Unit::Count), |report| Some(report.totals.egress.packets as f64)),
     (metric("ingress_packets", "packets received", Unit::Count), |report| Some(report.totals.ingress.packets as f64)),
     (metric("connections", "connections", Unit::Count), connections),
@@ -106,6 +110,18 @@ fn failed(report: &Report) -> Option<f64> {
 /// The flows of the link; `None` if some were folded into their endpoints, which keep less.
 fn flows(report: &Report) -> Option<impl Iterator<Item = &crate::flow::Flow>> {
     (report.folded.flows == 0).then(|| report.flows.iter().map(|known| &known.flow))
+}
+
+/// What applications sent and received; `None` if it is not known exactly.
+fn payload(report: &Report, of: fn(PerDirection<u64>) -> u64) -> Option<f64> {
+    Some(of(report.payload().bytes()?) as f64)
+}
+
+/// What the wire carried beyond the payload: headers, acknowledgments, retransmits, and packets of
+/// other protocols than TCP and UDP.
+fn overhead(report: &Report, direction: Direction) -> Option<f64> {
+    let payload = *report.payload().bytes()?.of(direction);
+    Some(report.totals.of(direction).wire_bytes as f64 - payload as f64)
 }
 
 fn retransmitted_packets(report: &Report) -> Option<f64> {

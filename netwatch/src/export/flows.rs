@@ -1,7 +1,9 @@
 //! The table of flows.
 
 use super::column::{ExportCell, ExportColumn};
-use crate::flow::{EndReason, FailedAttempts, IcmpError, ObservationPoint, Protocol, TcpFacts};
+use crate::flow::{
+    EndReason, FailedAttempts, IcmpError, ObservationPoint, PayloadGap, PerDirection, Protocol, TcpFacts,
+};
 use crate::process::{FlowUser, Process};
 use crate::report::{ApplicationProtocol, FlowNaming, Report, ReportFlow, TlsFacts};
 
@@ -37,6 +39,10 @@ impl<'a> FlowRow<'a> {
 
     fn icmp(&self) -> Option<IcmpError> {
         self.known.flow.icmp_error
+    }
+
+    fn payload(&self) -> Option<PerDirection<u64>> {
+        self.known.flow.payload.bytes()
     }
 
     /// The user with the best evidence.
@@ -125,6 +131,9 @@ pub(super) fn columns<'a>() -> Vec<ExportColumn<FlowRow<'a>>> {
         ExportColumn::integer("uid", |row| row.process().and_then(|process| process.uid).map(u64::from).into()),
         ExportColumn::text("process_evidence", |row| row.user().map(|user| user.evidence.name()).into()),
         ExportColumn::integer("processes", |row| (row.known.users.len() as u64).into()),
+        ExportColumn::integer("payload_egress_bytes", |row| row.payload().map(|bytes| bytes.egress).into()),
+        ExportColumn::integer("payload_ingress_bytes", |row| row.payload().map(|bytes| bytes.ingress).into()),
+        ExportColumn::text("payload_unknown", |row| row.known.flow.payload.gap().map(PayloadGap::name).into()),
     ]
 }
 

@@ -233,7 +233,7 @@ impl AddAssign for Amount {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::{Direction, Housekeeping, Increment, Traffic};
+    use crate::flow::{Direction, Housekeeping, Increment, PayloadGrowth, Traffic};
 
     fn counters(skbs: u64, bytes: u64) -> Counters {
         Counters { skbs, packets: skbs, bytes, wire_bytes: bytes }
@@ -246,6 +246,7 @@ mod tests {
             traffic: Traffic::Housekeeping(Housekeeping::Arp),
             point: ObservationPoint::Link,
             counters: PerDirection { egress: counters(3, 126), ingress: counters(2, 84) },
+            payload: PayloadGrowth::default(),
             first_seen_ns: 1,
             last_seen_ns: 2,
             opened_by: Direction::Egress,

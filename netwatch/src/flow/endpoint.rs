@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::{Counters, Direction, FailedAttempts, Flow, FlowKey, PerDirection, Protocol};
+use super::{Counters, Direction, FailedAttempts, Flow, FlowKey, Payload, PerDirection, Protocol};
 
 /// First port of the default ephemeral range of Linux (`net.ipv4.ip_local_port_range`). The system
 /// may have chosen a port from here on.
@@ -75,6 +75,8 @@ pub struct Endpoint {
     pub connections: u64,
     /// Counts by direction.
     pub counters: PerDirection<Counters>,
+    /// What applications sent and received.
+    pub payload: Payload,
     /// Median handshake time, nanoseconds, without folded flows. Of an even number of values it is
     /// the lower one in the middle, so it was measured.
     pub handshake_rtt_ns: Option<u64>,
@@ -102,6 +104,7 @@ struct EndpointSum {
     flows: u64,
     connections: u64,
     counters: PerDirection<Counters>,
+    payload: Payload,
     rtts: Vec<u64>,
     failed: FailedAttempts,
 }
@@ -112,6 +115,7 @@ pub(super) struct FoldedEndpoint {
     pub flows: u64,
     pub connections: u64,
     pub counters: PerDirection<Counters>,
+    pub payload: Payload,
     pub failed: FailedAttempts,
 }
 
@@ -121,20 +125,21 @@ impl FoldedEndpoint {
         self.flows = self.flows.saturating_add(other.flows);
         self.connections = self.connections.saturating_add(other.connections);
         self.counters += other.counters;
+        self.payload += other.payload;
         self.failed += other.failed;
     }
 
     /// Converts to an endpoint without other flows.
     pub(super) fn into_endpoint(self, key: EndpointKey) -> Endpoint {
-        let Self { flows, connections, counters, failed } = self;
-        Endpoint { key, flows, connections, counters, handshake_rtt_ns: None, failed }
+        let Self { flows, connections, counters, payload, failed } = self;
+        Endpoint { key, flows, connections, counters, payload, handshake_rtt_ns: None, failed }
     }
 }
 
 impl From<Endpoint> for FoldedEndpoint {
     fn from(endpoint: Endpoint) -> Self {
-        let Endpoint { flows, connections, counters, failed, .. } = endpoint;
-        Self { flows, connections, counters, failed }
+        let Endpoint { flows, connections, counters, payload, failed, .. } = endpoint;
+        Self { flows, connections, counters, payload, failed }
     }
 }
 
@@ -161,6 +166,7 @@ impl EndpointSum {
         self.flows += 1;
         self.connections = self.connections.saturating_add(flow.connections());
         self.counters += flow.counters;
+        self.payload += flow.payload;
         self.rtts.extend(flow.tcp.and_then(|facts| facts.handshake_rtt_ns));
         self.failed += flow.failed();
     }
@@ -169,12 +175,13 @@ impl EndpointSum {
         self.flows = self.flows.saturating_add(part.flows);
         self.connections = self.connections.saturating_add(part.connections);
         self.counters += part.counters;
+        self.payload += part.payload;
         self.failed += part.failed;
     }
 
     fn finish(self, key: EndpointKey) -> Endpoint {
-        let Self { flows, connections, counters, rtts, failed } = self;
-        Endpoint { key, flows, connections, counters, handshake_rtt_ns: median(rtts), failed }
+        let Self { flows, connections, counters, payload, rtts, failed } = self;
+        Endpoint { key, flows, connections, counters, payload, handshake_rtt_ns: median(rtts), failed }
     }
 }
 

@@ -3,7 +3,8 @@
 use netwatch_common::tcp;
 
 use super::{
-    Counters, Direction, FailedAttempts, FlowId, FlowKey, IcmpError, Increment, PerDirection, Protocol, TcpFacts,
+    Counters, Direction, FailedAttempts, FlowId, FlowKey, IcmpError, Increment, Payload, PayloadGap, PerDirection,
+    Protocol, TcpFacts,
 };
 
 /// A flow and its counts.
@@ -18,6 +19,8 @@ pub struct Flow {
     pub serial: u64,
     /// Counts by direction.
     pub counters: PerDirection<Counters>,
+    /// What applications sent and received.
+    pub payload: Payload,
     /// Time of the first packet, nanoseconds since the Unix epoch.
     pub first_seen_ns: u64,
     /// Time of the last packet so far, nanoseconds since the Unix epoch.
@@ -80,11 +83,14 @@ impl EndReason {
 
 impl Flow {
     pub(super) fn new(id: FlowId, increment: &Increment) -> Self {
+        let mut payload = Payload::default();
+        payload.grow(increment.payload);
         Self {
             key: id.key,
             epoch: id.epoch,
             serial: 0,
             counters: increment.counters,
+            payload,
             first_seen_ns: increment.first_seen_ns,
             last_seen_ns: increment.last_seen_ns,
             opened_by: increment.opened_by,
@@ -102,6 +108,11 @@ impl Flow {
 
     pub(super) fn absorb(&mut self, increment: &Increment) {
         self.counters += increment.counters;
+        // After its end, a connection only has late copies of what was sent before.
+        let is_late = increment.payload.gap == Some(PayloadGap::NoHandshake) && self.is_closed();
+        if !is_late {
+            self.payload.grow(increment.payload);
+        }
         if increment.first_seen_ns < self.first_seen_ns {
             // The kernel has tables per CPU, so the parts of a flow arrive in any order. The side
             // that opened the flow is that of the earliest part.
@@ -157,10 +168,12 @@ impl Flow {
     /// Why the flow ended; `None` while it can continue. A flow that was closed by TCP has
     /// [`EndReason::EndOfFlow`] also while the meter still has an entry for it.
     pub fn end_reason(&self) -> Option<EndReason> {
-        self.ended.or_else(|| {
-            let PerDirection { egress, ingress } = self.tcp?.flags;
-            tcp::is_closed(egress, ingress).then_some(EndReason::EndOfFlow)
-        })
+        self.ended.or_else(|| self.is_closed().then_some(EndReason::EndOfFlow))
+    }
+
+    /// Whether TCP closed it.
+    fn is_closed(&self) -> bool {
+        self.tcp.is_some_and(|facts| tcp::is_closed(facts.flags.egress, facts.flags.ingress))
     }
 }
 

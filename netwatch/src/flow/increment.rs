@@ -1,6 +1,6 @@
 //! Increments: the growth of flows and remainders between two drains.
 
-use super::{Counters, Direction, EndReason, ObservationPoint, PerDirection, Traffic};
+use super::{Counters, Direction, EndReason, ObservationPoint, PayloadGrowth, PerDirection, Traffic};
 
 /// The growth of one flow or remainder since the previous drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub struct Increment {
     pub point: ObservationPoint,
     /// The growth.
     pub counters: PerDirection<Counters>,
+    /// The growth of what applications sent and received.
+    pub payload: PayloadGrowth,
     /// Time of the first packet of this entry, nanoseconds since the Unix epoch.
     pub first_seen_ns: u64,
     /// Time of the last packet so far, nanoseconds since the Unix epoch.

@@ -10,6 +10,7 @@ mod entry;
 mod failed;
 mod increment;
 mod key;
+mod payload;
 mod protocol;
 mod remainder;
 mod table;
@@ -23,6 +24,7 @@ pub use entry::{EndReason, Flow};
 pub use failed::{FailedAttempts, IcmpError, QuotedError};
 pub use increment::{Increment, ObservationLosses, RoundTripTimes, TcpFacts};
 pub use key::{Direction, FlowId, FlowKey, Housekeeping, Malformed, ObservationPoint, Traffic, TransportAddress};
+pub use payload::{Payload, PayloadGap, PayloadGrowth};
 pub use protocol::Protocol;
 pub use remainder::{RemainderKind, Remainders};
 pub use table::{

@@ -5,11 +5,11 @@ use std::borrow::Cow;
 use std::io::{self, Write};
 
 use super::{escape, rfc3339};
-use crate::flow::{Counters, EndReason, Flow, PerDirection, Protocol, RemainderKind};
+use crate::flow::{Counters, EndReason, Flow, PayloadGap, PerDirection, Protocol, RemainderKind};
 use crate::report::{Report, ReportFlow};
 
 /// The columns, in their order. New ones come at the end.
-pub const COLUMNS: [&str; 41] = [
+pub const COLUMNS: [&str; 44] = [
     "run_id",
     "kind",
     "protocol",
@@ -51,6 +51,9 @@ pub const COLUMNS: [&str; 41] = [
     "fragment",
     "epoch",
     "end_reason",
+    "payload_egress_bytes",
+    "payload_ingress_bytes",
+    "payload_unknown",
 ];
 
 /// Writes the header line.
@@ -142,9 +145,10 @@ fn amounts(counters: PerDirection<Counters>) -> impl Iterator<Item = String> {
         .map(|value| value.to_string())
 }
 
-fn facts(flow: &Flow) -> [String; 15] {
+fn facts(flow: &Flow) -> [String; 18] {
     let tcp = flow.tcp.unwrap_or_default();
     let failed = flow.failed();
+    let payload = flow.payload.bytes();
     let number = |value: Option<u64>| value.map(|value| value.to_string()).unwrap_or_default();
     let of_tcp = |value: u64| number(flow.tcp.map(|_| value));
     [
@@ -163,6 +167,9 @@ fn facts(flow: &Flow) -> [String; 15] {
         flow.key.fragment.to_string(),
         flow.epoch.to_string(),
         flow.end_reason().map(EndReason::name).unwrap_or_default().to_owned(),
+        number(payload.map(|bytes| bytes.egress)),
+        number(payload.map(|bytes| bytes.ingress)),
+        flow.payload.gap().map(PayloadGap::name).unwrap_or_default().to_owned(),
     ]
 }
 

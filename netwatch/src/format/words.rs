@@ -1,7 +1,7 @@
 //! Wording shared by the formats for people: services, attempts, losses, the balance. Plain text;
 //! each format escapes it.
 
-use crate::flow::{Amount, BalanceState, Difference, Endpoint, EndpointKey, PerDirection, Remote};
+use crate::flow::{Amount, BalanceState, Difference, Endpoint, EndpointKey, PayloadGap, PerDirection, Remote};
 use crate::format::summary::units::{count, duration, plural, signed};
 use crate::process::{Attempt, AttemptCause, AttemptTarget, Process};
 use crate::report::{ApplicationProtocol, AttemptNames, Report};
@@ -85,6 +85,19 @@ pub(super) fn not_counting_folded(report: &Report) -> String {
         many => format!("{} folded flows are not included", count(many)),
     };
     format!("; {}{remark}", at_least(report))
+}
+
+/// Why a payload is unknown.
+pub(super) fn payload_gap(gap: PayloadGap) -> &'static str {
+    match gap {
+        PayloadGap::Protocol => "neither TCP nor UDP",
+        PayloadGap::NoHandshake => "the handshake of a connection was not observed",
+        PayloadGap::AmbiguousHandshake => "the handshakes of a connection contradict each other",
+        PayloadGap::Fragment => "fragments without their first",
+        PayloadGap::TooMuch => "a connection carried too much at once",
+        PayloadGap::TableFull => "packets in no flow",
+        PayloadGap::NotRecorded => "not recorded by that version of netwatch",
+    }
 }
 
 /// The prefix of a number of flows that is a lower bound.

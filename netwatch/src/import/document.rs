@@ -186,6 +186,7 @@ pub(super) struct EndpointObject {
     pub connections: u64,
     #[serde(flatten)]
     pub counters: Directions,
+    pub payload: Option<PayloadObject>,
     pub handshake_rtt_ns: Option<u64>,
     #[serde(flatten)]
     pub failed: FailedObject,
@@ -217,6 +218,7 @@ pub(super) struct FlowObject {
     pub egress: BriefCounters,
     #[serde(default)]
     pub ingress: BriefCounters,
+    pub payload: Option<PayloadObject>,
     /// Of TCP, 1 if it is left out.
     pub connections: Option<u64>,
     #[serde(flatten)]
@@ -240,6 +242,15 @@ pub(super) struct BriefCounters {
     pub packets: u64,
     pub bytes: Option<u64>,
     pub wire_bytes: u64,
+}
+
+/// Absent for protocols without payload.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct PayloadObject {
+    pub egress_bytes: u64,
+    pub ingress_bytes: u64,
+    pub unknown: Option<String>,
 }
 
 #[derive(Deserialize, Default)]

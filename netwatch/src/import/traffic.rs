@@ -4,11 +4,11 @@ use super::ImportError;
 use super::document::{
     BriefCounters, CountersObject, Directions, EndpointObject, FailedObject, FlowObject, FoldedObject,
 };
-use super::document::{NameObject, NamesObject, UsersObject};
+use super::document::{NameObject, NamesObject, PayloadObject, UsersObject};
 use super::value::{Numbers, application, direction, protocol, source, time_ns};
 use crate::flow::{
-    Counters, Direction, Endpoint, EndpointKey, FailedAttempts, Flow, FlowKey, FoldedCounts, ObservationPoint,
-    PerDirection, Protocol, Remote, TransportAddress,
+    Counters, Direction, Endpoint, EndpointKey, FailedAttempts, Flow, FlowKey, FoldedCounts, ObservationPoint, Payload,
+    PayloadGap, PerDirection, Protocol, Remote, TransportAddress,
 };
 use crate::name::{Hidden, SourcedName};
 use crate::process::{Evidence, FlowUser};
@@ -20,9 +20,10 @@ pub(super) fn endpoint(mut entry: EndpointObject, numbers: &Numbers) -> Result<R
         "others" => Remote::Others,
         text => Remote::Address(text.parse().map_err(|_| format!("{text} is not an address"))?),
     };
+    let protocol = protocol(&entry.protocol)?;
     let key = EndpointKey {
         remote,
-        protocol: protocol(&entry.protocol)?,
+        protocol,
         port: entry.port,
         direction: direction(&entry.direction)?,
         fragment: entry.fragment,
@@ -33,6 +34,7 @@ pub(super) fn endpoint(mut entry: EndpointObject, numbers: &Numbers) -> Result<R
             flows: entry.flows,
             connections: entry.connections,
             counters: entry.counters.into(),
+            payload: payload(entry.payload, protocol),
             handshake_rtt_ns: entry.handshake_rtt_ns,
             failed: entry.failed.into(),
         },
@@ -69,6 +71,7 @@ fn flow(entry: FlowObject, point: ObservationPoint, numbers: &Numbers) -> Result
             epoch: entry.epoch,
             serial: 0,
             counters: PerDirection { egress: entry.egress.into(), ingress: entry.ingress.into() },
+            payload: payload(entry.payload, protocol),
             first_seen_ns,
             last_seen_ns: first_seen_ns.saturating_add(entry.duration_ns),
             opened_by: entry.direction.as_deref().map_or(Ok(Direction::Egress), direction)?,
@@ -80,6 +83,20 @@ fn flow(entry: FlowObject, point: ObservationPoint, numbers: &Numbers) -> Result
         naming: (naming != FlowNaming::default()).then(|| Box::new(naming)),
         users: users(&entry.processes, numbers),
     })
+}
+
+/// Documents of earlier versions have none.
+fn payload(entry: Option<PayloadObject>, protocol: Protocol) -> Payload {
+    match entry {
+        Some(PayloadObject { unknown: Some(gap), .. }) => {
+            Payload::unknown(PayloadGap::of_name(&gap).unwrap_or(PayloadGap::NotRecorded))
+        }
+        Some(PayloadObject { egress_bytes, ingress_bytes, .. }) => {
+            Payload::of_bytes(PerDirection { egress: egress_bytes, ingress: ingress_bytes })
+        }
+        None if [Protocol::TCP, Protocol::UDP].contains(&protocol) => Payload::unknown(PayloadGap::NotRecorded),
+        None => Payload::unknown(PayloadGap::Protocol),
+    }
 }
 
 /// Names of a flow. A document omits the list if the displayed name is the only one.

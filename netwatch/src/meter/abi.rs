@@ -8,9 +8,10 @@ use netwatch_common::parse::protocol;
 use netwatch_common::table::FlowEntry;
 
 use super::clock::Clock;
+use super::payload;
 use crate::flow::{
-    Counters, Direction, EndReason, FlowKey, Housekeeping, Increment, Malformed, ObservationPoint, PerDirection,
-    RoundTripTimes, TcpFacts, Traffic, TransportAddress,
+    Counters, Direction, EndReason, FlowKey, Housekeeping, Increment, Malformed, ObservationPoint, PayloadGrowth,
+    PerDirection, RoundTripTimes, TcpFacts, Traffic, TransportAddress,
 };
 
 /// The change of an entry of the flow table between two drains.
@@ -45,6 +46,7 @@ pub(super) fn increment(growth: &Growth<'_>, clock: Clock) -> Option<Increment> 
         traffic,
         point: observation_point_of(key.observation_point),
         counters: oriented(counters(before, now), flipped),
+        payload: oriented_payload(payload::growth(key, before, now), flipped),
         first_seen_ns: clock.unix_ns(now.first_seen_ns),
         // Most packets have the time of the kernel's tick, which is behind the precise time of the
         // first packet.
@@ -125,6 +127,10 @@ fn oriented<T>(value: PerDirection<T>, flipped: bool) -> PerDirection<T> {
     if flipped { PerDirection { egress: ingress, ingress: egress } } else { PerDirection { egress, ingress } }
 }
 
+fn oriented_payload(growth: PayloadGrowth, flipped: bool) -> PayloadGrowth {
+    PayloadGrowth { bytes: oriented(growth.bytes, flipped), ..growth }
+}
+
 fn tcp_facts(before: &FlowValue, now: &FlowValue, flipped: bool) -> TcpFacts {
     // The kernel's counters of 32 bits may wrap around between two drains, but only once.
     let both = |field: fn(&abi::Half) -> u32| {
@@ -138,7 +144,7 @@ fn tcp_facts(before: &FlowValue, now: &FlowValue, flipped: bool) -> TcpFacts {
     let [egress, ingress] = [0, 1].map(|half| now.halves[half].flags as u8);
     TcpFacts {
         flags: oriented(PerDirection { egress, ingress }, flipped),
-        handshake_rtt_ns: (now.handshake.rtt_ns != 0).then_some(now.handshake.rtt_ns),
+        handshake_rtt_ns: (now.handshake.rtt_ns != 0).then_some(now.handshake.rtt_ns.into()),
         syns: both(|half| half.syns),
         syn_acks: both(|half| half.syn_acks),
         resets: both(|half| half.resets),

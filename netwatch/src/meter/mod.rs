@@ -17,6 +17,7 @@ pub mod kernel;
 mod live;
 mod name_sample;
 mod notification;
+mod payload;
 mod procfs;
 
 pub use clock::{thread_cpu_ns, unix_now_ns};

@@ -7,8 +7,8 @@ use rusqlite::types::ValueRef;
 use super::cell::{Binder, Count, Cursor, MAX_NUMBER, Put, Take, TimeSum, Wrong, columns, text, words};
 use crate::flow::{
     Amount, BalanceState, Counters, Difference, Direction, EndReason, Endpoint, EndpointKey, FailedAttempts,
-    FileBalance, Flow, FlowKey, IcmpError, ObservationPoint, PerDirection, Protocol, Remote, RoundTripTimes, TcpFacts,
-    TransportAddress,
+    FileBalance, Flow, FlowKey, IcmpError, ObservationPoint, Payload, PayloadGap, PerDirection, Protocol, Remote,
+    RoundTripTimes, TcpFacts, TransportAddress,
 };
 use crate::name::{Hidden, NameSource, ResponseTimes, SourcedName};
 use crate::process::Evidence;
@@ -64,14 +64,6 @@ columns!(FailedAttempts {
     unanswered_tries: Count,
     reset: Count,
     unreachable: Count
-});
-columns!(Endpoint {
-    key: EndpointKey,
-    flows: Count,
-    connections: Count,
-    counters: PerDirection<Counters>,
-    handshake_rtt_ns: Option<u64>,
-    failed: FailedAttempts,
 });
 columns!(FileBalance { frames: Amount, left_out: Amount, difference: Difference });
 columns!(DisplayName { name: Name, source: NameSource });
@@ -134,7 +126,70 @@ impl<T: Take> Take for PerDirection<T> {
     }
 }
 
-/// The serial number is the key of the row.
+/// Without the payload, whose columns are the last of the table.
+impl Put for Endpoint {
+    fn put(&self, row: &mut Binder<'_, '_>) -> rusqlite::Result<()> {
+        self.key.put(row)?;
+        [self.flows, self.connections].iter().try_for_each(|count| count.put(row))?;
+        self.counters.put(row)?;
+        self.handshake_rtt_ns.put(row)?;
+        self.failed.put(row)
+    }
+}
+
+impl Take for Endpoint {
+    const WIDTH: usize = EndpointKey::WIDTH + 2 * Counters::WIDTH + FailedAttempts::WIDTH + 3;
+
+    fn take(row: &mut Cursor<'_>) -> Result<Self, Wrong> {
+        Ok(Self {
+            key: row.take()?,
+            flows: row.take::<Count>()?.into(),
+            connections: row.take::<Count>()?.into(),
+            counters: row.take()?,
+            payload: Payload::unknown(PayloadGap::NotRecorded),
+            handshake_rtt_ns: row.take()?,
+            failed: row.take()?,
+        })
+    }
+}
+
+/// Why it is unknown, or the bytes.
+impl Put for Payload {
+    fn put(&self, row: &mut Binder<'_, '_>) -> rusqlite::Result<()> {
+        self.gap().put(row)?;
+        self.bytes().map(|bytes| bytes.egress).put(row)?;
+        self.bytes().map(|bytes| bytes.ingress).put(row)
+    }
+}
+
+/// Before schema 5 nothing was recorded.
+impl Take for Payload {
+    const WIDTH: usize = 3;
+
+    fn take(row: &mut Cursor<'_>) -> Result<Self, Wrong> {
+        let gap: Option<PayloadGap> = row.take()?;
+        let (egress, ingress): (Option<u64>, Option<u64>) = (row.take()?, row.take()?);
+        let bytes = egress.zip(ingress).map(|(egress, ingress)| Self::of_bytes(PerDirection { egress, ingress }));
+        Ok(bytes.filter(|_| gap.is_none()).unwrap_or(Self::unknown(gap.unwrap_or(PayloadGap::NotRecorded))))
+    }
+}
+
+impl Put for PayloadGap {
+    fn put(&self, row: &mut Binder<'_, '_>) -> rusqlite::Result<()> {
+        row.bind(self.name())
+    }
+}
+
+impl Take for PayloadGap {
+    const WIDTH: usize = 1;
+
+    fn take(row: &mut Cursor<'_>) -> Result<Self, Wrong> {
+        text(row, Self::of_name)
+    }
+}
+
+/// The serial number is the key of the row. Without the payload, whose columns are the last of the
+/// table.
 impl Put for Flow {
     fn put(&self, row: &mut Binder<'_, '_>) -> rusqlite::Result<()> {
         self.key.put(row)?;
@@ -158,6 +213,7 @@ impl Take for Flow {
             epoch: row.take()?,
             serial: 0,
             counters: row.take()?,
+            payload: Payload::unknown(PayloadGap::NotRecorded),
             first_seen_ns: row.take()?,
             last_seen_ns: row.take()?,
             opened_by: row.take()?,

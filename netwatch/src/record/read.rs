@@ -10,8 +10,8 @@ use super::processes::{self, ProcessIds};
 use super::remainder;
 use super::table::{read, read_first, read_one, read_parts};
 use crate::flow::{
-    Amount, Balance, Counters, Difference, Flow, FoldedCounts, ObservationLosses, ObservationPoint, PerDirection,
-    RemainderKind,
+    Amount, Balance, Counters, Difference, Endpoint, Flow, FoldedCounts, ObservationLosses, ObservationPoint,
+    PerDirection, RemainderKind,
 };
 use crate::name::{self, Lookup};
 use crate::process::{self, Attempt, AttemptCause, AttemptTarget, Attribution};
@@ -281,6 +281,7 @@ pub(super) fn flows(db: &Connection, ids: &ProcessIds) -> Result<(Vec<ReportFlow
         let number: u64 = row.take()?;
         let flow = Flow { serial: number, ..row.take()? };
         let naming = naming_of(row, number, &mut names)?;
+        let flow = Flow { payload: row.take()?, ..flow };
         let naming = (naming != FlowNaming::default()).then(|| Box::new(naming));
         Ok(ReportFlow { flow, naming, users: users.remove(&number).unwrap_or_default() })
     })?;
@@ -306,10 +307,11 @@ fn endpoints(db: &Connection, ids: &ProcessIds) -> Result<Vec<ReportEndpoint>> {
     let mut processes = processes::take_of_endpoints(db, ids)?;
     read(db, "endpoint", "number", |row| {
         let number: u64 = row.take()?;
+        let (endpoint, display_name, application): (Endpoint, _, _) = (row.take()?, row.take()?, row.take()?);
         Ok(ReportEndpoint {
-            endpoint: row.take()?,
-            display_name: row.take()?,
-            application: row.take()?,
+            endpoint: Endpoint { payload: row.take()?, ..endpoint },
+            display_name,
+            application,
             names: names.remove(&number).unwrap_or_default(),
             processes: processes.remove(&number).unwrap_or_default(),
         })

@@ -132,8 +132,8 @@ pub fn replace_folded_endpoints<'e>(
     clear(db, "folded_endpoint")?;
     let mut rows = Rows::of(db, "folded_endpoint");
     for (point, endpoint) in endpoints {
-        let Endpoint { key, flows, connections, counters, .. } = endpoint;
-        rows.put(&[point, key, flows, connections, counters])?;
+        let Endpoint { key, flows, connections, counters, payload, .. } = endpoint;
+        rows.put(&[point, key, flows, connections, counters, payload])?;
     }
     Ok(())
 }
@@ -298,7 +298,15 @@ impl<'c> FlowRows<'c> {
         let hidden = (!naming.hidden.is_empty()).then(|| TextList(hidden_names(&naming.hidden)));
         let none: &dyn Put = &None::<u32>;
         let hidden: &dyn Put = hidden.as_ref().map_or(none, |list| list);
-        self.flow.put(&[&number, flow, &naming.display_name, &naming.application, hidden, &naming.tls])?;
+        self.flow.put(&[
+            &number,
+            flow,
+            &naming.display_name,
+            &naming.application,
+            hidden,
+            &naming.tls,
+            &flow.payload,
+        ])?;
         for (position, named) in (0_u64..).zip(&naming.names) {
             self.name.put(&[&number, &position, named])?;
         }
@@ -329,7 +337,8 @@ fn endpoints(db: &Connection, endpoints: &[ReportEndpoint], numbers: ProcessNumb
     let mut names = Rows::of(db, "endpoint_name");
     let mut processes = Rows::of(db, "endpoint_process");
     for (number, known) in (0_u64..).zip(endpoints) {
-        rows.put(&[&number, &known.endpoint, &known.display_name, &known.application])?;
+        let payload = &known.endpoint.payload;
+        rows.put(&[&number, &known.endpoint, &known.display_name, &known.application, payload])?;
         for (position, named) in (0_u64..).zip(&known.names) {
             names.put(&[&number, &position, named])?;
         }

@@ -160,7 +160,10 @@ CREATE TABLE flow (
     tls_offered_version          TEXT,
     tls_alpn                     TEXT,
     tls_ja4                      TEXT,
-    tls_post_quantum             INTEGER
+    tls_post_quantum             INTEGER,
+    payload_unknown              TEXT,
+    payload_egress_bytes         INTEGER,
+    payload_ingress_bytes        INTEGER
 );
 
 CREATE TABLE flow_name (
@@ -208,7 +211,10 @@ CREATE TABLE endpoint (
     name                 TEXT,
     name_source          TEXT,
     application          TEXT,
-    application_evidence TEXT
+    application_evidence TEXT,
+    payload_unknown       TEXT,
+    payload_egress_bytes  INTEGER,
+    payload_ingress_bytes INTEGER
 );
 
 CREATE TABLE endpoint_name (
@@ -244,7 +250,10 @@ CREATE TABLE folded_endpoint (
     ingress_skbs       INTEGER NOT NULL,
     ingress_packets    INTEGER NOT NULL,
     ingress_bytes      INTEGER NOT NULL,
-    ingress_wire_bytes INTEGER NOT NULL
+    ingress_wire_bytes INTEGER NOT NULL,
+    payload_unknown       TEXT,
+    payload_egress_bytes  INTEGER,
+    payload_ingress_bytes INTEGER
 );
 
 CREATE TABLE lookup (

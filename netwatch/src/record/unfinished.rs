@@ -47,5 +47,6 @@ fn folded_endpoint(row: &mut Cursor<'_>) -> Result<(ObservationPoint, Endpoint),
     let key = row.take()?;
     let [flows, connections] = [row.take::<Count>()?, row.take::<Count>()?].map(u64::from);
     let (counters, handshake_rtt_ns, failed) = (row.take()?, None, crate::flow::FailedAttempts::default());
-    Ok((point, Endpoint { key, flows, connections, counters, handshake_rtt_ns, failed }))
+    let payload = row.take()?;
+    Ok((point, Endpoint { key, flows, connections, counters, payload, handshake_rtt_ns, failed }))
 }

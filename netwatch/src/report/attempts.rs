@@ -256,7 +256,7 @@ fn of_lookup(lookup: &Lookup, querier: Option<ProcessId>) -> Vec<Attempt> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::{Flow, IcmpError, ObservationPoint, PerDirection, TransportAddress};
+    use crate::flow::{Flow, IcmpError, ObservationPoint, Payload, PerDirection, TransportAddress};
     use crate::process::{Attribution, Evidence, FlowUser, Process, ProcessLosses};
 
     const UDP: u8 = 17;
@@ -281,6 +281,7 @@ mod tests {
         let flow = Flow {
             key,
             counters: PerDirection::default(),
+            payload: Payload::default(),
             first_seen_ns: 1,
             last_seen_ns: 1,
             opened_by: Direction::Egress,

@@ -31,15 +31,15 @@ pub use model::{
     ApplicationProtocol, DisplayName, DnsForwarder, EndedBy, EndedEarly, ExitStatus, FlowNaming, Interface, Replay,
     ReportEndpoint, ReportFlow, ResourceUsage, Run, TlsFacts,
 };
-pub use published::{PublishedPort, list_published};
 pub use naming::{FlowShare, Naming, name_of_address, naming_of, registered_service};
+pub use published::{PublishedPort, list_published};
 pub use series::{EndpointSeries, Interval, MAX_INTERVALS, Series, TimeHistogram};
 pub use service::InboundService;
 pub use unfinished::UnfinishedRun;
 
 use crate::flow::{
     Balance, Counters, Endpoint, Flow, FlowTable, FoldedCounts, InterfaceCounters, ObservationLosses, ObservationPoint,
-    PerDirection, Remainders,
+    Payload, PayloadGap, PerDirection, Protocol, Remainders, Traffic,
 };
 use crate::name::Names;
 use crate::process::{Attempt, FlowUsers, ProcessId, ProcessNumber, Processes};
@@ -139,6 +139,20 @@ pub struct ReportFlows<'a> {
 }
 
 impl Report {
+    /// The payload of TCP and UDP on the link.
+    pub fn payload(&self) -> Payload {
+        let has_payload = |protocol| [Protocol::TCP, Protocol::UDP].contains(&protocol);
+        let mut sum = Payload::default();
+        let endpoints = self.endpoints.iter().map(|known| &known.endpoint);
+        endpoints.filter(|endpoint| has_payload(endpoint.key.protocol)).for_each(|endpoint| sum += endpoint.payload);
+        let in_no_flow =
+            |traffic: &Traffic| matches!(traffic, Traffic::Overflow(number) if has_payload(Protocol(*number)));
+        if self.remainders.details().any(|(traffic, _)| in_no_flow(traffic)) {
+            sum += Payload::unknown(PayloadGap::TableFull);
+        }
+        sum
+    }
+
     /// Joins flows, names and processes, and adds the hints that the result suggests.
     pub fn new(facts: Facts, table: &FlowTable, names: &Names, users: &FlowUsers) -> Self {
         let flows = ReportFlows {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::{ApplicationProtocol, Report, ReportEndpoint};
-use crate::flow::{Counters, Direction, EndpointKey, FailedAttempts, PerDirection, Protocol, Remote};
+use crate::flow::{Counters, Direction, EndpointKey, FailedAttempts, Payload, PerDirection, Protocol, Remote};
 use crate::process::ProcessId;
 
 /// Number of clients that a service lists.
@@ -25,6 +25,8 @@ pub struct InboundService {
     pub connections: u64,
     /// Counts by direction.
     pub counters: PerDirection<Counters>,
+    /// What the service sent and received.
+    pub payload: Payload,
     /// Failed attempts of clients.
     pub failed: FailedAttempts,
     /// Median handshake time over its flows, nanoseconds, without folded flows.
@@ -72,6 +74,8 @@ fn service((protocol, port): (Protocol, u16), clients: &[&ReportEndpoint], mut h
     let mut failed = FailedAttempts::default();
     clients.iter().for_each(|known| failed += known.endpoint.failed);
     let endpoints = || clients.iter().map(|known| &known.endpoint);
+    let mut payload = Payload::default();
+    endpoints().for_each(|endpoint| payload += endpoint.payload);
     let address = |known: &&&ReportEndpoint| match known.endpoint.key.remote {
         Remote::Address(address) => Some((address, known.endpoint.counters.both().wire_bytes)),
         Remote::Others => None,
@@ -85,6 +89,7 @@ fn service((protocol, port): (Protocol, u16), clients: &[&ReportEndpoint], mut h
         at_least: endpoints().any(|endpoint| endpoint.key.remote == Remote::Others),
         connections: endpoints().map(|endpoint| endpoint.connections).sum(),
         counters: endpoints().map(|endpoint| endpoint.counters).sum(),
+        payload,
         failed,
         handshake_rtt_ns: middle.map(|middle| *handshakes.select_nth_unstable(middle).1),
         application: clients.iter().find_map(|known| known.application.clone()),

@@ -1,7 +1,9 @@
 //! Tests of the session without a meter and without threads: deliveries and backlogs.
 
 use super::*;
-use crate::flow::{Counters, EndReason, FlowKey, IcmpError, ObservationLosses, QuotedError, TransportAddress};
+use crate::flow::{
+    Counters, EndReason, FlowKey, IcmpError, ObservationLosses, PayloadGrowth, QuotedError, TransportAddress,
+};
 use crate::name::NameSample;
 use crate::process::{LiveProcess, ProcessAction, ProcessEvent, SystemView};
 use crate::report::{self, EndedBy};
@@ -36,6 +38,7 @@ fn growth(port: u16, at_ns: u64, ended: Option<EndReason>) -> Increment {
         traffic: Traffic::Flow(key(port)),
         point: ObservationPoint::Link,
         counters: PerDirection { egress: counters, ingress: Counters::default() },
+        payload: PayloadGrowth::default(),
         first_seen_ns: at_ns,
         last_seen_ns: at_ns,
         opened_by: Direction::Egress,

@@ -8,8 +8,8 @@ use netwatch::process::{
     Attempt, AttemptCause, AttemptTarget, Attribution, Evidence, FlowUser, LocalSocket, Process, ProcessId, Processes,
 };
 use netwatch::report::{
-    ApplicationProtocol, DisplayName, EndpointSeries, FlowNaming, FlowShare, Interval, PublishedPort, Report, ResourceUsage,
-    Series, TlsFacts,
+    ApplicationProtocol, DisplayName, EndpointSeries, FlowNaming, FlowShare, Interval, PublishedPort, Report,
+    ResourceUsage, Series, TlsFacts,
 };
 use netwatch::wire::dns::{Question, Rcode, RecordType};
 use netwatch::wire::{Application, Name};

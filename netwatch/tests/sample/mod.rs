@@ -14,7 +14,8 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use netwatch::flow::{
     Amount, Counters, Direction, FlowKey, FlowTable, Housekeeping, Increment, InterfaceCounters, LinkCounters,
-    ObservationLosses, ObservationPoint, PerDirection, RoundTripTimes, TcpFacts, Traffic, TransportAddress,
+    ObservationLosses, ObservationPoint, Payload, PayloadGap, PayloadGrowth, PerDirection, RoundTripTimes, TcpFacts,
+    Traffic, TransportAddress,
 };
 use netwatch::name::{Hosts, NameLimits, Names};
 use netwatch::process::{FlowUsers, Processes};
@@ -51,12 +52,32 @@ pub fn counters(packets: u64, bytes: u64) -> Counters {
     Counters { skbs: packets, packets, bytes, wire_bytes: bytes }
 }
 
+/// Of TCP and UDP, what remains of the bytes without 40 for each packet.
+fn payload(traffic: Traffic, sent: (u64, u64), received: (u64, u64)) -> PayloadGrowth {
+    let has_payload = matches!(traffic, Traffic::Flow(key) if [6, 17].contains(&key.protocol));
+    let of = |(packets, bytes): (u64, u64)| bytes.saturating_sub(40 * packets).cast_signed();
+    let bytes = PerDirection { egress: of(sent), ingress: of(received) };
+    match has_payload {
+        true => PayloadGrowth { bytes, ..PayloadGrowth::default() },
+        false => PayloadGrowth { gap: Some(PayloadGap::Protocol), ..PayloadGrowth::default() },
+    }
+}
+
+/// Before schema 5, no payload was recorded.
+pub fn forget_payload(report: &mut Report) {
+    let unknown = Payload::unknown(PayloadGap::NotRecorded);
+    let flows = report.flows.iter_mut().chain(&mut report.loopback.flows);
+    flows.for_each(|known| known.flow.payload = unknown);
+    report.endpoints.iter_mut().for_each(|known| known.endpoint.payload = unknown);
+}
+
 /// Growth of a flow the target opened.
 pub fn growth(traffic: Traffic, sent: (u64, u64), received: (u64, u64)) -> Increment {
     Increment {
         traffic,
         point: ObservationPoint::Link,
         counters: PerDirection { egress: counters(sent.0, sent.1), ingress: counters(received.0, received.1) },
+        payload: payload(traffic, sent, received),
         first_seen_ns: START_NS + 1_000_000,
         last_seen_ns: START_NS + 9_000_000,
         opened_by: Direction::Egress,

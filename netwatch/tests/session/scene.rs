@@ -11,7 +11,8 @@ use netwatch::consumer::{Consumer, FINISH_TIMEOUT, Feed, StreamEnd};
 use netwatch::error::{Error, Result};
 use netwatch::flow::{
     Counters, Direction, EndReason, FlowId, FlowKey, FoldedCounts, IcmpError, Increment, InterfaceCounters,
-    LinkCounters, ObservationPoint, PerDirection, Protocol, QuotedError, TcpFacts, Traffic, TransportAddress,
+    LinkCounters, ObservationPoint, PayloadGrowth, PerDirection, Protocol, QuotedError, TcpFacts, Traffic,
+    TransportAddress,
 };
 use netwatch::meter::{DrainProgress, Meter};
 use netwatch::name::{NameSample, Segment};
@@ -166,6 +167,7 @@ pub(super) fn growth(port: u16, packets: u64, second: u64) -> Increment {
             egress: counters(packets, packets * 100),
             ingress: counters(packets / 2, packets / 2 * 1000),
         },
+        payload: PayloadGrowth::default(),
         first_seen_ns: STARTED_NS + second * SECOND_NS,
         last_seen_ns: STARTED_NS + second * SECOND_NS + 1,
         opened_by: Direction::Egress,

@@ -50,6 +50,7 @@ mod otlp;
 mod output_policy;
 mod packet_lines;
 mod parallel;
+mod payload;
 mod ports;
 mod processes;
 mod publish;

@@ -38,6 +38,10 @@ fn both_ports_are_confirmed_before_the_command_starts_and_reported() {
         { "protocol": "udp", "address": "127.0.0.1", "host_port": 8053, "port": 5353 },
     ]);
     assert_eq!(run.report()["interface"]["published"], published, "{run}");
+    // From the recording.
+    let summary = net.host.netwatch(&["report"]);
+    let line = "published  host to command: tcp 8080 to 80, udp 127.0.0.1:8053 to 5353";
+    assert!(summary.assert_ok().stdout.lines().any(|known| known == line), "{summary}");
     let quiet = net.host.run(&["-q", "--publish", "8080:80"], &["true"]);
     assert!(!quiet.assert_ok().stderr.contains("published"), "{quiet}");
 }

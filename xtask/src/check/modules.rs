@@ -228,12 +228,12 @@ const NETWATCH: &[Module] = &[
 ];
 
 const COMMON: &[Module] = &[
-    unsafe_pure("access", &[]),
+    pure("tcp", &[]),
+    unsafe_pure("access", &["tcp"]),
     pure("address", &[]),
     pure("config", &[]),
     pure("stage", &[]),
     pure("stat", &[]),
-    pure("tcp", &[]),
     unsafe_pure("flow", &["address", "tcp"]),
     unsafe_pure("hash", &["flow"]),
     pure("capture", &["flow"]),
@@ -244,7 +244,7 @@ const COMMON: &[Module] = &[
     unsafe_pure("parse", &["address", "flow", "remainder", "tcp"]),
     pure("fragment", &["address", "flow", "parse"]),
     pure("observation", &["flow", "fragment", "parse"]),
-    unsafe_pure("handshake", &["flow", "observation", "tcp"]),
+    unsafe_pure("handshake", &["access", "flow", "observation", "tcp"]),
     unsafe_pure("account", &["access", "config", "flow", "handshake", "observation", "parse", "sample", "tcp"]),
     unsafe_pure("round_trip", &["access", "account", "flow", "observation", "parse", "tcp"]),
     unsafe_pure("front", &["access", "account", "flow", "hash", "observation", "parse", "round_trip", "tcp"]),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::unistd::{Gid, Uid};
 
 use super::*;
-use crate::flow::{Flow, FlowKey, Increment, ObservationPoint, Traffic};
+use crate::flow::{Flow, FlowKey, Increment, ObservationPoint, Payload, PayloadGrowth, Traffic};
 use crate::process::Usages;
 use crate::session::{CaptureScope, GrowthTiming, Session, SessionConfig};
 
@@ -35,6 +35,7 @@ fn ended(serial: u64) -> Event {
         epoch: 0,
         serial,
         counters: PerDirection { egress: counters(2), ingress: counters(3) },
+        payload: Payload::default(),
         first_seen_ns: 1_700_000_000_000_000_000,
         last_seen_ns: 1_700_000_001_000_000_000,
         opened_by: Direction::Egress,
@@ -164,6 +165,7 @@ fn increment(port: u16, at_ns: u64, connections: u32, end: Option<EndReason>) ->
         traffic: Traffic::Flow(record.flow.key),
         point: ObservationPoint::Link,
         counters: PerDirection { egress, ingress: Counters::default() },
+        payload: PayloadGrowth::default(),
         first_seen_ns: at_ns,
         last_seen_ns: at_ns,
         opened_by: Direction::Egress,

@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::families::OwnNumbers;
 use super::*;
 use crate::flow::{
-    Counters, Direction, EndReason, FlowKey, Increment, ObservationPoint, PerDirection, RoundTripTimes, TcpFacts,
-    Traffic, TransportAddress,
+    Counters, Direction, EndReason, FlowKey, Increment, ObservationPoint, PayloadGrowth, PerDirection, RoundTripTimes,
+    TcpFacts, Traffic, TransportAddress,
 };
 use crate::format::exposition::ExpositionFormat;
 use crate::report::Report;
@@ -102,6 +102,7 @@ fn increment(port: u16, at_ns: u64, ended: Option<EndReason>) -> Increment {
         traffic: Traffic::Flow(key),
         point: ObservationPoint::Link,
         counters: PerDirection { egress: counters(2), ingress: counters(3) },
+        payload: PayloadGrowth::default(),
         first_seen_ns: at_ns,
         last_seen_ns: at_ns,
         opened_by: Direction::Egress,

@@ -32,6 +32,7 @@ fn ended(serial: u64) -> Event {
         epoch: 0,
         serial,
         counters: PerDirection { egress: counters(2), ingress: counters(3) },
+        payload: crate::flow::Payload::default(),
         first_seen_ns: 1_700_000_000_000_000_000,
         last_seen_ns: 1_700_000_001_000_000_000,
         opened_by: Direction::Egress,

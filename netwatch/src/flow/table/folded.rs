@@ -8,7 +8,8 @@ use hashbrown::hash_table::Entry;
 use super::shards::ShardedTable;
 use crate::flow::endpoint::FoldedEndpoint;
 use crate::flow::{
-    Counters, Direction, Endpoint, EndpointKey, Flow, FlowKey, Increment, ObservationPoint, PerDirection, Protocol,
+    Counters, Direction, Endpoint, EndpointKey, Flow, FlowKey, Increment, ObservationPoint, Payload, PerDirection,
+    Protocol,
 };
 
 /// Maximum number of fingerprints of folded flows (16 bytes each), as a multiple of `max_flows`.
@@ -60,7 +61,7 @@ pub struct FoldedFlows {
     fingerprint_count: usize,
     hasher: RandomState,
     counts: FoldedCounts,
-    /// Failed attempts of the folded flows of the link.
+    /// Failed attempts of the target in the folded flows of the link.
     link_failed: u64,
     /// Higher than the epoch of every folded flow without a fingerprint.
     epoch_floor: u32,
@@ -70,6 +71,11 @@ impl Default for FoldedFlows {
     fn default() -> Self {
         Self::new(super::DEFAULT_MAX_FLOWS)
     }
+}
+
+/// Whether failed attempts of a flow are those of the target on the link.
+fn is_counted(point: ObservationPoint, opened_by: Direction) -> bool {
+    point == ObservationPoint::Link && opened_by == Direction::Egress
 }
 
 impl FoldedFlows {
@@ -89,7 +95,8 @@ impl FoldedFlows {
     pub(super) fn of_parts(endpoints: Vec<(ObservationPoint, Endpoint)>, counts: FoldedCounts) -> Self {
         let parts = endpoints.into_iter().map(|(point, endpoint)| ((point, endpoint.key), endpoint.into()));
         let mut folded = Self { endpoints: parts.collect(), counts, ..Self::new(0) };
-        let of_link = folded.endpoints.iter().filter(|((point, _), _)| *point == ObservationPoint::Link);
+        let is_own = |(point, key): &(ObservationPoint, EndpointKey)| is_counted(*point, key.direction);
+        let of_link = folded.endpoints.iter().filter(|(key, _)| is_own(key));
         folded.link_failed = of_link.map(|(_, part)| part.failed.attempts()).sum();
         folded.max_endpoints = folded.endpoints.len();
         folded.counts.icmp_errors = 0;
@@ -106,10 +113,25 @@ impl FoldedFlows {
         part.flows += 1;
         part.connections = part.connections.saturating_add(flow.connections());
         part.counters += flow.counters;
+        part.payload += flow.payload;
         let failed = flow.failed();
         part.failed += failed;
-        self.link_failed += if flow.key.point == ObservationPoint::Link { failed.attempts() } else { 0 };
+        self.link_failed += if is_counted(flow.key.point, flow.opened_by) { failed.attempts() } else { 0 };
         self.count(flow.key.point, flow.counters, true);
+    }
+
+    /// Adds the growth of a flow that was folded before.
+    pub fn add_growth(&mut self, before: &Flow, now: &Flow) {
+        let growth = now.counters.zip(before.counters, Counters::saturating_sub);
+        let payload = match (before.payload.bytes(), now.payload.bytes()) {
+            (Some(before), Some(now)) => Payload::of_bytes(now.zip(before, u64::saturating_sub)),
+            (Some(_), None) => now.payload,
+            (None, _) => Payload::default(),
+        };
+        let part = self.endpoint(EndpointKey::of(&before.key, before.opened_by), before.key.point);
+        part.counters += growth;
+        part.payload += payload;
+        self.count(before.key.point, growth, false);
     }
 
     /// Folds the growth of a flow that is not tracked individually. Returns whether the flow is
@@ -120,6 +142,7 @@ impl FoldedFlows {
         let is_new = remembered == Some(true);
         let part = self.endpoint(EndpointKey::of(key, increment.opened_by), key.point);
         part.counters += increment.counters;
+        part.payload.grow(increment.payload);
         part.flows += u64::from(is_new);
         let is_tcp = key.protocol == Protocol::TCP.0 && !key.fragment;
         part.connections += if is_tcp { u64::from(increment.connections) } else { u64::from(is_new) };
@@ -218,7 +241,7 @@ impl FoldedFlows {
         self.endpoints.iter().filter(|((at, key), _)| is_own(*at, key)).map(|(_, part)| part.failed.attempts()).sum()
     }
 
-    /// Failed attempts of the folded flows of the link.
+    /// Failed attempts of the target in the folded flows of the link.
     pub(super) fn link_failed(&self) -> u64 {
         self.link_failed
     }

@@ -3,7 +3,7 @@ mod epochs;
 use proptest::prelude::*;
 
 use super::*;
-use crate::flow::{EndReason, Housekeeping, Malformed, QuotedError, TcpFacts, TransportAddress};
+use crate::flow::{EndReason, Housekeeping, Malformed, PayloadGrowth, QuotedError, TcpFacts, TransportAddress};
 
 fn key(protocol: u8, local: u16, remote: u8, port: u16) -> FlowKey {
     FlowKey {
@@ -21,6 +21,7 @@ fn growth(traffic: Traffic, bytes: u64) -> Increment {
         traffic,
         point: ObservationPoint::Link,
         counters: PerDirection { egress: counters, ingress: Counters::default() },
+        payload: PayloadGrowth::default(),
         first_seen_ns: 10,
         last_seen_ns: 20,
         opened_by: Direction::Egress,
@@ -187,6 +188,7 @@ prop_compose! {
             traffic,
             point,
             counters: PerDirection { egress, ingress },
+            payload: PayloadGrowth::default(),
             first_seen_ns: first,
             last_seen_ns: last,
             opened_by,

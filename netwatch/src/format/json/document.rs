@@ -13,7 +13,7 @@ use super::process::{self, JsonAttribution};
 use super::series::JsonSeries;
 use super::service::services;
 use super::{SCHEMA, Streamed, is_zero};
-use crate::flow::{Counters, PerDirection, Protocol, Remote};
+use crate::flow::{Counters, Payload, PayloadGap, PerDirection, Protocol, Remote};
 use crate::format::rfc3339;
 use crate::process::Attribution;
 use crate::report::{self, EndedBy, ExitStatus, HostService, PublishedPort, Report};
@@ -58,6 +58,7 @@ impl Document<'_> {
     fn traffic<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
         let report = self.report;
         map.serialize_entry("totals", &JsonDirections::<JsonCounters>::from(report.totals))?;
+        map.serialize_entry("payload", &JsonPayload::of(report.payload()))?;
         map.serialize_entry("balance", &JsonBalance::from(&report.balance))?;
         map.serialize_entry("lost", &JsonLost::from(report.lost))?;
         if self.with_lists {
@@ -212,6 +213,28 @@ pub(super) struct JsonCounters {
 impl JsonCounters {
     pub(super) fn is_zero(&self) -> bool {
         *self == Self::default()
+    }
+}
+
+/// Bytes by direction, or why they are not known.
+#[derive(Serialize)]
+pub(super) struct JsonPayload {
+    #[serde(skip_serializing_if = "is_zero")]
+    egress_bytes: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    ingress_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unknown: Option<&'static str>,
+}
+
+impl JsonPayload {
+    /// `None` for protocols other than TCP and UDP.
+    pub fn of(payload: Payload) -> Option<Self> {
+        let gap = payload.gap();
+        let bytes = payload.bytes().unwrap_or_default();
+        let object =
+            Self { egress_bytes: bytes.egress, ingress_bytes: bytes.ingress, unknown: gap.map(PayloadGap::name) };
+        (gap != Some(PayloadGap::Protocol)).then_some(object)
     }
 }
 

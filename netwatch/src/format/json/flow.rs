@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
 
-use super::document::{JsonCounters, protocol_name, remote_name};
+use super::document::{JsonCounters, JsonPayload, protocol_name, remote_name};
 use super::naming::JsonNames;
 use super::process::{self, JsonUsers};
 use super::{is_false, is_zero};
@@ -43,6 +43,8 @@ pub(super) struct JsonFlow<'a> {
     egress: JsonFlowCounters,
     #[serde(skip_serializing_if = "JsonFlowCounters::is_zero")]
     ingress: JsonFlowCounters,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<JsonPayload>,
     /// Left out if it is 1, as of nearly every TCP flow, and for protocols without connections.
     #[serde(skip_serializing_if = "Option::is_none")]
     connections: Option<u64>,
@@ -153,6 +155,8 @@ pub(super) struct JsonSums {
     #[serde(skip_serializing_if = "JsonCounters::is_zero")]
     pub ingress: JsonCounters,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub payload: Option<JsonPayload>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub handshake_rtt_ns: Option<u64>,
     #[serde(flatten)]
     pub failed: JsonFailed,
@@ -183,6 +187,7 @@ fn json_endpoint<'a>(report: &'a Report, known: &'a ReportEndpoint) -> JsonEndpo
             connections: endpoint.connections,
             egress: endpoint.counters.egress.into(),
             ingress: endpoint.counters.ingress.into(),
+            payload: JsonPayload::of(endpoint.payload),
             handshake_rtt_ns: endpoint.handshake_rtt_ns,
             failed: endpoint.failed.into(),
         },
@@ -210,6 +215,7 @@ fn json_flow<'a>(report: &Report, known: &'a ReportFlow) -> JsonFlow<'a> {
         end_reason: flow.end_reason().map(EndReason::name),
         egress,
         ingress,
+        payload: JsonPayload::of(flow.payload),
         connections: flow.tcp.map(|_| flow.connections).filter(|count| *count != 1),
         handshake_rtt_ns: flow.tcp.and_then(|tcp| tcp.handshake_rtt_ns),
         rtt: flow.tcp.map(|tcp| tcp.round_trips.into()).unwrap_or_default(),

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::document::protocol_name;
+use super::document::{JsonPayload, protocol_name};
 use super::flow::JsonSums;
 use super::naming::JsonApplication;
 use super::{is_false, process};
@@ -50,6 +50,7 @@ fn json_service(report: &Report, service: InboundService) -> JsonService {
             connections: service.connections,
             egress: service.counters.egress.into(),
             ingress: service.counters.ingress.into(),
+            payload: JsonPayload::of(service.payload),
             handshake_rtt_ns: service.handshake_rtt_ns,
             failed: service.failed.into(),
         },

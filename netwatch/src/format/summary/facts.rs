@@ -29,6 +29,7 @@ pub(super) fn lines(report: &Report, width: usize) -> Vec<Line> {
     for (key, style, value) in names::facts(report).into_iter().chain(processes::facts(report)) {
         lines.extend(fact(key, style, &value, width));
     }
+    lines.extend(fact("payload", Style::Plain, &payload(report), width));
     lines.extend(fact("link housekeeping", Style::Plain, &housekeeping(report), width));
     lines.extend(fact("balance", balance_style, &balance, width));
     lines.extend(fact("lost", lost_style, &lost, width));
@@ -59,6 +60,18 @@ fn loopback(report: &Report) -> String {
             let host = host_loopback::text(report).map(|text| format!("\n{text}")).unwrap_or_default();
             format!("{all}, not in the total{host}")
         }
+    }
+}
+
+/// What applications sent and received.
+fn payload(report: &Report) -> String {
+    let payload = report.payload();
+    match (payload.bytes(), payload.gap()) {
+        (Some(PerDirection { egress, ingress }), _) => {
+            let [sent, received] = [egress, ingress].map(|number| together(&bytes(number)));
+            format!("{sent} sent, {received} received")
+        }
+        (None, gap) => format!("unknown: {}", gap.map(words::payload_gap).unwrap_or_default()),
     }
 }
 
