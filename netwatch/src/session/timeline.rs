@@ -25,6 +25,8 @@ struct SeriesFlow {
     active_in: u64,
     /// Its failed attempts.
     failed: u32,
+    /// Those of the target: none of a flow that a remote opened.
+    own_failed: u32,
     has_handshake: bool,
     is_connection: bool,
     is_open: bool,
@@ -48,7 +50,7 @@ pub(super) struct Timeline {
     top_start_ns: u64,
     /// TCP connections that are open.
     open: u64,
-    /// Failed attempts of the flows that have a place.
+    /// Failed attempts of the target in the flows that have a place.
     failed: u64,
     before: SessionSums,
     /// The start of the first interval that changed since the last call of
@@ -118,7 +120,7 @@ impl Timeline {
         }
         add_tcp(&mut self.current, increment);
         let state = place.and_then(|place| Some((place, table.state(place)?)));
-        let counted = state.map(|(place, state)| self.count(place, &state, increment.opened_by, state.failed_so_far));
+        let counted = state.map(|(place, state)| self.count(place, &state, state.failed_so_far));
         if let Some(endpoint) = self.top.interval(&key, increment.opened_by) {
             endpoint.totals += increment.counters;
             endpoint.opened += u64::from(change == FlowChange::Opened);
@@ -169,7 +171,7 @@ impl Timeline {
     }
 
     /// Adds what the series does not contain yet of a flow of the link, and returns it.
-    fn count(&mut self, place: Place, state: &FlowState, opened_by: Direction, failed: u64) -> NewlyCounted {
+    fn count(&mut self, place: Place, state: &FlowState, failed: u64) -> NewlyCounted {
         let failed = u32::try_from(failed).unwrap_or(u32::MAX);
         let counted = self.counted_mut(place);
         let is_new_handshake = state.handshake_rtt_ns.is_some() && !counted.has_handshake;
@@ -177,12 +179,14 @@ impl Timeline {
         let was_open = std::mem::replace(&mut counted.is_open, is_open);
         let was_connection = std::mem::replace(&mut counted.is_connection, state.is_connection);
         let failed_before = std::mem::replace(&mut counted.failed, failed);
+        let own_failed = if state.opened_by == Direction::Egress { failed } else { 0 };
+        let own_before = std::mem::replace(&mut counted.own_failed, own_failed);
         counted.has_handshake |= is_new_handshake;
         // One that began and was closed since the previous drain was never found open.
         let begins = state.is_connection && !was_connection || is_open && !was_open;
-        self.failed = self.failed + u64::from(failed) - u64::from(failed_before);
+        self.failed = self.failed + u64::from(own_failed) - u64::from(own_before);
         self.open = self.open + u64::from(is_open) - u64::from(was_open);
-        let is_connect = is_new_handshake && opened_by == Direction::Egress;
+        let is_connect = is_new_handshake && state.opened_by == Direction::Egress;
         let counted = NewlyCounted {
             has_begun: begins,
             was_closed: (begins || was_open) && !is_open,
@@ -197,7 +201,7 @@ impl Timeline {
     /// The flow at this place was evicted. The table counts its failed attempts from now on.
     pub(super) fn evicted(&mut self, place: Place) {
         let Some(counted) = self.counted.get_mut(place).map(std::mem::take) else { return };
-        self.failed -= u64::from(counted.failed);
+        self.failed -= u64::from(counted.own_failed);
         self.open -= u64::from(counted.is_open);
         self.current.closed += u64::from(counted.is_open);
     }
@@ -205,10 +209,12 @@ impl Timeline {
     /// Counts a flow that changed without an increment. With `is_last`, attempts that were not
     /// answered have failed.
     pub(super) fn recount(&mut self, place: Place, table: &FlowTable, is_last: bool) {
-        let Some(flow) = table.at(place).filter(|flow| flow.key.point == ObservationPoint::Link) else { return };
+        if table.at(place).is_none_or(|flow| flow.key.point != ObservationPoint::Link) {
+            return;
+        }
         if let Some(state) = table.state(place) {
             let failed = if is_last { state.failed } else { state.failed_so_far };
-            self.count(place, &state, flow.opened_by, failed);
+            self.count(place, &state, failed);
         }
     }
 

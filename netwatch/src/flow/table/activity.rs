@@ -22,6 +22,8 @@ pub struct FlowState {
     pub is_connection: bool,
     /// It can continue.
     pub is_live: bool,
+    /// The side that opened it.
+    pub opened_by: Direction,
     /// Failed attempts, without those that may still be answered.
     pub failed_so_far: u64,
     /// Failed attempts if nothing follows.
@@ -41,6 +43,7 @@ impl FlowTable {
         Some(FlowState {
             is_connection: flow.tcp.is_some() && failed == 0,
             is_live,
+            opened_by: flow.opened_by,
             failed_so_far: if failed > 0 { flow.failed_so_far() } else { 0 },
             failed,
             handshake_rtt_ns: flow.tcp.and_then(|tcp| tcp.handshake_rtt_ns),
@@ -82,7 +85,9 @@ impl FlowTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::{Counters, EndReason, Increment, PerDirection, TcpFacts, Traffic, TransportAddress};
+    use crate::flow::{
+        Counters, EndReason, Increment, PayloadGrowth, PerDirection, TcpFacts, Traffic, TransportAddress,
+    };
 
     /// A flow that the target opened with so many SYNs, and resets that answered it.
     fn attempt(port: u16, syns: u64, resets: u64, ended: Option<EndReason>) -> Increment {
@@ -104,6 +109,7 @@ mod tests {
             traffic: Traffic::Flow(key),
             point: ObservationPoint::Link,
             counters: PerDirection { egress, ingress: Counters::default() },
+            payload: PayloadGrowth::default(),
             first_seen_ns: 1,
             last_seen_ns: 1,
             opened_by: Direction::Egress,

@@ -61,7 +61,8 @@ fn sum(report: &Report, number: impl Fn(&report::Interval) -> u64) -> u64 {
 }
 
 fn failed(report: &Report) -> u64 {
-    report.endpoints.iter().map(|known| known.endpoint.failed.attempts()).sum()
+    let own = report.endpoints.iter().filter(|known| known.endpoint.key.direction == Direction::Egress);
+    own.map(|known| known.endpoint.failed.attempts()).sum()
 }
 
 /// A SYN, then a second part, and whether the meter ends the flow; and how often the session drains
