@@ -7,7 +7,7 @@ use std::io::{self, BufWriter, Write};
 use super::{Consumer, StreamEnd};
 use crate::error::{Error, Result};
 use crate::flow::{EndpointKey, FlowId};
-use crate::format::events::{ConnectionEvent, ConnectionEventKind, write_lost};
+use crate::format::events::{ConnectionEvent, ConnectionEventKind, write_lost, write_note};
 use crate::process::{Process, ProcessNumber};
 use crate::report::Interface;
 use crate::session::{Event, EventKinds, FlowRecord};
@@ -59,6 +59,8 @@ impl<W: Write> EventLines<W> {
                 Ok(())
             }
             Event::Lost(reason, count) => write_lost(reason, *count, self.is_json, &mut self.out),
+            // As text, notes of importance are on standard error already.
+            Event::Note(text) if self.is_json => write_note(text, &mut self.out),
             _ => Ok(()),
         }
     }
@@ -102,6 +104,7 @@ impl<W: Write + Send + 'static> Consumer for EventLines<W> {
             .with(EventKinds::FLOW_ENDED)
             .with(EventKinds::USED_BY)
             .with(EventKinds::LOST)
+            .with(EventKinds::NOTE)
             .with(EventKinds::SESSION)
     }
 
@@ -121,8 +124,8 @@ mod tests {
 
     use super::*;
     use crate::flow::{
-        Counters, Direction, EndReason, FlowKey, Increment, ObservationPoint, PerDirection, TcpFacts, Traffic,
-        TransportAddress,
+        Counters, Direction, EndReason, FlowKey, Increment, ObservationPoint, PayloadGrowth, PerDirection, TcpFacts,
+        Traffic, TransportAddress,
     };
     use crate::session::{CaptureScope, GrowthTiming, Session, SessionConfig};
 
@@ -155,6 +158,7 @@ mod tests {
             traffic: Traffic::Flow(key),
             point: ObservationPoint::Link,
             counters,
+            payload: PayloadGrowth { bytes: PerDirection { egress: 6, ingress: 0 }, ..PayloadGrowth::default() },
             first_seen_ns: 1_000_000_000,
             last_seen_ns: 3_000_000_000,
             opened_by: Direction::Egress,
@@ -177,6 +181,8 @@ mod tests {
             session.apply(increment(ended));
             events.consume(session.deliver(outlet, 100, GrowthTiming::Now)).expect("written");
         }
+        session.note("noted".to_owned());
+        events.consume(session.deliver(outlet, 100, GrowthTiming::Now)).expect("written");
         let text = out.0.lock().expect("not poisoned").clone();
         String::from_utf8(text).expect("UTF-8")
     }
@@ -196,7 +202,12 @@ mod tests {
         let events: Vec<serde_json::Value> =
             text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
         assert_eq!((&events[0]["event"], &events[1]["event"]), (&"opened".into(), &"ended".into()), "{text}");
-        assert_eq!(events[1]["egress"], serde_json::json!({ "packets": 2, "wire_bytes": 120 }), "{text}");
+        assert_eq!(
+            events[1]["egress"],
+            serde_json::json!({ "packets": 2, "wire_bytes": 120, "payload_bytes": 12 }),
+            "{text}"
+        );
+        assert_eq!(events[2], serde_json::json!({ "schema": 1, "event": "note", "text": "noted" }));
         assert_eq!((&events[1]["end_reason"], &events[1]["remote_port"]), (&"end_of_flow".into(), &443.into()));
     }
 }

@@ -10,7 +10,7 @@ use super::json::escaped::line;
 use super::summary::units::{bytes, duration, plural};
 use super::words::with_plain_spaces;
 use super::{escape, rfc3339};
-use crate::flow::{Direction, EndReason, Flow, Protocol, TransportAddress};
+use crate::flow::{Direction, EndReason, Flow, PerDirection, Protocol, TransportAddress};
 use crate::process::Process;
 use crate::report::{DnsForwarder, FlowNaming};
 
@@ -147,6 +147,10 @@ impl ConnectionEvent<'_> {
                 for (way, counters) in [("egress", &counters.egress), ("ingress", &counters.ingress)] {
                     event[way] = json!({ "packets": counters.packets, "wire_bytes": counters.wire_bytes });
                 }
+                if let Some(PerDirection { egress, ingress }) = self.flow.payload.bytes() {
+                    event["egress"]["payload_bytes"] = egress.into();
+                    event["ingress"]["payload_bytes"] = ingress.into();
+                }
                 if let Some(tcp) = self.flow.tcp {
                     event["retransmitted_packets"] = self.retransmitted().into();
                     if let Some(rtt) = tcp.handshake_rtt_ns {
@@ -165,6 +169,11 @@ pub fn write_lost(reason: &str, count: u64, is_json: bool, out: &mut dyn Write) 
         true => write_line(&json!({ "schema": SCHEMA, "event": "lost", "reason": reason, "count": count }), out),
         false => writeln!(out, "… {count} observations lost: {reason}"),
     }
+}
+
+/// Writes a note of the report as a line of JSON.
+pub fn write_note(text: &str, out: &mut dyn Write) -> io::Result<()> {
+    write_line(&json!({ "schema": SCHEMA, "event": "note", "text": text }), out)
 }
 
 fn write_line(event: &Value, out: &mut dyn Write) -> io::Result<()> {

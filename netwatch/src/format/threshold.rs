@@ -17,6 +17,15 @@ pub fn reason(crossing: &Crossing) -> Option<String> {
     }
 }
 
+/// That a threshold was crossed while the run lasts: `threshold failed > 0: crossed after 5.2 s,
+/// when it was 3`.
+pub fn first_crossing(crossing: &Crossing, duration_ns: u64) -> Option<String> {
+    let after = duration(duration_ns);
+    crossing
+        .fails()
+        .then(|| format!("threshold {}: crossed after {after}, when it was {}", crossing.text, value(crossing)))
+}
+
 /// The reasons as commands of GitHub Actions.
 pub fn annotations(reasons: &[String]) -> String {
     let line = |reason: &String| format!("::error title=netwatch::{}\n", github::data(reason));
@@ -57,6 +66,10 @@ mod tests {
             ..crossing(ThresholdState::Crossed, 501.0, ThresholdUnit::Count)
         };
         assert_eq!(reason(&held).expect("a reason"), "threshold x > 1: it is 501 for 5 min 00 s");
+        assert_eq!(
+            first_crossing(&held, 750_000_000_000).expect("a crossing"),
+            "threshold x > 1: crossed after 12 min 30 s, when it was 501 for 5 min 00 s"
+        );
         assert_eq!(annotations(&["100 %\nx".to_owned()]), "::error title=netwatch::100 %25%0Ax\n");
     }
 }

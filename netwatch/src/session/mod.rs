@@ -292,6 +292,14 @@ impl<S: Scope> Session<S> {
         self.push_losses();
     }
 
+    /// A few numbers of the session, as of the end of the last interval.
+    pub fn status(&mut self) -> SessionStatus {
+        match self.status {
+            Some(status) => status,
+            None => self.current_status(),
+        }
+    }
+
     /// Forgets which removed processes were delivered. Numbers are not reused.
     fn forget_processes(&mut self) {
         let trace = &self.ledger.trace;

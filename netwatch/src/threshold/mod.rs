@@ -2,12 +2,14 @@
 //! docs/thresholds.md is the manual.
 
 mod evaluate;
+mod live;
 mod open;
 mod over_time;
 mod parse;
 mod quantity;
 
 pub use evaluate::{Crossing, ThresholdState};
+pub use live::{LiveNumbers, LiveThresholds};
 pub use parse::ThresholdError;
 pub use quantity::ThresholdUnit;
 

@@ -23,10 +23,11 @@ use super::run::metering::{Conclusion, Metering, MeteringSpec};
 use super::run::processes::{HasLocalSockets, TracerLoading};
 use super::run::recording::RecordingPlan;
 use super::run::resolve::{resolved, unless_ended};
-use super::run::result::publish;
+use super::run::result::{SessionResult, publish};
 use super::run::session::{self, Consumers, SessionReaders, TracedProcesses};
 use super::run::signals::{self, HeldSignals, SignalAction, SignalStream};
 use super::run::thread::{PendingWork, in_thread};
+use super::run::thresholds::ThresholdWatch;
 use super::run::{new_run_dir, undo};
 use crate::confine;
 use crate::doctor::{require_capabilities, require_limits};
@@ -178,8 +179,9 @@ async fn meter(plan: AttachPlan, targets: OpenedTargets, run_dir: &RunDir, signa
     let config = session::config(&plan.settings.session, Attribution::On, netns, traced);
     let mut session = Session::new(scope(&plan, run_dir), config);
     notes.into_iter().for_each(|note| session.note(note));
-    let metering =
-        Metering::start(MeteringSpec { meter, session, interim: InterimPrinter::new(show), usage: None, soak: None })?;
+    let thresholds = ThresholdWatch::new(&plan.settings.session);
+    let interim = InterimPrinter::new(show);
+    let metering = Metering::start(MeteringSpec { meter, session, interim, usage: None, soak: None, thresholds })?;
     let mut attached = AttachedSession::begin(plan, metering, targets, run_dir);
     let report = match attached.run(signals).await {
         Ok(report) => report,
@@ -193,7 +195,8 @@ async fn meter(plan: AttachPlan, targets: OpenedTargets, run_dir: &RunDir, signa
     let exit = match report {
         Some(report) => {
             let output = plan.output.take();
-            publish(&report, (&plan.settings.session, show), output, Exit::Success, signals.held())
+            let result = SessionResult { report, fail_reasons: metering.fail_reasons() };
+            publish(&result, (&plan.settings.session, show), output, Exit::Success, signals.held())
         }
         None => Ok(Exit::Success),
     };
@@ -300,7 +303,6 @@ impl<'r> AttachedSession<'r> {
             exit: ExitStatus::Code(0),
             ended_by,
             usage: None,
-            thresholds: settings.fail_if.clone(),
             counters: summary.counters,
         };
         let report = self.metering.conclude(conclusion);

@@ -26,7 +26,6 @@ use crate::meter::{EgressWatch, unix_now_ns};
 use crate::packets::RunningCapture;
 use crate::report::{ExitStatus, Report, ResourceUsage};
 use crate::terminal::print_error;
-use crate::threshold::Threshold;
 use crate::undo::RunId;
 
 /// The state of a run while its command runs.
@@ -49,8 +48,6 @@ pub(super) struct Live {
     pub refused_before: Option<RefusedConnections>,
     /// `--resolve`.
     pub resolve: bool,
-    /// `--fail-if`.
-    pub thresholds: Vec<Threshold>,
     /// Start time of the command, nanoseconds since the Unix epoch.
     pub started_ns: u64,
 }
@@ -105,8 +102,7 @@ impl Live {
         // A command that succeeded needs no hint.
         let has_failed = exit != ExitStatus::Code(0);
         let privileged_ports = if has_failed { self.network.privileged_ports.clone() } else { Vec::new() };
-        let thresholds = self.thresholds.clone();
-        let conclusion = Conclusion { duration, exit, ended_by, usage, thresholds, counters, privileged_ports };
+        let conclusion = Conclusion { duration, exit, ended_by, usage, counters, privileged_ports };
         let report = self.metering.conclude(conclusion);
         let Some(report) = unless_ended(signals, report).await.transpose()? else { return Ok(None) };
         let report = if self.resolve { resolved(&self.metering, report, signals).await? } else { report };

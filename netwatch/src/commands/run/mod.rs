@@ -24,6 +24,7 @@ mod status;
 mod tails;
 mod teardown;
 pub(super) mod thread;
+pub(super) mod thresholds;
 mod trim;
 mod viewers;
 mod watch;
@@ -32,7 +33,6 @@ use crate::terminal::{Output, Show, detach_stderr, print_error, print_message};
 pub use plan::{Refusal, RunPlan};
 pub(super) use signals::SignalMask;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::undo_steps;
@@ -42,11 +42,11 @@ use crate::exit::Exit;
 use crate::faults;
 use crate::guardian::{Guardian, GuardianClient, InheritedSignals, LaunchSpec, Reply, kill_descendants_of};
 use crate::host::cgroup::{self, Cgroup, CgroupUsage};
-use crate::report::{EndedBy, ExitStatus as RunExit, Report, ResourceUsage, list_published};
+use crate::report::{EndedBy, ExitStatus as RunExit, ResourceUsage, list_published};
 use crate::undo::{Exclusive, Journal, RunDir, UndoCause};
 use metering::Metering;
 use network::ClosingNetwork;
-use result::publish;
+use result::{SessionResult, publish};
 use setup::Ready;
 use signals::{HeldSignals, SignalStream};
 use teardown::tear_down;
@@ -67,7 +67,7 @@ enum RunOutcome {
 /// A finished run.
 struct Ran {
     /// `None` if a signal ended the making of it.
-    report: Option<Arc<Report>>,
+    result: Option<SessionResult>,
     ending: Ending,
 }
 
@@ -192,7 +192,9 @@ async fn watch_command(
             // The cgroup is removed after the report.
             let usage = ready.cgroup.as_ref().and_then(Cgroup::usage).map(from_cgroup);
             let report = ready.live.conclude((ending, usage), arguments.drain_timeout, signals, guardian).await?;
-            Ok(RunOutcome::Ran(Ran { report, ending }))
+            let fail_reasons = ready.live.metering.fail_reasons();
+            let result = report.map(|report| SessionResult { report, fail_reasons });
+            Ok(RunOutcome::Ran(Ran { result, ending }))
         }
     }
 }
@@ -238,10 +240,10 @@ fn conclude(
     signals: &HeldSignals,
 ) -> Result<Exit> {
     match outcome {
-        RunOutcome::Ran(Ran { report: None, ending }) => Ok(exit_of(ending)),
-        RunOutcome::Ran(Ran { report: Some(report), ending }) => {
-            let exit = publish(&report, (&plan.settings.session, show), output, exit_of(ending), signals)?;
-            plan.report = Some(report);
+        RunOutcome::Ran(Ran { result: None, ending }) => Ok(exit_of(ending)),
+        RunOutcome::Ran(Ran { result: Some(result), ending }) => {
+            let exit = publish(&result, (&plan.settings.session, show), output, exit_of(ending), signals)?;
+            plan.report = Some(result.report);
             Ok(exit)
         }
         RunOutcome::NotStarted(NotStarted { message, code }) => {

@@ -6,15 +6,23 @@ use std::sync::{Arc, mpsc};
 use super::signals::HeldSignals;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::format::threshold::{annotations, reason};
+use crate::format::threshold::annotations;
 use crate::report::Report;
 use crate::settings::SessionSettings;
 use crate::terminal::{Output, Show, print_message, print_text};
 
+/// What a session found out.
+#[derive(Debug)]
+pub(in crate::commands) struct SessionResult {
+    pub report: Arc<Report>,
+    /// Thresholds that were crossed, a sentence each.
+    pub fail_reasons: Vec<String>,
+}
+
 /// Prints and writes the report. Returns the exit code: `exit`, unless that is a success and a
 /// threshold was crossed.
 pub(in crate::commands) fn publish(
-    report: &Arc<Report>,
+    SessionResult { report, fail_reasons }: &SessionResult,
     (settings, show): (&SessionSettings, Show),
     output: Option<Output>,
     exit: Exit,
@@ -24,7 +32,7 @@ pub(in crate::commands) fn publish(
     if let Some(output) = output {
         write_output(output, show, report.clone(), signals)?;
     }
-    Ok(threshold_exit(settings, report, exit))
+    Ok(threshold_exit(settings, fail_reasons, exit))
 }
 
 /// Writes the file of `-o`, in a thread, because it can be a pipe that is not read. A signal ends
@@ -46,9 +54,7 @@ fn write_output(output: Output, show: Show, report: Arc<Report>, signals: &HeldS
 
 /// The exit code: that of the command, unless it succeeded and a threshold was crossed.
 /// The reasons are notes of the report, and in GitHub Actions annotations too.
-fn threshold_exit(settings: &SessionSettings, report: &Report, exit: Exit) -> Exit {
-    let crossings = settings.fail_if.iter().map(|threshold| threshold.evaluate(report));
-    let reasons: Vec<String> = crossings.filter_map(|crossing| reason(&crossing)).collect();
+fn threshold_exit(settings: &SessionSettings, reasons: &[String], exit: Exit) -> Exit {
     if reasons.is_empty() {
         return exit;
     }
@@ -59,7 +65,8 @@ fn threshold_exit(settings: &SessionSettings, report: &Report, exit: Exit) -> Ex
         reasons.iter().for_each(|reason| print_message(reason));
     }
     if !is_json && env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true") {
-        print_text(move || annotations(&reasons));
+        let text = annotations(reasons);
+        print_text(move || text);
     }
     if exit.code() == 0 { Exit::Threshold(settings.fail_code) } else { exit }
 }

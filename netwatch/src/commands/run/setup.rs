@@ -15,6 +15,7 @@ use super::signals::SignalStream;
 use super::soak::SoakWatch;
 use super::tails::{TailCapture, Tails};
 use super::thread::PendingWork;
+use super::thresholds::ThresholdWatch;
 use super::watch::NotStarted;
 use super::{RunPlan, capture, egress, notes, session};
 use crate::error::{Error, Result};
@@ -93,8 +94,9 @@ pub(super) async fn set_up(
     let mut session = Session::new(scope(plan, run_dir, &network, pid), config);
     notes.into_iter().for_each(|note| session.note(note));
     let soak = soak_watch(plan, run_dir, &mut session)?;
+    let thresholds = ThresholdWatch::new(&plan.settings.session);
     let (usage, interim) = (cgroup.as_ref().and_then(Cgroup::usage_reader), InterimPrinter::new(show));
-    let metering = Metering::start(MeteringSpec { meter, session, interim, usage, soak })?;
+    let metering = Metering::start(MeteringSpec { meter, session, interim, usage, soak, thresholds })?;
     let readers = session::serve_readers(run_dir, &metering)?;
     let captured = TailCapture::of(plan, run_dir.id(), network.link.name())?;
     let (tails, outcome) = Tails::start(run_dir.path(), &rights::caller()?, captured);
@@ -118,7 +120,6 @@ pub(super) async fn set_up(
         run_id: run_dir.id().to_string(),
         refused_before,
         resolve: plan.settings.session.resolve,
-        thresholds: plan.settings.session.fail_if.clone(),
         started_ns: unix_now_ns(),
     };
     Ok(Ok(Ready { live, cgroup }))

@@ -17,6 +17,7 @@ use self::thread::MeteringThread;
 use super::interim::InterimPrinter;
 use super::signals::SignalStream;
 use super::soak::SoakWatch;
+use super::thresholds::{FailReasons, ThresholdWatch};
 use crate::consumer::{Closing, Consumer, Feed};
 use crate::error::{Error, Result};
 use crate::flow::CounterBounds;
@@ -27,7 +28,6 @@ use crate::process::ProcessEvent;
 use crate::report::{EndedBy, ExitStatus, Interface, Report, ResourceUsage};
 use crate::session::{FlowIdentity, IsolatedScope, Session};
 use crate::terminal::print_error;
-use crate::threshold::Threshold;
 use crate::wire::Name;
 
 /// What the metering thread needs to start.
@@ -39,6 +39,8 @@ pub(in crate::commands) struct MeteringSpec {
     pub usage: Option<UsageReader>,
     /// `--soak`.
     pub soak: Option<SoakWatch>,
+    /// `--fail-if`.
+    pub thresholds: ThresholdWatch,
 }
 
 /// How a run ended, as far as its report states it.
@@ -48,8 +50,6 @@ pub(in crate::commands) struct Conclusion {
     pub exit: ExitStatus,
     pub ended_by: EndedBy,
     pub usage: Option<ResourceUsage>,
-    /// Conditions whose results become notes of the report.
-    pub thresholds: Vec<Threshold>,
     /// What the interfaces counted; `None` if unknown.
     pub counters: Option<CounterBounds>,
     /// Published ports that only root may bind: the report notes the first that nothing bound.
@@ -142,12 +142,14 @@ pub(in crate::commands) struct Metering {
     /// Closed when the thread ends, also by a panic.
     ended: oneshot::Receiver<()>,
     has_required: bool,
+    fail_reasons: FailReasons,
 }
 
 impl Metering {
     /// Starts the metering thread.
     pub(in crate::commands) fn start(spec: MeteringSpec) -> Result<Self> {
         let (commands, receiver) = mpsc::channel();
+        let fail_reasons = spec.thresholds.reasons();
         let metering = MeteringThread::new(spec, commands.clone());
         let (ends, ended) = oneshot::channel();
         let work = move || {
@@ -156,7 +158,7 @@ impl Metering {
         };
         let thread = std::thread::Builder::new().name("meter".into()).spawn(work);
         let thread = thread.map_err(|error| Error::os("start thread", "meter", error))?;
-        Ok(Self { commands, thread, ended, has_required: false })
+        Ok(Self { commands, thread, ended, has_required: false, fail_reasons })
     }
 
     fn send(&self, command: MeteringCommand) {
@@ -169,6 +171,11 @@ impl Metering {
         // The sender sends nothing; it is dropped.
         let _ = (&mut self.ended).await;
         Error::other("meter", "the command", "the metering thread panicked")
+    }
+
+    /// Why the run fails, after [`Metering::conclude`].
+    pub(in crate::commands) fn fail_reasons(&self) -> Vec<String> {
+        self.fail_reasons.get()
     }
 
     /// Starts the session.

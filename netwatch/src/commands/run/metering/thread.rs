@@ -9,11 +9,11 @@ use super::{Conclusion, ConsumerFailure, Finishing, IsRequired, MeteringCommand,
 use crate::commands::run::interim::InterimPrinter;
 use crate::commands::run::notes::privileged_port;
 use crate::commands::run::soak::SoakWatch;
+use crate::commands::run::thresholds::ThresholdWatch;
 use crate::commands::run::trim;
 use crate::consumer::{FINISH_TIMEOUT, Feed, StreamEnd};
 use crate::error::{Error, Result};
 use crate::flow::nanoseconds;
-use crate::format::threshold::reason;
 use crate::host::cgroup::UsageReader;
 use crate::meter::{DrainProgress, LiveMeter, Meter, set_thread_priority, thread_cpu_ns, unix_now_ns};
 use crate::packets::FlowQuery;
@@ -60,6 +60,7 @@ pub(super) struct MeteringThread {
     session: Session<IsolatedScope>,
     usage: Option<UsageReader>,
     soak: Option<SoakWatch>,
+    thresholds: ThresholdWatch,
     interim: Option<InterimPrinter>,
     commands: Sender<MeteringCommand>,
     attached: Vec<Attached>,
@@ -95,13 +96,14 @@ impl ReportRequests {
 
 impl MeteringThread {
     pub(super) fn new(spec: MeteringSpec, commands: Sender<MeteringCommand>) -> Self {
-        let MeteringSpec { meter, session, interim, usage, soak } = spec;
+        let MeteringSpec { meter, session, interim, usage, soak, thresholds } = spec;
         let interim = Some(interim);
         Self {
             meter,
             session,
             usage,
             soak,
+            thresholds,
             interim,
             commands,
             attached: Vec::new(),
@@ -251,6 +253,10 @@ impl MeteringThread {
             return;
         }
         self.session.end_interval(self.duration_ns());
+        if self.has_started {
+            let duration_ns = self.duration_ns();
+            self.thresholds.tick(&mut self.session, duration_ns);
+        }
         let range_ns = self.range_ns();
         let is_due = |soak: &mut SoakWatch| soak.tick(&self.session, range_ns);
         self.requests.write_interim |= self.has_started && self.soak.as_mut().is_some_and(is_due);
@@ -388,7 +394,7 @@ impl MeteringThread {
     /// Creates the final report. If the drain fails, the error becomes a note and the balance shows
     /// the missing packets.
     fn conclude(&mut self, conclusion: Conclusion) -> Arc<Report> {
-        let Conclusion { duration, exit, ended_by, usage, thresholds, counters, privileged_ports } = conclusion;
+        let Conclusion { duration, exit, ended_by, usage, counters, privileged_ports } = conclusion;
         self.answer_requests();
         let mut progress = DrainProgress::last();
         self.poll();
@@ -414,8 +420,8 @@ impl MeteringThread {
         self.session.set_usage(usage, None);
         let mut report = self.session.conclude(duration_ns, Some((exit, ended_by)), counters);
         let soak_notes = self.soak_notes();
-        let crossed = thresholds.iter().filter_map(|threshold| reason(&threshold.evaluate(&report)));
-        for reason in crossed.chain(soak_notes).collect::<Vec<_>>() {
+        let crossed = self.thresholds.conclude(&report);
+        for reason in crossed.into_iter().chain(soak_notes) {
             // Also for the report that reverse lookups change.
             self.session.note(reason.clone());
             report.notes.push(reason);
