@@ -56,6 +56,8 @@ enum Task {
     Fuzz(fuzz::FuzzArguments),
     /// Kill runs and fail their system calls at random moments
     Storm(storm::StormArguments),
+    /// Send ten million connections through a session in simulated time
+    Soak,
     /// Boot other kernels in emulation and test the classifier on them
     TestVm(test_vm::TestVmArguments),
     /// Measure set-up time, memory and throughput of a run, or the engine
@@ -85,6 +87,7 @@ fn main() -> ExitCode {
         Task::Test { filter } => test::run(filter.as_deref()),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Storm(arguments) => storm::run(&arguments),
+        Task::Soak => test::soak(),
         Task::TestVm(arguments) => test_vm::run(&arguments),
         Task::Bench(arguments) => bench::run(arguments),
         Task::Accuracy { filter } => accuracy::run(filter.as_deref()),

@@ -26,6 +26,14 @@ pub fn run(filter: Option<&str>) -> Result {
     run_tests(&mut tests, !no_skip())
 }
 
+/// Runs the test that sends ten million connections through a session, alone, because it measures
+/// the memory of its process.
+pub fn soak() -> Result {
+    let mut test = cargo();
+    test.args(["test", "--release", "--package", "netwatch", "--test", "soak", "--"]);
+    crate::command::run(test.args(["--ignored", "--nocapture", "--test-threads", "1"]))
+}
+
 /// Builds the eBPF objects. Where the tools for that are missing, the checked-in objects are used;
 /// CI verifies that they are equal.
 pub fn build_objects() -> Result {

@@ -180,7 +180,7 @@ pub(super) struct SessionArgs {
     )]
     keep_size: u64,
 
-    /// Maximum size of the recording; beyond it, the recording is incomplete
+    /// Maximum size of the recording; beyond it, flows that ended are folded
     #[arg(
         long,
         value_name = "SIZE",

@@ -7,6 +7,7 @@ mod create;
 mod destination;
 mod fault;
 mod file;
+pub mod fold;
 mod processes;
 mod read;
 mod regular;

@@ -2,6 +2,7 @@
 //! completes it at the end. The recording of a killed run contains everything up to the last
 //! transaction.
 
+mod fold;
 mod write;
 
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use super::{Consumer, StreamEnd};
 use crate::error::{Error, Result};
 use crate::record::{Destination, OpenRecording, note_failure, write_failed};
 use crate::session::{Event, EventKinds, Finished};
-use write::WrittenFlows;
+use write::WrittenTables;
 
 /// Writes a recording.
 #[derive(Debug)]
@@ -19,7 +20,7 @@ pub struct Recording {
     run_id: String,
     started_ns: u64,
     open: Option<OpenRecording>,
-    written: WrittenFlows,
+    written: WrittenTables,
     finished: Option<Arc<Finished>>,
 }
 
@@ -27,7 +28,7 @@ impl Recording {
     /// A recording of the run with this id, which started at `started_ns` (nanoseconds since the
     /// Unix epoch). The file is created in the thread of the consumer.
     pub fn new(destination: Destination, run_id: String, started_ns: u64) -> Self {
-        Self { destination, run_id, started_ns, open: None, written: WrittenFlows::default(), finished: None }
+        Self { destination, run_id, started_ns, open: None, written: WrittenTables::default(), finished: None }
     }
 }
 
@@ -76,7 +77,7 @@ impl Consumer for Recording {
             let why = "it did not receive the end of the run; it is incomplete";
             return Err(Error::other("finish recording", path.display().to_string(), why));
         };
-        write::finished(db, &finished, missed).map_err(|error| write_failed(path, &error, db))
+        write::finished(db, &finished, missed, &self.written).map_err(|error| write_failed(path, &error, db))
     }
 }
 

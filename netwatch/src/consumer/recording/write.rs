@@ -2,13 +2,25 @@
 
 use rusqlite::{Connection, Result};
 
+use super::fold::FoldedRows;
+use crate::flow::{Endpoint, ObservationPoint};
 use crate::process::{FlowUser, ProcessId};
+use crate::record::fold::FlowLookup;
 use crate::record::rows::{self, FlowRows, ProcessNumbers, RecordingState};
 use crate::session::{Event, Finished, FlowRecord, IntervalTotals, Missed};
 
+/// What the recording has.
+#[derive(Debug, Default)]
+pub(super) struct WrittenTables {
+    flows: WrittenFlows,
+    folded: FoldedRows,
+    /// The endpoints of flows that the session does not track individually.
+    untracked: Vec<(ObservationPoint, Endpoint)>,
+}
+
 /// The flows that the recording has.
 #[derive(Debug, Default)]
-pub(super) struct WrittenFlows {
+struct WrittenFlows {
     /// Higher than the serial number of each. Flows are mostly delivered in the order in which they
     /// were opened, so nearly every other number below belongs to one that is written again.
     next_serial: u64,
@@ -23,25 +35,29 @@ impl WrittenFlows {
     }
 }
 
-/// Writes a batch in one transaction.
-pub(super) fn events(db: &mut Connection, events: &[Event], written: &mut WrittenFlows) -> Result<()> {
+/// Writes a batch in one transaction, and makes room for the next.
+pub(super) fn events(db: &mut Connection, events: &[Event], written: &mut WrittenTables) -> Result<()> {
     let transaction = db.transaction()?;
     let mut flows = FlowRows::new(&transaction, ProcessNumbers::Identity);
+    let mut lookup = FlowLookup::prepare(&transaction)?;
     for event in events {
         match event {
             Event::FlowOpened(record) | Event::FlowGrew(record) | Event::FlowEnded(record, _) => {
-                put(&mut flows, record, written)?;
+                if !written.folded.grow(&mut lookup, &record.flow)? {
+                    put(&mut flows, record, &mut written.flows)?;
+                }
             }
             Event::UsedBy(used) => rows::process(&transaction, &used.process, used.parent)?,
             Event::DnsExchange(number, lookup) => rows::lookup(&transaction, *number, lookup)?,
             Event::Attempts(all) => rows::replace_attempts(&transaction, all, ProcessNumbers::Identity)?,
             Event::LocalSockets(all) => rows::replace_local_sockets(&transaction, all, ProcessNumbers::Identity)?,
-            Event::Interval(totals) => interval(&transaction, totals)?,
+            Event::Interval(totals) => interval(&transaction, totals, written)?,
             Event::Started(_) | Event::Lost(..) | Event::Note(_) | Event::Status(_) | Event::Finished(_) => {}
         }
     }
-    drop(flows);
-    transaction.commit()
+    drop((flows, lookup));
+    transaction.commit()?;
+    written.folded.make_room(db)
 }
 
 /// Writes a record. The tables refer to processes by their number.
@@ -58,17 +74,22 @@ fn put(flows: &mut FlowRows<'_>, record: &FlowRecord, written: &mut WrittenFlows
     flows.put_new(flow, naming.as_deref(), users)
 }
 
-fn interval(db: &Connection, totals: &IntervalTotals) -> Result<()> {
+fn interval(db: &Connection, totals: &IntervalTotals, written: &mut WrittenTables) -> Result<()> {
     let IntervalTotals { run, interface, dns, series, losses, .. } = totals;
     if let Some(from_ns) = series.from_ns {
         rows::replace_steps(db, from_ns, &series.intervals)?;
     }
     rows::replace_run(db, run, interface, dns, false, &totals.attribution)?;
-    rows::replace_totals(db, &totals.totals, &totals.untracked, &totals.loopback)?;
+    let folded = totals.untracked.plus(written.folded.counts());
+    rows::replace_totals(db, &totals.totals, &folded, &totals.loopback)?;
     rows::replace_remainders(db, &totals.remainders)?;
-    rows::replace_losses(db, &losses.by_reason())?;
+    rows::replace_losses(db, &[losses.by_reason(), written.folded.lost().into_iter().collect()].concat())?;
     if let Some(endpoints) = &totals.untracked_endpoints {
-        rows::replace_folded_endpoints(db, endpoints.iter())?;
+        written.untracked.clone_from(endpoints);
+    }
+    if totals.untracked_endpoints.is_some() || written.folded.has_changed() {
+        let own: Vec<_> = written.folded.endpoints().collect();
+        rows::replace_folded_endpoints(db, written.untracked.iter().chain(&own))?;
     }
     if let Some(notes) = &totals.notes {
         rows::replace_notes(db, notes)?;
@@ -77,13 +98,19 @@ fn interval(db: &Connection, totals: &IntervalTotals) -> Result<()> {
 }
 
 /// Completes the recording. Flows without a final record are folded into their endpoints.
-pub(super) fn finished(db: &mut Connection, finished: &Finished, missed: &Missed) -> Result<()> {
+pub(super) fn finished(
+    db: &mut Connection,
+    finished: &Finished,
+    missed: &Missed,
+    written: &WrittenTables,
+) -> Result<()> {
     let Finished { report, untracked, losses, .. } = finished;
     let transaction = db.transaction()?;
     rows::remove_flows(&transaction, &missed.outdated)?;
-    let folded = untracked.plus(missed.flows.counts());
+    let folded = untracked.plus(missed.flows.counts()).plus(written.folded.counts());
     rows::replace_all_but_flows(&transaction, report, &folded)?;
-    rows::replace_losses(&transaction, &losses.by_reason())?;
+    let losses = [losses.by_reason(), written.folded.lost().into_iter().collect()].concat();
+    rows::replace_losses(&transaction, &losses)?;
     let until_ns = report.run.started_ns.saturating_add(report.run.duration_ns);
     rows::recording(&transaction, RecordingState::Complete, until_ns, 0)?;
     transaction.commit()?;
