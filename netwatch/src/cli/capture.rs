@@ -9,10 +9,12 @@ use clap::{ArgGroup, Args, Command, ValueEnum, ValueHint, value_parser};
 
 use crate::meter::{CAPTURE_RING_BYTES, MAX_CAPLEN};
 use crate::packets::{OnlyCondition, Selection};
-use crate::settings::value::{parse_capture_kib, parse_size, parse_time};
+use crate::settings::value::{parse_capture_kib, parse_file_size, parse_file_time};
 use crate::settings::{CaptureOptions, FilterOption, LineTarget};
 
 pub(super) const CAPTURE: &str = "Capture";
+/// Length of the Ethernet header.
+const MIN_SNAPLEN: u32 = 14;
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = CAPTURE)]
@@ -25,11 +27,13 @@ pub(super) struct CaptureArgs {
     file: Option<PathBuf>,
 
     /// Bytes to capture of each packet, from the Ethernet header on [default: all]
+    ///
+    /// 0 is all, as for tcpdump.
     #[arg(
         short,
         long,
         value_name = "BYTES",
-        value_parser = value_parser!(u32).range(14..=65_600),
+        value_parser = parse_snaplen,
         env = "NETWATCH_SNAPLEN"
     )]
     snaplen: Option<u32>,
@@ -40,12 +44,13 @@ pub(super) struct CaptureArgs {
 
     /// Begin a new file when the current one has this size: 100M, 1G
     ///
-    /// Files get a number: trace-00001.pcapng. The size is that before compression.
-    #[arg(short = 'C', long, value_name = "SIZE", value_parser = parse_size, env = "NETWATCH_FILE_SIZE")]
+    /// Files get a number: trace-00001.pcapng. The size is that before compression, in bytes
+    /// without a unit: tcpdump's -C counts millions of bytes.
+    #[arg(short = 'C', long, value_name = "SIZE", value_parser = parse_file_size, env = "NETWATCH_FILE_SIZE")]
     file_size: Option<u64>,
 
     /// Begin a new file after this time: 30s, 5m
-    #[arg(short = 'G', long, value_name = "TIME", value_parser = parse_time, env = "NETWATCH_FILE_TIME")]
+    #[arg(short = 'G', long, value_name = "TIME", value_parser = parse_file_time, env = "NETWATCH_FILE_TIME")]
     file_time: Option<Duration>,
 
     /// Keep this number of files and remove the oldest
@@ -76,12 +81,14 @@ pub(super) struct CaptureArgs {
     /// Select packets: process=NAME, name=NAME, endpoint=ADDR[:PORT] (repeatable)
     ///
     /// process: the name or id of the process. name: the name of the remote; .app.example includes
-    /// the names below. endpoint: ADDR, ADDR:PORT, NETWORK/LEN or :PORT of the remote. Conditions
-    /// of the same kind are alternatives. Counting is not affected.
+    /// the names below, and *.app.example is only those. endpoint: ADDR, ADDR:PORT, NETWORK/LEN or
+    /// :PORT of the remote. Conditions of the same kind are alternatives. Counting is not affected.
     #[arg(long, value_name = "CONDITION", env = "NETWATCH_ONLY", value_delimiter = ',')]
     only: Vec<OnlyCondition>,
 
-    /// Replace an existing file of -w
+    /// Replace existing files
+    ///
+    /// With -C or -G, all files of an earlier series with this name are removed.
     #[arg(long, env = "NETWATCH_FORCE", value_parser = FalseyValueParser::new())]
     force: bool,
 
@@ -111,7 +118,7 @@ pub(super) fn require_file(command: Command) -> Command {
     let group = ArgGroup::new("rotation").args(["file_size", "file_time"]).multiple(true);
     command.group(group).mut_args(|arg| match arg.get_id().as_str() {
         "file_count" => arg.requires("rotation"),
-        "file_size" | "file_time" | "force" => arg.requires("file"),
+        "file_size" | "file_time" => arg.requires("file"),
         _ => arg,
     })
 }
@@ -123,7 +130,17 @@ enum DirectionArg {
     /// Packets that the command sends
     Out,
     /// All packets
+    #[value(alias = "inout")]
     Both,
+}
+
+/// The length of `-s`. As for tcpdump, 0 is that of every packet, and so is more than any has.
+fn parse_snaplen(text: &str) -> Result<u32, String> {
+    match text.parse::<u32>() {
+        Ok(0) => Ok(MAX_CAPLEN),
+        Ok(bytes) if bytes >= MIN_SNAPLEN => Ok(bytes.min(MAX_CAPLEN)),
+        _ => Err(format!("expected a number of bytes from {MIN_SNAPLEN}, the Ethernet header, or 0 for all")),
+    }
 }
 
 impl CaptureArgs {

@@ -8,8 +8,8 @@ use crate::packets::{DumpColumns, DumpStyle, LineStyle, TimeStyle};
 #[command(next_help_heading = "Lines")]
 pub(super) struct DisplayArgs {
     /// Do not print the names of remotes
-    #[arg(short, long)]
-    numeric: bool,
+    #[arg(short, long, action = ArgAction::Count)]
+    numeric: u8,
 
     /// Times: -t none, -tt Unix, -ttt since the last line, -tttt with date
     ///
@@ -18,8 +18,8 @@ pub(super) struct DisplayArgs {
     time: u8,
 
     /// Print the fields of the IP header, and longer texts
-    #[arg(short, long)]
-    verbose: bool,
+    #[arg(short, long, action = ArgAction::Count)]
+    verbose: u8,
 
     /// Print the Ethernet header
     #[arg(short = 'e', long = "link")]
@@ -62,10 +62,10 @@ impl DisplayArgs {
                 4 => TimeStyle::Date,
                 _ => TimeStyle::SinceFirst,
             },
-            is_verbose: self.verbose,
+            is_verbose: self.verbose > 0,
             shows_link: self.link,
             is_quiet,
-            is_numeric: self.numeric,
+            is_numeric: self.numeric > 0,
             dump: dump.map(|(times, columns)| DumpStyle { columns, includes_link: times > 1 }),
         }
     }

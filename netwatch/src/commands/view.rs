@@ -20,6 +20,10 @@ const STANDARD_OUTPUT: &str = "standard output";
 
 /// Opens the file with the rights of the caller of sudo, who will own it.
 pub(super) fn open(settings: &ViewSettings) -> Result<ViewSpec> {
+    if settings.prints && is_standard_output(settings.file.as_deref()) {
+        return Err(Error::other("write", STANDARD_OUTPUT, "lines and packets cannot both go there")
+            .hint("write the packets to a file, or leave --packets out"));
+    }
     let prints = || PacketPrinter::new(Box::new(io::stdout()), settings.style);
     Ok(ViewSpec {
         writer: settings.file.as_deref().map(|file| open_writer(settings, file)).transpose()?,
@@ -31,7 +35,11 @@ pub(super) fn open(settings: &ViewSettings) -> Result<ViewSpec> {
 }
 
 fn open_writer(settings: &ViewSettings, file: &Path) -> Result<CaptureWriter> {
-    let mut writer = if file == Path::new("-") {
+    let mut writer = if is_standard_output(Some(file)) {
+        if settings.rotation.is_on() {
+            return Err(Error::other("divide", STANDARD_OUTPUT, "it is not a file")
+                .hint("leave out -C, -G and -W, or write to a file"));
+        }
         let own = io::stdout().as_fd().try_clone_to_owned();
         CaptureWriter::stream(
             own.map_err(|error| Error::os("duplicate", STANDARD_OUTPUT, error))?.into(),
@@ -47,6 +55,10 @@ fn open_writer(settings: &ViewSettings, file: &Path) -> Result<CaptureWriter> {
     };
     writer.set_facts(own_facts(), Vec::new());
     Ok(writer)
+}
+
+fn is_standard_output(file: Option<&Path>) -> bool {
+    file == Some(Path::new("-"))
 }
 
 /// Refuses a file that cannot contain the secrets of TLS connections.

@@ -6,7 +6,7 @@ use std::io::{self, BufWriter, Write};
 
 use super::{Consumer, StreamEnd};
 use crate::error::{Error, Result};
-use crate::flow::{EndpointKey, FlowId};
+use crate::flow::{EndpointKey, FailedAttempts, FlowId};
 use crate::format::events::{ConnectionEvent, ConnectionEventKind, write_lost, write_note};
 use crate::process::{Process, ProcessNumber};
 use crate::report::Interface;
@@ -29,7 +29,7 @@ pub struct EventLines<W: Write> {
 #[derive(Debug, Default, Clone, Copy)]
 struct Written {
     is_named: bool,
-    failed: u64,
+    failed: FailedAttempts,
 }
 
 impl<W: Write> EventLines<W> {
@@ -41,9 +41,9 @@ impl<W: Write> EventLines<W> {
 
     fn event(&mut self, event: &Event) -> io::Result<()> {
         match event {
-            Event::FlowOpened(record) | Event::FlowGrew(record) => self.flow(record),
+            Event::FlowOpened(record) | Event::FlowGrew(record) => self.flow(record, record.flow.failed_so_far()),
             Event::FlowEnded(record, reason) => {
-                self.flow(record)?;
+                self.flow(record, record.flow.failed())?;
                 self.flows.remove(&record.id());
                 self.write(ConnectionEventKind::Ended(*reason), record)
             }
@@ -65,11 +65,10 @@ impl<W: Write> EventLines<W> {
         }
     }
 
-    /// Writes what is new about a flow.
-    fn flow(&mut self, record: &FlowRecord) -> io::Result<()> {
+    /// Writes what is new about a flow with these failed attempts.
+    fn flow(&mut self, record: &FlowRecord, failed: FailedAttempts) -> io::Result<()> {
         let before = self.flows.get(&record.id()).copied();
         let is_named = record.naming.as_ref().is_some_and(|naming| naming.display_name.is_some());
-        let failed = record.flow.failed().attempts();
         self.flows.insert(record.id(), Written { is_named, failed });
         if before.is_none() {
             self.write(ConnectionEventKind::Opened, record)?;
@@ -78,8 +77,10 @@ impl<W: Write> EventLines<W> {
         if is_named && !before.is_named {
             self.write(ConnectionEventKind::Named, record)?;
         }
-        if failed > before.failed {
-            self.write(ConnectionEventKind::Failed, record)?;
+        if has_new_failures(before.failed, failed) {
+            self.write(ConnectionEventKind::Failed(failed), record)?;
+        } else if before.failed.unanswered > 0 && failed.unanswered == 0 {
+            self.write(ConnectionEventKind::Answered, record)?;
         }
         Ok(())
     }
@@ -91,6 +92,13 @@ impl<W: Write> EventLines<W> {
         let event = ConnectionEvent { kind, flow, naming: naming.as_deref(), process, is_dns_forwarder };
         if self.is_json { event.write_json(&mut self.out) } else { event.write_text(&mut self.out) }
     }
+}
+
+/// Whether attempts failed that had not failed before, or in another way.
+fn has_new_failures(before: FailedAttempts, now: FailedAttempts) -> bool {
+    now.causes().any(|(cause, attempts)| {
+        before.causes().find(|(earlier, _)| *earlier == cause).is_none_or(|(_, earlier)| attempts > earlier)
+    })
 }
 
 impl<W: Write + Send + 'static> Consumer for EventLines<W> {
@@ -193,7 +201,34 @@ mod tests {
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines.len(), 2, "{text}");
         assert!(lines[0].starts_with("00:00:01.000 opened tcp 198.51.100.2:5000 -> 198.51.100.1:443"), "{text}");
-        assert!(lines[1].contains("ended") && lines[1].ends_with("end_of_flow"), "{text}");
+        assert!(lines[1].contains("ended") && lines[1].ends_with(", closed"), "{text}");
+    }
+
+    /// The events of a connection of which more SYNs, and SYN-ACKs, are observed in each interval.
+    fn handshake(steps: &[(u64, u64, Option<EndReason>)]) -> Vec<String> {
+        let out = Shared::default();
+        let mut events = EventLines::new(out.clone(), true);
+        let mut session = Session::new(CaptureScope::default(), SessionConfig::default());
+        let outlet = session.attach(events.wants());
+        for (step, (syns, syn_acks, ended)) in steps.iter().enumerate() {
+            let syns = PerDirection { egress: *syns, ingress: 0 };
+            let syn_acks = PerDirection { egress: 0, ingress: *syn_acks };
+            let tcp = Some(TcpFacts { syns, syn_acks, ..TcpFacts::default() });
+            session.apply(Increment { tcp, connections: (step == 0).into(), ..increment(*ended) });
+            events.consume(session.deliver(outlet, 100, GrowthTiming::Now)).expect("written");
+        }
+        let text = String::from_utf8(out.0.lock().expect("not poisoned").clone()).expect("UTF-8");
+        let event = |line: &str| serde_json::from_str::<serde_json::Value>(line).expect("JSON")["event"].clone();
+        text.lines().map(|line| event(line).as_str().expect("a text").to_owned()).collect()
+    }
+
+    #[test]
+    fn a_handshake_in_flight_has_not_failed() {
+        let ended = Some(EndReason::EndOfFlow);
+        assert_eq!(handshake(&[(1, 0, None), (0, 1, ended)]), ["opened", "ended"]);
+        assert_eq!(handshake(&[(1, 0, None), (0, 0, ended)]), ["opened", "failed", "ended"]);
+        assert_eq!(handshake(&[(1, 0, None), (1, 0, None), (1, 0, None)]), ["opened", "failed"]);
+        assert_eq!(handshake(&[(1, 0, None), (1, 0, None), (0, 1, ended)]), ["opened", "failed", "answered", "ended"]);
     }
 
     #[test]

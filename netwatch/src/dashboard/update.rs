@@ -234,7 +234,7 @@ fn flow(record: &FlowRecord, ended: Option<EndReason>) -> FlowUpdate {
     let (flow, naming) = (&record.flow, record.naming.as_deref());
     let end = |end: TransportAddress| SocketAddr::new(end.addr, end.port);
     let failed = flow.failed_so_far();
-    let causes: Vec<&str> = flow.failed().causes().map(|(cause, _)| cause).collect();
+    let causes: Vec<&str> = failed.causes().map(|(cause, _)| cause).collect();
     let display_name = naming.and_then(|naming| naming.display_name.as_ref());
     let application = naming.and_then(|naming| naming.application.as_ref());
     FlowUpdate {
@@ -248,12 +248,12 @@ fn flow(record: &FlowRecord, ended: Option<EndReason>) -> FlowUpdate {
         last_ns: flow.last_seen_ns,
         amounts: amounts(flow.counters),
         connections: flow.connections(),
-        failed,
-        causes: if failed > 0 { causes.join(", ") } else { String::new() },
+        failed: failed.attempts(),
+        causes: causes.join(", "),
         handshake_ns: flow.tcp.and_then(|tcp| tcp.handshake_rtt_ns),
         rtt_ns: flow.tcp.and_then(|tcp| tcp.round_trips.mean_ns()),
         retransmitted: flow.tcp.map_or(0, |tcp| tcp.retransmitted_packets.egress + tcp.retransmitted_packets.ingress),
-        is_open: failed == 0 && ended.is_none() && flow.is_open(),
+        is_open: failed.attempts() == 0 && ended.is_none() && flow.is_open(),
         ended: ended.or(flow.end_reason()).map(|reason| reason.name().replace('_', " ")),
         name: display_name.map(|shown| (shown.name.as_str().to_owned(), shown.source.name().to_owned())),
         application: application.map(|application| application.name.clone().into_owned()),

@@ -135,12 +135,12 @@ impl Flow {
         }
     }
 
-    /// Number of failed attempts, without those that may still be answered: an attempt of a live
-    /// flow counts as unanswered when its SYN was repeated.
-    pub fn failed_so_far(&self) -> u64 {
+    /// The failed attempts without those that may still be answered: an attempt of a live flow
+    /// counts as unanswered when its SYN was repeated.
+    pub fn failed_so_far(&self) -> FailedAttempts {
         let failed = self.failed();
         let is_pending = self.end_reason().is_none() && failed.unanswered_tries <= failed.unanswered;
-        failed.attempts() - if is_pending { failed.unanswered } else { 0 }
+        if is_pending { FailedAttempts { unanswered: 0, unanswered_tries: 0, ..failed } } else { failed }
     }
 
     /// Whether it has TCP headers.

@@ -10,7 +10,9 @@ use super::json::escaped::line;
 use super::summary::units::{bytes, duration, plural};
 use super::words::with_plain_spaces;
 use super::{escape, rfc3339};
-use crate::flow::{Direction, EndReason, Flow, PerDirection, Protocol, TransportAddress};
+use crate::flow::{
+    Direction, EndReason, FailedAttempts, Flow, PerDirection, Protocol, TransportAddress,
+};
 use crate::process::Process;
 use crate::report::{DnsForwarder, FlowNaming};
 
@@ -24,8 +26,10 @@ pub enum ConnectionEventKind {
     Opened,
     /// The name of its remote became known.
     Named,
-    /// An attempt failed.
-    Failed,
+    /// Attempts failed; all that failed so far.
+    Failed(FailedAttempts),
+    /// A SYN was answered after its attempt had failed by a timeout.
+    Answered,
     /// It ended.
     Ended(EndReason),
 }
@@ -50,7 +54,8 @@ impl ConnectionEvent<'_> {
         match self.kind {
             ConnectionEventKind::Opened => "opened",
             ConnectionEventKind::Named => "named",
-            ConnectionEventKind::Failed => "failed",
+            ConnectionEventKind::Failed(_) => "failed",
+            ConnectionEventKind::Answered => "answered",
             ConnectionEventKind::Ended(_) => "ended",
         }
     }
@@ -86,8 +91,9 @@ impl ConnectionEvent<'_> {
     fn details(&self) -> String {
         match self.kind {
             ConnectionEventKind::Opened | ConnectionEventKind::Named => String::new(),
-            ConnectionEventKind::Failed => {
-                let failed: Vec<_> = self.flow.failed().causes().map(|(cause, _)| cause).collect();
+            ConnectionEventKind::Answered => ": it has not failed".to_owned(),
+            ConnectionEventKind::Failed(failed) => {
+                let failed: Vec<_> = failed.causes().map(|(cause, _)| cause).collect();
                 format!(": {}", failed.join(", "))
             }
             ConnectionEventKind::Ended(reason) => {
@@ -103,7 +109,7 @@ impl ConnectionEvent<'_> {
                     with_plain_spaces(plural(counters.egress.packets, "packet", "packets")),
                     bytes(counters.ingress.wire_bytes),
                     counters.ingress.packets,
-                    reason.name()
+                    end_words(reason)
                 )
             }
         }
@@ -135,9 +141,8 @@ impl ConnectionEvent<'_> {
             event["process"] = json!({ "pid": pid, "comm": comm, "exe": exe });
         }
         match self.kind {
-            ConnectionEventKind::Opened | ConnectionEventKind::Named => {}
-            ConnectionEventKind::Failed => {
-                let failed = self.flow.failed();
+            ConnectionEventKind::Opened | ConnectionEventKind::Named | ConnectionEventKind::Answered => {}
+            ConnectionEventKind::Failed(failed) => {
                 event["failed"] =
                     failed.causes().map(|(cause, times)| (cause.to_owned(), Value::from(times))).collect();
             }
@@ -160,6 +165,17 @@ impl ConnectionEvent<'_> {
             }
         }
         write_line(&event, out)
+    }
+}
+
+/// Why a connection ended, for people. Documents have the words of IPFIX.
+fn end_words(reason: EndReason) -> &'static str {
+    match reason {
+        EndReason::EndOfFlow => "closed",
+        EndReason::IdleTimeout => "idle",
+        EndReason::ForcedEnd => "open at the end of the run",
+        EndReason::LackOfResources => "no longer tracked: too many flows",
+        EndReason::ActiveTimeout => "continues",
     }
 }
 

@@ -22,7 +22,7 @@ pub struct Rotation {
 
 impl Rotation {
     /// Whether there can be more than one file.
-    fn is_on(&self) -> bool {
+    pub fn is_on(&self) -> bool {
         self.max_bytes.is_some() || self.max_time.is_some()
     }
 }
@@ -45,11 +45,17 @@ pub(super) struct CaptureFiles {
     opened: Instant,
     number: u32,
     names: VecDeque<String>,
+    /// The process that opened the files. Those that it starts have a copy.
+    creator: u32,
 }
 
 impl CaptureFiles {
     /// Opens the first file.
     pub(super) fn open(place: CapturePlace, rotation: Rotation) -> Result<Self> {
+        place.require_compression()?;
+        if rotation.is_on() {
+            place.clear_series()?;
+        }
         let mut files = Self::new(WriteTarget::Place(place), rotation, None);
         files.open_next()?;
         Ok(files)
@@ -62,7 +68,8 @@ impl CaptureFiles {
     }
 
     fn new(target: WriteTarget, rotation: Rotation, sink: Option<Sink>) -> Self {
-        Self { target, rotation, sink, opened: Instant::now(), number: 0, names: VecDeque::new() }
+        let (names, creator) = (VecDeque::new(), std::process::id());
+        Self { target, rotation, sink, opened: Instant::now(), number: 0, names, creator }
     }
 
     /// Whether another file may follow.
@@ -132,5 +139,74 @@ impl CaptureFiles {
         let path = self.path();
         let Some(sink) = &mut self.sink else { return Ok(()) };
         action(sink).map_err(|error| Error::os("write", path, error))
+    }
+}
+
+impl Drop for CaptureFiles {
+    /// A capture that did not start leaves no empty file.
+    fn drop(&mut self) {
+        let is_unused = self.number == 1 && self.sink.as_ref().is_some_and(Sink::is_unused);
+        if let (WriteTarget::Place(place), Some(name)) = (&self.target, self.names.back())
+            && is_unused
+            && self.creator == std::process::id()
+        {
+            // The error that prevented the start matters.
+            let _ = place.remove(name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use nix::unistd::{Gid, Uid};
+
+    use super::*;
+
+    const ROTATION: Rotation = Rotation { max_bytes: Some(1), max_time: None, max_files: None };
+
+    fn open(dir: &Path, rotation: Rotation, replaces: bool) -> Result<CaptureFiles> {
+        let path = dir.join("x.pcapng.zst");
+        CaptureFiles::open(CapturePlace::open(&path, (Uid::effective(), Gid::effective()), replaces)?, rotation)
+    }
+
+    fn names(dir: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(dir).expect("a directory");
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8")).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn an_earlier_series_is_refused_or_removed_as_a_whole() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let others = ["x-1.pcapng.zst", "x-00002.pcapng", "x-00003a.pcapng.zst", "xx-00002.pcapng.zst"];
+        for name in ["x-00002.pcapng.zst", "x-123456.pcapng.zst"].iter().chain(&others) {
+            std::fs::write(dir.path().join(name), "older").expect("written");
+        }
+        let refused = open(dir.path(), ROTATION, false).expect_err("there is a series").to_string();
+        assert!(refused.contains("x-00002.pcapng.zst") && refused.contains("--force"), "{refused}");
+        assert!(!dir.path().join("x-00001.pcapng.zst").exists());
+        let mut files = open(dir.path(), ROTATION, true).expect("opened");
+        files.write(b"block").expect("written");
+        files.close().expect("closed");
+        let mut expected: Vec<&str> = others.iter().copied().chain(["x-00001.pcapng.zst"]).collect();
+        expected.sort_unstable();
+        assert_eq!(names(dir.path()), expected);
+    }
+
+    #[test]
+    fn a_capture_that_does_not_start_leaves_no_file() {
+        let dir = tempfile::tempdir().expect("a directory");
+        for rotation in [Rotation::default(), ROTATION] {
+            drop(open(dir.path(), rotation, false).expect("opened"));
+            assert!(names(dir.path()).is_empty());
+        }
+        let mut files = open(dir.path(), Rotation::default(), false).expect("opened");
+        files.write(b"block").expect("written");
+        drop(files);
+        assert_eq!(names(dir.path()), ["x.pcapng.zst"]);
     }
 }

@@ -89,6 +89,8 @@ pub struct CaptureSummary {
     pub written: u64,
     /// Packets that were taken from the ring. Super-frames count once, as in the other counters.
     pub captured: u64,
+    /// Those of them that `--only` left out.
+    pub left_out: u64,
     /// Whether the capture ended at the requested number of packets.
     pub is_full: bool,
     /// Packets that were read from the ring after the capture had ended.
@@ -115,12 +117,13 @@ impl CaptureSummary {
 
     /// What became of the packets that the programs observed.
     pub fn balance(&self) -> String {
-        let Self { written, captured, is_full, skipped, stats, .. } = self;
+        let Self { written, captured, left_out, is_full, skipped, stats, .. } = self;
         if *is_full {
             // The programs counted on, and the last batch may have had more packets.
             return format!("it ended after {written} packets (--count), and later ones are not in it");
         }
-        let (seen, filtered, lost) = (stats.observed.both(), stats.filtered.both(), stats.lost().both());
+        let (seen, filtered, lost) = (stats.observed.both(), stats.filtered.both() + left_out, stats.lost().both());
+        let captured = captured - left_out;
         let skipped = if *skipped > 0 { format!(" + {skipped} after its end") } else { String::new() };
         format!("{seen} packets seen = {captured} captured + {filtered} filtered + {lost} lost{skipped}")
     }
@@ -229,6 +232,8 @@ mod tests {
     fn a_capture_that_is_full_has_no_balance() {
         let part = CaptureSummary { has_filter: true, written: 3, captured: 36, skipped: 6, ..Default::default() };
         assert!(part.balance().contains("36 captured"));
+        let selected = CaptureSummary { left_out: 32, ..part };
+        assert!(selected.balance().contains("4 captured + 32 filtered"), "{}", selected.balance());
         let full = CaptureSummary { is_full: true, ..part };
         let note = "the capture has a filter: it ended after 3 packets (--count), and later ones are not in it";
         assert_eq!(full.notes(), [note]);

@@ -18,7 +18,7 @@ pub struct OnlyCondition {
 enum ConditionKind {
     /// Name or id of the process.
     Process(String),
-    /// Name of the remote; with a leading dot, names below it too.
+    /// Name of the remote; with a leading dot, names below it too; with `*.`, only those.
     Name(String),
     /// The remote: a network, a port, or both.
     Endpoint(Option<EndpointNetwork>, Option<u16>),
@@ -82,12 +82,14 @@ impl ConditionKind {
 
 /// Names are compared without regard to case, as in DNS.
 fn is_name(name: &str, wanted: &str) -> bool {
-    match wanted.strip_prefix('.') {
-        None => name.eq_ignore_ascii_case(wanted),
-        Some(domain) => {
-            let below = || name.len().checked_sub(wanted.len()).and_then(|at| name.get(at..));
-            name.eq_ignore_ascii_case(domain) || below().is_some_and(|end| end.eq_ignore_ascii_case(wanted))
-        }
+    let is_below = |domain: &str| {
+        let end = name.len().checked_sub(domain.len()).filter(|at| *at > 0).and_then(|at| name.get(at..));
+        end.is_some_and(|end| end.eq_ignore_ascii_case(domain))
+    };
+    match (wanted.strip_prefix('.'), wanted.strip_prefix('*')) {
+        (Some(domain), _) => name.eq_ignore_ascii_case(domain) || is_below(wanted),
+        (None, Some(domain)) => is_below(domain),
+        (None, None) => name.eq_ignore_ascii_case(wanted),
     }
 }
 
@@ -109,7 +111,7 @@ impl FromStr for OnlyCondition {
         let kind = match text.split_once('=') {
             Some((_, "")) => return Err(wrong()),
             Some(("process", value)) => ConditionKind::Process(value.to_owned()),
-            Some(("name", value)) => ConditionKind::Name(value.to_owned()),
+            Some(("name", value)) => ConditionKind::Name(name(value)?),
             Some(("endpoint", value)) => endpoint(value).ok_or_else(|| {
                 format!("{value} is no endpoint; examples: 198.51.100.7:443, [2001:db8::7]:443, 198.51.100.0/24, :53")
             })?,
@@ -119,9 +121,28 @@ impl FromStr for OnlyCondition {
     }
 }
 
+/// A name of DNS, without the dot of the root at its end.
+fn name(text: &str) -> Result<String, String> {
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let labels = name.strip_prefix("*.").or(name.strip_prefix('.')).unwrap_or(name);
+    if labels.is_empty() || labels.contains('*') {
+        return Err(format!("{text} is no name; examples: app.example, .app.example, *.app.example"));
+    }
+    Ok(name.to_owned())
+}
+
 fn endpoint(text: &str) -> Option<ConditionKind> {
+    let unbracketed;
     let (network, port) = match text.strip_prefix('[') {
-        Some(rest) => rest.split_once(']').map(|(network, port)| (network, port.strip_prefix(':')))?,
+        Some(rest) => {
+            let (address, rest) = rest.split_once(']')?;
+            let (length, port) = rest.split_once(':').map_or((rest, None), |(length, port)| (length, Some(port)));
+            if !(length.is_empty() || length.starts_with('/')) {
+                return None;
+            }
+            unbracketed = format!("{address}{length}");
+            (unbracketed.as_str(), port)
+        }
         // A text with several colons is an IPv6 address without a port.
         None => match text.split_once(':') {
             Some((network, port)) if !port.contains(':') => (network, Some(port)),
@@ -171,6 +192,8 @@ mod tests {
         assert!(includes(&["name=api.app.example"], &web, &curl) && includes(&["name=.app.example"], &web, &curl));
         assert!(!includes(&["name=app.example"], &web, &curl) && !includes(&["name=.pp.example"], &web, &curl));
         assert!(!includes(&["name=app.example"], &web, &PacketIdentity::default()));
+        assert!(includes(&["name=api.app.example."], &web, &curl) && includes(&["name=*.App.example"], &web, &curl));
+        assert!(!includes(&["name=*.api.app.example"], &web, &curl) && !includes(&["name=*.pp.example"], &web, &curl));
     }
 
     #[test]
@@ -182,12 +205,18 @@ mod tests {
             let condition = format!("endpoint={text}");
             assert!(includes(&[&condition], &v4, &unknown) && !includes(&[&condition], &v6, &unknown), "{text}");
         }
-        for text in ["2001:db8::7", "[2001:db8::7]:53", "[2001:db8::/32]:53", "2001:db8::/32", ":53"] {
+        let networks = ["[2001:db8::]/32", "[2001:db8::]/32:53", "[2001:db8::/32]:53", "2001:db8::/32"];
+        for text in ["2001:db8::7", "[2001:db8::7]", "[2001:db8::7]:53", ":53"].into_iter().chain(networks) {
             let condition = format!("endpoint={text}");
             assert!(includes(&[&condition], &v6, &unknown) && !includes(&[&condition], &v4, &unknown), "{text}");
         }
-        for text in ["", "x", "process=", "pid=1", "endpoint=x", "endpoint=198.51.100.7:x", "endpoint=198.51.100.0/33"]
-        {
+        assert!(!includes(&["endpoint=[2001:db8:1::]/48"], &v6, &unknown));
+        let endpoints =
+            ["x", "198.51.100.7:x", "198.51.100.0/33", "[2001:db8::]48", "[2001:db8::/32]/32", "[2001:db8::]/129"]
+                .map(|text| format!("endpoint={text}"));
+        let names = ["", ".", "*", "*.", "a.*", "*a.example", "*.*.example"].map(|text| format!("name={text}"));
+        let others = ["", "x", "process=", "pid=1"].map(str::to_owned);
+        for text in endpoints.into_iter().chain(names).chain(others) {
             assert!(text.parse::<OnlyCondition>().is_err(), "{text}");
         }
     }

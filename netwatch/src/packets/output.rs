@@ -31,6 +31,7 @@ pub(super) struct PacketOutput {
     pub printer: Option<PacketPrinter>,
     only: Selection,
     written: u64,
+    left_out: u64,
     max_packets: u64,
     /// Since the last packet that was selected.
     omitted: Omitted,
@@ -46,7 +47,8 @@ impl PacketOutput {
         max_packets: Option<u64>,
     ) -> Self {
         let max_packets = max_packets.unwrap_or(u64::MAX);
-        Self { writer, printer, only, written: 0, max_packets, omitted: Omitted::default(), lines_error: None }
+        let omitted = Omitted::default();
+        Self { writer, printer, only, written: 0, left_out: 0, max_packets, omitted, lines_error: None }
     }
 
     /// Number of packets that were printed or written.
@@ -54,12 +56,39 @@ impl PacketOutput {
         self.written
     }
 
+    /// Number of packets that were not selected.
+    pub(super) fn left_out(&self) -> u64 {
+        self.left_out
+    }
+
+    /// Whether a packet is to be passed to [`PacketOutput::packet`]. One that is not counts as
+    /// filtered; `lost` packets were lost before it, and are taken then.
+    pub(super) fn selects(
+        &mut self,
+        flow: Option<&FlowKey>,
+        identity: &PacketIdentity,
+        time_ns: u64,
+        lost: &mut u64,
+    ) -> bool {
+        if self.only.includes(flow, identity) {
+            return true;
+        }
+        self.left_out += 1;
+        if !self.is_full() {
+            self.omitted.add(Omitted { lost: std::mem::take(lost), filtered: 1 });
+            if let Some(writer) = &mut self.writer {
+                writer.extend_span(time_ns);
+            }
+        }
+        false
+    }
+
     /// Whether the requested number of packets was reached.
     pub(super) fn is_full(&self) -> bool {
         self.written >= self.max_packets
     }
 
-    /// Prints and writes a packet. `lost` packets were lost before it; `names` are those of
+    /// Prints and writes a packet that is selected. `lost` packets were lost before it; `names` are those of
     /// addresses that are known so far.
     pub(super) fn packet<'n, N>(
         &mut self,
@@ -74,10 +103,6 @@ impl PacketOutput {
             return Ok(());
         }
         self.omitted.add(Omitted { lost, filtered: 0 });
-        if !self.only.includes(packet.flow, packet.identity) {
-            self.omitted.add(Omitted { lost: 0, filtered: 1 });
-            return Ok(());
-        }
         self.written += 1;
         let Omitted { lost, filtered } = std::mem::take(&mut self.omitted);
         self.print(|printer| print(printer, packet, lost))?;

@@ -30,6 +30,10 @@ pub(super) enum Compression {
     Zstd,
 }
 
+/// Suffixes of compressions that netwatch does not write.
+const OTHER_COMPRESSIONS: [&str; 10] =
+    [".xz", ".bz2", ".lz4", ".lzma", ".lzo", ".br", ".zip", ".7z", ".zstd", ".gzip"];
+
 /// The directory and name of a capture.
 #[derive(Debug)]
 pub struct CapturePlace {
@@ -51,12 +55,9 @@ impl CapturePlace {
             .file_name()
             .and_then(|name| name.to_str())
             .ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
-        let directory = match path.parent() {
-            Some(parent) if parent != Path::new("") => parent,
-            _ => Path::new("."),
-        };
-        let directory =
-            as_user(owner, || std::fs::OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(directory));
+        let mut options = std::fs::OpenOptions::new();
+        options.read(true).custom_flags(libc::O_DIRECTORY);
+        let directory = as_user(owner, || options.open(directory_of(path)));
         let (format, compression) = of_name(name);
         Ok(Self {
             directory: directory.map_err(failed)?.into(),
@@ -82,10 +83,59 @@ impl CapturePlace {
     /// The name of the file, with a number if there are several: `trace-00001.pcapng.zst`.
     pub(super) fn name(&self, number: Option<u32>) -> String {
         let Some(number) = number else { return self.name.clone() };
-        let at = [".pcapng", ".pcap"].into_iter().find_map(|suffix| self.name.rfind(suffix));
-        let at = at.or_else(|| self.name.rfind('.').filter(|at| *at > 0)).unwrap_or(self.name.len());
-        let (stem, suffix) = self.name.split_at(at);
+        let (stem, suffix) = self.divided_name();
         format!("{stem}-{number:05}{suffix}")
+    }
+
+    /// What stands before and after the number of a file.
+    fn divided_name(&self) -> (&str, &str) {
+        let name = self.name.to_ascii_lowercase();
+        let at = [".pcapng", ".pcap"].into_iter().find_map(|suffix| name.rfind(suffix));
+        let at = at.or_else(|| name.rfind('.').filter(|at| *at > 0)).unwrap_or(name.len());
+        self.name.split_at(at)
+    }
+
+    /// Refuses a name that promises a compression that netwatch does not have.
+    pub(super) fn require_compression(&self) -> Result<()> {
+        let name = self.name.to_ascii_lowercase();
+        match OTHER_COMPRESSIONS.into_iter().find(|suffix| name.ends_with(suffix)) {
+            None => Ok(()),
+            Some(suffix) => {
+                let cause = format!("netwatch does not write {suffix}");
+                Err(Error::other("write", self.path_of(&self.name), cause).hint("compress with .zst or .gz"))
+            }
+        }
+    }
+
+    /// Removes the files of an earlier series with these names, or refuses to begin another one:
+    /// it would end where it meets one of them.
+    pub(super) fn clear_series(&self) -> Result<()> {
+        for name in self.series()? {
+            if !self.replaces {
+                return Err(Error::os("write", self.path_of(&name), Errno::EEXIST)
+                    .hint("use --force to remove all files of the earlier series"));
+            }
+            self.remove(&name)?;
+        }
+        Ok(())
+    }
+
+    /// The names of files with a number, sorted.
+    fn series(&self) -> Result<Vec<String>> {
+        let failed = |error: io::Error| Error::os("read", directory_of(&self.path).display().to_string(), error);
+        let (stem, suffix) = self.divided_name();
+        let is_of_series = |name: &str| {
+            let number = name.strip_prefix(stem).and_then(|rest| rest.strip_prefix('-'));
+            let number = number.and_then(|rest| rest.strip_suffix(suffix)).unwrap_or_default();
+            number.len() >= 5 && number.bytes().all(|byte| byte.is_ascii_digit())
+        };
+        let mut names = Vec::new();
+        for entry in as_user(self.owner, || std::fs::read_dir(directory_of(&self.path))).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            names.extend(name.to_str().filter(|name| is_of_series(name)).map(str::to_owned));
+        }
+        names.sort();
+        Ok(names)
     }
 
     /// Creates the file of the path. A pipe or device with this name is opened as it is.
@@ -143,9 +193,43 @@ impl CapturePlace {
         if errno == Errno::EEXIST { error.hint("use --force to replace the file") } else { error }
     }
 
-    /// Removes a file that this capture wrote.
+    /// Removes a file that this capture wrote, or one of an earlier series.
     pub(super) fn remove(&self, name: &str) -> Result<()> {
         as_user(self.owner, || self.unlink(name)).map_err(|errno| Error::os("remove", self.path_of(name), errno))
+    }
+}
+
+/// The file of a place before anything uses it. Removes it when it is dropped.
+#[derive(Debug)]
+pub(super) struct UnusedFile {
+    place: CapturePlace,
+    /// The process that created it; `None` if it is kept. Processes that it starts have a copy.
+    creator: Option<u32>,
+}
+
+impl UnusedFile {
+    pub(super) fn new(place: CapturePlace) -> Self {
+        Self { place, creator: Some(std::process::id()) }
+    }
+
+    pub(super) fn keep(mut self) {
+        self.creator = None;
+    }
+}
+
+impl Drop for UnusedFile {
+    fn drop(&mut self) {
+        if self.creator == Some(std::process::id()) {
+            // The error that prevented the start matters.
+            let _ = self.place.remove(&self.place.name);
+        }
+    }
+}
+
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
     }
 }
 
@@ -167,12 +251,15 @@ pub(super) fn is_regular(file: &File) -> bool {
     })
 }
 
-/// pcapng, unless the name ends otherwise.
+/// pcapng, unless the name ends otherwise. Case does not matter.
 fn of_name(name: &str) -> (Format, Compression) {
-    let (name, compression) = match name {
-        _ if name.ends_with(".gz") => (name.trim_end_matches(".gz"), Compression::Gzip),
-        _ if name.ends_with(".zst") => (name.trim_end_matches(".zst"), Compression::Zstd),
-        _ => (name, Compression::None),
+    let name = name.to_ascii_lowercase();
+    let (name, compression) = match name.strip_suffix(".gz") {
+        Some(name) => (name, Compression::Gzip),
+        None => match name.strip_suffix(".zst") {
+            Some(name) => (name, Compression::Zstd),
+            None => (name.as_str(), Compression::None),
+        },
     };
     (if name.ends_with(".pcap") { Format::Pcap } else { Format::PcapNg }, compression)
 }
@@ -195,6 +282,30 @@ mod tests {
         assert_eq!(of_name("a.pcap.gz"), (Format::Pcap, Compression::Gzip));
         assert_eq!(of_name("a.pcapng.zst"), (Format::PcapNg, Compression::Zstd));
         assert_eq!(of_name("trace"), (Format::PcapNg, Compression::None));
+        assert_eq!(of_name("A.PCAP"), (Format::Pcap, Compression::None));
+        assert_eq!(of_name("a.Pcap.ZST"), (Format::Pcap, Compression::Zstd));
+    }
+
+    #[test]
+    fn other_compressions_are_refused() {
+        let dir = tempfile::tempdir().expect("a directory");
+        for name in ["x.pcap.xz", "x.pcapng.BZ2", "x.lz4"] {
+            let refused = place(dir.path(), name, false).require_compression().expect_err("refused").to_string();
+            assert!(refused.contains("does not write") && refused.contains(".zst"), "{refused}");
+        }
+        place(dir.path(), "xz.pcapng", false).require_compression().expect("no suffix of a compression");
+    }
+
+    #[test]
+    fn a_file_that_nothing_used_is_removed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        for (name, keeps) in [("kept", true), ("removed", false)] {
+            let place = place(dir.path(), name, false);
+            drop(place.create_named().expect("created"));
+            let file = UnusedFile::new(place);
+            if keeps { file.keep() } else { drop(file) }
+            assert_eq!(dir.path().join(name).exists(), keeps);
+        }
     }
 
     #[test]
@@ -202,6 +313,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let name = |name: &str| place(dir.path(), name, false).name(Some(7));
         assert_eq!(name("a.b.pcapng.zst"), "a.b-00007.pcapng.zst");
+        assert_eq!(name("A.PCAPNG.gz"), "A-00007.PCAPNG.gz");
         assert_eq!((name("a.cap"), name("a"), name(".a")), ("a-00007.cap".into(), "a-00007".into(), ".a-00007".into()));
     }
 

@@ -3,11 +3,14 @@
 use std::io::{BufWriter, Write};
 
 use super::line::{LineFormat, LineStyle, PrintedPacket};
+use super::place::{CapturePlace, UnusedFile, is_regular};
 use crate::error::{Error, Result};
 
 /// Prints a line for each packet.
 pub struct PacketPrinter {
     out: BufWriter<Box<dyn Write + Send>>,
+    /// The file, until the capture starts.
+    unused: Option<UnusedFile>,
     format: LineFormat,
 }
 
@@ -20,7 +23,21 @@ impl std::fmt::Debug for PacketPrinter {
 impl PacketPrinter {
     /// Prints to `out`.
     pub fn new(out: Box<dyn Write + Send>, style: LineStyle) -> Self {
-        Self { out: BufWriter::new(out), format: LineFormat::new(style) }
+        Self { out: BufWriter::new(out), unused: None, format: LineFormat::new(style) }
+    }
+
+    /// Prints to a new file, which is removed if the capture does not start.
+    pub fn to_file(place: CapturePlace, style: LineStyle) -> Result<Self> {
+        let file = place.create_named()?;
+        let unused = is_regular(&file).then(|| UnusedFile::new(place));
+        Ok(Self { unused, ..Self::new(Box::new(file), style) })
+    }
+
+    /// The capture has started: keeps the file, also without lines.
+    pub(super) fn begin(&mut self) {
+        if let Some(file) = self.unused.take() {
+            file.keep();
+        }
     }
 
     /// Prints a packet. `lost` packets were lost before it.

@@ -69,14 +69,22 @@ impl Sink {
         }
     }
 
-    /// Whether no name leads to the file any more.
-    pub(super) fn is_deleted(&self) -> bool {
-        let file = match &self.file {
+    /// Whether it is a file of which nothing was written.
+    pub(super) fn is_unused(&self) -> bool {
+        self.bytes == 0 && is_regular(self.file())
+    }
+
+    fn file(&self) -> &File {
+        match &self.file {
             SinkFile::Plain(file) => file,
             SinkFile::Gzip(file) => file.get_ref(),
             SinkFile::Zstd(file) => file.get_ref(),
-        };
-        file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.nlink() == 0)
+        }
+    }
+
+    /// Whether no name leads to the file any more.
+    pub(super) fn is_deleted(&self) -> bool {
+        self.file().metadata().is_ok_and(|metadata| metadata.is_file() && metadata.nlink() == 0)
     }
 
     /// Completes the file.

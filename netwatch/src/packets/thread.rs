@@ -86,6 +86,9 @@ impl PacketThread {
 
     pub(super) fn run(mut self) {
         set_thread_priority(NICE);
+        if let Some(printer) = &mut self.output.output.printer {
+            printer.begin();
+        }
         let begun = self.output.output.writer.as_mut().map_or(Ok(()), CaptureWriter::begin);
         self.check(begun);
         loop {
@@ -188,8 +191,9 @@ impl PacketThread {
         let here = self.judge.filtered();
         stats.filtered = stats.filtered.zip(here, |kernel, here| kernel + here);
         let (captured, written) = (self.output.captured, self.output.output.written());
-        let is_full = self.output.output.is_full();
-        CaptureSummary { has_filter: self.judge.is_on(), written, captured, is_full, skipped: self.skipped, stats }
+        let (left_out, is_full) = (self.output.output.left_out(), self.output.output.is_full());
+        let (has_filter, skipped) = (self.judge.is_on(), self.skipped);
+        CaptureSummary { has_filter, written, captured, left_out, is_full, skipped, stats }
     }
 
     fn finish(&mut self, report: Option<&Report>) -> Result<()> {
@@ -236,6 +240,9 @@ impl RingOutput {
         for (packet, place) in packets {
             let RingPacket { time_ns, orig_len, gso_size, gso_segs, vlan, bytes, direction, .. } = packet;
             let (flow, identity) = identities.of(place);
+            if !output.selects(flow, identity, time_ns, &mut lost) {
+                continue;
+            }
             let remote = identity.remote.as_deref().filter(|_| *states_names);
             let flags = Some(if direction == Direction::Egress { OUTBOUND } else { INBOUND });
             let frame = ObservedFrame { bytes, orig_len, gso_size, gso_segs, vlan };

@@ -90,6 +90,10 @@ impl PacketView {
         if let Some(writer) = &mut self.output.writer {
             writer.add_secrets(frame.secrets);
         }
+        let mut lost = frame.lost_before;
+        if !self.output.selects(flow.as_ref(), &identity, frame.time_ns, &mut lost) {
+            return Ok(());
+        }
         let ethernet = self.output.printer.is_some().then(|| to_ethernet(&frame.linked())).flatten();
         let record = WritablePacket {
             time_ns: frame.time_ns,
@@ -104,7 +108,7 @@ impl PacketView {
         let ethernet = ethernet.as_ref().map(|(bytes, _)| bytes.as_ref());
         let packet = OutputPacket { record, direction, ethernet, flow: flow.as_ref(), identity: &identity };
         let names = || self.names.iter().map(|(address, name)| (*address, name.as_str()));
-        self.output.packet(&packet, frame.lost_before, names)?;
+        self.output.packet(&packet, lost, names)?;
         if self.is_unbuffered { self.output.flush() } else { Ok(()) }
     }
 

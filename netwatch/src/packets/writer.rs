@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::net::IpAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::files::{CaptureFiles, Rotation};
 use super::place::{CapturePlace, Format};
@@ -55,6 +56,8 @@ pub struct CaptureWriter {
     /// Packets in the current file, and the times of the first and the last one.
     in_file: u64,
     span_ns: Option<(u64, u64)>,
+    /// When the capture began.
+    began_ns: u64,
     omitted_in_file: Omitted,
 }
 
@@ -89,6 +92,7 @@ impl CaptureWriter {
             has_head: false,
             in_file: 0,
             span_ns: None,
+            began_ns: 0,
             omitted_in_file: Omitted::default(),
         }
     }
@@ -98,8 +102,9 @@ impl CaptureWriter {
         (self.facts, self.interfaces) = (facts, interfaces);
     }
 
-    /// Writes the head of the first file.
+    /// Begins a capture: writes the head of the first file.
     pub(super) fn begin(&mut self) -> Result<()> {
+        self.began_ns = now_ns();
         self.head();
         self.flush()
     }
@@ -173,8 +178,7 @@ impl CaptureWriter {
         }
         self.in_file += 1;
         self.omitted_in_file.add(Omitted { lost: packet.lost_before, filtered });
-        let (first, _) = self.span_ns.unwrap_or((packet.time_ns, 0));
-        self.span_ns = Some((first, packet.time_ns));
+        self.extend_span(packet.time_ns);
         match &mut self.encoder {
             Encoder::PcapNg(pcapng) => pcapng.packet(packet),
             Encoder::Pcap(pcap) => {
@@ -189,6 +193,12 @@ impl CaptureWriter {
         if self.buffer().len() >= BUFFER_BYTES { self.flush_blocks() } else { Ok(()) }
     }
 
+    /// Counts a packet at this time as part of the file's time, also if it is not written.
+    pub(super) fn extend_span(&mut self, time_ns: u64) {
+        let (first, _) = self.span_ns.unwrap_or((time_ns, 0));
+        self.span_ns = Some((first, time_ns));
+    }
+
     /// Adds packets that did not match the filter.
     pub(super) fn add_filtered(&mut self, packets: u64) {
         self.omitted_in_file.add(Omitted { lost: 0, filtered: packets });
@@ -200,7 +210,7 @@ impl CaptureWriter {
             self.head();
         }
         let (written, omitted) = (std::mem::take(&mut self.in_file), std::mem::take(&mut self.omitted_in_file));
-        let span_ns = self.span_ns.take().unwrap_or_default();
+        let span_ns = self.span_ns.take().unwrap_or_else(|| (self.began_ns, now_ns()));
         if let Encoder::PcapNg(pcapng) = &mut self.encoder {
             pcapng.names(names);
             // The packets are not counted by interface.
@@ -246,6 +256,11 @@ impl CaptureWriter {
         self.flush_blocks()?;
         self.files.flush()
     }
+}
+
+/// Nanoseconds since the Unix epoch.
+fn now_ns() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64
 }
 
 fn describe<'a>(interface: &'a CapturedInterface, os: &'a str) -> InterfaceDescription<'a> {
@@ -303,6 +318,30 @@ mod tests {
         writer.finish(names(), "", Omitted { lost: 1, filtered: 2 }).expect("finished");
         let (received, lost, accepted) = ((4, 12), (5, 4), (6, 5));
         assert_eq!(statistics(&path), [received, lost, accepted]);
+    }
+
+    #[test]
+    fn a_file_without_packets_has_the_times_of_the_capture() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("x.pcapng");
+        let mut writer = writer(&path);
+        let before_ns = now_ns();
+        writer.begin().expect("written");
+        writer.finish(std::iter::empty(), "", Omitted { lost: 0, filtered: 3 }).expect("finished");
+        let file = File::open(&path).expect("a file");
+        let mut reader = PcapNGReader::new(65_536, file).expect("pcapng");
+        let mut times = Vec::new();
+        while let Ok((length, block)) = reader.next() {
+            if let PcapBlockOwned::NG(Block::InterfaceStatistics(statistics)) = block {
+                let half = |value: &[u8]| value.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes));
+                let of_capture = statistics.options.iter().filter(|option| [2, 3].contains(&option.code.0));
+                times = of_capture
+                    .map(|option| u64::from(half(&option.value)) << 32 | u64::from(half(&option.value[4..])))
+                    .collect();
+            }
+            reader.consume(length);
+        }
+        assert!(times.len() == 2 && before_ns <= times[0] && times[0] <= times[1], "{times:?}");
     }
 
     #[test]

@@ -134,6 +134,20 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     number.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift)).ok_or_else(invalid)
 }
 
+/// The size of `-C`.
+pub fn parse_file_size(text: &str) -> Result<u64, String> {
+    match parse_size(text)? {
+        0 => Err("the minimum is 1; without -C there is one file".to_owned()),
+        bytes => Ok(bytes),
+    }
+}
+
+/// The time of `-G`.
+pub fn parse_file_time(text: &str) -> Result<Duration, String> {
+    let time = parse_time(text)?;
+    if time.is_zero() { Err("it must be longer than 0; without -G there is one file".to_owned()) } else { Ok(time) }
+}
+
 /// The number of recordings to keep, at least 1.
 pub fn parse_keep(text: &str) -> Result<usize, String> {
     let runs = text.parse().ok().filter(|runs| *runs > 0);

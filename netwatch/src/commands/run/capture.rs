@@ -1,7 +1,6 @@
 //! The capture of a run (`-w`): its file is opened before the run starts; the guardian attaches the
 //! programs when everything else is set up.
 
-use std::io::Write;
 use std::path::Path;
 
 use super::RunPlan;
@@ -20,7 +19,7 @@ use crate::packets::{
 };
 use crate::settings::{CaptureOptions, FilterOption, LineTarget};
 use crate::target::user::Identity;
-use crate::terminal::print_error;
+use crate::terminal::{print_error, print_message};
 use crate::undo::RunId;
 
 /// The slot of the run's own capture; tails have others.
@@ -49,22 +48,26 @@ pub(super) fn create_key_log(plan: &mut RunPlan, run_dir: &Path) -> Result<()> {
     let (keys, path) = KeyLog::create(run_dir, (plan.user.uid, plan.user.gid))?;
     plan.command.set_variable("SSLKEYLOGFILE", path.as_os_str());
     plan.keys = Some(keys);
-    if plan.capture.is_some() {
-        warn_of_secrets("the file of -w");
+    match plan.capture.is_some() {
+        true => warn_of_secrets("the file of -w"),
+        false => print_message(
+            "no file has the keys of TLS connections without -w; `netwatch tail --keylog -w FILE` writes them",
+        ),
     }
     Ok(())
 }
 
 /// Opens what lines are printed to, with the rights of the owner of the file.
 pub(super) fn open_lines(settings: &CaptureOptions, owner: &Identity) -> Result<Option<PacketPrinter>> {
-    let out: Box<dyn Write + Send> = match &settings.lines {
-        None => return Ok(None),
-        Some(LineTarget::StandardError) => Box::new(std::io::stderr()),
+    let style = LineStyle::default();
+    match &settings.lines {
+        None => Ok(None),
+        Some(LineTarget::StandardError) => Ok(Some(PacketPrinter::new(Box::new(std::io::stderr()), style))),
         Some(LineTarget::File(path)) => {
-            Box::new(CapturePlace::open(path, (owner.uid, owner.gid), settings.force)?.create_named()?)
+            let place = CapturePlace::open(path, (owner.uid, owner.gid), settings.force)?;
+            PacketPrinter::to_file(place, style).map(Some)
         }
-    };
-    Ok(Some(PacketPrinter::new(out, LineStyle::default())))
+    }
 }
 
 /// Starts the capture that the plan contains, before the command's first instruction.

@@ -44,7 +44,7 @@ impl FlowTable {
             is_connection: flow.tcp.is_some() && failed == 0,
             is_live,
             opened_by: flow.opened_by,
-            failed_so_far: if failed > 0 { flow.failed_so_far() } else { 0 },
+            failed_so_far: if failed > 0 { flow.failed_so_far().attempts() } else { 0 },
             failed,
             handshake_rtt_ns: flow.tcp.and_then(|tcp| tcp.handshake_rtt_ns),
         })
@@ -72,8 +72,8 @@ impl FlowTable {
         for stored in self.store.iter().filter(|stored| stored.flow.key.point == point) {
             // Few flows have an error, and only those are copied.
             let failed = match self.pending_error(stored) {
-                Some(_) => self.with_error(stored).failed_so_far(),
-                None => stored.flow.failed_so_far(),
+                Some(_) => self.with_error(stored).failed_so_far().attempts(),
+                None => stored.flow.failed_so_far().attempts(),
             };
             activity.open += u64::from(failed == 0 && stored.flow.is_open());
             activity.failed += if stored.flow.opened_by == Direction::Egress { failed } else { 0 };

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netwatch_common::parse::protocol;
 
-use super::ip::{IpHead, u16_at};
+use super::ip::{IpHead, u16_at, u32_at};
 
 /// Offset of the packet that an ICMP error quotes.
 const QUOTED: usize = 8;
@@ -110,6 +110,7 @@ fn quoted(body: &[u8]) -> String {
         protocol::ICMPV6 => ("ICMP6", false),
         _ => ("IP", false),
     };
+    let has_ports = has_ports && ip.part.is_none_or(|part| part.offset == 0);
     let end = |address: IpAddr, at: usize| match u16_at(ip.body, at).filter(|_| has_ports) {
         Some(port) => format!("{address}.{port}"),
         None => address.to_string(),
@@ -137,8 +138,4 @@ fn v4_at(bytes: &[u8], at: usize) -> Ipv4Addr {
 /// `::` if the address was not captured.
 fn v6_at(bytes: &[u8], at: usize) -> Ipv6Addr {
     bytes.get(at..).and_then(|rest| rest.first_chunk::<16>()).map_or(Ipv6Addr::UNSPECIFIED, |bytes| (*bytes).into())
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    bytes.get(at..).and_then(|rest| rest.first_chunk().copied()).map_or(0, u32::from_be_bytes)
 }

@@ -10,7 +10,8 @@ const ARP: u16 = 0x0806;
 const IPV4: u16 = 0x0800;
 const IPV6: u16 = 0x86dd;
 /// Extension headers of IPv6 of which a line shows the protocol after them.
-const EXTENSIONS: [u8; 3] = [0, 43, 60];
+const EXTENSIONS: [u8; 4] = [0, 43, FRAGMENT, 60];
+const FRAGMENT: u8 = 44;
 
 /// The Ethernet header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +49,22 @@ impl LinkHead {
     }
 }
 
+/// The part of a datagram that a fragment carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FragmentPart {
+    /// Identifies the datagram.
+    pub id: u32,
+    /// Offset in the datagram, bytes.
+    pub offset: u32,
+}
+
+impl FragmentPart {
+    /// `offset` is in units of 8 bytes. Offset 0 without more fragments is a whole datagram.
+    fn of(id: u32, offset: u16, has_more: bool) -> Option<Self> {
+        (offset != 0 || has_more).then_some(Self { id, offset: u32::from(offset) * 8 })
+    }
+}
+
 /// An IP header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct IpHead<'a> {
@@ -55,8 +72,12 @@ pub(super) struct IpHead<'a> {
     pub destination: IpAddr,
     /// The protocol after extension headers.
     pub protocol: u8,
-    /// The bytes after the headers.
+    /// The bytes after the headers, as far as they were captured.
     pub body: &'a [u8],
+    /// The number of bytes after the headers.
+    pub body_length: u32,
+    /// `None` for a whole datagram.
+    pub part: Option<FragmentPart>,
     traffic_class: u8,
     hop_limit: u8,
     /// Identification (IPv4) or flow label (IPv6).
@@ -81,16 +102,21 @@ impl<'a> IpHead<'a> {
         let head: &[u8; 20] = bytes.first_chunk()?;
         let address = |at: usize| IpAddr::V4(Ipv4Addr::new(head[at], head[at + 1], head[at + 2], head[at + 3]));
         let length = u16_at(head, 2)?;
-        let whole = &bytes[..bytes.len().min(length.into())];
+        let (header, fragment) = (usize::from(head[0] & 0x0f) * 4, u16_at(head, 6)?);
+        let id = u32::from(u16_at(head, 4)?);
+        let end = end_of(bytes, 0, length);
+        let whole = &bytes[..bytes.len().min(end)];
         Some(Self {
             source: address(12),
             destination: address(16),
             protocol: head[9],
-            body: whole.get(usize::from(head[0] & 0x0f) * 4..).unwrap_or_default(),
+            body: whole.get(header..).unwrap_or_default(),
+            body_length: end.saturating_sub(header) as u32,
+            part: FragmentPart::of(id, fragment & 0x1fff, fragment & 0x2000 != 0),
             traffic_class: head[1],
             hop_limit: head[8],
-            id: u16_at(head, 4)?.into(),
-            fragment: u16_at(head, 6)?,
+            id,
+            fragment,
             length,
         })
     }
@@ -100,19 +126,29 @@ impl<'a> IpHead<'a> {
         let address = |at: usize| head[at..].first_chunk::<16>().map(|bytes| IpAddr::V6(Ipv6Addr::from(*bytes)));
         let first = u32::from_be_bytes(*head.first_chunk()?);
         let length = u16_at(head, 4)?;
-        let mut body = &bytes[40..];
-        body = &body[..body.len().min(length.into())];
-        let mut protocol = head[6];
+        let (end, mut at) = (end_of(bytes, head.len(), length), head.len());
+        let whole = &bytes[..bytes.len().min(end)];
+        let (mut protocol, mut part) = (head[6], None);
         while EXTENSIONS.contains(&protocol) {
-            let [next, units, ..] = *body else { break };
-            protocol = next;
-            body = body.get(8 + usize::from(units) * 8..).unwrap_or_default();
+            let Some(&extension) = whole.get(at..).and_then(|rest| rest.first_chunk::<8>()) else { break };
+            let [next, units, ..] = extension;
+            let is_fragment = std::mem::replace(&mut protocol, next) == FRAGMENT;
+            at += if is_fragment { 8 } else { 8 + usize::from(units) * 8 };
+            if is_fragment {
+                let (field, id) = (u16_at(&extension, 2)?, u32_at(&extension, 4));
+                part = FragmentPart::of(id, field >> 3, field & 1 != 0);
+            }
+            if part.is_some_and(|part| part.offset > 0) {
+                break;
+            }
         }
         Some(Self {
             source: address(8)?,
             destination: address(24)?,
             protocol,
-            body,
+            body: whole.get(at..).unwrap_or_default(),
+            body_length: end.saturating_sub(at) as u32,
+            part,
             traffic_class: (first >> 20) as u8,
             hop_limit: head[7],
             id: first & 0xf_ffff,
@@ -148,6 +184,12 @@ impl<'a> IpHead<'a> {
     }
 }
 
+/// The end of a packet according to its header, of `header` bytes that the length does not include.
+/// A length of 0 is that of a super-frame that the field cannot state.
+fn end_of(bytes: &[u8], header: usize, length: u16) -> usize {
+    if length == 0 { bytes.len() } else { header + usize::from(length) }
+}
+
 /// `TCP (6)`.
 fn protocol_name(number: u8) -> String {
     let name = match number {
@@ -162,6 +204,11 @@ fn protocol_name(number: u8) -> String {
         _ => "",
     };
     format!("{name}({number})")
+}
+
+/// 0 if the number was not captured.
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    bytes.get(at..).and_then(|rest| rest.first_chunk().copied()).map_or(0, u32::from_be_bytes)
 }
 
 pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {

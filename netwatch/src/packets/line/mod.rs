@@ -14,14 +14,14 @@ use std::fmt::Write as _;
 use std::net::Ipv6Addr;
 
 use netwatch_common::flow::{housekeeping, kind};
-use netwatch_common::parse::{self, Captured, Meta, Packet, part, protocol};
+use netwatch_common::parse::{self, Captured, Meta, Packet, protocol};
 
 pub use style::{DumpColumns, DumpStyle, LineStyle, TimeStyle};
 
 use super::identity::PacketIdentity;
 use crate::escape::escape;
 use crate::flow::{Direction, FlowKey};
-use ip::{IpHead, LinkHead};
+use ip::{FragmentPart, IpHead, LinkHead};
 use style::LineClock;
 use tcp::FirstNumbers;
 
@@ -94,23 +94,30 @@ impl LineFormat {
     }
 
     fn push_packet(&mut self, line: &mut String, packet: &Packet, printed: &PrintedPacket<'_>) {
+        let ip = IpHead::of(printed.network());
+        let length = length(packet, printed, ip.as_ref());
         match packet.kind {
             kind::HOUSEKEEPING => self.push_housekeeping(line, packet, printed),
             kind::NON_IP => _ = write!(line, "ethertype {:#06x}", packet.source_port),
             kind::MALFORMED => line.push_str("malformed"),
-            _ if self.style.is_quiet => {
-                self.push_ends(line, packet, printed);
-                return push_quiet(line, packet);
-            }
             _ => {
                 self.push_ends(line, packet, printed);
-                self.push_transport(line, packet, printed);
+                if let Some(fault) = ip.and_then(|ip| tcp::header_fault(packet, &ip)) {
+                    return line.push_str(&fault);
+                }
+                if self.style.is_quiet {
+                    return push_quiet(line, packet, length);
+                }
+                self.push_transport(line, packet, printed, ip.as_ref());
             }
         }
-        _ = write!(line, ", length {}", length(packet, printed));
+        _ = write!(line, ", length {length}");
+        if ip.is_some_and(|ip| is_later(&ip)) {
+            return;
+        }
         let limit = if self.style.is_verbose { MAX_VERBOSE_TEXT } else { MAX_TEXT };
         if let Some(words) = application::words(packet, printed.payload(packet), limit) {
-            _ = write!(line, ": {words}");
+            _ = write!(line, ": {}", separated(&words));
         }
     }
 
@@ -136,19 +143,24 @@ impl LineFormat {
         }
     }
 
-    fn push_transport(&mut self, line: &mut String, packet: &Packet, printed: &PrintedPacket<'_>) {
-        match packet.protocol {
-            protocol::TCP if packet.has_ports() => self.first.push_words(line, packet, printed),
-            protocol::UDP => line.push_str("UDP"),
-            other => match IpHead::of(printed.network()).and_then(|ip| icmp::message(&ip)) {
+    fn push_transport(
+        &mut self,
+        line: &mut String,
+        packet: &Packet,
+        printed: &PrintedPacket<'_>,
+        ip: Option<&IpHead<'_>>,
+    ) {
+        match (packet.protocol, ip) {
+            (_, Some(ip)) if is_later(ip) => return line.push_str(&later_fragment(ip)),
+            (protocol::TCP, _) if packet.has_ports() => self.first.push_words(line, packet, printed),
+            (protocol::UDP, _) => line.push_str("UDP"),
+            (other, ip) => match ip.and_then(icmp::message) {
                 Some(words) => line.push_str(&words),
                 None => _ = write!(line, "ip-proto-{other}"),
             },
         }
-        match packet.fragment {
-            part::WHOLE => {}
-            part::FIRST => _ = write!(line, ", first fragment of {}", packet.fragment_id),
-            _ => _ = write!(line, ", fragment of {}", packet.fragment_id),
+        if let Some(part) = ip.and_then(|ip| ip.part) {
+            _ = write!(line, ", first fragment of {}", part.id);
         }
     }
 
@@ -158,23 +170,51 @@ impl LineFormat {
         }
         let Some(ip) = IpHead::of(printed.network()) else { return line.push_str("IP") };
         self.push_family(line, ip.source.is_ipv6(), printed);
-        let words = icmp::message(&ip).unwrap_or_else(|| format!("ip-proto-{}", ip.protocol));
+        let words = match is_later(&ip) {
+            true => later_fragment(&ip),
+            false => icmp::message(&ip).unwrap_or_else(|| format!("ip-proto-{}", ip.protocol)),
+        };
         _ = write!(line, " {} > {}: {words}", ip.source, ip.destination);
     }
 
     fn push_identity(&self, line: &mut String, identity: &PacketIdentity) {
         if let Some(name) = identity.name.as_ref().filter(|_| !self.style.is_numeric) {
-            _ = write!(line, " | {}", escape(name));
+            _ = write!(line, " | {}", separated(&escape(name)));
         }
         if let (Some(pid), Some(comm)) = (identity.pid, &identity.comm) {
-            _ = write!(line, " | {}[{pid}]", escape(comm));
+            _ = write!(line, " | {}[{pid}]", separated(&escape(comm)));
         }
     }
 }
 
+/// Without the character that separates name and process, so that no text can imitate them.
+fn separated(text: &str) -> String {
+    text.replace('|', r"\174")
+}
+
+/// Whether it is a fragment without the header of a transport.
+fn is_later(ip: &IpHead<'_>) -> bool {
+    ip.part.is_some_and(|part| part.offset > 0)
+}
+
+/// The protocol of a later fragment (IPv4), and its place in the datagram.
+fn later_fragment(ip: &IpHead<'_>) -> String {
+    let Some(FragmentPart { id, offset }) = ip.part else { return String::new() };
+    if ip.source.is_ipv6() {
+        return format!("frag ({offset}|{}), fragment of {id}", ip.body_length);
+    }
+    let name = match ip.protocol {
+        protocol::ICMP => "icmp",
+        protocol::IGMP => "igmp",
+        protocol::TCP => "tcp",
+        protocol::UDP => "udp",
+        other => return format!("ip-proto-{other}, fragment of {id} at offset {offset}"),
+    };
+    format!("{name}, fragment of {id} at offset {offset}")
+}
+
 /// Protocol and length, as `tcpdump -q` prints them.
-fn push_quiet(line: &mut String, packet: &Packet) {
-    let length = packet.payload_len;
+fn push_quiet(line: &mut String, packet: &Packet, length: u32) {
     match packet.protocol {
         protocol::TCP => _ = write!(line, "tcp {length}"),
         protocol::UDP => _ = write!(line, "UDP, length {length}"),
@@ -184,7 +224,16 @@ fn push_quiet(line: &mut String, packet: &Packet) {
     }
 }
 
-/// The transport payload, or the whole frame where there is none.
-fn length(packet: &Packet, printed: &PrintedPacket<'_>) -> u32 {
-    if packet.kind < kind::HOUSEKEEPING { packet.payload_len } else { printed.orig_len }
+/// The payload of a transport with ports, and else that of IP: a message of ICMP with its header.
+/// An ARP packet without the Ethernet header; the whole frame if it is malformed or of another
+/// protocol.
+fn length(packet: &Packet, printed: &PrintedPacket<'_>, ip: Option<&IpHead<'_>>) -> u32 {
+    let link = || printed.bytes.len() - printed.network().len();
+    match (packet.kind, ip) {
+        (kind::HOUSEKEEPING, None) => printed.orig_len.saturating_sub(link() as u32),
+        (kind::HOUSEKEEPING, Some(ip)) => ip.body_length,
+        (kind, Some(ip)) if kind < kind::HOUSEKEEPING && !packet.has_ports() => ip.body_length,
+        (kind, _) if kind < kind::HOUSEKEEPING => packet.payload_len,
+        _ => printed.orig_len,
+    }
 }

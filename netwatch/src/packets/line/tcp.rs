@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-use netwatch_common::parse::Packet;
+use netwatch_common::parse::{Packet, protocol};
 use netwatch_common::tcp::{self, ACK};
 
 use super::PrintedPacket;
+use super::ip::IpHead;
 use crate::capture::write::Layout;
 use crate::flow::{Direction, FlowKey};
 
@@ -15,6 +16,17 @@ use crate::flow::{Direction, FlowKey};
 const MAX_FLOWS: usize = 65_536;
 /// Flags and their letters.
 const FLAGS: [(u8, char); 8] = [(2, 'S'), (1, 'F'), (8, 'P'), (4, 'R'), (32, 'U'), (64, 'E'), (128, 'W'), (16, '.')];
+
+/// What stands instead of a TCP header that is cut or states an impossible length.
+pub(super) fn header_fault(packet: &Packet, ip: &IpHead<'_>) -> Option<String> {
+    if packet.protocol != protocol::TCP || !packet.has_ports() {
+        return None;
+    }
+    let Some(head) = ip.body.first_chunk::<20>() else { return Some("[|tcp]".to_owned()) };
+    let header = u32::from(head[12] >> 4) * 4;
+    let rest = ip.body_length.saturating_sub(header);
+    (header < 20).then(|| format!("tcp {rest} [bad hdr length {header} - too short, < 20]"))
+}
 
 /// The first sequence numbers of connections: that of the target, that of the remote.
 #[derive(Debug, Default)]

@@ -37,6 +37,15 @@ fn line_in(style: LineStyle, frame: &[u8], identity: &PacketIdentity) -> String 
     LineFormat::new(style).line(&printed)
 }
 
+/// The line of the first bytes of a frame, without its time and direction.
+fn words_of_head(frame: &[u8], length: usize) -> String {
+    let (style, identity) = (LineStyle { time: TimeStyle::None, ..LineStyle::default() }, PacketIdentity::default());
+    let (bytes, orig_len) = (&frame[..length], frame.len() as u32);
+    let printed =
+        PrintedPacket { time_ns: 0, direction: None, bytes, orig_len, flow: None, identity: &identity };
+    LineFormat::new(style).line(&printed).strip_prefix("-- ").expect("no direction").to_owned()
+}
+
 /// The line without its time and direction.
 fn words_of(frame: &[u8]) -> String {
     let line = line_in(LineStyle::default(), frame, &PacketIdentity::default());
@@ -69,22 +78,71 @@ fn text_from_outside_is_escaped() {
 fn messages_of_icmp_and_neighbor_discovery_are_shown_in_words() {
     assert_eq!(
         words_of(&ipv4(1, &[8, 0, 0, 0, 0x12, 0x34, 0, 9])),
-        "IP 198.51.100.2 > 198.51.100.1: ICMP echo request, id 4660, seq 9, length 0"
+        "IP 198.51.100.2 > 198.51.100.1: ICMP echo request, id 4660, seq 9, length 8"
     );
     let quoted = &ipv4(17, &[0x13, 0x88, 0, 53, 0, 8, 0, 0])[14..];
     assert_eq!(
         words_of(&ipv4(1, &[&[3, 3, 0, 0, 0, 0, 0, 0], quoted].concat())),
-        "IP 198.51.100.2 > 198.51.100.1: ICMP port unreachable for UDP 198.51.100.2.5000 > 198.51.100.1.53, length 28"
+        "IP 198.51.100.2 > 198.51.100.1: ICMP port unreachable for UDP 198.51.100.2.5000 > 198.51.100.1.53, length 36"
     );
     let target = "2001:db8::7".parse::<Ipv6Addr>().expect("an address").octets();
     assert_eq!(
         words_of(&ipv6(58, &[&[135, 0, 0, 0, 0, 0, 0, 0], &target[..]].concat())),
-        "IP6 fe80::2 > fe80::1: ICMP6, neighbor solicitation, who has 2001:db8::7, length 78"
+        "IP6 fe80::2 > fe80::1: ICMP6, neighbor solicitation, who has 2001:db8::7, length 24"
     );
     let mut request = vec![0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 2, 198, 51, 100, 2];
     request.extend_from_slice(&[0, 0, 0, 0, 0, 0, 198, 51, 100, 1]);
     let frame = [&[255; 6][..], &[2, 0, 0, 0, 0, 2, 8, 6], &request].concat();
-    assert_eq!(words_of(&frame), "ARP, Request who-has 198.51.100.1 tell 198.51.100.2, length 42");
+    assert_eq!(words_of(&frame), "ARP, Request who-has 198.51.100.1 tell 198.51.100.2, length 28");
+}
+
+#[test]
+fn text_cannot_imitate_a_name_or_a_process() {
+    let identity = PacketIdentity { pid: Some(7), comm: Some("a | b".into()), ..PacketIdentity::default() };
+    let frame = segment(24, 7, &[], b"GET /x | good.example | root[1] HTTP/1.1\r\n\r\n");
+    let line = line_in(LineStyle::default(), &frame, &identity);
+    assert!(line.ends_with(r"HTTP GET /x \174 good.example \174 root[1] HTTP/1.1 | a \174 b[7]"), "{line}");
+}
+
+#[test]
+fn later_fragments_are_no_messages() {
+    let mut frame = ipv4(1, &[3; 1480]);
+    frame[20..22].copy_from_slice(&[0, 185]);
+    assert_eq!(words_of(&frame), "IP 198.51.100.2 > 198.51.100.1: icmp, fragment of 1 at offset 1480, length 1480");
+    frame[20..22].copy_from_slice(&[0x20, 0]);
+    assert!(words_of(&frame).contains("ICMP port unreachable, "), "{}", words_of(&frame));
+    assert!(words_of(&frame).ends_with(", first fragment of 1, length 1480"), "{}", words_of(&frame));
+    let fragment = |offset: u16, protocol: u8| {
+        let [high, low] = (offset | 1).to_be_bytes();
+        ipv6(44, &[&[protocol, 0, high, low, 0, 0, 0, 9], &[128, 0, 0, 0, 0, 1, 0, 2][..]].concat())
+    };
+    assert_eq!(
+        words_of(&fragment(0, 58)),
+        "IP6 fe80::2 > fe80::1: ICMP6, echo request, id 1, seq 2, first fragment of 9, length 8"
+    );
+    for protocol in [6, 17, 58] {
+        assert_eq!(
+            words_of(&fragment(1448, protocol)),
+            "IP6 fe80::2 > fe80::1: frag (1448|8), fragment of 9, length 8"
+        );
+    }
+}
+
+#[test]
+fn a_tcp_header_that_is_cut_or_too_short_has_no_flags() {
+    let ends = "IP 198.51.100.2.5000 > 198.51.100.1.80: ";
+    let whole = segment(2, 7, &[], &[]);
+    let wrong = |length: u8| {
+        let mut frame = whole.clone();
+        frame[46] = length << 4;
+        words_of(&frame)
+    };
+    assert_eq!(wrong(4), format!("{ends}tcp 4 [bad hdr length 16 - too short, < 20]"));
+    assert!(wrong(5).starts_with(&format!("{ends}Flags [S]")), "{}", wrong(5));
+    for length in 38..54 {
+        assert_eq!(words_of_head(&whole, length), format!("{ends}[|tcp]"), "{length}");
+    }
+    assert_eq!(words_of(&ipv4(6, &[0x13, 0x88, 0, 80])), format!("{ends}[|tcp]"));
 }
 
 #[test]
