@@ -294,8 +294,7 @@ mod tests {
     #[test]
     fn flags_about_packets_need_an_output() {
         let is_accepted = |words: &str| command().try_get_matches_from(words.split(' ')).is_ok();
-        let flags =
-            "--filter tcp,--filter-code x,--only name=x,-s 64,-c 3,-Q in,-U,--super-frames,--capture-buffer 1024,--force";
+        let flags = "--filter tcp,--filter-code x,--only name=x,-s 64,-c 3,-Q in,-U,--super-frames,--capture-buffer 1024,--force";
         for flag in flags.split(',') {
             assert!(!is_accepted(&format!("netwatch run {flag} -- true")), "{flag}");
             assert!(is_accepted(&format!("netwatch run {flag} -w x -- true")), "{flag}");
@@ -391,4 +390,8 @@ mod tests {
         let exit = |words: &[&str]| parse(words.iter().map(OsString::from).collect()).err();
         assert_eq!(exit(&["netwatch", "run", "--duration", "18446744073709551615", "true"]), Some(Exit::Failed));
         assert_eq!(exit(&["netwatch", "run", "--linger=18446744073709551615", "true"]), Some(Exit::Failed));
-        assert_eq!(exit(&["netwa
+        assert_eq!(exit(&["netwatch", "list", "--no-such-flag"]), Some(Exit::Error));
+        assert_eq!(exit(&["netwatch", "curl", "x"]), Some(Exit::Error));
+        assert_eq!(exit(&["netwatch", "report", "--family", "4"]), Some(Exit::Error));
+    }
+}

@@ -10,9 +10,7 @@ use super::json::escaped::line;
 use super::summary::units::{bytes, duration, plural};
 use super::words::with_plain_spaces;
 use super::{escape, rfc3339};
-use crate::flow::{
-    Direction, EndReason, FailedAttempts, Flow, PerDirection, Protocol, TransportAddress,
-};
+use crate::flow::{Direction, EndReason, FailedAttempts, Flow, PerDirection, Protocol, TransportAddress};
 use crate::process::Process;
 use crate::report::{DnsForwarder, FlowNaming};
 

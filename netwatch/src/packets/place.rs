@@ -31,8 +31,7 @@ pub(super) enum Compression {
 }
 
 /// Suffixes of compressions that netwatch does not write.
-const OTHER_COMPRESSIONS: [&str; 10] =
-    [".xz", ".bz2", ".lz4", ".lzma", ".lzo", ".br", ".zip", ".7z", ".zstd", ".gzip"];
+const OTHER_COMPRESSIONS: [&str; 10] = [".xz", ".bz2", ".lz4", ".lzma", ".lzo", ".br", ".zip", ".7z", ".zstd", ".gzip"];
 
 /// The directory and name of a capture.
 #[derive(Debug)]
@@ -303,7 +302,11 @@ mod tests {
             let place = place(dir.path(), name, false);
             drop(place.create_named().expect("created"));
             let file = UnusedFile::new(place);
-            if keeps { file.keep() } else { drop(file) }
+            if keeps {
+                file.keep()
+            } else {
+                drop(file)
+            }
             assert_eq!(dir.path().join(name).exists(), keeps);
         }
     }

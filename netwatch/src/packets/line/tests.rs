@@ -41,8 +41,7 @@ fn line_in(style: LineStyle, frame: &[u8], identity: &PacketIdentity) -> String 
 fn words_of_head(frame: &[u8], length: usize) -> String {
     let (style, identity) = (LineStyle { time: TimeStyle::None, ..LineStyle::default() }, PacketIdentity::default());
     let (bytes, orig_len) = (&frame[..length], frame.len() as u32);
-    let printed =
-        PrintedPacket { time_ns: 0, direction: None, bytes, orig_len, flow: None, identity: &identity };
+    let printed = PrintedPacket { time_ns: 0, direction: None, bytes, orig_len, flow: None, identity: &identity };
     LineFormat::new(style).line(&printed).strip_prefix("-- ").expect("no direction").to_owned()
 }
 
