@@ -98,14 +98,14 @@ impl Store {
             Err(error) => return Err(failed(error)),
         };
         let entries = entries.collect::<Result<Vec<_>, _>>().map_err(failed)?;
-        let mut found: Vec<((bool, Option<SystemTime>, String), (RunKind, String))> = entries
+        let mut found: Vec<_> = entries
             .into_iter()
             .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()))
             .filter_map(|entry| {
                 let name = entry.file_name().into_string().ok()?;
                 let (kind, id) = parse_name(&name).map(|(kind, id)| (kind, id.to_owned()))?;
                 // A recording is written for the last time when its run ends.
-                let ended = entry.metadata().and_then(|data| data.modified()).ok();
+                let ended: Option<SystemTime> = entry.metadata().and_then(|data| data.modified()).ok();
                 Some(((is_live(&entry.path()), ended, name), (kind, id)))
             })
             .collect();
