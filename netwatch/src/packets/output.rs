@@ -88,8 +88,8 @@ impl PacketOutput {
         self.written >= self.max_packets
     }
 
-    /// Prints and writes a packet that is selected. `lost` packets were lost before it; `names` are those of
-    /// addresses that are known so far.
+    /// Prints and writes a packet that is selected. `lost` packets were lost before it; `names` are
+    /// those of addresses that are known so far.
     pub(super) fn packet<'n, N>(
         &mut self,
         packet: &OutputPacket<'_>,

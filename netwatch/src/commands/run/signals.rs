@@ -104,7 +104,7 @@ impl SignalMask {
     }
 
     /// After the run: signals have their default effect again, so they end a subcommand whose
-    /// output nobody reads. Those that have arrived were about the run, and are discarded. USR1
+    /// output is not read. Those that have arrived were about the run, and are discarded. USR1
     /// requests interim counters of the run and would end netwatch, so it stays blocked.
     pub(in crate::commands) fn restore(mut self) -> Result<()> {
         let of_the_run = HANDLED_SIGNALS.into_iter().filter(|signal| *signal != Signal::SIGTSTP).collect();
