@@ -1,5 +1,6 @@
 //! The flags of every live session: of `run` and of `attach`.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,9 +12,10 @@ use super::{ByArg, ColorArgs};
 use crate::exit::DEFAULT_THRESHOLD_CODE;
 use crate::meter::{MAX_ENTRIES, defaults};
 use crate::settings::value::{
-    is_json_file, parse_idle_timeout, parse_keep, parse_report_file, parse_ring_kib, parse_size, parse_status,
+    is_json_file, parse_file_size, parse_idle_timeout, parse_keep, parse_report_file, parse_ring_kib, parse_size,
+    parse_status,
 };
-use crate::settings::{EventStyle, SessionSettings, StatusStyle};
+use crate::settings::{EventFile, EventStyle, LogRotation, SessionSettings, StatusStyle};
 use crate::threshold::{Threshold, ThresholdError};
 
 #[derive(Debug, Args)]
@@ -114,6 +116,9 @@ pub(super) struct SessionArgs {
         help_heading = METERING
     )]
     events: Option<EventsArg>,
+
+    #[command(flatten)]
+    event_file: EventFileArgs,
 
     /// What standard error shows meanwhile: line, json[:TIME] or off
     ///
@@ -278,6 +283,60 @@ impl EventsArg {
     }
 }
 
+/// Where events are written, if not to standard error.
+#[derive(Debug, Args)]
+struct EventFileArgs {
+    /// Append the events to a file instead, as JSON if its name ends in .json, .ndjson or .jsonl
+    ///
+    /// --events=FORMAT decides otherwise. A long file becomes FILE.1, and an older one FILE.2.
+    #[arg(
+        id = "events_file",
+        long = "events-file",
+        value_name = "FILE",
+        env = "NETWATCH_EVENTS_FILE",
+        value_hint = ValueHint::FilePath,
+        help_heading = METERING
+    )]
+    path: Option<PathBuf>,
+
+    /// Bytes after which a new file of events begins: 500k, 64m, 1g
+    #[arg(
+        id = "events_size",
+        long = "events-size",
+        value_name = "SIZE",
+        default_value = "64m",
+        value_parser = parse_file_size,
+        env = "NETWATCH_EVENTS_SIZE",
+        requires = "events_file",
+        help_heading = METERING
+    )]
+    max_bytes: u64,
+
+    /// Files of events to keep, with the one that is written
+    #[arg(
+        id = "events_keep",
+        long = "events-keep",
+        value_name = "COUNT",
+        default_value_t = 10,
+        value_parser = value_parser!(u32).range(1..=10_000),
+        env = "NETWATCH_EVENTS_KEEP",
+        requires = "events_file",
+        help_heading = METERING
+    )]
+    max_files: u32,
+}
+
+impl EventFileArgs {
+    fn settings(self, format: Option<EventsArg>) -> Option<EventFile> {
+        let path = self.path?;
+        let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default();
+        let of_name =
+            if ["json", "ndjson", "jsonl"].contains(&extension) { EventStyle::Json } else { EventStyle::Text };
+        let style = format.map_or(of_name, EventsArg::style);
+        Some(EventFile { path, style, rotation: LogRotation { max_bytes: self.max_bytes, max_files: self.max_files } })
+    }
+}
+
 impl SessionArgs {
     pub(super) fn settings(self) -> SessionSettings {
         SessionSettings {
@@ -291,7 +350,8 @@ impl SessionArgs {
             idle_timeout: self.flows.idle_timeout,
             sample: self.sample,
             sample_snaplen: self.sample_snaplen,
-            events: self.events.map(EventsArg::style),
+            events: self.events.map(EventsArg::style).filter(|_| self.event_file.path.is_none()),
+            event_file: self.event_file.settings(self.events),
             metrics: self.fleet.metrics(),
             ipfix: self.fleet.ipfix,
             otlp: self.fleet.otlp,

@@ -17,7 +17,9 @@ pub use ports::{PortsSettings, RunSource};
 pub use recorded::{CheckSettings, DiffSettings, ExportSettings, HistorySettings, LearnSettings, ReplaySettings};
 pub use report::{ReportFormat, ReportSettings};
 pub use run::{CaptureOptions, HostPorts, LineTarget, Linger, RunSettings, SoakSettings};
-pub use session::{AttachSettings, AttachTarget, EventStyle, MetricsOptions, SessionSettings, StatusStyle};
+pub use session::{
+    AttachSettings, AttachTarget, EventFile, EventStyle, LogRotation, MetricsOptions, SessionSettings, StatusStyle,
+};
 pub use view::{TailSettings, TopSettings, ViewSettings};
 
 /// One invocation of netwatch: a subcommand and its settings.

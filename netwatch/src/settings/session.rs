@@ -36,6 +36,8 @@ pub struct SessionSettings {
     pub sample_snaplen: u32,
     /// Write events of connections to standard error.
     pub events: Option<EventStyle>,
+    /// Write them to a file instead.
+    pub event_file: Option<EventFile>,
     /// Serve metrics for Prometheus.
     pub metrics: Option<MetricsOptions>,
     /// Where flow records are exported.
@@ -91,6 +93,26 @@ pub enum EventStyle {
     Text,
     /// Lines of JSON.
     Json,
+}
+
+/// A log file of events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventFile {
+    /// Its path.
+    pub path: PathBuf,
+    /// What it contains.
+    pub style: EventStyle,
+    /// When another one begins.
+    pub rotation: LogRotation,
+}
+
+/// How long log files become, and how many are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogRotation {
+    /// Bytes after which a new file begins, at the next end of a line.
+    pub max_bytes: u64,
+    /// Number of files, at least 1, with the one that is written.
+    pub max_files: u32,
 }
 
 /// How a session is shown while it lasts.

@@ -3,6 +3,7 @@
 
 mod output;
 mod progress;
+mod rotated;
 mod show;
 mod status_line;
 mod writer;
@@ -13,6 +14,7 @@ use std::sync::{Mutex, PoisonError};
 
 pub(crate) use output::Output;
 pub(crate) use progress::{Progress, Spinner};
+pub(crate) use rotated::RotatedFile;
 pub(crate) use show::{PLAIN_WIDTH, Show};
 pub(crate) use status_line::{StatusLine, erase as erase_status_line};
 pub(crate) use writer::Writer;

@@ -80,7 +80,7 @@ impl Output {
     }
 }
 
-fn cannot_write(path: &Path, error: io::Error) -> Error {
+pub(super) fn cannot_write(path: &Path, error: io::Error) -> Error {
     Error::os("write", path.display().to_string(), error)
 }
 
@@ -89,7 +89,7 @@ fn open(path: &Path, link_flags: libc::c_int) -> io::Result<File> {
     options.write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOCTTY | link_flags).open(path)
 }
 
-fn open_directory(path: &Path, owner: Uid) -> io::Result<File> {
+pub(super) fn open_directory(path: &Path, owner: Uid) -> io::Result<File> {
     // Without a slash at the end, which would make the kernel follow a link.
     let path: PathBuf = path.components().collect();
     let flags = libc::O_PATH | libc::O_DIRECTORY | link_flags(&path, owner);
@@ -97,7 +97,7 @@ fn open_directory(path: &Path, owner: Uid) -> io::Result<File> {
 }
 
 /// The path of a file in an open directory, whatever has become of the directory's own path.
-fn in_directory(directory: &File, name: &str) -> PathBuf {
+pub(super) fn in_directory(directory: &File, name: &str) -> PathBuf {
     PathBuf::from(format!("/proc/thread-self/fd/{}/{name}", directory.as_raw_fd()))
 }
 

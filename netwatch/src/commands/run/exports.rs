@@ -1,14 +1,15 @@
-//! What a run sends to other programs: metrics and flow records. Everything is opened before the
-//! run starts; the consumers are attached when the command has started.
+//! What a run sends to other programs: metrics, flow records, a log file of events. Everything is
+//! opened before the run starts; the consumers are attached when the command has started.
 
 use super::metering::{IsRequired, Metering};
+use crate::consumer::events::EventLines;
 use crate::consumer::ipfix::{Ipfix, IpfixDestination};
 use crate::consumer::metrics::{Metrics, MetricsListener};
 use crate::consumer::otlp::{Otlp, OtlpReceiver};
 use crate::error::Result;
-use crate::settings::{MetricsOptions, SessionSettings};
+use crate::settings::{EventFile, EventStyle, MetricsOptions, SessionSettings};
 use crate::target::user::Identity;
-use crate::terminal::print_message;
+use crate::terminal::{RotatedFile, print_message};
 
 /// What was opened.
 #[derive(Debug, Default)]
@@ -16,16 +17,20 @@ pub(in crate::commands) struct Exports {
     metrics: Option<Metrics>,
     ipfix: Vec<IpfixDestination>,
     otlp: Vec<OtlpReceiver>,
+    events: Option<(RotatedFile, EventStyle)>,
 }
 
 impl Exports {
     /// Listens for scrapers, finds collectors, and creates files with the rights of their owner.
     pub(in crate::commands) fn open(settings: &SessionSettings, owner: &Identity) -> Result<Self> {
         let metrics = settings.metrics.as_ref().map(|options| metrics(options, settings.verbose)).transpose()?;
-        let open = |target| IpfixDestination::open(target, (owner.uid, owner.gid));
+        let owner = (owner.uid, owner.gid);
+        let open = |target| IpfixDestination::open(target, owner);
         let ipfix = settings.ipfix.iter().map(open).collect::<Result<_>>()?;
         let otlp = settings.otlp.iter().map(OtlpReceiver::find).collect::<Result<_>>()?;
-        Ok(Self { metrics, ipfix, otlp })
+        let open = |file: &EventFile| Ok((RotatedFile::open(&file.path, owner, file.rotation)?, file.style));
+        let events = settings.event_file.as_ref().map(open).transpose()?;
+        Ok(Self { metrics, ipfix, otlp, events })
     }
 
     /// Attaches the consumers.
@@ -40,6 +45,9 @@ impl Exports {
         }
         for receiver in self.otlp {
             metering.attach(Otlp::new(receiver), IsRequired(false));
+        }
+        if let Some((file, style)) = self.events {
+            metering.attach(EventLines::new(file, style == EventStyle::Json), IsRequired(false));
         }
     }
 }
