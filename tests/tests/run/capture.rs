@@ -202,6 +202,31 @@ fn rotation_keeps_every_packet_and_each_file_is_complete() {
     assert_eq!(sums, packets("run.json"), "{files} files");
 }
 
+/// Three connections have at least nine events of more than 100 bytes.
+#[test]
+fn events_are_appended_to_a_file_that_is_rotated_between_lines() {
+    let net = internet!();
+    let dir = net.host.dir().join("events");
+    fs::create_dir(&dir).expect("a directory");
+    let size = ["--events-size", "1k", "--events-keep", "50", "--"];
+    let flags = [&["run", "-q", "--events-file", "events/log.ndjson"][..], &size].concat();
+    let fetch = "for n in 1 2 3; do curl -s http://app.example/ -o /dev/null; done";
+    for _ in 0..2 {
+        let run = net.host.netwatch(&[&flags[..], &["sh", "-c", fetch]].concat());
+        assert_eq!(run.assert_ok().stderr, "", "nothing is written to standard error");
+    }
+    let mut events = Vec::new();
+    let files: Vec<_> = fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("a file")).collect();
+    assert!(files.len() > 2, "{files:?}");
+    for file in files {
+        let text = fs::read_to_string(file.path()).expect("text");
+        assert!(text.is_empty() || text.ends_with('\n'), "{text}");
+        events.extend(text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON")));
+    }
+    let ended = events.iter().filter(|event| event["event"] == "ended" && event["remote_port"] == 80).count();
+    assert_eq!(ended, 6, "{events:?}");
+}
+
 #[test]
 fn packets_and_connections_are_printed_as_they_happen() {
     let net = internet!();
