@@ -36,8 +36,8 @@ pub struct Increment {
     pub tcp: Option<TcpFacts>,
 }
 
-/// Facts from the TCP headers of a flow. In an [`Increment`], counts are growth, like the counters;
-/// flags and the handshake time are current values.
+/// Facts from the TCP headers of a flow. In an [`Increment`], counts are growth, like the counters,
+/// the handshake time is given once, and flags are current values.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct TcpFacts {
     /// OR of all flag bytes (RFC 9293: CWR ECE URG ACK PSH RST SYN FIN), by direction.

@@ -144,7 +144,7 @@ fn tcp_facts(before: &FlowValue, now: &FlowValue, flipped: bool) -> TcpFacts {
     let [egress, ingress] = [0, 1].map(|half| now.halves[half].flags as u8);
     TcpFacts {
         flags: oriented(PerDirection { egress, ingress }, flipped),
-        handshake_rtt_ns: (now.handshake.rtt_ns != 0).then_some(now.handshake.rtt_ns.into()),
+        handshake_rtt_ns: (now.handshake.rtt_ns != before.handshake.rtt_ns).then_some(now.handshake.rtt_ns.into()),
         syns: both(|half| half.syns),
         syn_acks: both(|half| half.syn_acks),
         resets: both(|half| half.resets),
@@ -215,5 +215,22 @@ mod tests {
         let five = PerDirection { egress: 5, ingress: 5 };
         let counts = [tcp.retransmitted_packets, tcp.zero_windows, tcp.syns, tcp.syn_acks, tcp.resets];
         assert_eq!((counts, tcp.round_trips.count), ([five; 5], 5));
+    }
+
+    #[test]
+    fn a_handshake_is_measured_once() {
+        let key = EntryKey { kind: kind::IPV4, protocol: protocol::TCP, ..EntryKey::default() };
+        let value = |skbs, rtt_ns| {
+            let counts = abi::Counts { skbs, ..abi::Counts::default() };
+            let handshake = abi::Handshake { rtt_ns, ..abi::Handshake::default() };
+            FlowValue { handshake, halves: [Half { counts, ..Half::default() }; 2], ..FlowValue::EMPTY }
+        };
+        let rtt_ns = |before: &FlowValue, now: &FlowValue| {
+            let growth = Growth { key: &key, before, now, ended: None };
+            increment(&growth, Clock::UNIX).and_then(|increment| increment.tcp).expect("TCP").handshake_rtt_ns
+        };
+        assert_eq!(rtt_ns(&FlowValue::EMPTY, &value(1, 0)), None);
+        assert_eq!(rtt_ns(&value(1, 0), &value(2, 7)), Some(7));
+        assert_eq!(rtt_ns(&value(2, 7), &value(3, 7)), None);
     }
 }

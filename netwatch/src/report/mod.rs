@@ -153,6 +153,25 @@ impl Report {
         sum
     }
 
+    /// The report of a run in which nothing happened.
+    #[cfg(test)]
+    pub(crate) fn empty() -> Self {
+        let facts = Facts {
+            run: Run::default(),
+            interface: Interface::default(),
+            dns: DnsForwarder { resolvers: Vec::new() },
+            interface_counters: None,
+            complete: true,
+            lost: ObservationLosses::default(),
+            processes: Processes::default(),
+            attempts: Vec::new(),
+            notes: Vec::new(),
+            replay: None,
+        };
+        let names = Names::new(crate::name::NameLimits::default(), crate::name::Hosts::default());
+        Self::new(facts, &FlowTable::default(), &names, &FlowUsers::default())
+    }
+
     /// Joins flows, names and processes, and adds the hints that the result suggests.
     pub fn new(facts: Facts, table: &FlowTable, names: &Names, users: &FlowUsers) -> Self {
         let flows = ReportFlows {

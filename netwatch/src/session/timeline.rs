@@ -120,12 +120,15 @@ impl Timeline {
         }
         add_tcp(&mut self.current, increment);
         let state = place.and_then(|place| Some((place, table.state(place)?)));
-        let counted = state.map(|(place, state)| self.count(place, &state, state.failed_so_far));
+        let counted = match state {
+            Some((place, state)) => self.count(place, &state, state.failed_so_far),
+            None => self.count_untracked(increment),
+        };
         if let Some(endpoint) = self.top.interval(&key, increment.opened_by) {
             endpoint.totals += increment.counters;
             endpoint.opened += u64::from(change == FlowChange::Opened);
             add_tcp(endpoint, increment);
-            counted.iter().for_each(|counted| counted.add_to(endpoint));
+            counted.add_to(endpoint);
         }
     }
 
@@ -195,6 +198,15 @@ impl Timeline {
         };
         // Failed attempts are the difference of two sums, because they can be taken back.
         NewlyCounted { failed: 0, ..counted }.add_to(&mut self.current);
+        counted
+    }
+
+    /// Counts the handshake of a flow that has no place, and returns it.
+    fn count_untracked(&mut self, increment: &Increment) -> NewlyCounted {
+        let handshake_rtt_ns = increment.tcp.and_then(|tcp| tcp.handshake_rtt_ns);
+        let connect_ns = handshake_rtt_ns.filter(|_| increment.opened_by == Direction::Egress);
+        let counted = NewlyCounted { has_begun: false, was_closed: false, failed: 0, connect_ns };
+        counted.add_to(&mut self.current);
         counted
     }
 

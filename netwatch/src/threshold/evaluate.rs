@@ -55,7 +55,7 @@ impl Threshold {
         };
         let holds = value.is_some_and(|value| self.comparison.holds(value, self.limit));
         let lasts = self.hold_ns.is_none_or(|needed| held_ns.is_some_and(|held| held >= needed));
-        let is_partial = self.quantity.is_partial(report);
+        let is_partial = self.quantity.is_partial(report, self.hold_ns.is_some());
         let state = match (holds && lasts, is_partial) {
             (true, false) => ThresholdState::Crossed,
             // More open connections than were found can only be more.
@@ -67,5 +67,32 @@ impl Threshold {
         };
         let held_ns = held_ns.filter(|_| self.hold_ns.is_some());
         Crossing { text: self.text.clone(), state, value, unit: self.quantity.unit(), held_ns }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::FoldedCounts;
+    use crate::report::{Interval, Series};
+
+    #[test]
+    fn the_series_has_what_folded_flows_had() {
+        let folded = FoldedCounts { flows: 1, ..FoldedCounts::default() };
+        let series = Series { intervals: vec![Interval::default()], ..Series::default() };
+        let without_series = Report { folded, ..Report::empty() };
+        let report = Report { series, ..without_series.clone() };
+        for (text, expected, without) in [
+            ("p99(connect) > 5ms for 1s", ThresholdState::Kept, ThresholdState::Uncertain),
+            ("mean(rtt) > 5ms for 1s", ThresholdState::Kept, ThresholdState::Uncertain),
+            ("retransmit_ratio > 1% for 1s", ThresholdState::Kept, ThresholdState::Uncertain),
+            ("p99(connect) > 5ms", ThresholdState::Uncertain, ThresholdState::Uncertain),
+            ("open > 5 for 1s", ThresholdState::Uncertain, ThresholdState::Uncertain),
+            ("p99(dns) > 5ms", ThresholdState::Kept, ThresholdState::Kept),
+        ] {
+            let threshold = Threshold::parse_all(text).expect("read").remove(0);
+            assert_eq!(threshold.evaluate(&report).state, expected, "{text}");
+            assert_eq!(threshold.evaluate(&without_series).state, without, "{text}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 //! all others the result is known at the end.
 
 use super::over_time::longest_hold;
-use super::quantity::{Quantity, RETRANSMIT_RATIO};
+use super::quantity::Quantity;
 use super::{Crossing, Threshold, ThresholdState};
 use crate::report::{Report, Series};
 
@@ -15,8 +15,6 @@ const HOLD_TOLERANCE_NS: u64 = 2_000_000_000;
 pub struct LiveNumbers {
     /// Duration of the run so far, nanoseconds.
     pub duration_ns: u64,
-    /// Failed attempts and lookups, without those that may still be answered.
-    pub failures: u64,
     /// TCP connections that are open.
     pub open: u64,
 }
@@ -41,9 +39,14 @@ impl LiveThresholds {
         Self(thresholds.into_iter().map(live).collect())
     }
 
-    /// Whether there are any that can be crossed while the run lasts.
+    /// Whether no further one can be crossed while the run lasts.
     pub fn is_empty(&self) -> bool {
-        !self.0.iter().any(|live| live.crossed.is_none() && live.threshold.stays_crossed())
+        !self.0.iter().any(LiveThreshold::is_waiting)
+    }
+
+    /// Whether the series does not decide about all that can be crossed while the run lasts.
+    pub fn needs_numbers(&self) -> bool {
+        self.0.iter().any(|live| live.is_waiting() && !live.threshold.is_in_series())
     }
 
     /// Whether a report of the run so far may cross one that was not crossed before. To be called
@@ -66,18 +69,19 @@ impl LiveThresholds {
         self.cross(|threshold| threshold.is_in_series().then(|| threshold.evaluate_series(series)))
     }
 
-    /// The results for the final report. What was crossed before stays crossed: the series has
-    /// longer intervals of what happened long ago.
+    /// The results for the final report, which decides. Only what held for a time before stays
+    /// crossed: the series has longer intervals of what happened long ago.
     pub fn conclude(&self, report: &Report) -> Vec<Crossing> {
         let result = |live: &LiveThreshold| {
             let at_the_end = live.threshold.evaluate(report);
-            live.crossed.clone().filter(|_| !at_the_end.fails()).unwrap_or(at_the_end)
+            let held = live.crossed.clone().filter(|_| live.threshold.hold_ns.is_some());
+            held.filter(|_| !at_the_end.fails()).unwrap_or(at_the_end)
         };
         self.0.iter().map(result).collect()
     }
 
     fn waiting(&mut self) -> impl Iterator<Item = &mut LiveThreshold> {
-        self.0.iter_mut().filter(|live| live.crossed.is_none() && live.threshold.stays_crossed())
+        self.0.iter_mut().filter(|live| live.is_waiting())
     }
 
     fn cross(&mut self, evaluate: impl Fn(&Threshold) -> Option<Crossing>) -> Vec<Crossing> {
@@ -91,6 +95,10 @@ impl LiveThresholds {
 }
 
 impl LiveThreshold {
+    fn is_waiting(&self) -> bool {
+        self.crossed.is_none() && self.threshold.stays_crossed()
+    }
+
     fn may_cross(&mut self, numbers: &LiveNumbers) -> bool {
         let Threshold { quantity, comparison, limit, hold_ns, .. } = &self.threshold;
         let holds = |number: u64| comparison.holds(number as f64, *limit);
@@ -101,8 +109,6 @@ impl LiveThreshold {
                 let held_ns = since_ns.map(|since_ns| numbers.duration_ns - since_ns + HOLD_TOLERANCE_NS);
                 held_ns.is_some_and(|held_ns| held_ns >= hold_ns.unwrap_or(0))
             }
-            // Of a report, attempts that may still be answered are failures too.
-            other if other.name() == Some("failed") => holds(numbers.failures),
             _ => true,
         }
     }
@@ -114,7 +120,7 @@ impl Threshold {
         match self.quantity {
             _ if self.hold_ns.is_some() => true,
             Quantity::Open => self.comparison.is_lower_limit(),
-            Quantity::Number(_) => self.comparison.is_lower_limit() && self.quantity.name() != Some(RETRANSMIT_RATIO),
+            Quantity::Number(_) => self.comparison.is_lower_limit() && !self.quantity.can_fall(),
             Quantity::Statistic(..) => false,
         }
     }
@@ -162,7 +168,10 @@ mod tests {
     #[test]
     fn only_conditions_that_stay_crossed_are_compared() {
         for (text, is_live) in [
-            ("failed > 0", true),
+            ("connections > 0", true),
+            // A late answer takes a failure back.
+            ("failed > 0", false),
+            ("dns_failed > 0", false),
             ("open >= 5", true),
             ("open < 5", false),
             ("open < 5 for 1m", true),
@@ -188,14 +197,29 @@ mod tests {
 
     #[test]
     fn a_report_is_needed_only_if_it_can_cross_something() {
-        let at = |second: u64, failures, open| LiveNumbers { duration_ns: second * SECOND, failures, open };
-        let mut failed = live("failed > 2");
-        assert!(!failed.needs_report(&at(1, 2, 0)) && failed.needs_report(&at(2, 3, 0)));
+        let at = |second: u64, open| LiveNumbers { duration_ns: second * SECOND, open };
         let mut open = live("open > 500 for 60s");
-        assert!((0..58).all(|second| !open.needs_report(&at(second, 0, 501))));
-        assert!(open.needs_report(&at(59, 0, 501)));
-        assert!(!open.needs_report(&at(60, 0, 500)) && !open.needs_report(&at(61, 0, 501)), "a pause");
-        // It needs no report.
-        assert!(!live("p99(connect) > 50ms for 3s").needs_report(&at(9, 0, 0)));
+        assert!((0..58).all(|second| !open.needs_report(&at(second, 501))));
+        assert!(open.needs_report(&at(59, 501)));
+        assert!(!open.needs_report(&at(60, 500)) && !open.needs_report(&at(61, 501)), "a pause");
+        // The series decides.
+        let mut connect = live("p99(connect) > 50ms for 3s");
+        assert!(!connect.needs_numbers() && !connect.needs_report(&at(9, 0)));
+        assert!(live("failed > 0, p99(connect) > 50ms for 3s, open > 5").needs_numbers());
+    }
+
+    #[test]
+    fn the_final_report_decides_unless_the_condition_held_for_a_time() {
+        let crossed = |text: &str| {
+            let mut live = live(text);
+            let crossing = |threshold: &Threshold| {
+                let kept = threshold.evaluate(&Report::empty());
+                Some(Crossing { state: ThresholdState::Crossed, ..kept })
+            };
+            assert_eq!(live.cross(crossing).len(), 1);
+            live.conclude(&Report::empty())[0].fails()
+        };
+        assert!(crossed("p99(connect) > 50ms for 3s"));
+        assert!(!crossed("connections > 5"));
     }
 }

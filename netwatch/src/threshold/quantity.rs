@@ -52,6 +52,9 @@ pub(super) const OPEN: &str = "open";
 /// The name of the number that the series has for each interval.
 pub(super) const RETRANSMIT_RATIO: &str = "retransmit_ratio";
 
+/// Numbers that can fall while a run lasts: a late answer takes a failure back.
+const FALLING: [&str; 3] = ["failed", "dns_failed", RETRANSMIT_RATIO];
+
 /// Quantities of which a report has one number.
 pub(super) const NUMBERS: [Number; 13] = [
     ("failed", ThresholdUnit::Count, FoldedPart::Included, |report| Some(failures(report, false))),
@@ -90,6 +93,11 @@ impl Quantity {
         if let Self::Number(place) = self { Some(NUMBERS[place].0) } else { None }
     }
 
+    /// Whether a number can fall while a run lasts.
+    pub fn can_fall(self) -> bool {
+        self.name().is_some_and(|name| FALLING.contains(&name))
+    }
+
     /// Its value; `None` if the report has none.
     pub fn value(self, report: &Report) -> Option<f64> {
         match self {
@@ -99,11 +107,14 @@ impl Quantity {
         }
     }
 
-    /// Whether folded flows are missing in the value.
-    pub fn is_partial(self, report: &Report) -> bool {
+    /// Whether folded flows are missing in the value. With `over_time`, the value is that of the
+    /// series, which has them.
+    pub fn is_partial(self, report: &Report, over_time: bool) -> bool {
+        let has_series = !report.series.intervals.is_empty();
         let is_missing = match self {
             Self::Open => true,
-            Self::Number(place) => NUMBERS[place].2 == FoldedPart::InSeries && report.series.intervals.is_empty(),
+            _ if over_time && has_series => false,
+            Self::Number(place) => NUMBERS[place].2 == FoldedPart::InSeries && !has_series,
             // DNS times are those of lookups.
             Self::Statistic(_, place) => TIMES[place].0 != "dns",
         };

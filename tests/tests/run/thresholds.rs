@@ -57,18 +57,18 @@ fn a_crossed_threshold_is_reported_while_the_run_lasts() {
     let net = internet!();
     let gate = net.host.gate();
     let wait = ONE_FAILS.replace("exit ", &gate.wait());
-    let flags = ["--fail-if", "failed > 0", "--fail-if", "open < 7 for 1s", "--fail-if", "failed > 9"];
+    let flags = ["--fail-if", "connections > 1", "--fail-if", "open < 7 for 1s", "--fail-if", "connections > 9"];
     let running = net.host.start(&flags, &["sh", "-c", &wait]);
-    running.wait_for_stderr("netwatch: threshold failed > 0: crossed after ");
+    running.wait_for_stderr("netwatch: threshold connections > 1: crossed after ");
     running.wait_for_stderr("netwatch: threshold open < 7 for 1s: crossed after ");
     gate.open();
     let run = running.finish();
     run.assert_code(121);
     let notes = notes(run.report());
     let of = |start: &str| notes.iter().filter(|note| note.starts_with(start)).count();
-    assert_eq!(of("threshold failed > 0: crossed after "), 1, "{run}");
-    assert_eq!((of("threshold failed > 0: it is 1"), of("threshold open < 7 for 1s: it is ")), (1, 1), "{run}");
-    assert_eq!(of("threshold failed > 9"), 0, "{run}");
+    assert_eq!(of("threshold connections > 1: crossed after "), 1, "{run}");
+    assert_eq!((of("threshold connections > 1: it is 2"), of("threshold open < 7 for 1s: it is ")), (1, 1), "{run}");
+    assert_eq!(of("threshold connections > 9"), 0, "{run}");
 }
 
 #[test]

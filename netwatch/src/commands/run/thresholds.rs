@@ -71,11 +71,13 @@ impl ThresholdWatch {
             self.next_search = now + SEARCH_INTERVAL;
             crossed.extend(self.live.observe_series(session.series()));
         }
-        let status = session.status();
-        let numbers = LiveNumbers { duration_ns, failures: status.failures, open: status.flows.open };
-        if self.live.needs_report(&numbers) && now >= self.next_report {
-            crossed.extend(self.live.observe(&session.report(duration_ns, None)));
-            self.next_report = now + SEARCH_INTERVAL.max(MIN_REPORT_SPACING * now.elapsed());
+        // Status looks at every flow.
+        if self.live.needs_numbers() {
+            let numbers = LiveNumbers { duration_ns, open: session.status().flows.open };
+            if self.live.needs_report(&numbers) && now >= self.next_report {
+                crossed.extend(self.live.observe(&session.report(duration_ns, None)));
+                self.next_report = now + SEARCH_INTERVAL.max(MIN_REPORT_SPACING * now.elapsed());
+            }
         }
         crossed.iter().for_each(|crossing| self.announce(crossing, session, duration_ns));
     }
