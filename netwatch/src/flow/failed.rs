@@ -31,6 +31,23 @@ impl FailedAttempts {
         self.refused + self.unanswered + self.reset + self.unreachable
     }
 
+    /// The sum of both.
+    pub(super) fn plus(mut self, other: Self) -> Self {
+        self += other;
+        self
+    }
+
+    /// Without those that were counted before.
+    pub(super) fn minus(self, before: Self) -> Self {
+        Self {
+            refused: self.refused.saturating_sub(before.refused),
+            unanswered: self.unanswered.saturating_sub(before.unanswered),
+            unanswered_tries: self.unanswered_tries.saturating_sub(before.unanswered_tries),
+            reset: self.reset.saturating_sub(before.reset),
+            unreachable: self.unreachable.saturating_sub(before.unreachable),
+        }
+    }
+
     /// The causes of which there are some, by the words of every output, with their numbers.
     pub fn causes(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
         let Self { refused, unanswered, reset, unreachable, .. } = *self;

@@ -1,7 +1,7 @@
 //! Makes room in a recording that is being written: flows that ended are folded into their
 //! endpoints, oldest first.
 
-use rusqlite::{Connection, Error, Result, Statement};
+use rusqlite::{Connection, Error, Result};
 
 use super::cell::{Cursor, Sums, Wrong};
 use super::rows;
@@ -15,6 +15,9 @@ const FULL: (u64, u64) = (3, 4);
 const ROOMY: (u64, u64) = (5, 8);
 /// Flows that are folded at once.
 const BATCH: u32 = 8_192;
+
+/// The reason of updates of folded flows that came too late to be added to their endpoint.
+pub const LATE_UPDATES: &str = "recording.late_updates";
 
 /// Whether flows have to be folded.
 pub fn is_full(db: &Connection) -> Result<bool> {
@@ -42,22 +45,6 @@ pub fn remove_oldest(db: &Connection, mut fold: impl FnMut(&Flow)) -> Result<()>
         rows::remove_flows(db, &flows.iter().map(|flow| flow.serial).collect::<Vec<_>>())?;
     }
     Ok(())
-}
-
-/// Finds out which flows have a row.
-#[derive(Debug)]
-pub struct FlowLookup<'c>(Statement<'c>);
-
-impl<'c> FlowLookup<'c> {
-    /// Looks up the flows of this recording.
-    pub fn prepare(db: &'c Connection) -> Result<Self> {
-        db.prepare("SELECT 1 FROM flow WHERE number = ?").map(Self)
-    }
-
-    /// Whether the recording has a row of the flow with this serial number.
-    pub fn has(&mut self, serial: u64) -> Result<bool> {
-        self.0.exists([serial.cast_signed()])
-    }
 }
 
 fn oldest(db: &Connection) -> Result<Vec<Flow>> {

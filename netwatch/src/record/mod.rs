@@ -112,13 +112,24 @@ pub fn read_file(path: &Path) -> Result<Recorded> {
 fn read_from(db: &rusqlite::Connection, path: &Path) -> Result<Recorded> {
     let wrong = |error: cell::Wrong| fault::wrong(path, &error, Some(db));
     let complete = completeness(path, db)?;
-    let report = match complete {
+    let mut report = match complete {
         Completeness::Complete => read::report(db).map_err(wrong)?,
         Completeness::Incomplete { until_ns, waiting_flows } => {
             incomplete(unfinished::report(db).map_err(wrong)?, until_ns, waiting_flows)
         }
     };
+    report.notes.extend(late_updates(read::LossCounts::read(db).map_err(wrong)?.late_updates()));
     Ok(Recorded { report, complete })
+}
+
+/// What is not exact if updates of folded flows came too late.
+fn late_updates(count: u64) -> Option<String> {
+    let updates = match count {
+        0 => return None,
+        1 => "1 update of a folded flow".to_owned(),
+        many => format!("{many} updates of folded flows"),
+    };
+    Some(format!("the recording was nearly full: {updates} came too late, so the counts of folded flows are not exact"))
 }
 
 /// Adds the end of the recorded data to the report.

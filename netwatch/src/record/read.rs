@@ -237,6 +237,11 @@ impl LossCounts {
         self.0.get(reason).copied().unwrap_or_default()
     }
 
+    /// Updates of folded flows that came too late.
+    pub fn late_updates(&self) -> u64 {
+        self.of(super::fold::LATE_UPDATES)
+    }
+
     pub fn counts(&self) -> ObservationLosses {
         ObservationLosses {
             samples: self.of("samples"),

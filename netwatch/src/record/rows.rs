@@ -132,8 +132,8 @@ pub fn replace_folded_endpoints<'e>(
     clear(db, "folded_endpoint")?;
     let mut rows = Rows::of(db, "folded_endpoint");
     for (point, endpoint) in endpoints {
-        let Endpoint { key, flows, connections, counters, payload, .. } = endpoint;
-        rows.put(&[point, key, flows, connections, counters, payload])?;
+        let Endpoint { key, flows, connections, counters, payload, failed, .. } = endpoint;
+        rows.put(&[point, key, flows, connections, counters, payload, failed])?;
     }
     Ok(())
 }

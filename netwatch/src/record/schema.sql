@@ -253,7 +253,12 @@ CREATE TABLE folded_endpoint (
     ingress_wire_bytes INTEGER NOT NULL,
     payload_unknown       TEXT,
     payload_egress_bytes  INTEGER,
-    payload_ingress_bytes INTEGER
+    payload_ingress_bytes INTEGER,
+    refused               INTEGER NOT NULL,
+    unanswered            INTEGER NOT NULL,
+    unanswered_tries      INTEGER NOT NULL,
+    reset                 INTEGER NOT NULL,
+    unreachable           INTEGER NOT NULL
 );
 
 CREATE TABLE lookup (

@@ -46,7 +46,44 @@ fn folded_endpoint(row: &mut Cursor<'_>) -> Result<(ObservationPoint, Endpoint),
     let point = row.take()?;
     let key = row.take()?;
     let [flows, connections] = [row.take::<Count>()?, row.take::<Count>()?].map(u64::from);
-    let (counters, handshake_rtt_ns, failed) = (row.take()?, None, crate::flow::FailedAttempts::default());
-    let payload = row.take()?;
-    Ok((point, Endpoint { key, flows, connections, counters, payload, handshake_rtt_ns, failed }))
+    let (counters, payload, failed) = (row.take()?, row.take()?, row.take()?);
+    Ok((point, Endpoint { key, flows, connections, counters, payload, handshake_rtt_ns: None, failed }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::flow::{Direction, EndpointKey, FailedAttempts, Payload, PerDirection, Protocol};
+    use crate::record::{file, rows, schema};
+
+    #[test]
+    fn the_failed_attempts_of_folded_flows_are_recorded() {
+        let mut db = Connection::open_in_memory().expect("a database");
+        schema::create(&db).expect("tables");
+        let key = EndpointKey {
+            remote: crate::flow::Remote::Others,
+            protocol: Protocol::TCP,
+            port: 443,
+            direction: Direction::Egress,
+            fragment: false,
+        };
+        let failed = FailedAttempts { refused: 1, unanswered: 2, unanswered_tries: 3, reset: 4, unreachable: 5 };
+        let endpoint = Endpoint {
+            key,
+            flows: 9,
+            connections: 8,
+            counters: PerDirection::default(),
+            payload: Payload::default(),
+            handshake_rtt_ns: None,
+            failed,
+        };
+        let written = (ObservationPoint::Link, endpoint);
+        rows::replace_folded_endpoints(&db, [&written].into_iter()).expect("written");
+        let bytes = db.serialize("main").expect("a file").to_vec();
+        let db = file::open_bytes(&bytes, Path::new("a test")).expect("opened");
+        let found = read(&db, "folded_endpoint", "rowid", folded_endpoint).expect("read");
+        assert_eq!(found, [written]);
+    }
 }

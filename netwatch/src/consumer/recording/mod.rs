@@ -3,6 +3,7 @@
 //! transaction.
 
 mod fold;
+mod serials;
 mod write;
 
 use std::sync::Arc;
@@ -77,7 +78,7 @@ impl Consumer for Recording {
             let why = "it did not receive the end of the run; it is incomplete";
             return Err(Error::other("finish recording", path.display().to_string(), why));
         };
-        write::finished(db, &finished, missed, &self.written).map_err(|error| write_failed(path, &error, db))
+        write::finished(db, &finished, missed, &mut self.written).map_err(|error| write_failed(path, &error, db))
     }
 }
 

@@ -5,7 +5,6 @@ use rusqlite::{Connection, Result};
 use super::fold::FoldedRows;
 use crate::flow::{Endpoint, ObservationPoint};
 use crate::process::{FlowUser, ProcessId};
-use crate::record::fold::FlowLookup;
 use crate::record::rows::{self, FlowRows, ProcessNumbers, RecordingState};
 use crate::session::{Event, Finished, FlowRecord, IntervalTotals, Missed};
 
@@ -39,11 +38,10 @@ impl WrittenFlows {
 pub(super) fn events(db: &mut Connection, events: &[Event], written: &mut WrittenTables) -> Result<()> {
     let transaction = db.transaction()?;
     let mut flows = FlowRows::new(&transaction, ProcessNumbers::Identity);
-    let mut lookup = FlowLookup::prepare(&transaction)?;
     for event in events {
         match event {
             Event::FlowOpened(record) | Event::FlowGrew(record) | Event::FlowEnded(record, _) => {
-                if !written.folded.grow(&mut lookup, &record.flow)? {
+                if !written.folded.grow(&record.flow) {
                     put(&mut flows, record, &mut written.flows)?;
                 }
             }
@@ -55,7 +53,7 @@ pub(super) fn events(db: &mut Connection, events: &[Event], written: &mut Writte
             Event::Started(_) | Event::Lost(..) | Event::Note(_) | Event::Status(_) | Event::Finished(_) => {}
         }
     }
-    drop((flows, lookup));
+    drop(flows);
     transaction.commit()?;
     written.folded.make_room(db)
 }
@@ -102,12 +100,12 @@ pub(super) fn finished(
     db: &mut Connection,
     finished: &Finished,
     missed: &Missed,
-    written: &WrittenTables,
+    written: &mut WrittenTables,
 ) -> Result<()> {
     let Finished { report, untracked, losses, .. } = finished;
     let transaction = db.transaction()?;
     rows::remove_flows(&transaction, &missed.outdated)?;
-    let folded = untracked.plus(missed.flows.counts()).plus(written.folded.counts());
+    let folded = untracked.plus(missed.flows.counts()).plus(written.folded.retract(&missed.outdated));
     rows::replace_all_but_flows(&transaction, report, &folded)?;
     let losses = [losses.by_reason(), written.folded.lost().into_iter().collect()].concat();
     rows::replace_losses(&transaction, &losses)?;

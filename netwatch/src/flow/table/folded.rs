@@ -93,8 +93,10 @@ impl FoldedFlows {
     }
 
     pub(super) fn of_parts(endpoints: Vec<(ObservationPoint, Endpoint)>, counts: FoldedCounts) -> Self {
-        let parts = endpoints.into_iter().map(|(point, endpoint)| ((point, endpoint.key), endpoint.into()));
-        let mut folded = Self { endpoints: parts.collect(), counts, ..Self::new(0) };
+        let mut folded = Self { counts, ..Self::new(0) };
+        for (point, endpoint) in endpoints {
+            folded.endpoints.entry((point, endpoint.key)).or_default().add(&endpoint.into());
+        }
         let is_own = |(point, key): &(ObservationPoint, EndpointKey)| is_counted(*point, key.direction);
         let of_link = folded.endpoints.iter().filter(|(key, _)| is_own(key));
         folded.link_failed = of_link.map(|(_, part)| part.failed.attempts()).sum();
@@ -120,7 +122,7 @@ impl FoldedFlows {
         self.count(flow.key.point, flow.counters, true);
     }
 
-    /// Adds the growth of a flow that was folded before.
+    /// Adds the growth of a flow that was folded before. Failed attempts can be taken back.
     pub fn add_growth(&mut self, before: &Flow, now: &Flow) {
         let growth = now.counters.zip(before.counters, Counters::saturating_sub);
         let payload = match (before.payload.bytes(), now.payload.bytes()) {
@@ -129,8 +131,14 @@ impl FoldedFlows {
             (None, _) => Payload::default(),
         };
         let part = self.endpoint(EndpointKey::of(&before.key, before.opened_by), before.key.point);
+        part.connections = part.connections.saturating_add(now.connections()).saturating_sub(before.connections());
         part.counters += growth;
         part.payload += payload;
+        part.failed = part.failed.plus(now.failed()).minus(before.failed());
+        if is_counted(before.key.point, before.opened_by) {
+            let failed = self.link_failed.saturating_add(now.failed().attempts());
+            self.link_failed = failed.saturating_sub(before.failed().attempts());
+        }
         self.count(before.key.point, growth, false);
     }
 
@@ -148,6 +156,15 @@ impl FoldedFlows {
         part.connections += if is_tcp { u64::from(increment.connections) } else { u64::from(is_new) };
         self.count(key.point, increment.counters, is_new);
         is_new
+    }
+
+    /// The counts without some of the flows.
+    pub fn counts_without<'f>(&self, flows: impl Iterator<Item = &'f Flow>) -> FoldedCounts {
+        flows.fold(self.counts, |counts, flow| {
+            let of_link = if flow.key.point == ObservationPoint::Link { flow.counters } else { Default::default() };
+            let counters = counts.counters.zip(of_link, Counters::saturating_sub);
+            FoldedCounts { flows: counts.flows.saturating_sub(1), counters, ..counts }
+        })
     }
 
     fn count(&mut self, point: ObservationPoint, counters: PerDirection<Counters>, is_new: bool) {

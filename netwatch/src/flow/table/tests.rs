@@ -413,3 +413,40 @@ fn late_segments_do_not_change_the_end_reason_of_a_closed_flow() {
     assert_eq!(table.flow(&key(6, 1000, 1, 443)).and_then(|flow| flow.ended), Some(EndReason::IdleTimeout));
     assert_eq!(table.len(), 2);
 }
+
+/// An attempt of the target, and a resent SYN if it was not answered.
+fn tried(syns: u64, syn_acks: u64, skbs: u64) -> Flow {
+    let mut table = FlowTable::default();
+    let tcp = TcpFacts {
+        syns: PerDirection { egress: syns, ingress: 0 },
+        syn_acks: PerDirection { egress: 0, ingress: syn_acks },
+        ..TcpFacts::default()
+    };
+    let counters = PerDirection { egress: Counters { skbs, ..Counters::default() }, ..PerDirection::default() };
+    let traffic = Traffic::Flow(key(6, 1000, 1, 443));
+    table.apply(Increment { tcp: Some(tcp), connections: 1, counters, ..growth(traffic, 0) });
+    table.flows(ObservationPoint::Link).next().expect("a flow")
+}
+
+#[test]
+fn a_folded_flow_that_is_answered_later_has_not_failed() {
+    let (before, now) = (tried(1, 0, 1), tried(2, 1, 3));
+    let mut folded = FoldedFlows::default();
+    folded.fold_flow(&before);
+    assert_eq!((folded.failed(ObservationPoint::Link), folded.link_failed()), (1, 1));
+    folded.add_growth(&before, &now);
+    assert_eq!((folded.failed(ObservationPoint::Link), folded.link_failed()), (0, 0));
+    let (_, endpoint) = folded.endpoints().next().expect("an endpoint");
+    assert_eq!((endpoint.flows, endpoint.connections, endpoint.counters.egress.skbs), (1, 1, 3));
+    folded.add_growth(&now, &Flow { connections: 2, ..now.clone() });
+    assert_eq!(folded.endpoints().next().expect("an endpoint").1.connections, 2);
+}
+
+#[test]
+fn parts_of_the_same_endpoint_are_added() {
+    let mut folded = FoldedFlows::default();
+    folded.fold_flow(&tried(1, 0, 5));
+    let part: Vec<_> = folded.endpoints().collect();
+    let both = FoldedFlows::of_parts([part.clone(), part].concat(), FoldedCounts::default());
+    assert_eq!((both.counters(ObservationPoint::Link).egress.skbs, both.link_failed()), (10, 2));
+}
