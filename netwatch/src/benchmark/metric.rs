@@ -103,8 +103,11 @@ fn connections(report: &Report) -> Option<f64> {
     Some(endpoints.filter(|one| one.key.protocol == Protocol::TCP).map(|one| one.connections as f64).sum())
 }
 
+/// Those of the target: an attempt of a remote on a service is no failure of it.
 fn failed(report: &Report) -> Option<f64> {
-    Some(report.endpoints.iter().map(|known| known.endpoint.failed.attempts() as f64).sum())
+    let endpoints = report.endpoints.iter().map(|known| &known.endpoint);
+    let own = endpoints.filter(|one| one.key.direction == Direction::Egress);
+    Some(own.map(|one| one.failed.attempts() as f64).sum())
 }
 
 /// The flows of the link; `None` if some were folded into their endpoints, which keep less.
@@ -177,6 +180,35 @@ fn dns_max(report: &Report) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow::{Endpoint, EndpointKey, FailedAttempts, Payload, Remote};
+    use crate::report::ReportEndpoint;
+
+    #[test]
+    fn attempts_of_remotes_are_no_failures_of_the_target() {
+        let endpoint = |direction, refused| ReportEndpoint {
+            endpoint: Endpoint {
+                key: EndpointKey {
+                    remote: Remote::Others,
+                    protocol: Protocol::TCP,
+                    port: 1,
+                    direction,
+                    fragment: false,
+                },
+                flows: 1,
+                connections: 1,
+                counters: PerDirection::default(),
+                payload: Payload::default(),
+                handshake_rtt_ns: None,
+                failed: FailedAttempts { refused, ..FailedAttempts::default() },
+            },
+            display_name: None,
+            application: None,
+            names: Vec::new(),
+            processes: Vec::new(),
+        };
+        let endpoints = vec![endpoint(Direction::Egress, 2), endpoint(Direction::Ingress, 5)];
+        assert_eq!(failed(&Report { endpoints, ..Report::empty() }), Some(2.0));
+    }
 
     #[test]
     fn percentiles_are_measured_values() {

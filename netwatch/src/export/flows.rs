@@ -133,7 +133,7 @@ pub(super) fn columns<'a>() -> Vec<ExportColumn<FlowRow<'a>>> {
         ExportColumn::integer("processes", |row| (row.known.users.len() as u64).into()),
         ExportColumn::integer("payload_egress_bytes", |row| row.payload().map(|bytes| bytes.egress).into()),
         ExportColumn::integer("payload_ingress_bytes", |row| row.payload().map(|bytes| bytes.ingress).into()),
-        ExportColumn::text("payload_unknown", |row| row.known.flow.payload.gap().map(PayloadGap::name).into()),
+        ExportColumn::text("payload_unknown", |row| row.known.flow.payload.missing().map(PayloadGap::name).into()),
     ]
 }
 

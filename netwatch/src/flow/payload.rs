@@ -15,7 +15,7 @@ pub enum PayloadGap {
     NoHandshake,
     /// Packets before the handshake, or SYNs that contradict each other.
     AmbiguousHandshake,
-    /// Later IP fragments without their first.
+    /// TCP in IP fragments, or later fragments without their first.
     Fragment,
     /// So many packets were counted at once that the number of times the sequence numbers wrapped
     /// around is uncertain.
@@ -102,6 +102,11 @@ impl Payload {
         self.gap.filter(|_| self.unknown > 0)
     }
 
+    /// Why payload is missing in outputs: not for protocols that have none.
+    pub fn missing(self) -> Option<PayloadGap> {
+        self.gap().filter(|gap| *gap != PayloadGap::Protocol)
+    }
+
     /// Adds the growth since the previous drain.
     pub fn grow(&mut self, growth: PayloadGrowth) {
         let PayloadGrowth { bytes, gap, had_gap } = growth;
@@ -150,6 +155,14 @@ mod tests {
         sum += known(1, 1);
         sum += Payload::unknown(PayloadGap::NoHandshake);
         assert_eq!((sum.bytes(), sum.gap()), (None, Some(PayloadGap::Fragment)));
+    }
+
+    #[test]
+    fn other_protocols_miss_no_payload() {
+        let missing = |payload: Payload| payload.missing();
+        assert_eq!(missing(Payload::unknown(PayloadGap::Protocol)), None);
+        assert_eq!(missing(Payload::unknown(PayloadGap::TooMuch)), Some(PayloadGap::TooMuch));
+        assert_eq!(missing(known(1, 2)), None);
     }
 
     #[test]

@@ -169,7 +169,7 @@ fn facts(flow: &Flow) -> [String; 18] {
         flow.end_reason().map(EndReason::name).unwrap_or_default().to_owned(),
         number(payload.map(|bytes| bytes.egress)),
         number(payload.map(|bytes| bytes.ingress)),
-        flow.payload.gap().map(PayloadGap::name).unwrap_or_default().to_owned(),
+        flow.payload.missing().map(PayloadGap::name).unwrap_or_default().to_owned(),
     ]
 }
 
