@@ -11,7 +11,7 @@ use super::{PacketRing, PacketTap, TapConfig};
 use crate::filter::FilterProgram;
 use crate::flow::{Direction, PerDirection};
 use crate::meter::AttachMethod;
-use crate::meter::kernel::tests::{TestLink, with_link};
+use crate::meter::kernel::tests::{TestLink, bind_again, with_link};
 
 const METHODS: [&[AttachMethod]; 2] = [&[AttachMethod::Clsact], &[AttachMethod::Tcx]];
 
@@ -34,7 +34,7 @@ pub(super) fn filtered_tap(
 /// Sends datagrams from the target, each with its number, and with a length that depends on it.
 pub(super) fn send(link: &TestLink, count: u32, length: impl Fn(u32) -> usize + Send + Sync) {
     link.in_target(|| {
-        let socket = UdpSocket::bind("198.51.100.2:5000").expect("bound");
+        let socket = bind_again("198.51.100.2:5000");
         for number in 0..count {
             let mut datagram = vec![7; length(number).max(4)];
             datagram[..4].copy_from_slice(&number.to_be_bytes());

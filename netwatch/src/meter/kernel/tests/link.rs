@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::checked::CheckedMeter;
-use super::namespace::{TestLink, with_link};
+use super::namespace::{TestLink, bind_again, with_link};
 use super::{default_meter, drained, is_linux, meter_with};
 use crate::flow::{Counters, Direction, Increment, ObservationPoint, Traffic};
 use crate::meter::{AttachMethod, KernelMeterConfig, Notification, SampleReason};
@@ -253,7 +253,7 @@ fn retired_flows_continue_without_losing_a_packet() {
         let mut max_entries = 0;
         for round in 0..40 {
             link.in_target(|| {
-                let client = UdpSocket::bind("198.51.100.2:5000").expect("bound");
+                let client = bind_again("198.51.100.2:5000");
                 (0..25).for_each(|_| send(&client, 10, (HOST, 4000)));
             });
             meter.table.lock().flows.retire_all(round % 2 == 0);

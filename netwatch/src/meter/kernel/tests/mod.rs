@@ -30,7 +30,7 @@ use crate::meter::abi::Growth;
 use crate::meter::kernel::cpus::Cpus;
 use checked::CheckedMeter;
 pub(super) use injected::PacketSocket;
-pub(super) use namespace::{TestLink, with_link};
+pub(super) use namespace::{TestLink, bind_again, with_link};
 
 /// A loaded meter with default settings. `None` without the rights to load one; the reason is
 /// printed.

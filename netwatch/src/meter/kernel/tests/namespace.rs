@@ -3,7 +3,8 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
+use std::net::{SocketAddrV4, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -139,6 +140,18 @@ impl Drop for NamespaceHolder {
 pub(in crate::meter::kernel) fn ip(arguments: &str) {
     let output = Command::new("ip").args(arguments.split_whitespace()).output().expect("ip");
     assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A socket on an IPv4 address and port that a test uses more than once. A process that another
+/// test starts may have a copy of the earlier socket for a moment, until it executes its program.
+pub(in crate::meter::kernel) fn bind_again(address: &str) -> UdpSocket {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, setsockopt, socket, sockopt};
+    let socket =
+        socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).expect("a datagram socket");
+    setsockopt(&socket, sockopt::ReuseAddr, &true).expect("the option is set");
+    let address: SocketAddrV4 = address.parse().expect("an IPv4 address with a port");
+    bind(socket.as_raw_fd(), &SockaddrIn::from(address)).expect("bound");
+    socket.into()
 }
 
 /// Waits for the carrier, which the kernel detects in a work queue; packets sent before are
