@@ -41,9 +41,12 @@ impl Bases {
             Connection::open(path(name)).unwrap().execute_batch(change).unwrap();
             path(name)
         };
-        let fold = "INSERT INTO folded_endpoint SELECT 'link', remote, protocol, port, direction, fragment, flows, connections, \
-                    egress_skbs, egress_packets, egress_bytes, egress_wire_bytes, \
-                    ingress_skbs, ingress_packets, ingress_bytes, ingress_wire_bytes FROM endpoint;";
+        let shared = "remote, protocol, port, direction, fragment, flows, connections, \
+                      egress_skbs, egress_packets, egress_bytes, egress_wire_bytes, \
+                      ingress_skbs, ingress_packets, ingress_bytes, ingress_wire_bytes, \
+                      payload_unknown, payload_egress_bytes, payload_ingress_bytes, \
+                      refused, unanswered, unanswered_tries, reset, unreachable";
+        let fold = &format!("INSERT INTO folded_endpoint (scope, {shared}) SELECT 'link', {shared} FROM endpoint;");
         let running = format!("{fold} UPDATE recording SET state = 'running'");
         let paths = vec![
             made("complete", &everything(), fold),

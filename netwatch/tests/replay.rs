@@ -127,12 +127,18 @@ fn the_capture_that_is_read_is_no_output() {
     let link = folder.0.path().join("link.pcap");
     std::fs::hard_link(&file, &link).expect("a link");
     for output in [&file, &link].map(|path| path.to_str().expect("UTF-8")) {
-        for words in [&["--force", "-w", output][..], &["-w", output], &["-o", output]] {
+        for words in [&["--force", "-w", output][..], &["-w", output]] {
             let (_, err) = output_of(&netwatch(words, &file), 2);
             assert!(err.contains("the same file is read"), "{words:?}: {err}");
             assert!(std::fs::read(&file).is_ok_and(|bytes| bytes == exchange()), "{words:?}");
         }
     }
+    // The extension of a capture is refused by -o already.
+    let report = folder.0.path().join("report.txt");
+    std::fs::hard_link(&file, &report).expect("a link");
+    let (_, err) = output_of(&netwatch(&["-o", report.to_str().expect("UTF-8")], &file), 2);
+    assert!(err.contains("the same file is read"), "{err}");
+    assert!(std::fs::read(&file).is_ok_and(|bytes| bytes == exchange()));
 }
 
 #[test]

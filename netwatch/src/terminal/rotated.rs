@@ -121,7 +121,7 @@ mod tests {
         for text in ["one\n", "two\n", "thr", "ee\nfo", "ur\n", "five and six\n", "seven\n", "8\n"] {
             log.write_all(text.as_bytes()).expect("written");
         }
-        let expected = [("log", "8\n"), ("log.1", "seven\n"), ("log.2", "five and six\n")];
+        let expected = [("log", "8\n"), ("log.1", "seven\n"), ("log.2", "four\nfive and six\n")];
         assert_eq!(contents(dir.path()), pairs(&expected));
     }
 
