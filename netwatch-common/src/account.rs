@@ -4,10 +4,10 @@
 
 use crate::access::Access;
 use crate::config::Config;
-use crate::flow::{self, EGRESS, FlowValue, Half, INGRESS, observation_point, slow_path};
+use crate::flow::{self, EGRESS, FlowValue, Half, INGRESS, initial, observation_point, slow_path};
 use crate::handshake;
 use crate::observation::{Observation, PlainPacket, Size};
-use crate::parse::{Packet, protocol};
+use crate::parse::{Packet, part, protocol};
 use crate::sample::{self, reason};
 use crate::tcp::{self, SYN_ACK, is_before};
 
@@ -94,6 +94,9 @@ pub unsafe fn record<A: Access>(value: *mut FlowValue, seen: &Observation) {
         } else if packet.protocol == protocol::UDP {
             record_framing::<A>(half, packet, size);
         }
+        if packet.fragment != part::WHOLE && packet.protocol == protocol::TCP && packet.has_ports() {
+            A::or32(&raw mut (*half).flags, initial::FRAGMENTED);
+        }
     }
 }
 
@@ -141,7 +144,7 @@ pub unsafe fn record_plain<A: Access>(value: *mut FlowValue, seen: &PlainPacket<
         let half = half(value, direction);
         count::<A>(value, half, size, now_ns);
         if packet.flags != 0 {
-            track_sequence::<A>(half, packet, size);
+            track_sequence::<A>(half, packet, size, false);
             add_flags::<A>(half, packet.flags);
         }
     }
@@ -273,12 +276,17 @@ unsafe fn record_tcp<A: Access>(value: *mut FlowValue, half: *mut Half, seen: &O
     let packet = &seen.packet;
     // SAFETY: guaranteed by the caller.
     unsafe {
-        if packet.flags & tcp::RST != 0 {
+        let mut flags = packet.flags;
+        if flags & tcp::RST != 0 {
             A::add32(&raw mut (*half).resets, 1);
+            // It takes no sequence number.
+            flags &= !tcp::FIN;
         } else {
-            track_sequence::<A>(half, packet, &seen.size);
+            // A SYN starts over: sequence numbers of an earlier connection do not apply.
+            let starts_over = flags & tcp::SYN != 0 && !handshake::is_late_copy(value, seen);
+            track_sequence::<A>(half, packet, &seen.size, starts_over);
         }
-        add_flags::<A>(half, packet.flags);
+        add_flags::<A>(half, flags);
         match packet.flags & (tcp::SYN | tcp::ACK) {
             tcp::SYN => A::add32(&raw mut (*half).syns, 1),
             SYN_ACK => A::add32(&raw mut (*half).syn_acks, 1),
@@ -294,17 +302,15 @@ unsafe fn record_tcp<A: Access>(value: *mut FlowValue, half: *mut Half, seen: &O
 /// # Safety
 /// As for [`record`]; the flags of this packet are not added yet.
 #[inline(always)]
-unsafe fn track_sequence<A: Access>(half: *mut Half, packet: &Packet, size: &Size) {
-    let is_syn = packet.flags & tcp::SYN != 0;
-    let phantom = u32::from(is_syn) + u32::from(packet.flags & tcp::FIN != 0);
+unsafe fn track_sequence<A: Access>(half: *mut Half, packet: &Packet, size: &Size, starts_over: bool) {
+    let phantom = u32::from(packet.flags & tcp::SYN != 0) + u32::from(packet.flags & tcp::FIN != 0);
     let end = packet.sequence.wrapping_add(packet.payload_len).wrapping_add(phantom);
     // SAFETY: guaranteed by the caller.
     unsafe {
         if packet.window == 0 {
             A::add32(&raw mut (*half).zero_windows, 1);
         }
-        // A SYN starts over: sequence numbers of an earlier connection do not apply.
-        if is_syn || (*half).flags == 0 {
+        if starts_over || (*half).flags as u8 == 0 {
             (*half).highest = end;
             return;
         }
@@ -335,7 +341,7 @@ fn repeated_packets(repeated: u32, packet: &Packet, size: &Size) -> u32 {
 pub unsafe fn merge_tcp_state<A: Access>(half: *mut Half, flags: u8, highest: u32) {
     // SAFETY: guaranteed by the caller.
     unsafe {
-        if (*half).flags == 0 {
+        if (*half).flags as u8 == 0 {
             (*half).highest = highest;
         } else {
             A::advance(&raw mut (*half).highest, highest);

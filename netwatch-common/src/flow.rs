@@ -145,9 +145,9 @@ pub struct Half {
     pub retransmitted_packets: u32,
     /// Packets that advertised a window of 0, RSTs excluded.
     pub zero_windows: u32,
-    /// The sequence number after the highest one observed; valid if `flags` is not 0.
+    /// The sequence number after the highest one observed; valid if a TCP flag was observed.
     pub highest: u32,
-    /// OR of the TCP flag bytes observed, and bits of [`initial`].
+    /// OR of the TCP flag bytes observed, without the FIN of a RST, and bits of [`initial`].
     pub flags: u32,
     /// SYNs without ACK, repeats included.
     pub syns: u32,
@@ -175,14 +175,17 @@ pub mod stage {
     pub const DONE: u8 = 4;
 }
 
-/// What is known about the sequence number with which a direction began. Bits of [`Half::flags`]
-/// above those of TCP.
+/// What is known about the sequence numbers of a direction. Bits of [`Half::flags`] above those of
+/// TCP.
 pub mod initial {
     /// It is [`super::Handshake::answer_isn`].
     pub const ANSWERED: u32 = 1 << 8;
     /// There were packets before the first SYN, or SYNs with different sequence numbers: it is
     /// unknown where the stream begins.
     pub const AMBIGUOUS: u32 = 1 << 9;
+    /// Packets came in IP fragments. Only the first of each has a sequence number, so it is unknown
+    /// where the stream ends.
+    pub const FRAGMENTED: u32 = 1 << 10;
 }
 
 /// The TCP handshake of a connection.
@@ -290,7 +293,7 @@ impl FlowValue {
     /// Whether both ends of a TCP connection have sent, and neither has begun to close it.
     pub fn is_open(&self) -> bool {
         const CLOSING: u32 = (tcp::FIN | tcp::RST) as u32;
-        self.halves.iter().all(|half| half.flags != 0 && half.flags & CLOSING == 0)
+        self.halves.iter().all(|half| half.flags as u8 != 0 && half.flags & CLOSING == 0)
     }
 }
 

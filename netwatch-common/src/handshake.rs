@@ -91,6 +91,27 @@ unsafe fn timestamp(handshake: *mut Handshake, direction: u8) -> *mut u32 {
     unsafe { (&raw mut (*handshake).timestamps).cast::<u32>().add(usize::from(direction & 1)) }
 }
 
+/// Whether a SYN repeats the one with which its direction began after other packets. Copies before
+/// those may lack data of the first one.
+///
+/// # Safety
+/// `value` points to a live entry, which has not recorded the flags of the SYN yet.
+#[inline(always)]
+pub unsafe fn is_late_copy(value: *const FlowValue, seen: &Observation) -> bool {
+    // Computed, not branched to: the verifier then follows one path instead of two.
+    let own = usize::from(seen.direction & 1);
+    // SAFETY: guaranteed by the caller; there are two halves.
+    unsafe {
+        let handshake = &raw const (*value).handshake;
+        let flags = (*(&raw const (*value).halves).cast::<Half>().add(own)).flags;
+        let is_first_known = match (*handshake).opener == seen.direction {
+            true => (*handshake).connections != 0 && (*handshake).isn == seen.packet.sequence,
+            false => flags & initial::ANSWERED != 0 && (*handshake).answer_isn == seen.packet.sequence,
+        };
+        is_first_known && flags & u32::from(tcp::ACK) != 0
+    }
+}
+
 /// Records a TCP packet of a connection. All stores are plain, also where several CPUs share the
 /// entry: SYNs of one connection arrive a retransmission timeout apart. If two CPUs did race, a
 /// round-trip time would be missing; no packet would be lost.

@@ -59,7 +59,7 @@ pub unsafe fn is_repeated(value: *mut FlowValue, packet: &Packet) -> bool {
     // SAFETY: guaranteed by the caller.
     unsafe {
         let half = account::half(value, EGRESS);
-        (*half).flags != 0 && tcp::is_before(packet.sequence, (*half).highest)
+        (*half).flags as u8 != 0 && tcp::is_before(packet.sequence, (*half).highest)
     }
 }
 

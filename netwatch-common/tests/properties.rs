@@ -137,3 +137,15 @@ fn udp(source: [u8; 4], destination: [u8; 4], ports: [u16; 2]) -> Vec<u8> {
     let ip = [0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0];
     [&[0; 12][..], &[8, 0], &ip, &source, &destination, &ports, &[0, 8, 0, 0]].concat()
 }
+
+#[test]
+fn a_truncated_udp_header_is_not_counted_with_the_usual_framing() {
+    let whole = udp([192, 0, 2, 1], [192, 0, 2, 2], [7, 9]);
+    let quick = |frame: &[u8]| parse::quick(&Captured::whole(frame), &Meta::default(), &mut Packet::default());
+    assert!(quick(&whole));
+    for cut in 4..8 {
+        let mut frame = whole[..34 + cut].to_vec();
+        frame[17] = 20 + cut as u8;
+        assert!(!quick(&frame), "{cut} bytes of the header");
+    }
+}

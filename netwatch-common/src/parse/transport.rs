@@ -72,6 +72,10 @@ pub(super) fn quick<F: Frame>(frame: &F, rest: IpBytes, packet: &mut Packet) -> 
     if packet.protocol == protocol::TCP && packet.flags == 0 {
         return false;
     }
+    // A truncated header is unusual framing.
+    if packet.protocol == protocol::UDP && rest.len() < UDP_HEADER {
+        return false;
+    }
     set_payload(rest, header_len, packet);
     true
 }

@@ -93,7 +93,7 @@ pub(super) fn payload_gap(gap: PayloadGap) -> &'static str {
         PayloadGap::Protocol => "neither TCP nor UDP",
         PayloadGap::NoHandshake => "the handshake of a connection was not observed",
         PayloadGap::AmbiguousHandshake => "the handshakes of a connection contradict each other",
-        PayloadGap::Fragment => "fragments without their first",
+        PayloadGap::Fragment => "IP fragments",
         PayloadGap::TooMuch => "a connection carried too much at once",
         PayloadGap::TableFull => "packets in no flow",
         PayloadGap::NotRecorded => "not recorded by that version of netwatch",

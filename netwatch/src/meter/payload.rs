@@ -68,6 +68,9 @@ fn position(value: &FlowValue, half: usize) -> Result<u32, PayloadGap> {
     if value.halves.iter().any(|half| half.flags & initial::AMBIGUOUS != 0) {
         return Err(PayloadGap::AmbiguousHandshake);
     }
+    if value.halves.iter().any(|half| half.flags & initial::FRAGMENTED != 0) {
+        return Err(PayloadGap::Fragment);
+    }
     let flags = own.flags as u8;
     let first = match usize::from(handshake.opener) == half {
         true => handshake.isn,

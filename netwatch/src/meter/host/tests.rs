@@ -1,6 +1,8 @@
 //! Tests of the host meter with handmade frames. `meter/kernel/tests` compare it with the
 //! classifier.
 
+mod payload;
+
 use netwatch_common::parse::LinkType;
 
 use super::*;
