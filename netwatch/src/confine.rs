@@ -59,9 +59,9 @@ const NEVER: [libc::c_long; 31] = [
 ];
 
 /// Calls that only the set-up makes: mounts, devices, performance events. io_uring is among them
-/// because its requests pass by a filter of system calls.
-const AFTER_SET_UP: [libc::c_long; 14] = [
-    libc::SYS_mount,
+/// because its requests pass by a filter of system calls. mount(2) is not: it mounts the command's
+/// resolv.conf again when the host replaces its own.
+const AFTER_SET_UP: [libc::c_long; 13] = [
     libc::SYS_move_mount,
     libc::SYS_fsopen,
     libc::SYS_fsconfig,
@@ -116,7 +116,8 @@ pub fn worker() -> Result<()> {
     install(never(), FilteredThreads::Caller).map_err(|errno| failed("the system calls of netwatch", errno))
 }
 
-/// Takes from all threads what only the set-up needs: new BPF programs and maps, mounts, devices.
+/// Takes from all threads what only the set-up needs: new BPF programs and maps, detached mounts,
+/// devices.
 /// To be called when it is complete: what a run needs later, the guardian creates.
 pub fn after_set_up() -> Result<()> {
     install(not_after_set_up(), FilteredThreads::All)
