@@ -91,6 +91,11 @@ impl Store {
     /// All runs, newest first: those in progress, then by their end. None if the folder does not
     /// exist. Ignores other files and anything that is not a regular file.
     pub fn list(&self) -> Result<Vec<Stored>> {
+        self.list_by(is_live)
+    }
+
+    /// [`Self::list`] with another answer to the question which runs are in progress.
+    fn list_by(&self, is_live: impl Fn(&Path) -> bool) -> Result<Vec<Stored>> {
         let failed = |error| Error::os("list recordings in", self.folder.display().to_string(), error);
         let entries = match fs::read_dir(&self.folder) {
             Ok(entries) => entries,
@@ -143,13 +148,15 @@ impl Store {
     /// not ended.
     /// A failure to remove one is ignored until the next time, because it must not fail the run.
     pub(super) fn prune(&self, keep: &Keep, own: &Path) {
-        let (Ok(runs), Ok(sizes)) = (self.list(), self.sizes()) else { return };
+        // The own file is not opened here: closing it would release SQLite's lock (fcntl(2)).
+        let is_live = |path: &Path| path == own || is_live(path);
+        let (Ok(runs), Ok(sizes)) = (self.list_by(is_live), self.sizes()) else { return };
         let mut bytes: u64 = 0;
         for (at, run) in runs.iter().filter(|run| run.kind == self.kind).enumerate() {
             let size = sizes.get(&run.path).copied().unwrap_or_default();
             bytes = bytes.saturating_add(size);
             let is_kept = at == 0 || (at < keep.runs && bytes <= keep.bytes);
-            if !is_kept && run.path != own && !is_live(&run.path) {
+            if !is_kept && !is_live(&run.path) {
                 let _ = remove(&run.path);
             }
         }
@@ -305,6 +312,17 @@ mod tests {
         assert_eq!(ids, [(1, "a0000005", many), (2, "a0000004", many), (3, "a0000003", one), (4, "a0000000", one)]);
         assert_eq!(single.find(Some("a0000004")).expect("found"), made[4]);
         assert_eq!(run_id(&made[4]).as_deref(), Some("a0000004"));
+    }
+
+    /// Closing any descriptor of a file releases the locks that the process has on it.
+    #[test]
+    fn a_run_that_removes_older_ones_stays_in_progress_for_others() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let store = Store { folder: folder.path().to_owned(), kind: RunKind::Single };
+        let (path, claim) = store.create(1_000_000_000, "a0000001").expect("created");
+        let _db = create::begin(&path, &claim, 1 << 20).expect("begun");
+        store.prune(&Keep { runs: 1, bytes: u64::MAX }, &path);
+        assert!(is_live(&path));
     }
 
     #[test]
