@@ -97,6 +97,22 @@ fn distance(mismatches: &[Mismatch]) -> Option<u32> {
     })
 }
 
+/// The nearer of the rules nearest to two accesses. The same rule has the mismatches of both.
+pub(super) fn nearer(one: Option<NearestRule>, other: Option<NearestRule>) -> Option<NearestRule> {
+    let (mut one, other) = match (one, other) {
+        (Some(one), Some(other)) => (one, other),
+        (one, other) => return one.or(other),
+    };
+    if one.rule != other.rule {
+        let rank = |nearest: &NearestRule| (distance(&nearest.mismatches).unwrap_or(u32::MAX), nearest.rule);
+        return Some(if rank(&other) < rank(&one) { other } else { one });
+    }
+    one.mismatches.extend(other.mismatches);
+    one.mismatches.sort_unstable();
+    one.mismatches.dedup();
+    Some(one)
+}
+
 impl AllowRule {
     /// Every reason why the rule does not allow an access; empty if it does.
     pub fn mismatches(&self, access: &NetworkAccess, today: PolicyDate) -> Vec<Mismatch> {

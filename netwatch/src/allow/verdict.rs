@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::access::{AccessTarget, EvidentName, NetworkAccess};
 use super::compiled::CompiledList;
 use super::date::PolicyDate;
-use super::decide::{Decision, Mismatch, NearestRule};
+use super::decide::{Decision, NearestRule, nearer};
 use super::gather::accesses;
 use super::learn::{LearnedRule, rules_for};
 use super::pattern::NamePattern;
@@ -68,8 +68,8 @@ pub struct Violation {
     pub remote: String,
     /// Addresses of the remote.
     pub addresses: BTreeSet<IpAddr>,
-    /// The name that the program sent.
-    pub claimed: Option<EvidentName>,
+    /// The name that the program sent, with each source.
+    pub claimed: BTreeSet<EvidentName>,
     /// The names that DNS or the hosts file gave the addresses.
     pub asked: BTreeSet<EvidentName>,
     /// The programs.
@@ -80,7 +80,7 @@ pub struct Violation {
     pub only_failed: bool,
     /// The ids of the runs.
     pub runs: BTreeSet<String>,
-    /// The nearest rule.
+    /// The nearest rule, with every mismatch of one of the accesses.
     pub nearest: Option<NearestRule>,
     /// The lines of a policy that allow it.
     pub add: String,
@@ -129,14 +129,38 @@ pub fn check(reports: &[&Report], list: &AllowList, today: PolicyDate) -> Policy
     verdict
 }
 
-/// The key by which denied accesses are added up. The nearest rule and the reason depend on its
-/// parts.
-type DeniedKey = (bool, Direction, String, String, Option<EvidentName>, Vec<Mismatch>);
+/// The key by which denied accesses are added up: one remote, by its name if it has one, and one
+/// service. A server name that no DNS response gave the address may be invented, so its accesses
+/// are apart from those of the name.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct DeniedKey {
+    is_lookup: bool,
+    direction: Direction,
+    service: String,
+    remote: String,
+    is_unproven: bool,
+}
+
+impl DeniedKey {
+    fn of(access: &NetworkAccess) -> Self {
+        let is_asked = |claimed: &EvidentName| {
+            access.asked.iter().any(|asked| NamePattern::exact(&asked.name).matches(&claimed.name))
+        };
+        Self {
+            is_lookup: matches!(access.target, AccessTarget::Lookup(_)),
+            direction: access.direction,
+            service: access.service(),
+            remote: if access.direction == Direction::Ingress { String::new() } else { access.remote() },
+            is_unproven: access.claimed.as_ref().is_some_and(|claimed| !is_asked(claimed)),
+        }
+    }
+}
 
 /// Denied accesses of one kind.
 struct Denied {
     first: NetworkAccess,
     addresses: BTreeSet<IpAddr>,
+    claimed: BTreeSet<EvidentName>,
     asked: BTreeSet<EvidentName>,
     programs: BTreeSet<String>,
     count: u64,
@@ -187,27 +211,26 @@ impl Checking<'_> {
     }
 
     fn deny(&mut self, access: &NetworkAccess, nearest: Option<&NearestRule>, run: &str) {
-        let mismatches = nearest.map(|nearest| nearest.mismatches.clone()).unwrap_or_default();
-        let is_lookup = matches!(access.target, AccessTarget::Lookup(_));
-        let remote = if access.direction == Direction::Ingress { String::new() } else { access.remote() };
-        let key = (is_lookup, access.direction, access.service(), remote, access.claimed.clone(), mismatches);
-        let denied = self.denied.entry(key).or_insert_with(|| Denied {
+        let denied = self.denied.entry(DeniedKey::of(access)).or_insert_with(|| Denied {
             first: access.clone(),
             addresses: BTreeSet::new(),
+            claimed: BTreeSet::new(),
             asked: BTreeSet::new(),
             programs: BTreeSet::new(),
             count: 0,
             only_failed: true,
             runs: BTreeSet::new(),
-            nearest: nearest.cloned(),
+            nearest: None,
             accesses: Vec::new(),
         });
         denied.addresses.extend(access.address());
+        denied.claimed.extend(access.claimed.iter().cloned());
         denied.asked.extend(access.asked.iter().cloned());
         denied.programs.extend(access.programs.iter().cloned());
         denied.count = denied.count.saturating_add(access.count);
         denied.only_failed &= access.only_failed;
         denied.runs.insert(run.to_owned());
+        denied.nearest = nearer(denied.nearest.take(), nearest.cloned());
         denied.accesses.push(access.clone());
     }
 }
@@ -221,7 +244,7 @@ impl Denied {
             port: self.first.port(),
             remote: self.first.remote(),
             addresses: self.addresses,
-            claimed: self.first.claimed,
+            claimed: self.claimed,
             asked: self.asked,
             programs: self.programs,
             count: self.count,

@@ -64,6 +64,30 @@ fn several_runs_are_one_verdict() {
 }
 
 #[test]
+fn the_addresses_of_a_name_are_one_violation_whether_used_or_attempted() {
+    let table = table([
+        tcp(key(6, 40_000, address("203.0.113.10"), 443), 1_000_000, (4, 400), (3, 300)),
+        failed(key(6, 40_001, address("2001:db8::10"), 443), 1, true),
+    ]);
+    let mut run = report(facts(&table, &["app"]), &table);
+    let named = |address| NamedAddress { address, name: "app.example", source: NameSource::Dns };
+    add_names(&mut run, &[named("203.0.113.10"), named("2001:db8::10")]);
+    let used = run.flows.iter().position(|known| known.flow.key.remote.addr.is_ipv4()).expect("a flow");
+    run.flows.swap(0, used);
+    claim(&mut run, "app.example", NameSource::Sni);
+    for rules in ["", "[[allow]]\nname = \"app.example\"\nport = 80\nevidence = \"server-name\"\n"] {
+        let verdict = check(&[&run], &format!("lookups = \"any\"\n{rules}"));
+        let [violation] = verdict.violations.as_slice() else { panic!("{verdict:?}") };
+        assert_eq!((violation.addresses.len(), violation.claimed.len(), violation.count), (2, 1, 2), "{violation:?}");
+        assert!(!violation.only_failed, "{violation:?}");
+    }
+    run.naming.lookups.clear();
+    let verdict = check(&[&run], "lookups = \"any\"\n");
+    let reasons: Vec<bool> = verdict.violations.iter().map(|violation| violation.asked.is_empty()).collect();
+    assert_eq!(reasons, [true, true], "without DNS responses, the server name proves nothing: {verdict:?}");
+}
+
+#[test]
 fn a_server_name_that_contradicts_dns_is_a_violation() {
     let mut run = connections(&[("203.0.113.10", 443, Some("app.example"))]);
     claim(&mut run, "evil.test", NameSource::Sni);

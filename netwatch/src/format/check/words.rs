@@ -96,7 +96,7 @@ fn source(source: NameSource) -> &'static str {
 /// Why it is a violation, without a full stop.
 pub(in crate::format) fn reason(violation: &Violation) -> String {
     let mismatches = violation.nearest.as_ref().map_or(&[][..], |nearest| &nearest.mismatches);
-    match &violation.claimed {
+    match violation.claimed.first() {
         // Two names can share an address: a name that DNS gave it too is not contradicted.
         Some(claimed)
             if mismatches.contains(&Mismatch::Contradicted)
@@ -114,7 +114,11 @@ pub(in crate::format) fn nearest(checked: &CheckedPolicy<'_>, violation: &Violat
     let nearest = violation.nearest.as_ref()?;
     let rule = checked.list.rules.get(nearest.rule)?;
     let differences: Vec<String> = nearest.mismatches.iter().map(|mismatch| difference(mismatch, violation)).collect();
-    Some(format!("{}:{} ({rule}): {}", checked.file, rule.line, differences.join(", ")))
+    let renew = match nearest.mismatches.as_slice() {
+        [Mismatch::Expired(_)] => "; a later date in until allows it",
+        _ => "",
+    };
+    Some(format!("{}:{} ({rule}): {}{renew}", checked.file, rule.line, differences.join(", ")))
 }
 
 fn difference(mismatch: &Mismatch, violation: &Violation) -> String {
