@@ -45,9 +45,9 @@ pub(super) fn text(requirements: &Requirements, options: &RuleOptions) -> String
     for (way, permissions) in [("egress", &egress), ("ingress", &ingress)] {
         about.extend(permissions.over_quota(way));
     }
-    if !requirements.failed.is_empty() {
+    if requirements.not_opened().next().is_some() {
         about.push(FAILED_ATTEMPTS.into());
-        about.extend(requirements.failed.iter().map(failed));
+        about.extend(requirements.not_opened().map(failed));
     }
     let document = json!({ "about": about, "egress": egress.document(), "ingress": ingress.document() });
     format!("{document:#}\n")

@@ -5,24 +5,26 @@ use super::rows::{Row, rows};
 use super::text::comment;
 use super::{Requirements, RuleOptions};
 
-const COLUMNS: [&str; 9] = ["purpose", "name", "protocol", "port", "direction", "address", "used", "need", "program"];
+const COLUMNS: [&str; 10] =
+    ["purpose", "name", "protocol", "port", "direction", "address", "used", "need", "program", "attempted"];
 /// Maximum length of a name in a cell, bytes.
 const MAX_NAME_BYTES: usize = 255;
 
 pub(super) fn text(requirements: &Requirements, options: &RuleOptions) -> String {
     let mut text = COLUMNS.join(",") + "\r\n";
     for row in rows(requirements, options) {
-        let addresses = row.addresses.iter().map(|address| (address.address.as_str(), address.is_used));
-        let addresses: Vec<(&str, bool)> = addresses.collect();
-        let without = [("", true)];
-        for (address, is_used) in if addresses.is_empty() { &without[..] } else { &addresses[..] } {
-            text += &line(&row, address, *is_used);
+        match row.addresses.is_empty() {
+            true => text += &line(&row, "", [row.is_required, !row.is_required]),
+            false => row.addresses.iter().for_each(|address| {
+                text += &line(&row, &address.address, [address.is_used(), address.is_attempted()]);
+            }),
         }
     }
     text
 }
 
-fn line(row: &Row, address: &str, is_used: bool) -> String {
+fn line(row: &Row, address: &str, uses: [bool; 2]) -> String {
+    let [used, attempted] = uses.map(|is| if is { "yes" } else { "no" }.to_owned());
     let cells = [
         quoted(comment(&row.purpose.label, MAX_NAME_BYTES) + row.purpose.mark()),
         cell(&row.name),
@@ -30,9 +32,10 @@ fn line(row: &Row, address: &str, is_used: bool) -> String {
         row.port.clone(),
         row.direction().to_owned(),
         address.to_owned(),
-        if is_used { "yes" } else { "no" }.to_owned(),
+        used,
         row.need().to_owned(),
         cell(&row.programs()),
+        attempted,
     ];
     cells.join(",") + "\r\n"
 }

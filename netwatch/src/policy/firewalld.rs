@@ -80,7 +80,7 @@ fn rules(text: &mut String, policy: &str, need: &Need, options: &RuleOptions, ma
 }
 
 fn failed_rules(text: &mut String, requirements: &Requirements, options: &RuleOptions, direction: Direction) {
-    let mut failures = requirements.failed.iter().filter(|need| need.direction == direction).peekable();
+    let mut failures = requirements.not_opened().filter(|need| need.direction == direction).peekable();
     if failures.peek().is_some() {
         let _ = writeln!(text, "# {FAILED_ATTEMPTS}");
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
-use super::need::{Need, Pattern, Service, is_host_name};
+use super::need::{Need, Pattern, PeerUse, Service, is_host_name};
 use crate::flow::{Direction, FIRST_EPHEMERAL_PORT};
 use crate::wire::Name;
 
@@ -51,10 +51,10 @@ pub fn generalize(needs: Vec<Need>, rules: &Generalize) -> Vec<Need> {
             true => wide.clone(),
             false => wide.iter().filter(|net| need.unqueried.iter().any(|one| net.contains(one))).copied().collect(),
         };
-        if !need.unused.is_empty() {
-            let used: Vec<IpNet> = need.peers.difference(&need.unused).copied().collect();
-            need.unused = wide.iter().filter(|net| !used.iter().any(|one| net.contains(one))).copied().collect();
-        }
+        let has = |net: &IpNet, seen| need.peers.iter().any(|one| need.use_of(one) == seen && net.contains(one));
+        let not_used: BTreeSet<IpNet> = wide.iter().filter(|net| !has(net, PeerUse::Used)).copied().collect();
+        let (attempted, unused) = not_used.into_iter().partition(|net| has(net, PeerUse::Attempted));
+        (need.unused, need.attempted) = (unused, attempted);
         need.peers = wide;
     }
     needs
@@ -100,6 +100,7 @@ fn split_by_peer(need: Need) -> Vec<Need> {
         Need {
             peers: BTreeSet::from([*peer]),
             unused: need.unused.contains(peer).then_some(*peer).into_iter().collect(),
+            attempted: need.attempted.contains(peer).then_some(*peer).into_iter().collect(),
             queried: if is_unqueried { BTreeSet::new() } else { need.queried.clone() },
             unqueried: is_unqueried.then_some(*peer).into_iter().collect(),
             // Only the first one has the failures, so they are counted once.

@@ -17,6 +17,8 @@ const MAX_LINE_BYTES: usize = 110;
 const UNUSED: &str = "Also allowed, because";
 /// Maximum number of addresses in this line.
 const MAX_UNUSED_ADDRESSES: usize = 40;
+/// Maximum number of names in the line about names without an address.
+const MAX_UNRESOLVED_NAMES: usize = 20;
 /// Maximum length of a name or path in a header, bytes.
 const MAX_NAME_BYTES: usize = 80;
 
@@ -41,6 +43,7 @@ pub(super) fn lines(
     lines.extend(usage.iter().map(|&text| text.to_owned()));
     lines.extend(limits.iter().map(|text| format!("Not expressible in this format: {text}.")));
     lines.extend(unused(requirements, options));
+    lines.extend(unresolved(requirements));
     lines.extend(requirements.left_out.iter().map(|text| format!("Left out on purpose: {text}.")));
     lines.extend(requirements.gaps.iter().map(|text| format!("Incomplete: {text}.")));
     lines
@@ -50,8 +53,10 @@ pub(super) fn lines(
 fn unused(requirements: &Requirements, options: &RuleOptions) -> Option<String> {
     let is_v4 = options.family.map(|family| family == AddressFamily::V4);
     let is_written = |net: &&IpNet| is_v4.is_none_or(|is_v4| net.addr().is_ipv4() == is_v4);
-    let unused: BTreeSet<String> =
-        requirements.needs.iter().flat_map(|need| &need.unused).filter(is_written).map(shown).collect();
+    // --with-failed opens what was attempted, even if DNS does not list it.
+    let attempted = requirements.needs.iter().filter(|_| !options.with_failed).flat_map(|need| &need.attempted);
+    let listed = requirements.needs.iter().flat_map(|need| &need.unused).chain(attempted);
+    let unused: BTreeSet<String> = listed.filter(is_written).map(shown).collect();
     let more = match unused.len().saturating_sub(MAX_UNUSED_ADDRESSES) {
         0 => String::new(),
         more => format!(" and {more} more"),
@@ -62,6 +67,17 @@ fn unused(requirements: &Requirements, options: &RuleOptions) -> Option<String> 
             "{UNUSED} DNS lists these addresses for the same names, although the runs did not use them: {listed}{more}."
         )
     })
+}
+
+/// The line about names without an address.
+fn unresolved(requirements: &Requirements) -> Option<String> {
+    let names = &requirements.unresolved;
+    let listed = names.iter().take(MAX_UNRESOLVED_NAMES).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let more = match names.len().saturating_sub(MAX_UNRESOLVED_NAMES) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    (!names.is_empty()).then(|| format!("Not listed, because DNS returned no address for these names: {listed}{more}."))
 }
 
 /// The title of a table.
@@ -87,12 +103,23 @@ fn list(programs: &[&str]) -> String {
 /// The notes below a table, as sentences.
 pub(super) fn table_notes(requirements: &Requirements, options: &RuleOptions, rows: &[Row]) -> Vec<String> {
     let mut notes = Vec::new();
-    if rows.iter().any(|row| row.addresses.iter().any(|address| !row.mark(address).is_empty())) {
+    let has = |mark: &str| rows.iter().any(|row| row.addresses.iter().any(|address| row.mark(address).contains(mark)));
+    if has("not used") {
         notes.push(
             "\"not used\": DNS lists the address for the name, but no connection of these runs used it. Allow it too: the next \
             connection may use any of them."
                 .to_owned(),
         );
+    }
+    if has("attempted") {
+        notes.push(
+            "\"attempted\": every attempt to reach this address failed in these runs, and another address worked. Allow it too, \
+            unless it is known to be dead: it may be the preferred one elsewhere."
+                .to_owned(),
+        );
+    }
+    if rows.iter().any(|row| row.addresses.iter().any(|address| address.seen.is_none())) {
+        notes.push("The addresses of your DNS resolvers are those of --resolver; the runs used other ones.".to_owned());
     }
     if rows.iter().any(|row| row.purpose.is_guess) {
         notes.push("\"?\": guessed from the port, because no packet showed the protocol.".to_owned());

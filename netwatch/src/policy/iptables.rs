@@ -166,7 +166,7 @@ fn failed_rules(
     direction: Direction,
 ) -> Vec<String> {
     let mut rules = Vec::new();
-    for need in requirements.failed.iter().filter(|need| need.direction == direction) {
+    for need in requirements.not_opened().filter(|need| need.direction == direction) {
         let own = rules_of(need, options, family);
         if own.is_empty() {
             continue;

@@ -19,6 +19,7 @@ pub(super) fn text(requirements: &Requirements, options: &RuleOptions) -> String
         title: header::table_title(requirements),
         runs: requirements.sources.iter().map(JsonSource::from).collect(),
         ports: rows.iter().map(JsonRow::from).collect(),
+        unresolved: &requirements.unresolved,
         left_out: &requirements.left_out,
         incomplete: &requirements.gaps,
     })
@@ -30,6 +31,7 @@ struct JsonPorts<'a> {
     title: String,
     runs: Vec<JsonSource<'a>>,
     ports: Vec<JsonRow<'a>>,
+    unresolved: &'a [String],
     left_out: &'a [String],
     incomplete: &'a [String],
 }
@@ -64,6 +66,7 @@ struct JsonRow<'a> {
 struct JsonAddress<'a> {
     address: &'a str,
     used: bool,
+    attempted: bool,
 }
 
 impl<'a> From<&'a SourceRun> for JsonSource<'a> {
@@ -74,8 +77,11 @@ impl<'a> From<&'a SourceRun> for JsonSource<'a> {
 
 impl<'a> From<&'a Row> for JsonRow<'a> {
     fn from(row: &'a Row) -> Self {
-        let address =
-            |address: &'a super::rows::RowAddress| JsonAddress { address: &address.address, used: address.is_used };
+        let address = |address: &'a super::rows::RowAddress| JsonAddress {
+            address: &address.address,
+            used: address.is_used(),
+            attempted: address.is_attempted(),
+        };
         Self {
             direction: if row.direction == Direction::Egress { "out" } else { "in" },
             protocols: row.protocol.split(", ").collect(),

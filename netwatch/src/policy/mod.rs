@@ -4,6 +4,7 @@
 //! [`Requirements`] is the list, [`generalize()`] shortens it by documented rules, and each format
 //! has its own file. docs/ports.md is the manual.
 
+mod at_once;
 mod aws;
 mod cilium;
 mod csv;
@@ -25,13 +26,14 @@ mod systemd;
 mod table;
 mod text;
 mod ufw;
+mod unresolved;
 mod yaml;
 
 use std::io::{self, Write};
 use std::net::IpAddr;
 
 pub use generalize::{Generalize, generalize};
-pub use need::{Need, Pattern, Service};
+pub use need::{Need, Pattern, PeerUse, Service};
 pub use page::page_ports;
 pub use purpose::Purpose;
 pub use require::{Requirements, SourceRun};

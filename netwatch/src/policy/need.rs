@@ -32,6 +32,16 @@ impl Service {
         }
     }
 
+    /// Whether a rule for it opens another service too.
+    pub(super) fn covers(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Ports(own, first, last), Self::Ports(protocol, from, to)) => {
+                own == protocol && first <= from && to <= last
+            }
+            _ => self == other,
+        }
+    }
+
     /// Whether all its ports are in the ephemeral range, from which systems choose ports.
     pub fn is_ephemeral(self) -> bool {
         matches!(self, Self::Ports(_, first, _) if first >= FIRST_EPHEMERAL_PORT)
@@ -82,9 +92,10 @@ pub struct Need {
     pub queried: BTreeSet<Pattern>,
     /// Peers that no such name leads to.
     pub unqueried: BTreeSet<IpNet>,
-    /// Peers among them that DNS responses listed for the name and that no connection of these runs
-    /// used.
+    /// Peers among them that DNS responses listed for the name and that these runs did not try.
     pub unused: BTreeSet<IpNet>,
+    /// Peers among them of which every attempt failed.
+    pub attempted: BTreeSet<IpNet>,
     /// Failed attempts.
     pub failed: FailedAttempts,
     /// What it is for: `HTTPS`.
@@ -93,7 +104,44 @@ pub struct Need {
     pub programs: BTreeSet<String>,
 }
 
+/// What the runs show about a peer; the greatest of several runs counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PeerUse {
+    /// DNS listed it only.
+    Listed,
+    /// Every attempt failed.
+    Attempted,
+    /// It was used, and it worked.
+    Used,
+}
+
 impl Need {
+    /// What the runs show about one of its peers.
+    pub fn use_of(&self, peer: &IpNet) -> PeerUse {
+        match peer {
+            _ if self.unused.contains(peer) => PeerUse::Listed,
+            _ if self.attempted.contains(peer) => PeerUse::Attempted,
+            _ => PeerUse::Used,
+        }
+    }
+
+    fn set_use(&mut self, peer: IpNet, seen: PeerUse) {
+        self.unused.remove(&peer);
+        self.attempted.remove(&peer);
+        match seen {
+            PeerUse::Listed => drop(self.unused.insert(peer)),
+            PeerUse::Attempted => drop(self.attempted.insert(peer)),
+            PeerUse::Used => {}
+        }
+    }
+
+    /// Notes an attempt of a peer that failed.
+    pub(super) fn mark_attempted(&mut self, peer: &IpNet) {
+        if self.unused.contains(peer) {
+            self.set_use(*peer, PeerUse::Attempted);
+        }
+    }
+
     /// Peers of one address family.
     pub fn family(&self, is_v4: bool) -> Vec<IpNet> {
         self.peers.iter().filter(|peer| peer.addr().is_ipv4() == is_v4).copied().collect()
@@ -102,11 +150,8 @@ impl Need {
     /// Adds the peers and names of another need for the same service.
     pub(super) fn absorb(&mut self, other: Self) {
         for peer in &other.peers {
-            if !other.unused.contains(peer) {
-                self.unused.remove(peer);
-            } else if !self.peers.contains(peer) {
-                self.unused.insert(*peer);
-            }
+            let known = self.peers.contains(peer).then(|| self.use_of(peer));
+            self.set_use(*peer, other.use_of(peer).max(known.unwrap_or(PeerUse::Listed)));
         }
         self.purpose.improve(other.purpose);
         self.programs.extend(other.programs);

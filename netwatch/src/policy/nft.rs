@@ -119,7 +119,7 @@ fn incoming(requirements: &Requirements, options: &RuleOptions) -> Vec<String> {
 /// The rules of failed attempts, as comments.
 fn failed_rules(requirements: &Requirements, options: &RuleOptions, direction: Direction) -> Vec<String> {
     let mut rules = Vec::new();
-    for need in requirements.failed.iter().filter(|need| need.direction == direction) {
+    for need in requirements.not_opened().filter(|need| need.direction == direction) {
         if rules.is_empty() {
             rules.push(format!("# {FAILED_ATTEMPTS}"));
         }

@@ -1,16 +1,20 @@
 //! The requirements of a program, from the reports of one or several runs.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use super::RuleOptions;
+use super::at_once::{self, FailedAtOnce};
 use super::generalize::generalize;
-use super::need::{Need, Pattern, Service, host};
+use super::need::{Need, Pattern, PeerUse, Service, host};
 use super::peers::PeerNames;
 use super::purpose::purpose;
 use super::text::comment;
+use super::unresolved::Unresolved;
 use crate::flow::{Direction, Endpoint, FailedAttempts, Remote};
-use crate::process::{Attempt, AttemptCause, AttemptTarget, file_name};
+use crate::process::{AttemptCause, file_name};
 use crate::report::{AddressRole, Report, ReportEndpoint};
 use crate::wire::Name;
 use crate::wire::port;
@@ -40,6 +44,10 @@ pub struct Requirements {
     pub failed: Vec<Need>,
     /// The program used the DNS resolvers of the machine.
     pub dns: bool,
+    /// These resolvers, as far as the runs show them.
+    pub resolvers: BTreeSet<IpAddr>,
+    /// Names that had no address in any run, each with the response, escaped for comments.
+    pub unresolved: Vec<String>,
     /// What is left out on purpose, escaped for comments.
     pub left_out: Vec<String>,
     /// Why the list may be incomplete, escaped for comments.
@@ -57,6 +65,17 @@ impl Requirements {
     /// Needs of one direction.
     pub fn of_direction(&self, direction: Direction) -> impl Iterator<Item = &Need> {
         self.needs.iter().filter(move |need| need.direction == direction)
+    }
+
+    /// Failed attempts that the needs do not open.
+    pub fn not_opened(&self) -> impl Iterator<Item = &Need> {
+        let opens = |need: &Need, failed: &Need, peer: &IpNet| {
+            need.direction == failed.direction
+                && need.service.covers(failed.service)
+                && need.peers.iter().any(|own| own.contains(peer))
+        };
+        let is_opened = move |failed: &Need, peer: &IpNet| self.needs.iter().any(|need| opens(need, failed, peer));
+        self.failed.iter().filter(move |failed| !failed.attempted.iter().all(|peer| is_opened(failed, peer)))
     }
 
     /// The main program of the first run that has one.
@@ -86,6 +105,9 @@ struct Collector {
     groups: BTreeMap<NeedKey, Need>,
     failed: BTreeMap<NeedKey, Need>,
     dns: bool,
+    resolvers: BTreeSet<IpAddr>,
+    unresolved: Unresolved,
+    at_once: Vec<FailedAtOnce>,
     on_machine: BTreeSet<(Direction, Service)>,
     /// Incoming services of which a remote had only failed attempts.
     never_accepted: BTreeSet<Service>,
@@ -100,6 +122,8 @@ impl Collector {
         for known in &report.endpoints {
             self.add_endpoint(report, &peers, known, options);
         }
+        self.unresolved.add(report);
+        self.at_once.extend(at_once::attempts(report, &run_id(report)));
         self.gaps.extend(gaps(report));
     }
 
@@ -116,6 +140,11 @@ impl Collector {
         };
         if self.is_dns(report, known, address) {
             self.dns = true;
+            // A run queries the resolvers of its host through the gateway.
+            match report.replay.is_some() {
+                true => drop(self.resolvers.insert(address)),
+                false => self.resolvers.extend(report.dns.resolvers.iter().map(|resolver| resolver.ip())),
+            }
             return;
         }
         if service == Service::Echo && key.direction == Direction::Ingress {
@@ -182,7 +211,11 @@ impl Collector {
     }
 
     fn finish(mut self, options: &RuleOptions) -> Requirements {
+        self.mark_attempts();
         self.remove_failures_that_succeeded_elsewhere();
+        let is_listed = |failed: &FailedAtOnce| self.needs.values().any(|need| failed.is_listed_in(need));
+        self.at_once.retain(|failed| !is_listed(failed));
+        self.gaps.extend(at_once::gaps(&self.at_once));
         self.gaps.extend(self.ephemeral());
         self.leave_out_services_of_the_machine();
         let values = |needs: BTreeMap<NeedKey, Need>| needs.into_values().collect::<Vec<_>>();
@@ -196,19 +229,35 @@ impl Collector {
             groups: values(self.groups),
             failed: values(self.failed),
             dns: self.dns,
+            resolvers: self.resolvers,
+            unresolved: self.unresolved.finish(),
             left_out: self.left_out.into_iter().collect(),
             gaps: self.gaps.into_iter().collect(),
         }
     }
 
-    /// Removes failed attempts that succeeded in another run, because they are required.
+    /// Marks addresses that DNS listed for a needed name and that were attempted.
+    fn mark_attempts(&mut self) {
+        for (key, need) in &mut self.needs {
+            let failed = self.failed.get(key).into_iter().flat_map(|failed| &failed.attempted);
+            let at_once = self.at_once.iter().filter(|failed| failed.is_for(need)).map(FailedAtOnce::peer);
+            let attempted: Vec<IpNet> = failed.copied().chain(at_once).collect();
+            attempted.iter().for_each(|peer| need.mark_attempted(peer));
+        }
+    }
+
+    /// Removes failed attempts that succeeded in another run, because they are required, and what
+    /// DNS listed beside them, if it is required.
     fn remove_failures_that_succeeded_elsewhere(&mut self) {
         for (key, failed) in &mut self.failed {
             if let Some(need) = self.needs.get(key) {
-                failed.peers.retain(|peer| !need.peers.contains(peer));
+                let is_required = |peer: &IpNet| need.peers.contains(peer) && need.use_of(peer) == PeerUse::Used;
+                let is_listed = |peer: &IpNet| need.peers.contains(peer) && failed.unused.contains(peer);
+                failed.peers.retain(|peer| !is_required(peer) && !is_listed(peer));
             }
+            failed.attempted.retain(|peer| failed.peers.contains(peer));
         }
-        self.failed.retain(|_, need| !need.peers.is_empty());
+        self.failed.retain(|_, need| !need.attempted.is_empty());
     }
 
     /// Lists services that only the machine itself uses, or of which no connection succeeded. An
@@ -270,6 +319,7 @@ fn need(report: &Report, known: &ReportEndpoint, service: Service, address: IpAd
         queried: BTreeSet::new(),
         unqueried: BTreeSet::from([host(address)]),
         unused: BTreeSet::new(),
+        attempted: known.endpoint.has_only_failed().then(|| host(address)).into_iter().collect(),
         failed: known.endpoint.failed,
         purpose: purpose(service, known.application.as_ref()),
         programs: report.programs_of(&known.processes),
@@ -295,46 +345,18 @@ pub(super) fn failures(failed: &FailedAttempts) -> String {
 
 /// Blind spots of this report that affect the requirements.
 fn gaps(report: &Report) -> Vec<String> {
-    let id = comment(&source(report).id, 80);
+    let id = run_id(report);
     let mut gaps: Vec<String> = report.gaps().iter().map(|gap| format!("{id}: {}", comment(gap, 300))).collect();
-    let has_v6 = report.replay.is_some() || report.interface.local.iter().any(IpAddr::is_ipv6);
-    if !has_v6 {
+    // The addresses of a capture, of cgroups and of the other end of a link are unknown.
+    let local = &report.interface.local;
+    let is_v6_missing = report.replay.is_none() && !local.is_empty() && !local.iter().any(IpAddr::is_ipv6);
+    if is_v6_missing {
         gaps.push(format!("{id}: the run had no IPv6, so IPv6 addresses are not listed"));
-    }
-    let at_once = failed_at_once(report);
-    gaps.extend(at_once.iter().take(MAX_FAILED_AT_ONCE).map(|failed| format!("{id}: {failed}")));
-    let more = at_once.len().saturating_sub(MAX_FAILED_AT_ONCE);
-    if more > 0 {
-        gaps.push(format!("{id}: {more} more addresses failed at once"));
     }
     gaps
 }
 
-/// Maximum number of attempts in a header that failed at once.
-const MAX_FAILED_AT_ONCE: usize = 5;
-
-/// Attempts to reach other hosts that always failed before a packet was sent, and therefore belong
-/// to no endpoint.
-fn failed_at_once(report: &Report) -> Vec<String> {
-    let endpoints = report.endpoints.iter().map(|known| &known.endpoint.key);
-    let out = endpoints.filter(|key| key.direction == Direction::Egress);
-    let listed: HashSet<_> = out.map(|key| (key.remote, key.protocol, key.port)).collect();
-    let describe = |attempt: &Attempt| {
-        let (AttemptTarget::Address(end), AttemptCause::Errno(_) | AttemptCause::NoPacket) =
-            (&attempt.target, &attempt.cause)
-        else {
-            return None;
-        };
-        let is_listed = attempt
-            .protocol
-            .is_some_and(|protocol| listed.contains(&(Remote::Address(end.ip()), protocol, end.port())));
-        let is_elsewhere = report.interface.role_of(end.ip()) == AddressRole::Other;
-        let protocol = attempt.protocol.map(|protocol| format!("{protocol} ")).unwrap_or_default();
-        let how = match &attempt.cause {
-            AttemptCause::NoPacket => attempt.cause.word(),
-            cause => format!("failed at once ({})", cause.word()),
-        };
-        (is_elsewhere && !is_listed).then(|| format!("{protocol}{end} {how} and is not listed"))
-    };
-    report.attempts.iter().filter_map(describe).collect()
+/// The id of a run in a header.
+fn run_id(report: &Report) -> String {
+    comment(&source(report).id, 80)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::need::{Need, Service, shown};
+use super::need::{Need, PeerUse, Service, shown};
 use super::purpose::Purpose;
 use super::require::failures;
 use super::{Requirements, RuleOptions};
@@ -31,8 +31,21 @@ pub(super) struct Row {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RowAddress {
     pub address: String,
-    /// False if the program did not try it: DNS listed it only.
-    pub is_used: bool,
+    /// What the runs show about it; `None` for a resolver that `--resolver` named and that the runs
+    /// did not use.
+    pub seen: Option<PeerUse>,
+}
+
+impl RowAddress {
+    /// Whether it was used, and worked.
+    pub fn is_used(&self) -> bool {
+        self.seen == Some(PeerUse::Used)
+    }
+
+    /// Whether every attempt failed.
+    pub fn is_attempted(&self) -> bool {
+        self.seen == Some(PeerUse::Attempted)
+    }
 }
 
 impl Row {
@@ -45,7 +58,11 @@ impl Row {
 
     /// The text after an address.
     pub fn mark(&self, address: &RowAddress) -> &'static str {
-        if !address.is_used { " (not used)" } else { "" }
+        match address.seen {
+            Some(PeerUse::Listed) => " (not used)",
+            Some(PeerUse::Attempted) if self.is_required => " (attempted)",
+            _ => "",
+        }
     }
 
     /// `required`, or `attempted`.
@@ -60,7 +77,7 @@ impl Row {
 
 /// Every requirement: what is required before what was only attempted, outbound before inbound.
 pub(super) fn rows(requirements: &Requirements, options: &RuleOptions) -> Vec<Row> {
-    let mut rows: Vec<Row> = requirements.dns.then(|| resolvers(options)).into_iter().collect();
+    let mut rows: Vec<Row> = requirements.dns.then(|| resolvers(requirements, options)).into_iter().collect();
     let out = requirements.of_direction(Direction::Egress).chain(&requirements.groups);
     let needs = out.chain(requirements.of_direction(Direction::Ingress));
     rows.extend(needs.map(|need| row(need, options, true)));
@@ -68,8 +85,11 @@ pub(super) fn rows(requirements: &Requirements, options: &RuleOptions) -> Vec<Ro
     rows
 }
 
-fn resolvers(options: &RuleOptions) -> Row {
-    let address = |resolver: &std::net::IpAddr| RowAddress { address: resolver.to_string(), is_used: true };
+fn resolvers(requirements: &Requirements, options: &RuleOptions) -> Row {
+    let address = |resolver: &std::net::IpAddr| RowAddress {
+        address: resolver.to_string(),
+        seen: requirements.resolvers.contains(resolver).then_some(PeerUse::Used),
+    };
     Row {
         purpose: Purpose { label: "DNS".into(), is_guess: false },
         name: "your DNS resolvers".into(),
@@ -91,7 +111,7 @@ fn row(need: &Need, options: &RuleOptions, is_required: bool) -> Row {
         Service::Protocol(Protocol(number)) => (number.to_string(), String::new()),
     };
     let is_open = need.direction == Direction::Ingress && !options.by_remote;
-    let address = |peer| RowAddress { address: shown(peer), is_used: !need.unused.contains(peer) };
+    let address = |peer| RowAddress { address: shown(peer), seen: Some(need.use_of(peer)) };
     Row {
         purpose: need.purpose.clone(),
         name: name(need, is_open),

@@ -29,7 +29,7 @@ pub(super) fn text(requirements: &Requirements, options: &RuleOptions) -> String
     let mut text = commented(&lines, "#") + "[Service]\n" + FAMILIES;
     text += &if is_open { OPEN_PORTS.to_owned() } else { addresses(requirements, options) };
     text += &binds(requirements);
-    for (at, need) in requirements.failed.iter().enumerate() {
+    for (at, need) in requirements.not_opened().enumerate() {
         if at == 0 {
             text += &format!("# {FAILED_ATTEMPTS}\n");
         }

@@ -26,10 +26,10 @@ pub(super) fn text(requirements: &Requirements, options: &RuleOptions) -> String
     for need in requirements.needs.iter().chain(&requirements.groups) {
         rules_of(need, options).iter().for_each(|rule| line(rule));
     }
-    if !requirements.failed.is_empty() {
+    if requirements.not_opened().next().is_some() {
         line(&format!("# {FAILED_ATTEMPTS}"));
     }
-    for need in &requirements.failed {
+    for need in requirements.not_opened() {
         line(&format!("# {}", failed(need)));
         rules_of(need, options).iter().for_each(|rule| line(&format!("#   {rule}")));
     }

@@ -49,7 +49,7 @@ pub(super) fn inexpressible(need: &Need, indent: &str) -> String {
 /// Failed attempts, as comments.
 pub(super) fn failed_attempts(requirements: &Requirements) -> String {
     let mut text = String::new();
-    for (at, need) in requirements.failed.iter().enumerate() {
+    for (at, need) in requirements.not_opened().enumerate() {
         if at == 0 {
             text = format!("# {}\n", super::header::FAILED_ATTEMPTS);
         }

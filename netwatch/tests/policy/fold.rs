@@ -24,6 +24,7 @@ fn need(name: Option<&str>, port: u16, peers: &[IpAddr]) -> Need {
         peers,
         failed: FailedAttempts::default(),
         unused: BTreeSet::new(),
+        attempted: BTreeSet::new(),
         purpose: netwatch::policy::Purpose::default(),
         programs: BTreeSet::new(),
     }
