@@ -74,12 +74,33 @@ fn the_gateways_of_runs_are_one_endpoint() {
 }
 
 #[test]
+fn the_connect_time_of_a_name_is_that_of_all_its_addresses() {
+    let to = |host, port, rtt_ms: u64, received| {
+        tcp(key(6, port, v4(host), 443), rtt_ms * 1_000_000, (1, 60), (1, received))
+    };
+    // The address with most bytes has the fewest connections.
+    let table = table([to(20, 1, 900, 90_000), to(21, 2, 10, 60), to(21, 3, 20, 60), to(22, 4, 30, 60)]);
+    let mut report = sample::report(facts(&table, &["curl"]), &table);
+    for known in &mut report.endpoints {
+        let name = netwatch::wire::Name::of_text("app.example");
+        let source = netwatch::name::NameSource::Dns;
+        known.display_name = Some(netwatch::report::DisplayName { name, source });
+    }
+    let analysis = analyze(vec![Side { label: "curl".to_owned(), runs: vec![RunMeasures::of(&report)] }]);
+    let printed = text(&analysis, BenchmarkFormat::Text);
+    assert!(line(&printed, "connect p50, app.example").contains("20.0 ms"), "{printed}");
+}
+
+#[test]
 fn the_verdict_of_a_comparison_is_in_words() {
     let text = text(&two(), BenchmarkFormat::Text);
+    let answer = text.find("B differs from A in ").expect("an answer");
+    assert!(answer < text.find("metric ").expect("a table"), "the answer is first: {text}");
+    assert!(line(&text, "B differs").contains("metrics: duration 12 % ± "), "{text}");
     assert!(line(&text, "duration ").contains("12 % ± "), "{text}");
     assert!(line(&text, "duration ").ends_with("shorter"), "{text}");
     assert!(line(&text, "sent ").ends_with("equal"), "{text}");
-    assert!(line(&text, "B differs from A in 1 of ").ends_with("metrics."), "{text}");
+    assert!(line(&text, "B differs from A in 1 of ").contains("metrics: "), "{text}");
     let markdown = self::text(&two(), BenchmarkFormat::Markdown);
     assert!(line(&markdown, "| duration |").ends_with("shorter |"), "{markdown}");
 }

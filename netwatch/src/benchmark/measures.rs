@@ -1,8 +1,8 @@
 //! The numbers of one run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use super::metric::METRICS;
+use super::metric::{METRICS, percentile};
 use crate::flow::{Direction, Remote};
 use crate::report::{AddressRole, DnsForwarder, ExitStatus, Report, ReportEndpoint};
 use crate::wire::port;
@@ -33,10 +33,6 @@ impl RunMeasures {
             Some(replay) => (replay.file.clone(), replay.started_ns),
             None => (report.run.id.clone(), report.run.started_ns),
         };
-        let mut endpoints = BTreeMap::new();
-        for known in &report.endpoints {
-            add(endpoints.entry(name(report, known)).or_insert([Some(0.0), Some(0.0), None]), known);
-        }
         Self {
             id,
             command: report.run.command.clone(),
@@ -44,19 +40,34 @@ impl RunMeasures {
             exit: report.run.exit,
             // An empty sum is -0.
             values: METRICS.iter().map(|(_, value)| value(report).map(|value| value + 0.0)).collect(),
-            endpoints,
+            endpoints: endpoints(report),
             gaps: report.gaps(),
         }
     }
 }
 
-/// Adds an address to the endpoint of its name. Endpoints are sorted by size, so that the time is
-/// that of the address with most bytes.
-fn add([bytes, connections, connect]: &mut [Option<f64>; 3], known: &ReportEndpoint) {
-    let endpoint = &known.endpoint;
-    *bytes = bytes.map(|sum| sum + endpoint.counters.both().wire_bytes as f64);
-    *connections = connections.map(|sum| sum + endpoint.connections as f64);
-    *connect = connect.or(endpoint.handshake_rtt_ns.map(|time| time as f64));
+/// What one name, protocol and port has at all its addresses.
+#[derive(Default)]
+struct EndpointSum {
+    bytes: f64,
+    connections: f64,
+    handshakes_ns: Vec<u64>,
+}
+
+/// The values of the endpoints. The connect time is that of all connections to all addresses; of a
+/// run that folded flows, it is unknown.
+fn endpoints(report: &Report) -> BTreeMap<String, [Option<f64>; 3]> {
+    let is_complete = report.folded.flows == 0;
+    let mut handshakes = if is_complete { report.handshakes() } else { HashMap::new() };
+    let mut sums: BTreeMap<String, EndpointSum> = BTreeMap::new();
+    for known in &report.endpoints {
+        let sum = sums.entry(name(report, known)).or_default();
+        sum.bytes += known.endpoint.counters.both().wire_bytes as f64;
+        sum.connections += known.endpoint.connections as f64;
+        sum.handshakes_ns.extend(handshakes.remove(&known.endpoint.key).unwrap_or_default());
+    }
+    let values = |sum: EndpointSum| [Some(sum.bytes), Some(sum.connections), percentile(sum.handshakes_ns, 50)];
+    sums.into_iter().map(|(name, sum)| (name, values(sum))).collect()
 }
 
 /// `app.example tcp/443`. The name of a remote stays the same where its address does not, and of a

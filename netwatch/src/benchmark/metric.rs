@@ -69,7 +69,7 @@ pub const METRICS: [RunMetric; 27] = [
     (metric("ingress_overhead_bytes", "overhead received", Unit::Bytes), |report| overhead(report, Direction::Ingress)),
     (metric("egress_packets", "packets sent", Unit::Count), |report| Some(report.totals.egress.packets as f64)),
     (metric("ingress_packets", "packets received", Unit::Count), |report| Some(report.totals.ingress.packets as f64)),
-    (metric("connections", "connections", Unit::Count), connections),
+    (metric("connections", "TCP connections", Unit::Count), connections),
     (metric("failed_attempts", "failed attempts", Unit::Count), failed),
     (metric("retransmitted_packets", "retransmitted packets", Unit::Count), retransmitted_packets),
     (metric("retransmitted_bytes", "retransmitted bytes", Unit::Bytes), retransmitted_bytes),

@@ -10,6 +10,7 @@ pub(super) fn text(analysis: &Analysis) -> String {
     for (place, side) in analysis.sides.iter().enumerate() {
         text += &format!("- {}\n", cell(&words::side(place, side)).replace(r"\|", "|"));
     }
+    words::conclusion(analysis).into_iter().for_each(|sentence| text += &format!("\n{}\n", cell(&sentence)));
     text += match is_comparison {
         true => "\n| Metric | A | B | B compared with A |\n|---|---|---|---|\n",
         false => "\n| Metric | Median | Quartiles | Range | Outliers | Noise |\n|---|---|---|---|---|---|\n",
@@ -17,7 +18,7 @@ pub(super) fn text(analysis: &Analysis) -> String {
     for row in analysis.rows.iter().filter(|row| !row.is_zero()) {
         text += &format!("| {} |\n", if is_comparison { compared(row) } else { measured(row) }.join(" | "));
     }
-    for sentence in words::conclusion(analysis).into_iter().chain(words::method(analysis)) {
+    for sentence in words::method(analysis) {
         text += &format!("\n{sentence}\n");
     }
     analysis.notes.iter().for_each(|note| text += &format!("\n- {}\n", cell(&crate::format::escape(note))));

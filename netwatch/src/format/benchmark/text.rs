@@ -8,6 +8,8 @@ pub(super) fn text(analysis: &Analysis) -> String {
     for (place, side) in analysis.sides.iter().enumerate() {
         text += &format!("{}\n", words::side(place, side));
     }
+    // The answer comes first.
+    words::conclusion(analysis).into_iter().for_each(|sentence| text += &format!("\n{sentence}\n"));
     text += "\n";
     let is_comparison = analysis.sides.len() > 1;
     // A metric that is 0 everywhere has nothing to read; the other formats have it.
@@ -17,7 +19,7 @@ pub(super) fn text(analysis: &Analysis) -> String {
         false => aligned(["metric", "median", "quartiles", "range", "outliers", "noise"], rows.map(measured)),
     };
     let outliers = if is_comparison { outliers(analysis) } else { Vec::new() };
-    let sentences = words::conclusion(analysis).into_iter().chain(words::method(analysis)).chain(outliers);
+    let sentences = words::method(analysis).into_iter().chain(outliers);
     sentences.for_each(|sentence| text += &format!("\n{sentence}\n"));
     analysis.notes.iter().for_each(|note| text += &format!("\nnote: {}\n", crate::format::escape(note)));
     text

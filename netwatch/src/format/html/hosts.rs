@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use super::table::{ColumnKind, HtmlCell, HtmlTable, TableParts, column, detail};
 use super::tables::{listed, programs};
 use crate::flow::{Counters, Direction, EndpointKey, PerDirection};
-use crate::format::summary::hosts::{handshakes, median};
+use crate::format::summary::hosts::median;
 use crate::format::words;
 use crate::report::{DnsForwarder, Report, ReportEndpoint};
 
@@ -106,7 +106,7 @@ fn service(known: &ReportEndpoint) -> String {
 
 /// The hosts.
 pub(super) fn table(report: &Report) -> HtmlTable {
-    let handshakes = handshakes(report);
+    let handshakes = report.handshakes();
     let groups = groups(report, |key: &EndpointKey| key.direction == Direction::Egress, |known| label(report, known));
     let row = |group: &EndpointGroup<'_>| {
         let sum = group.sum(&handshakes);

@@ -3,7 +3,6 @@
 use super::hosts::{EndpointGroup, groups, label};
 use super::table::{ColumnKind, HtmlCell, HtmlTable, TableParts, column};
 use crate::flow::EndpointKey;
-use crate::format::summary::hosts::handshakes;
 use crate::format::words;
 use crate::report::{Report, ReportEndpoint};
 
@@ -14,7 +13,7 @@ pub(super) fn has_any(report: &Report) -> bool {
 
 /// The services.
 pub(super) fn table(report: &Report) -> HtmlTable {
-    let handshakes = handshakes(report);
+    let handshakes = report.handshakes();
     let groups = groups(report, EndpointKey::is_service, |known| words::service(&known.endpoint.key));
     let row = |group: &EndpointGroup<'_>| {
         let sum = group.sum(&handshakes);

@@ -1,7 +1,7 @@
 //! The hosts: endpoints grouped by name and service, whatever their addresses, as a table, or as
 //! lines below each other where that is too wide.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use super::endpoints::{in_no_flow, port};
 use super::grid::{self, GridRow};
@@ -9,7 +9,7 @@ use super::host_loopback;
 use super::line::{Line, Style};
 use super::text::{cut, wrap};
 use super::units::{bytes, count, duration, plural};
-use crate::flow::{Counters, Direction, EndpointKey, PerDirection, Protocol, Remote};
+use crate::flow::{Counters, Direction, PerDirection, Protocol, Remote};
 use crate::format::{escape, words};
 use crate::report::{DnsForwarder, InboundService, Report, ReportEndpoint};
 
@@ -72,7 +72,7 @@ pub(in crate::format) fn connections(report: &Report) -> u64 {
 
 /// The largest first, DNS last.
 fn hosts(report: &Report) -> Vec<HostRow> {
-    let (handshakes, services) = (handshakes(report), crowded_services(report));
+    let (handshakes, services) = (report.handshakes(), crowded_services(report));
     let mut hosts: BTreeMap<(String, String), HostRow> = BTreeMap::new();
     for known in &report.endpoints {
         let (host, service, is_dns) = title(report, known, &services);
@@ -89,17 +89,6 @@ fn hosts(report: &Report) -> Vec<HostRow> {
     let mut hosts: Vec<HostRow> = hosts.into_values().collect();
     hosts.sort_by_key(|row| (row.is_dns, std::cmp::Reverse(row.counters.both().wire_bytes)));
     hosts
-}
-
-/// The handshake times of the flows of each endpoint.
-pub(in crate::format) fn handshakes(report: &Report) -> HashMap<EndpointKey, Vec<u64>> {
-    let mut times: HashMap<EndpointKey, Vec<u64>> = HashMap::new();
-    for known in &report.flows {
-        if let Some(rtt) = known.flow.tcp.and_then(|tcp| tcp.handshake_rtt_ns) {
-            times.entry(EndpointKey::of(&known.flow.key, known.flow.opened_by)).or_default().push(rtt);
-        }
-    }
-    times
 }
 
 /// Services with more clients than have a row each, by protocol and port.
