@@ -241,6 +241,11 @@ impl<S: Scope> Session<S> {
         self.ledger.trace.was_bound(port)
     }
 
+    /// Sets the addresses of the target, where packets of others are metered, too.
+    pub fn set_own_addresses(&mut self, addresses: Vec<IpAddr>) {
+        self.ledger.trace.set_own_addresses(addresses);
+    }
+
     /// Sets whether flows are attributed to processes, if that follows from the first observations.
     pub fn set_attribution(&mut self, attribution: Attribution) {
         self.attribution = attribution;

@@ -83,6 +83,7 @@ impl AttachedLinks {
             self.notes.insert(notes::appeared(&shown, &now.counters));
         }
         self.metered.insert(shown.clone());
+        self.notes.extend(notes::seen_from_here(&facts, side).filter(|_| place == LinkPlace::Own));
         // Hardware counts packets before the kernel merges them.
         let is_compared = !facts.kind.is_empty();
         if !is_compared && side != LinkSide::Loopback {

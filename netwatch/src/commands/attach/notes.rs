@@ -3,6 +3,8 @@
 use super::names::NameList;
 use crate::flow::CounterBounds;
 use crate::host::link::HostEndCounters;
+use crate::host::links::LinkFacts;
+use crate::meter::LinkSide;
 
 /// What no hook of the classifier observes.
 pub(super) const UNSEEN: &str = "not counted: packets before netwatch attached, and packets that an XDP program took \
@@ -47,6 +49,18 @@ pub(super) fn sockets_elsewhere(number: usize) -> Option<String> {
 /// A cgroup that ended.
 pub(super) fn ended_cgroup(shown: &str) -> String {
     format!("{shown} has ended: the cgroup was removed, or the process no longer runs")
+}
+
+/// The end of a pair that `-i` names without `--peer`: it leads to another namespace.
+pub(super) fn seen_from_here(link: &LinkFacts, side: LinkSide) -> Option<String> {
+    let leads_elsewhere = link.kind == "veth" && link.other.is_some_and(|other| other.namespace.is_some());
+    (leads_elsewhere && side == LinkSide::Own).then(|| {
+        format!(
+            "{name} leads to another network namespace: \"sent\" is what this machine sends into it. With -i {name} \
+             --peer, it is what that namespace sends",
+            name = link.name
+        )
+    })
 }
 
 /// Interfaces of the targets that were not metered.
@@ -95,4 +109,29 @@ pub(super) fn disappeared(shown: &str) -> String {
 /// Notes beyond those that are kept.
 pub(super) fn further(notes: &NameList) -> Option<String> {
     notes.others().map(|others| format!("{others} further notes about interfaces were discarded"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::links::OtherLink;
+
+    #[test]
+    fn the_end_of_a_pair_that_leads_elsewhere_has_a_note_about_its_direction() {
+        let link = |kind: &str, namespace| LinkFacts {
+            index: 7,
+            name: "veth7".to_owned(),
+            kind: kind.to_owned(),
+            hardware: libc::ARPHRD_ETHER,
+            mtu: 1500,
+            other: Some(OtherLink { index: 8, namespace }),
+            is_carried_elsewhere: false,
+            counters: HostEndCounters::default(),
+        };
+        let note = seen_from_here(&link("veth", Some(1)), LinkSide::Own).expect("a note");
+        assert!(note.contains("-i veth7 --peer"), "{note}");
+        assert_eq!(seen_from_here(&link("veth", Some(1)), LinkSide::Peer), None);
+        assert_eq!(seen_from_here(&link("veth", None), LinkSide::Own), None, "both ends are here");
+        assert_eq!(seen_from_here(&link("vlan", Some(1)), LinkSide::Own), None);
+    }
 }

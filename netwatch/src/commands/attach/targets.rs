@@ -342,9 +342,12 @@ impl Targets {
         Ok(all.concat())
     }
 
-    /// The addresses of the namespaces.
+    /// The addresses of the namespaces; without any, those of this machine, if `-i` names an
+    /// interface of its own. Beside namespaces, these are remotes.
     pub(super) fn addresses(&mut self) -> Vec<IpAddr> {
-        let views = self.namespaces.iter_mut().flatten().map(|target| &mut target.view);
+        let is_own = self.namespaces.is_empty() && self.interfaces.iter().any(|own| own.side == LinkSide::Own);
+        let inside = self.namespaces.iter_mut().flatten().map(|target| &mut target.view);
+        let views = inside.chain(is_own.then_some(&mut self.own));
         // Without addresses, the report only lacks the list of them.
         views.flat_map(|view| links::addresses(&mut view.route).unwrap_or_default()).collect()
     }

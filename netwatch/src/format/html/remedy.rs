@@ -71,8 +71,9 @@ fn icmp(is_v6: bool, IcmpError { kind, code }: IcmpError, port: &str) -> String 
 }
 
 fn no_route(report: &Report, attempt: &Attempt) -> String {
-    let has_v6 = report.interface.local.iter().any(std::net::IpAddr::is_ipv6);
-    match is_v6(attempt) && !has_v6 {
+    let local = &report.interface.local;
+    let is_v6_missing = !local.is_empty() && !local.iter().any(std::net::IpAddr::is_ipv6);
+    match is_v6(attempt) && is_v6_missing {
         true => "This machine has no IPv6 route. Programs usually fall back to IPv4.".to_owned(),
         false => "There is no route to this address. Check the address, the routes and the VPN.".to_owned(),
     }

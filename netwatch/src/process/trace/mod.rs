@@ -13,6 +13,7 @@ mod table;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 pub use outcome::{TraceOutcome, Usage, Usages};
 pub use result::{FlowToAttribute, PacketCoverage, TraceResult};
@@ -121,6 +122,11 @@ impl Trace {
     pub fn set_has_strangers(&mut self) {
         self.has_strangers = true;
         self.has_no_command = true;
+    }
+
+    /// The addresses of the session's namespaces, where flows of others pass, too.
+    pub fn set_own_addresses(&mut self, addresses: Vec<IpAddr>) {
+        self.sockets.own_addresses = addresses;
     }
 
     /// All processes are the target's, and some have existed before: no flow is attributed only

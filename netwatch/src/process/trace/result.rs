@@ -111,7 +111,8 @@ impl Trace {
         if !by_tuple.is_empty() {
             return by_tuple;
         }
-        let ends = [Some(local), is_local.then_some(remote)];
+        let may_be_here = is_local || self.sockets.may_end_here(local);
+        let ends = [may_be_here.then_some(local), is_local.then_some(remote)];
         let bound = ends.into_iter().flatten().flat_map(|end| self.sockets.bound_to(protocol, end, span));
         let by_tuple = users(&bound.collect::<FoundSockets<'_>>(), Evidence::Tuple);
         // The kernel answers what a remote sends to a port that no socket is bound to.

@@ -2,6 +2,7 @@
 //! flows.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::net::{IpAddr, Ipv4Addr};
 
 use smallvec::SmallVec;
 
@@ -50,6 +51,8 @@ pub(super) struct Sockets {
     pub elsewhere: BTreeSet<ProcessNumber>,
     /// Cookies of the session's network namespaces; empty if unknown.
     pub netns: Vec<u64>,
+    /// Addresses of these namespaces; empty if unknown, or if all packets are theirs.
+    pub own_addresses: Vec<IpAddr>,
     pub beyond: u64,
 }
 
@@ -69,6 +72,7 @@ impl Sockets {
             has_unbound: false,
             elsewhere: BTreeSet::new(),
             netns: Vec::new(),
+            own_addresses: Vec::new(),
             beyond: 0,
         }
     }
@@ -257,6 +261,13 @@ impl Sockets {
     pub(super) fn bound_to(&self, protocol: u8, end: TransportAddress, span: TimeSpan) -> FoundSockets<'_> {
         let cookies = self.bound.get(&(protocol, end.port)).into_iter().flatten();
         cookies.filter_map(|cookie| self.known.get(cookie)).filter(|known| known.is_of(span)).collect()
+    }
+
+    /// Whether an end of a flow on a link can be that of a socket of the session. A forwarded
+    /// packet has neither end here, whatever ports are bound.
+    pub(super) fn may_end_here(&self, end: TransportAddress) -> bool {
+        let is_group = end.addr.is_multicast() || end.addr == IpAddr::V4(Ipv4Addr::BROADCAST);
+        self.own_addresses.is_empty() || is_group || self.own_addresses.contains(&end.addr)
     }
 
     /// Whether any socket was bound to this port.

@@ -33,6 +33,25 @@ fn a_port_belongs_to_the_process_that_had_it_bound_at_the_time() {
 }
 
 #[test]
+fn a_forwarded_flow_is_not_that_of_a_socket_with_the_same_port() {
+    let mut scene = Scene::new();
+    scene.fork(COMMAND, 101);
+    scene.exec(101, COMMAND, "resolver");
+    scene.socket(101, SocketOperation::Bound, 7, 17, "0.0.0.0:53");
+    scene.trace.set_has_strangers();
+    let (own, late) = (flow(17, 53, 5353), scene.now);
+    let mut forwarded = own;
+    forwarded.local.addr = [192, 0, 2, 7].into();
+    let mut group = own;
+    group.local.addr = [224, 0, 0, 251].into();
+    assert_eq!(users_within(&scene, forwarded, late, late), ["resolver tuple"], "the addresses are not known");
+    scene.trace.set_own_addresses(vec![own.local.addr]);
+    assert_eq!(users_within(&scene, own, late, late), ["resolver tuple"]);
+    assert_eq!(users_within(&scene, forwarded, late, late), Vec::<String>::new());
+    assert_eq!(users_within(&scene, group, late, late), ["resolver tuple"]);
+}
+
+#[test]
 fn a_closed_raw_socket_has_no_later_flows() {
     let mut scene = Scene::new();
     scene.fork(COMMAND, 101);
