@@ -70,9 +70,10 @@ pub struct TrafficGrowth {
 }
 
 impl TrafficGrowth {
-    fn tick(&mut self, now_ns: u64, passed_ns: u64) {
+    /// Ends an interval. What cannot grow any more (`is_live`) has no rate.
+    fn tick(&mut self, now_ns: u64, passed_ns: u64, is_live: bool) {
         if self.amounts == self.before {
-            if now_ns.saturating_sub(self.changed_ns) >= RATE_TIME_NS {
+            if !is_live || now_ns.saturating_sub(self.changed_ns) >= RATE_TIME_NS {
                 self.rates = (0, 0);
             }
             return;
@@ -315,7 +316,7 @@ impl Model {
             if is_first {
                 endpoint.growth.before = endpoint.growth.amounts;
             }
-            endpoint.growth.tick(tick.time_ns, passed_ns);
+            endpoint.growth.tick(tick.time_ns, passed_ns, endpoint.live > 0);
             endpoint.history.rotate_left(1);
             endpoint.history[ENDPOINT_RATES - 1] = endpoint.growth.rates.0 + endpoint.growth.rates.1;
         }
@@ -323,7 +324,7 @@ impl Model {
             if is_first {
                 flow.growth.before = flow.growth.amounts;
             }
-            flow.growth.tick(tick.time_ns, passed_ns);
+            flow.growth.tick(tick.time_ns, passed_ns, flow.facts.ended.is_none());
         }
         if !is_first {
             self.rates.push_back(rates(self.now.totals, tick.totals, passed_ns));

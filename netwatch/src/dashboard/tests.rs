@@ -417,3 +417,28 @@ fn a_click_on_a_view_that_was_not_drawn_has_no_effect() {
     dashboard.input(Input::Click(last, row));
     screen_of(&mut dashboard, 130, 30);
 }
+
+#[test]
+fn a_connection_that_ended_has_no_rate() {
+    let mut model = super::Model::default();
+    let closed = |id, received| FlowUpdate {
+        is_open: false,
+        ended: Some("end of flow".to_owned()),
+        ..flow(id, "198.51.100.7:443", 3, 60, received)
+    };
+    model.apply(tick(1, 0, 0));
+    for id in 1..=3 {
+        model.apply(Update::Flow(Box::new(closed(id, 1_000))));
+    }
+    model.apply(Update::Flow(Box::new(flow(4, "198.51.100.9:443", 3, 60, 1_000))));
+    let rates = |model: &super::Model| -> Vec<u64> { model.flows.values().map(|flow| flow.growth.rates.1).collect() };
+    model.apply(tick(2, 240, 4_000));
+    assert_eq!(rates(&model), [1_000; 4]);
+    model.apply(tick(3, 240, 4_000));
+    assert_eq!(rates(&model), [0, 0, 0, 1_000], "the growth of a live one may be delivered later");
+    let of = |port: &str| {
+        let found = model.endpoints.iter().find(|(key, _)| key.remote.to_string().ends_with(port));
+        found.expect("an endpoint").1.growth.rates.1
+    };
+    assert_eq!((of(".7"), of(".9")), (0, 1_000));
+}

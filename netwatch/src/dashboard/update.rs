@@ -133,7 +133,7 @@ pub struct ProcessFacts {
     pub parent: Option<u32>,
     /// Its process id.
     pub pid: u32,
-    /// The name that the kernel keeps.
+    /// The name of its program, as in reports.
     pub comm: String,
     /// Its executable.
     pub exe: Option<String>,
@@ -267,7 +267,7 @@ fn process(record: &ProcessRecord) -> ProcessFacts {
         number: process.number,
         parent: record.parent,
         pid: process.pid,
-        comm: process.comm.clone(),
+        comm: process.program().to_owned(),
         exe: process.exe.clone(),
         arguments: process.cmdline.clone(),
     }

@@ -81,7 +81,7 @@ impl ConnectionEvent<'_> {
             write!(out, " {}", DnsForwarder::NAME)?;
         }
         if let Some(process) = self.process {
-            write!(out, " {}[{}]", escape(&process.comm), process.pid)?;
+            write!(out, " {}[{}]", escape(process.program()), process.pid)?;
         }
         writeln!(out, "{}", self.details())
     }

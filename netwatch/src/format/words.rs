@@ -74,7 +74,7 @@ pub(super) fn cause(attempt: &Attempt) -> String {
 
 /// `curl (4242)`.
 pub(super) fn process(process: &Process) -> String {
-    format!("{} ({})", process.comm, process.pid)
+    format!("{} ({})", process.program(), process.pid)
 }
 
 /// The remark behind a number of flows that does not include folded ones; empty without any.

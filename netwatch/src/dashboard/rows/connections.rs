@@ -14,7 +14,7 @@ pub const COLUMNS: &[Column] = &[
     Column::number("SENT", 8, 0),
     Column::number("RECEIVED", 9, 0),
     Column::number("RATE", 9, 0),
-    Column::number("RTT", 8, 100),
+    Column::number("MEAN RTT", 8, 100),
     Column::number("AGAIN", 5, 120),
 ];
 /// By the bytes received.

@@ -13,7 +13,7 @@ pub const COLUMNS: &[Column] = &[
     Column::number("RECEIVED", 9, 0),
     Column::number("RATE", 9, 0),
     Column::text("TREND", 12, 124),
-    Column::number("RTT", 8, 100),
+    Column::number("MEAN RTT", 8, 100),
     Column::number("FAILED", 7, 0),
 ];
 /// By the bytes received.

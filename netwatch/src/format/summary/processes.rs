@@ -48,7 +48,7 @@ fn used_by(report: &Report) -> String {
     let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
     for (process, part) in report.processes.list.iter().zip(report.by_process()) {
         if part.total.flows > 0 {
-            *sums.entry(&process.comm).or_default() += part.total.counters.both().wire_bytes;
+            *sums.entry(process.program()).or_default() += part.total.counters.both().wire_bytes;
         }
     }
     let mut sums: Vec<(&str, u64)> = sums.into_iter().collect();
@@ -70,7 +70,7 @@ fn used_by(report: &Report) -> String {
 
 pub(super) fn local_sockets<'a>(report: &Report, sockets: impl Iterator<Item = &'a LocalSocket>) -> String {
     let peer = |peer: &LocalSocket| {
-        let mut programs: Vec<_> = peer.processes.iter().map(|id| comm(report, *id)).collect();
+        let mut programs: Vec<_> = peer.processes.iter().map(|id| program(report, *id)).collect();
         programs.sort_unstable();
         programs.dedup();
         programs.truncate(MAX_LISTED);
@@ -138,12 +138,12 @@ fn attempt(report: &Report, names: &AttemptNames<'_>, row: &AttemptRow<'_>) -> S
     };
     let target = escape(&target).into_owned();
     let repeated = if row.count > 1 { format!(", {} times", count(row.count)) } else { String::new() };
-    let process = attempt.process.map(|id| format!(" ({})", comm(report, id))).unwrap_or_default();
+    let process = attempt.process.map(|id| format!(" ({})", program(report, id))).unwrap_or_default();
     together(&format!("{target}: {}{repeated}{process}", escape(&words::cause(attempt))))
 }
 
-fn comm(report: &Report, id: ProcessId) -> String {
-    report.processes.get(id).map(|process| escape(&process.comm).into_owned()).unwrap_or_default()
+fn program(report: &Report, id: ProcessId) -> String {
+    report.processes.get(id).map(|process| escape(process.program()).into_owned()).unwrap_or_default()
 }
 
 /// The processes, their endpoints below each, their children below those.
@@ -259,9 +259,9 @@ impl<'a> Tree<'a> {
 
 /// `curl -sS https://app.example/ (4711)`; without its arguments, its name.
 fn title(process: &Process) -> String {
-    let text = process.cmdline.as_ref().map_or_else(|| escape(&process.comm).into_owned(), |all| command(all));
+    let text = process.cmdline.as_ref().map_or_else(|| escape(process.program()).into_owned(), |all| command(all));
     let cut = if process.cmdline_cut && process.cmdline.is_some() { " …" } else { "" };
-    format!("{} [{}] {text}{cut}", escape(&process.comm), process.pid)
+    format!("{} [{}] {text}{cut}", escape(process.program()), process.pid)
 }
 
 fn amounts(part: &FlowSum) -> [String; 2] {
