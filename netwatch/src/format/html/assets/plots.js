@@ -5,7 +5,7 @@ const PLOTS = [
   { id: "plot-bytes", name: "Throughput", unit: (value) => `${units.bytes(value)}/s`, per: 1e9, lines: [["Sent", 2, "sent"], ["Received", 3, "received"]] },
   { id: "plot-packets", name: "Packets", unit: (value) => `${units.short(value)}/s`, per: 1e9, lines: [["Packets sent", 4, "sent"], ["Packets received", 5, "received"]] },
   { id: "plot-flows", name: "Flows", unit: units.short, per: 0, lines: [["opened", 6, "in"], ["active", 7, "out"], ["connections open", 8, "received", true]] },
-  { id: "plot-cpu", name: "CPU", unit: (value) => units.short(value), per: 1, lines: [["CPU", 12, "sent"]] },
+  { id: "plot-cpu", name: "CPU", unit: units.cores, per: 1, least: 0.001, lines: [["CPU", 12, "sent"]] },
   { id: "plot-memory", name: "Memory", unit: units.bytes, per: 0, lines: [["Memory", 13, "in", true]] },
 ];
 
@@ -15,21 +15,24 @@ const MARKS = [[9, "bad"], [11, "warn"]];
 // Width of A4 landscape without margins, CSS pixels.
 const PAPER_WIDTH = 980;
 
-// 1, 2 and 5 times every power of ten.
-const INCREMENTS = Array.from({ length: 19 }, (_, power) => [1, 2, 5].map((digit) => digit * 10 ** power)).flat();
+// 1, 2 and 5 times every power of ten from the least step of an axis on.
+const increments = (least = 1) => Array.from({ length: 19 }, (_, power) => [1, 2, 5].map((digit) => Number((digit * least * 10 ** power).toPrecision(1)))).flat();
 
 // Intervals as lines: a value holds until the end of its interval. Between intervals nothing
-// happened: a level stays, and anything else is 0.
+// happened: a level stays, and anything else is 0. Where nothing was measured, the line has a gap.
 function stepped(intervals, column, per, isLevel) {
   const [starts, lengths] = [intervals.values[0], intervals.values[1]];
+  const isMeasured = intervals.values[column].every((value) => value != null);
   const values = [];
-  let end = 0;
+  let [end, level] = [0, isMeasured ? 0 : null];
   for (let row = 0; row < intervals.length; row += 1) {
-    if (starts[row] > end) values.push(isLevel && row > 0 ? intervals.values[column][row - 1] : 0);
-    values.push(intervals.values[column][row] * (per ? per / Math.max(1, lengths[row]) : 1));
+    if (starts[row] > end) values.push(isLevel ? level : 0);
+    const value = intervals.values[column][row];
+    values.push(value == null ? null : value * (per ? per / Math.max(1, lengths[row]) : 1));
+    level = value;
     end = starts[row] + lengths[row];
   }
-  return values.concat(0);
+  return values.concat(isLevel ? level : 0);
 }
 
 // A line from top to bottom at each interval in which something failed or was lost.
@@ -113,23 +116,23 @@ class Plots {
     this.follow();
   }
 
-  plot({ id, name, unit, per, lines }, times) {
+  plot({ id, name, unit, per, least, lines }, times) {
     const figure = document.getElementById(id);
     const data = [times, ...lines.map(([, column, , isLevel]) => stepped(this.intervals, column, per, isLevel))];
     const most = lines.map(([line], at) => `${line} at most ${unit(data[at + 1].reduce((a, b) => Math.max(a, b), 0))}`);
-    const made = new uPlot(this.options(figure, unit, lines), data, figure);
+    const made = new uPlot(this.options(figure, unit, least, lines), data, figure);
     made.root.querySelector("canvas").setAttribute("role", "img");
     made.root.querySelector("canvas").setAttribute("aria-label", `${name} over time. ${most.join(", ")}. The numbers are in the table below the pictures.`);
     return made;
   }
 
-  options(figure, unit, lines) {
+  options(figure, unit, least, lines) {
     return {
       ...chartSize(figure, this.isPrinting),
       scales: { x: { time: false, range: () => [this.range.from, this.range.to] }, y: { range: (_plot, _least, most) => [0, (most || 1) * 1.08] } },
       axes: [
         timeAxis(this.range),
-        { ...axisStyle(), size: 74, space: 32, incrs: INCREMENTS, values: (_plot, splits) => splits.map((split) => unit(split).replace(/\.0+(?=\D|$)/, "").replace(/(\.\d)0(?=\D|$)/, "$1")) },
+        { ...axisStyle(), size: 74, space: 32, incrs: increments(least), values: (_plot, splits) => splits.map((split) => unit(split).replace(/\.0+(?=\D|$)/, "").replace(/(\.\d)0(?=\D|$)/, "$1")) },
       ],
       series: [
         { label: "Time", value: (_plot, at) => (at == null ? "–" : units.at(at)) },

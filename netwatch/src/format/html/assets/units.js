@@ -21,6 +21,8 @@ const units = {
   count: (value) => String(value).replace(/\B(?=(\d{3})+$)/g, ","),
   bytes: (value) => threeDigits(value, STEPS.bytes),
   short: (value) => threeDigits(value, STEPS.plain).replace(/\.0+(?=\s|$)/, "").trim(),
+  // CPU time per time.
+  cores: (value) => (value < 0.995 ? String(Number(value.toPrecision(2))) : units.short(value)),
   duration(ns) {
     const seconds = Math.floor(ns / 1e9);
     if (seconds < 60) return threeDigits(ns, STEPS.ns);
