@@ -4,7 +4,7 @@ use super::rfc3339;
 use super::summary::units::{count, duration, plural};
 use super::words::with_plain_spaces;
 use crate::flow::{Direction, Remote};
-use crate::soak::{IdlePeriod, ReconnectStorm, Rise, RisingQuantity, SoakFinding};
+use crate::soak::{IdlePeriod, MIN_SOAK_NS, ReconnectStorm, Rise, RisingQuantity, SoakFinding};
 
 /// A finding, without a full stop: `soak alarm: connections do not close: …`.
 pub fn sentence(finding: &SoakFinding) -> String {
@@ -12,8 +12,9 @@ pub fn sentence(finding: &SoakFinding) -> String {
         SoakFinding::Leak(rise) => {
             let [before, after] = [rise.before, rise.after].map(|number| count(number as u64));
             format!(
-                "connections do not close: {before} were open in the first third of the run, {after} in the last{}",
-                certainty(rise)
+                "connections do not close: at least {before} were open throughout a window of the first third of the \
+                 run, {after} of the last{}",
+                basis(rise)
             )
         }
         SoakFinding::Rising(quantity, rise) => rising(*quantity, rise),
@@ -38,6 +39,11 @@ pub fn sentence(finding: &SoakFinding) -> String {
         SoakFinding::Idle(IdlePeriod { start_ns, length_ns }) => {
             format!("no packet for {} from {} on", duration(*length_ns), rfc3339(*start_ns))
         }
+        SoakFinding::TooShort { length_ns } => format!(
+            "nothing was searched: the run lasted {}, and a soak test needs at least {}",
+            duration(*length_ns),
+            duration(MIN_SOAK_NS)
+        ),
         SoakFinding::More { of, count: number } => format!("{} more {of}", count(*number)),
     };
     let kind = if finding.is_alarm() { "soak alarm" } else { "soak" };
@@ -57,12 +63,14 @@ fn rising(quantity: RisingQuantity, rise: &Rise) -> String {
         RisingQuantity::Failed => "failed attempts become more",
     };
     let [before, after] = [rise.before, rise.after].map(text);
-    format!("{name}: {before} in the first third of the run, {after} in the last{}", certainty(rise))
+    let per = if quantity == RisingQuantity::Failed { " per window" } else { "" };
+    format!("{name}: {before}{per} in the first third of the run, {after} in the last{}", basis(rise))
 }
 
-/// At most 99.99 %: the model is not more exact than that.
-fn certainty(rise: &Rise) -> String {
-    format!(" (confidence {:.2} %)", (100.0 * (1.0 - rise.chance)).min(99.99))
+/// What the two numbers are, and how certain the rise is: at most 99.99 %, because the model is not
+/// more exact than that.
+fn basis(rise: &Rise) -> String {
+    format!(" (medians of the windows; confidence {:.2} %)", (100.0 * (1.0 - rise.chance)).min(99.99))
 }
 
 #[cfg(test)]
@@ -78,15 +86,19 @@ mod tests {
         for (finding, text) in [
             (
                 SoakFinding::Leak(rise(50.0, 1_300.0)),
-                "soak alarm: connections do not close: 50 were open in the first third of the run, 1,300 in the last (confidence 99.99 %)",
+                "soak alarm: connections do not close: at least 50 were open throughout a window of the first third of the run, 1,300 of the last (medians of the windows; confidence 99.99 %)",
             ),
             (
                 SoakFinding::Rising(RisingQuantity::RoundTrip, rise(1e6, 2e6)),
-                "soak alarm: the median round trip rises: 1.00 ms in the first third of the run, 2.00 ms in the last (confidence 99.99 %)",
+                "soak alarm: the median round trip rises: 1.00 ms in the first third of the run, 2.00 ms in the last (medians of the windows; confidence 99.99 %)",
             ),
             (
                 SoakFinding::Rising(RisingQuantity::Retransmits, rise(5_000.0, 20_000.0)),
-                "soak alarm: the part of TCP packets that are retransmitted rises: 0.50 % in the first third of the run, 2.00 % in the last (confidence 99.99 %)",
+                "soak alarm: the part of TCP packets that are retransmitted rises: 0.50 % in the first third of the run, 2.00 % in the last (medians of the windows; confidence 99.99 %)",
+            ),
+            (
+                SoakFinding::Rising(RisingQuantity::Failed, rise(3.0, 40.0)),
+                "soak alarm: failed attempts become more: 3 per window in the first third of the run, 40 in the last (medians of the windows; confidence 99.99 %)",
             ),
             (
                 SoakFinding::Storm(storm),
@@ -99,6 +111,10 @@ mod tests {
             (
                 SoakFinding::Idle(IdlePeriod { start_ns: 0, length_ns: 90 * second }),
                 "soak: no packet for 1 min 30 s from 1970-01-01T00:00:00.000000000Z on",
+            ),
+            (
+                SoakFinding::TooShort { length_ns: 300 * second },
+                "soak: nothing was searched: the run lasted 5 min 00 s, and a soak test needs at least 10 min 00 s",
             ),
             (SoakFinding::More { of: "idle periods", count: 3 }, "soak: 3 more idle periods"),
         ] {

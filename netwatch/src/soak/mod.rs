@@ -14,7 +14,7 @@ pub use storm::{IdlePeriod, ReconnectStorm};
 pub use trend::{Rise, RisingQuantity};
 
 const SECOND: u64 = 1_000_000_000;
-/// A shorter run has no findings: its beginning is a large part of it.
+/// A shorter run has no other finding than that it is: its beginning is a large part of it.
 pub const MIN_SOAK_NS: u64 = 600 * SECOND;
 /// Maximum number of findings of one kind; further ones are counted.
 pub const MAX_FINDINGS: usize = 10;
@@ -47,6 +47,11 @@ pub enum SoakFinding {
     },
     /// A time without a packet.
     Idle(IdlePeriod),
+    /// The run is shorter than [`MIN_SOAK_NS`], and was not searched.
+    TooShort {
+        /// Its length so far, nanoseconds.
+        length_ns: u64,
+    },
     /// Further findings of a kind.
     More {
         /// How the kind is called.
@@ -61,7 +66,7 @@ impl SoakFinding {
     pub fn is_alarm(&self) -> bool {
         match self {
             Self::Leak(_) | Self::Rising(..) | Self::Storm(_) | Self::DnsFailures { .. } => true,
-            Self::LateEndpoint { .. } | Self::Idle(_) | Self::More { .. } => false,
+            Self::LateEndpoint { .. } | Self::Idle(_) | Self::TooShort { .. } | Self::More { .. } => false,
         }
     }
 }
@@ -115,8 +120,9 @@ impl Soak {
         (started_ns, now_ns): (u64, u64),
         first_used: impl Iterator<Item = (EndpointKey, u64)>,
     ) -> Vec<SoakFinding> {
-        if now_ns.saturating_sub(started_ns) < MIN_SOAK_NS {
-            return Vec::new();
+        let length_ns = now_ns.saturating_sub(started_ns);
+        if length_ns < MIN_SOAK_NS {
+            return vec![SoakFinding::TooShort { length_ns }];
         }
         let mut findings = trend::findings(series, started_ns, now_ns);
         findings.extend(self.storms.iter().cloned().map(SoakFinding::Storm));
