@@ -22,7 +22,9 @@ mod source;
 mod tail;
 mod top;
 
-use std::ffi::OsString;
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 
 use clap::error::{ContextKind, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
@@ -68,7 +70,8 @@ Examples:
   sudo netwatch doctor                                   can this machine run netwatch?
 
 Topics of `netwatch help`: environment, exit-codes, files, formats, policy, summary, json,
-recording, thresholds, packets, capture, events, live, benchmark, tutorial, limits.
+recording, thresholds, packets, capture, events, live, benchmark, soak, metrics, ipfix, otlp, ci,
+install, security, accuracy, tutorial, limits.
 `netwatch help run` describes every flag.";
 
 #[derive(Debug, Subcommand)]
@@ -227,8 +230,11 @@ pub fn parse(mut words: Vec<OsString>) -> Result<Invocation, Exit> {
         }
         // A closed standard error changes nothing.
         let _ = error.print();
-        if is_unknown {
-            print_message(&hint(&words));
+        let is_word_of_history =
+            error.kind() == ErrorKind::UnknownArgument && words.get(1).is_some_and(|word| word == "history");
+        if is_unknown || is_word_of_history {
+            let is_similar = error.get(ContextKind::SuggestedSubcommand).is_some();
+            hint(&words, is_similar, is_program).into_iter().for_each(|hint| print_message(&hint));
         }
         if error.use_stderr() { failure } else { Exit::Success }
     })?;
@@ -238,11 +244,29 @@ pub fn parse(mut words: Vec<OsString>) -> Result<Invocation, Exit> {
     })
 }
 
-/// `netwatch curl …` means a run, and so does `netwatch rnu -- curl …`.
-fn hint(words: &[OsString]) -> String {
+/// `netwatch curl …` means a run, and so does `netwatch rnu -- curl …`; `netwatch history 2` is
+/// about a recorded one. `None` if clap named a similar subcommand.
+fn hint(words: &[OsString], is_similar: bool, is_program: impl Fn(&OsStr) -> bool) -> Option<String> {
+    if words.get(1).is_some_and(|word| word == "history") {
+        let run = words.get(2).map(|word| word.to_string_lossy())?;
+        return Some(format!("to show a run: netwatch history show {}", escape(&run)));
+    }
     let after_dashes = words.iter().position(|word| word == "--").map(|dashes| dashes + 1);
-    let words: Vec<_> = words.iter().skip(after_dashes.unwrap_or(1)).map(|word| word.to_string_lossy()).collect();
-    format!("to run a command: sudo netwatch run -- {}", escape(&words.join(" ")))
+    let command = words.get(after_dashes.unwrap_or(1)..)?;
+    if after_dashes.is_none() && (is_similar || !command.first().is_some_and(|program| is_program(program))) {
+        return (!is_similar).then(|| "`netwatch help` lists the subcommands".to_owned());
+    }
+    let words: Vec<_> = command.iter().map(|word| word.to_string_lossy()).collect();
+    Some(format!("to run a command: sudo netwatch run -- {}", escape(&words.join(" "))))
+}
+
+/// Whether a shell would find this program.
+fn is_program(name: &OsStr) -> bool {
+    let is_file = |path: PathBuf| path.is_file();
+    match name.as_encoded_bytes().contains(&b'/') {
+        true => is_file(name.into()),
+        false => env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|dir| is_file(dir.join(name)))),
+    }
 }
 
 /// The definition of the command line. Help texts do not show environment variables:
@@ -335,10 +359,15 @@ mod tests {
         let words = ["netwatch", "--", "curl", "-s", "x"].map(OsString::from);
         let Ok(Invocation::Run(settings)) = parse(words.into()) else { panic!("a run") };
         assert_eq!(settings.command, ["curl", "-s", "x"]);
-        let words = ["netwatch", "curl", "x"].map(OsString::from);
-        assert_eq!(hint(&words), "to run a command: sudo netwatch run -- curl x");
-        let words = ["netwatch", "rnu", "--", "curl", "x"].map(OsString::from);
-        assert_eq!(hint(&words), "to run a command: sudo netwatch run -- curl x");
+        let of = |line: &str, is_similar| {
+            hint(&line.split(' ').map(OsString::from).collect::<Vec<_>>(), is_similar, |program| program == "curl")
+        };
+        let run = Some("to run a command: sudo netwatch run -- curl x".to_owned());
+        assert_eq!(of("netwatch curl x", false), run);
+        assert_eq!(of("netwatch rnu -- curl x", true), run);
+        assert_eq!(of("netwatch reprot", true), None, "clap names the similar subcommand");
+        assert_eq!(of("netwatch merge", false).as_deref(), Some("`netwatch help` lists the subcommands"));
+        assert_eq!(of("netwatch history 2", false).as_deref(), Some("to show a run: netwatch history show 2"));
     }
 
     fn check_help(command: &clap::Command) {

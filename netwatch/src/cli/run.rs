@@ -26,7 +26,8 @@ pub(super) struct RunArgs {
 
     /// End the command after this time and exit with 124: 30s, 5m, 1h30m
     ///
-    /// The command gets SIGTERM, and SIGKILL 5 seconds later. The maximum is 3650d.
+    /// A number without a unit is seconds. The command gets SIGTERM, and SIGKILL 5 seconds later.
+    /// The maximum is 3650d.
     #[arg(long, value_name = "TIME", value_parser = parse_time, env = "NETWATCH_DURATION")]
     duration: Option<Duration>,
 

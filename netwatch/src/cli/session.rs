@@ -199,7 +199,8 @@ pub(super) struct SessionArgs {
     /// Fail if this holds: 'p99(connect) > 50ms' (repeatable)
     ///
     /// `run` fails also if its command succeeds. QUANTITY COMPARISON VALUE, such as 'failed > 0',
-    /// 'open > 500 for 5m' or 'retransmit_ratio > 1%'. `netwatch help thresholds` lists all.
+    /// 'open > 500 for 5m' or 'retransmit_ratio > 1%'. `failed` are connection attempts; failed DNS
+    /// lookups (NXDOMAIN) are `dns_failed`. `netwatch help thresholds` lists all.
     #[arg(
         long,
         value_name = "EXPR",

@@ -2,6 +2,7 @@
 
 use super::check::github;
 use super::summary::units::{bytes, count, duration};
+use crate::report::Report;
 use crate::threshold::{Crossing, ThresholdState, ThresholdUnit};
 
 /// Why a run fails, without a full stop: `threshold p99(connect) > 50ms: it is 61.2 ms`. `None` if
@@ -15,6 +16,11 @@ pub fn reason(crossing: &Crossing) -> Option<String> {
             Some(format!("threshold {text}: it is {} as far as known, but flows were folded", value(crossing)))
         }
     }
+}
+
+/// Whether a run failed by [`reason`], which is one of its notes.
+pub(super) fn fails(report: &Report) -> bool {
+    report.notes.iter().any(|note| note.starts_with("threshold ") && note.contains(": it is "))
 }
 
 /// That a threshold was crossed while the run lasts: `threshold failed > 0: crossed after 5.2 s,

@@ -14,7 +14,8 @@ pub const MAX_TIME: Duration = Duration::from_secs(3650 * 24 * 3600);
 /// Maximum number of ports of `--host-loopback`: each has up to four sockets.
 const MAX_HOST_PORTS: usize = 32;
 
-/// A time: `30s`, `5m`, `1h30m`, `250ms`, or plain seconds.
+/// A time: `30s`, `5m`, `1h30m`, `250ms`, or plain seconds. Thresholds accept the same, except
+/// plain seconds.
 pub fn parse_time(text: &str) -> Result<Duration, String> {
     let time = match text.parse::<u64>() {
         Ok(seconds) => Duration::from_secs(seconds),

@@ -52,6 +52,11 @@ impl Show {
         self.options.width
     }
 
+    /// States this exit code beside that of the command.
+    pub(crate) fn with_exit_code(self, exit_code: Option<u8>) -> Self {
+        Self { options: summary::SummaryOptions { exit_code, ..self.options }, ..self }
+    }
+
     /// Prints the final report of a session on standard error. Failure is ignored.
     pub(crate) fn print_final(self, report: Arc<Report>, has_file: bool) {
         print_on_stderr(move |out| self.write_screen(&report, has_file, out));

@@ -152,17 +152,37 @@ fn value(reader: &mut Reader<'_>, unit: ThresholdUnit) -> Result<f64> {
     let at = reader.at;
     let digits = reader.take(|c| c.is_ascii_digit() || c == '.');
     let number: f64 = digits.parse().map_err(|_| reader.error_at(at, format!("expected {}", example(unit))))?;
-    let unit_at = reader.at;
-    let name = reader.take(|c| c.is_alphabetic() || c == '%');
-    let factor = factor(unit, name).ok_or_else(|| match name {
-        "" => reader.error_at(unit_at, format!("expected a unit: {}", example(unit))),
-        name => reader.error_at(unit_at, format!("unknown unit {name:?}: expected {}", example(unit))),
-    })?;
+    let mut value = number * scale(reader, unit)?;
+    // `1h30m`, as in --duration.
+    while unit == ThresholdUnit::Time && reader.rest().starts_with(|c: char| c.is_ascii_digit()) {
+        let at = reader.at;
+        let digits = reader.take(|c| c.is_ascii_digit() || c == '.');
+        let number: f64 = digits.parse().map_err(|_| reader.error_at(at, format!("expected {}", example(unit))))?;
+        value += number * scale(reader, unit)?;
+    }
     // Counters have 64 bits.
-    match number * factor < u64::MAX as f64 {
-        true => Ok(number * factor),
+    match value < u64::MAX as f64 {
+        true => Ok(value),
         false => Err(reader.error_at(at, "the value is too large")),
     }
+}
+
+/// The unit of a number, also after a space.
+fn scale(reader: &mut Reader<'_>, unit: ThresholdUnit) -> Result<f64> {
+    let number_end = reader.at;
+    reader.skip_space();
+    let unit_at = reader.at;
+    let name = match reader.rest().starts_with("for ") {
+        true => "",
+        false => reader.take(|c| c.is_alphabetic() || c == '%'),
+    };
+    if name.is_empty() {
+        reader.at = number_end;
+    }
+    factor(unit, name).ok_or_else(|| match name {
+        "" => reader.error_at(number_end, format!("expected a unit: {}", example(unit))),
+        name => reader.error_at(unit_at, format!("unknown unit {name:?}: expected {}", example(unit))),
+    })
 }
 
 fn example(unit: ThresholdUnit) -> &'static str {
@@ -188,9 +208,10 @@ fn factor(unit: ThresholdUnit, name: &str) -> Option<f64> {
         (ThresholdUnit::Time, "ns") => 1.0,
         (ThresholdUnit::Time, "us" | "µs" | "μs") => 1e3,
         (ThresholdUnit::Time, "ms") => 1e6,
-        (ThresholdUnit::Time, "s") => 1e9,
-        (ThresholdUnit::Time, "m" | "min") => 60e9,
-        (ThresholdUnit::Time, "h") => 3600e9,
+        (ThresholdUnit::Time, "s" | "sec" | "second" | "seconds") => 1e9,
+        (ThresholdUnit::Time, "m" | "min" | "minute" | "minutes") => 60e9,
+        (ThresholdUnit::Time, "h" | "hour" | "hours") => 3600e9,
+        (ThresholdUnit::Time, "d" | "day" | "days") => 86_400e9,
         _ => return None,
     })
 }
@@ -245,6 +266,10 @@ mod tests {
         assert_eq!(parse("retransmit_ratio > 1.5%").limit, 0.015);
         assert_eq!((parse("sent > 10MB").limit, parse("received != 1GiB").limit), (1e7, 1_073_741_824.0));
         assert_eq!(parse("duration<=1.5h").limit, 5.4e12);
+        assert_eq!((parse("sent > 1 MB").limit, parse("retransmit_ratio > 1 %").limit), (1e6, 0.01));
+        assert_eq!((parse("duration > 1h30m").limit, parse("duration > 2min5s").limit), (5.4e12, 125e9));
+        assert_eq!(parse("p99(connect) > 50 ms for 1 m").hold_ns, Some(60_000_000_000));
+        assert_eq!(parse("open > 500  for 1d").hold_ns, Some(86_400_000_000_000));
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub(in crate::commands) fn publish(
     exit: Exit,
     signals: &HeldSignals,
 ) -> Result<Exit> {
+    let fails = !fail_reasons.is_empty() && exit.code() == 0;
+    let show = show.with_exit_code(fails.then_some(settings.fail_code));
     show.print_final(report.clone(), settings.output.is_some());
     if let Some(output) = output {
         write_output(output, show, report.clone(), signals)?;

@@ -3,8 +3,8 @@
 use super::line::{Line, Style};
 use super::text::{command, cut, together, width as width_of, wrap};
 use super::units::{duration, plural};
-use super::{failed, hosts};
-use crate::format::{escape, rfc3339, words};
+use super::{SummaryOptions, failed, hosts};
+use crate::format::{escape, rfc3339, threshold, words};
 use crate::report::{EndedBy, ExitStatus, Replay, Report};
 
 const NAME: &str = "netwatch: ";
@@ -13,10 +13,10 @@ const MIN_TITLE: usize = 20;
 /// Programs listed in the title.
 const MAX_PROGRAMS: usize = 3;
 
-pub(super) fn lines(report: &Report, verbose: bool, width: usize) -> Vec<Line> {
+pub(super) fn lines(report: &Report, options: &SummaryOptions, width: usize) -> Vec<Line> {
     let mut lines = match &report.replay {
         Some(replay) => replayed(replay, width),
-        None => ran(report, verbose, width),
+        None => ran(report, options, width),
     };
     lines.extend(wrap(&totals(report), width).into_iter().map(|part| Line::new(Style::Plain, part)));
     lines
@@ -55,11 +55,13 @@ pub(in crate::format) fn to_the_second(unix_ns: u64) -> String {
     exact.split('.').next().map(|seconds| format!("{seconds}Z")).unwrap_or(exact)
 }
 
-fn ran(report: &Report, verbose: bool, width: usize) -> Vec<Line> {
+fn ran(report: &Report, options: &SummaryOptions, width: usize) -> Vec<Line> {
     let run = &report.run;
     let is_interim = !report.complete && !words::ends_early(report);
-    let style = if run.exit == Some(ExitStatus::Code(0)) || is_interim { Style::Plain } else { Style::Warning };
-    let (ending, id) = (format!(": {}", ending(report)), format!("run {}", escape(&run.id)));
+    let is_success = run.exit == Some(ExitStatus::Code(0)) && !threshold::fails(report);
+    let style = if is_success || is_interim { Style::Plain } else { Style::Warning };
+    let code = options.exit_code.map(|code| format!(": exit code {code}")).unwrap_or_default();
+    let (ending, id) = (format!(": {}{code}", ending(report)), format!("run {}", escape(&run.id)));
     let room = width.saturating_sub(width_of(&ending)).max(MIN_TITLE);
     let title = cut(&program(report), room);
     let used = width_of(&title) + width_of(&ending);
@@ -76,7 +78,7 @@ fn ran(report: &Report, verbose: bool, width: usize) -> Vec<Line> {
         }
         None => lines.extend(wrap(&id, width).into_iter().map(|part| Line::new(Style::Faint, part))),
     }
-    if verbose {
+    if options.verbose {
         let pid = run.pid.map(|pid| format!(", pid {pid}")).unwrap_or_default();
         let text = format!("{}; user {}{pid}", command(&run.command), escape(&run.user));
         lines.extend(wrap(&text, width).into_iter().map(|part| Line::new(Style::Faint, part)));
@@ -111,8 +113,13 @@ pub(in crate::format) fn ending(report: &Report) -> String {
     if !report.complete && run.exit.is_none() {
         return format!("interim, still running after {after}");
     }
+    let but = if run.exit == Some(ExitStatus::Code(0)) && threshold::fails(report) {
+        ", but a threshold was crossed"
+    } else {
+        ""
+    };
     if run.is_attached() {
-        return attached(report, &after);
+        return attached(report, &after) + but;
     }
     let how = match run.exit {
         Some(ExitStatus::Code(code)) => format!("exit {code} in {after}"),
@@ -120,7 +127,7 @@ pub(in crate::format) fn ending(report: &Report) -> String {
         None => format!("no exit code after {after}"),
     };
     match run.ended_by {
-        Some(EndedBy::Command) | None => how,
+        Some(EndedBy::Command) | None => how + but,
         Some(EndedBy::Duration) => format!("{how} (ended by --duration)"),
         Some(EndedBy::Signal(signal)) => format!("{how} (netwatch received {})", signal_name(signal)),
     }

@@ -45,6 +45,8 @@ pub struct SummaryOptions {
     pub verbose: bool,
     /// Also what to do next.
     pub next: bool,
+    /// The exit code of netwatch, if a threshold changed that of the command.
+    pub exit_code: Option<u8>,
 }
 
 /// The grouping of traffic.
@@ -59,7 +61,15 @@ pub enum GroupBy {
 
 impl Default for SummaryOptions {
     fn default() -> Self {
-        Self { width: 80, color: false, max_endpoints: 20, by: GroupBy::Endpoint, verbose: false, next: false }
+        Self {
+            width: 80,
+            color: false,
+            max_endpoints: 20,
+            by: GroupBy::Endpoint,
+            verbose: false,
+            next: false,
+            exit_code: None,
+        }
     }
 }
 
@@ -67,7 +77,7 @@ impl Default for SummaryOptions {
 /// command that still runs.
 pub fn write(report: &Report, options: &SummaryOptions, out: &mut dyn Write) -> io::Result<()> {
     let width = options.width.max(MIN_WIDTH);
-    let mut lines = head::lines(report, options.verbose, width);
+    let mut lines = head::lines(report, options, width);
     lines.push(Line::default());
     lines.extend(failed::lines(report, width));
     lines.extend(match (options.by, options.verbose) {
