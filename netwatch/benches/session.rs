@@ -273,6 +273,7 @@ fn increment(number: u64, point: ObservationPoint) -> Increment {
         initial_sequence: Some(number as u32),
         epoch: 0,
         superseded: false,
+        is_last: false,
         ended: Some(EndReason::EndOfFlow),
         tcp: Some(TcpFacts {
             flags: PerDirection { egress: flags, ingress: flags },

@@ -130,6 +130,7 @@ fn increment(number: u64, second: u64, ended: Option<EndReason>) -> Increment {
         initial_sequence: Some(number as u32),
         epoch: 0,
         superseded: false,
+        is_last: false,
         ended,
         tcp: Some(tcp),
     }

@@ -174,6 +174,7 @@ mod tests {
             initial_sequence: None,
             epoch: 0,
             superseded: false,
+            is_last: false,
             ended,
             tcp: Some(TcpFacts::default()),
         }

@@ -254,6 +254,7 @@ mod tests {
             initial_sequence: None,
             epoch: 0,
             superseded: false,
+            is_last: false,
             ended: None,
             tcp: None,
         });

@@ -29,9 +29,12 @@ pub struct Increment {
     pub epoch: u32,
     /// The meter has an entry of the next connection with this key, with a higher epoch.
     pub superseded: bool,
-    /// Why the entry of the meter ended. Set on its last increment, which is also delivered when
-    /// nothing grew. Further packets of the flow get a new entry.
+    /// Why the flow of this entry ended. Set on its last increment; `None` there if the flow may go
+    /// on, as an open TCP connection that was idle for long.
     pub ended: Option<EndReason>,
+    /// The entry has left the table of the meter: its last increment, which is also delivered when
+    /// nothing grew. Further packets of the flow get a new entry.
+    pub is_last: bool,
     /// Facts from TCP headers; `None` for other protocols.
     pub tcp: Option<TcpFacts>,
 }

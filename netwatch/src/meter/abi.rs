@@ -23,21 +23,23 @@ pub(super) struct Growth<'a> {
     pub(super) before: &'a FlowValue,
     /// Its counters and state now.
     pub(super) now: &'a FlowValue,
-    /// Why the entry has left the table; `None` while it is in it.
+    /// Why the flow of the entry has ended; `None` while it may go on.
     pub(super) ended: Option<EndReason>,
+    /// The entry has left the table.
+    pub(super) is_last: bool,
 }
 
 impl<'a> Growth<'a> {
     /// The growth of an entry that stays in the table.
     pub(super) fn of(entry: &'a FlowEntry, before: &'a FlowValue) -> Self {
-        Self { key: &entry.key, before, now: &entry.value, ended: None }
+        Self { key: &entry.key, before, now: &entry.value, ended: None, is_last: false }
     }
 }
 
 /// Converts growth to an increment. `None` if nothing grew and the entry is still in the table.
 pub(super) fn increment(growth: &Growth<'_>, clock: Clock) -> Option<Increment> {
-    let Growth { key, before, now, ended } = *growth;
-    if *before == *now && ended.is_none() {
+    let Growth { key, before, now, ended, is_last } = *growth;
+    if *before == *now && !is_last {
         return None;
     }
     let (traffic, flipped) = traffic(key, now.opened_by.into());
@@ -57,6 +59,7 @@ pub(super) fn increment(growth: &Growth<'_>, clock: Clock) -> Option<Increment> 
         epoch: now.epoch,
         superseded: now.superseded != 0,
         ended,
+        is_last,
         tcp: (key.protocol == protocol::TCP && key.kind <= kind::IPV6).then(|| tcp_facts(before, now, flipped)),
     })
 }
@@ -210,7 +213,7 @@ mod tests {
         let key = EntryKey { kind: kind::IPV4, protocol: protocol::TCP, ..EntryKey::default() };
         let (before, mut now) = (value(u32::MAX - 1), value(3));
         now.round_trips.sum_ns = u64::from(u32::MAX) + 3;
-        let growth = Growth { key: &key, before: &before, now: &now, ended: None };
+        let growth = Growth { key: &key, before: &before, now: &now, ended: None, is_last: false };
         let tcp = increment(&growth, Clock::UNIX).and_then(|increment| increment.tcp).expect("TCP");
         let five = PerDirection { egress: 5, ingress: 5 };
         let counts = [tcp.retransmitted_packets, tcp.zero_windows, tcp.syns, tcp.syn_acks, tcp.resets];
@@ -226,7 +229,7 @@ mod tests {
             FlowValue { handshake, halves: [Half { counts, ..Half::default() }; 2], ..FlowValue::EMPTY }
         };
         let rtt_ns = |before: &FlowValue, now: &FlowValue| {
-            let growth = Growth { key: &key, before, now, ended: None };
+            let growth = Growth { key: &key, before, now, ended: None, is_last: false };
             increment(&growth, Clock::UNIX).and_then(|increment| increment.tcp).expect("TCP").handshake_rtt_ns
         };
         assert_eq!(rtt_ns(&FlowValue::EMPTY, &value(1, 0)), None);

@@ -104,6 +104,13 @@ impl Ledger {
         }
     }
 
+    /// Ends an idle flow if that is due before this increment. Returns its place.
+    pub(super) fn end_idle(&mut self, increment: &Increment) -> Option<Place> {
+        let place = self.table.end_idle(increment)?;
+        self.settle(place);
+        Some(place)
+    }
+
     pub(super) fn apply(&mut self, increment: &Increment) -> Changed {
         let applied = self.table.apply(*increment);
         let evicted = applied.evicted.and_then(|flow| Some((applied.place?, *flow)));

@@ -188,6 +188,10 @@ impl<S: Scope> Session<S> {
     /// Processes an increment of the meter.
     pub fn apply(&mut self, increment: Increment) {
         let increment = self.scope.orient(increment);
+        if let Some(place) = self.ledger.end_idle(&increment) {
+            self.timeline.recount(place, &self.ledger.table, false);
+            self.outlets.iter_mut().for_each(|outlet| outlet.ended(place));
+        }
         let changed = self.ledger.apply(&increment);
         let is_growth = increment.counters != PerDirection::default();
         if changed.evicted_before.is_some() {

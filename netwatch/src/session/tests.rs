@@ -46,6 +46,7 @@ fn growth(port: u16, at_ns: u64, ended: Option<EndReason>) -> Increment {
         initial_sequence: None,
         epoch: 0,
         superseded: false,
+        is_last: false,
         ended,
         tcp: None,
     }

@@ -85,6 +85,7 @@ pub fn growth(traffic: Traffic, sent: (u64, u64), received: (u64, u64)) -> Incre
         initial_sequence: None,
         epoch: 0,
         superseded: false,
+        is_last: false,
         ended: None,
         tcp: None,
     }

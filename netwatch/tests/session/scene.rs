@@ -175,6 +175,7 @@ pub(super) fn growth(port: u16, packets: u64, second: u64) -> Increment {
         initial_sequence: None,
         epoch: 0,
         superseded: false,
+        is_last: false,
         ended: None,
         tcp: Some(TcpFacts::default()),
     }

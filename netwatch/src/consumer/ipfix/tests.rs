@@ -173,6 +173,7 @@ fn increment(port: u16, at_ns: u64, connections: u32, end: Option<EndReason>) ->
         initial_sequence: (connections > 0).then_some(7),
         epoch: 0,
         superseded: false,
+        is_last: false,
         ended: end,
         tcp: None,
     }

@@ -110,6 +110,7 @@ fn increment(port: u16, at_ns: u64, ended: Option<EndReason>) -> Increment {
         initial_sequence: None,
         epoch: 0,
         superseded: false,
+        is_last: false,
         ended,
         tcp: Some(tcp),
     }

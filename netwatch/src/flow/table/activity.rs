@@ -115,6 +115,7 @@ mod tests {
             opened_by: Direction::Egress,
             connections: 1,
             superseded: false,
+            is_last: false,
             initial_sequence: None,
             epoch: 0,
             ended,

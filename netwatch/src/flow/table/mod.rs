@@ -2,7 +2,9 @@
 //! counts; the session keeps the names and processes of flows.
 
 mod activity;
+mod departures;
 mod folded;
+mod icmp;
 mod shards;
 mod store;
 #[cfg(test)]
@@ -17,9 +19,10 @@ pub use store::{FlowChange, Place};
 
 use super::endpoint;
 use super::{
-    Counters, Direction, Endpoint, Flow, FlowKey, IcmpError, Increment, ObservationPoint, PerDirection, QuotedError,
-    RemainderKind, Remainders, Traffic,
+    Counters, Direction, EndReason, Endpoint, Flow, FlowKey, Increment, ObservationPoint, PerDirection, RemainderKind,
+    Remainders, Traffic,
 };
+use icmp::PendingError;
 use store::{FlowStore, Owner, StoredFlow};
 
 /// Default maximum number of flows that are tracked individually.
@@ -31,8 +34,9 @@ pub const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 /// Everything that was counted so far.
 ///
 /// The table tracks live flows and the most recent ended flows individually, at most `max_flows` in
-/// all. When it is full, the flow that ended first is evicted: folded into its endpoint. When all
-/// flows are live, new flows are folded immediately. Totals stay exact; [`FlowTable::folded`]
+/// all. When it is full, the flow that ended first is evicted: folded into its endpoint. If none has
+/// ended, the one ends that was idle for longest without an entry in the meter. When the meter has
+/// entries of all flows, new flows are folded immediately. Totals stay exact; [`FlowTable::folded`]
 /// returns how much was folded.
 #[derive(Debug)]
 pub struct FlowTable {
@@ -52,20 +56,6 @@ pub struct FlowTable {
     link: PointSums,
     loopback: PointSums,
 }
-
-/// An ICMP error that is not part of a stored flow yet.
-#[derive(Debug, Clone, Copy)]
-struct PendingError {
-    error: IcmpError,
-    /// Nanoseconds since the Unix epoch.
-    time_ns: u64,
-    /// Drains since then without a live flow with its key.
-    drains: u8,
-}
-
-/// An error waits for its flow for this many drains. The second one includes every flow that began
-/// before the error, also if the error arrived during the first.
-const MAX_DRAINS_WITHOUT_FLOW: u8 = 2;
 
 /// The sums of one observation point.
 #[derive(Debug, Default)]
@@ -87,15 +77,13 @@ pub struct Applied {
     pub had_ended: bool,
     /// Whether that flow ended with this increment.
     pub has_ended: bool,
-    /// The place of a live flow with the same key before the one that was opened.
-    pub superseded: Option<Place>,
     /// The flow that was at this place before. It was folded into its endpoint to make room.
     pub evicted: Option<Box<Flow>>,
 }
 
 impl Applied {
     fn at(change: FlowChange, place: Option<Place>) -> Self {
-        Self { change, place, had_ended: false, has_ended: false, superseded: None, evicted: None }
+        Self { change, place, had_ended: false, has_ended: false, evicted: None }
     }
 }
 
@@ -153,7 +141,6 @@ impl FlowTable {
         if let Some(before) = before {
             self.move_icmp_error(before, increment.first_seen_ns);
         }
-        let superseded = before.filter(|place| self.store.stored(*place).is_some_and(|stored| !stored.is_ended()));
         let mut evicted = None;
         if self.store.len() >= self.max_flows {
             evicted = self.evict().map(|(_, flow)| Box::new(flow));
@@ -164,7 +151,7 @@ impl FlowTable {
         self.sums_mut(key.point).opened += 1;
         let place = self.store.open(key, self.evicted.next_epoch(&key), owner, increment);
         let has_ended = self.end(place, increment);
-        Applied { has_ended, superseded, evicted, ..Applied::at(FlowChange::Opened, Some(place)) }
+        Applied { has_ended, evicted, ..Applied::at(FlowChange::Opened, Some(place)) }
     }
 
     fn fold(&mut self, key: FlowKey, increment: &Increment) -> Applied {
@@ -178,66 +165,44 @@ impl FlowTable {
 
     /// Ends the flow if the increment is the last one of its entry. Returns whether it was live.
     fn end(&mut self, place: Place, increment: &Increment) -> bool {
-        let has_ended = increment.ended.is_some_and(|reason| self.store.end(place, reason));
+        increment.ended.is_some_and(|reason| self.end_for(place, reason))
+    }
+
+    fn end_for(&mut self, place: Place, reason: EndReason) -> bool {
+        let has_ended = self.store.end(place, reason);
         if has_ended && self.store.is_newest(place) {
             self.move_icmp_error(place, u64::MAX);
         }
         has_ended
     }
 
-    /// Moves the ICMP errors of a flow that arrived before `until_ns` into the flow, so that the
-    /// next flow with this key does not get them. Returns whether the flow changed.
-    fn move_icmp_error(&mut self, place: Place, until_ns: u64) -> bool {
-        let Some(flow) = self.store.flow_mut(place) else { return false };
-        let mut is_changed = false;
-        for by_target in [false, true] {
-            let key = (flow.key, by_target);
-            let is_due = self.icmp_errors.get(&key).is_some_and(|pending| pending.time_ns < until_ns);
-            if is_due
-                && let Some(pending) = self.icmp_errors.remove(&key)
-                && is_response(flow, by_target)
-            {
-                flow.icmp_error = Some(pending.error);
-                is_changed = true;
-            }
+    /// Ends an idle flow if this increment opens a flow: the one with the same key before it, or,
+    /// if the table is full, the one that was idle for longest, to make room. To be called before
+    /// [`FlowTable::apply`]. Returns the place of the flow that ended.
+    pub fn end_idle(&mut self, increment: &Increment) -> Option<Place> {
+        let Traffic::Flow(key) = increment.traffic else { return None };
+        if !self.store.has_idle() {
+            return None;
         }
-        is_changed
-    }
-
-    /// Assigns the ICMP errors that no live flow has for `MAX_DRAINS_WITHOUT_FLOW` drains: to the
-    /// ended flow with their key, or to the endpoint of a folded flow. To be called after each
-    /// drain. Returns the places of the flows that changed.
-    pub fn settle_icmp_errors(&mut self) -> Vec<Place> {
-        let mut due = Vec::new();
-        for (key, pending) in &mut self.icmp_errors {
-            let found = self.store.find(&key.0);
-            let has_flow = match found.and_then(|place| self.store.stored(place)) {
-                Some(stored) => !stored.is_ended(),
-                // The error of an untracked flow counts once, however often it is sent.
-                None => self.untracked.has(&key.0),
-            };
-            pending.drains = if has_flow { 0 } else { pending.drains + 1 };
-            if pending.drains >= MAX_DRAINS_WITHOUT_FLOW {
-                due.push((*key, found));
-            }
+        let before = match self.store.owner(&key, increment, self.idle_timeout_ns) {
+            Owner::Tracked(_) => return None,
+            Owner::New(None) if self.untracked.has(&key) => return None,
+            Owner::New(before) => before,
+            Owner::NewBefore(_) => None,
+        };
+        if let Some(before) = before.and_then(|place| self.store.stored(place).filter(|before| before.is_idle())) {
+            let is_tcp = before.flow.is_tcp();
+            let place = self.store.find(&key)?;
+            self.move_icmp_error(place, increment.first_seen_ns);
+            self.store.end(place, if is_tcp { EndReason::EndOfFlow } else { EndReason::IdleTimeout });
+            return Some(place);
         }
-        let mut changed = Vec::new();
-        for (key, found) in due {
-            match found {
-                Some(place) if self.move_icmp_error(place, u64::MAX) => changed.push(place),
-                Some(_) => {}
-                None => self.fold_icmp_error(key),
-            }
+        if self.store.len() < self.max_flows || self.store.has_ended() {
+            return None;
         }
-        changed
-    }
-
-    /// Adds an ICMP error to the endpoint of a folded flow.
-    fn fold_icmp_error(&mut self, (key, by_target): (FlowKey, bool)) {
-        self.icmp_errors.remove(&(key, by_target));
-        if !by_target && !self.evicted.add_unreachable(&key) && !self.untracked.add_unreachable(&key) {
-            self.icmp_errors_lost += 1;
-        }
+        let place = self.store.oldest_idle()?;
+        self.end_for(place, EndReason::LackOfResources);
+        Some(place)
     }
 
     /// Folds the flow that ended first into its endpoint and returns it; `None` if all flows are
@@ -246,34 +211,6 @@ impl FlowTable {
         let (place, flow) = self.store.remove_oldest_ended()?;
         self.evicted.fold_flow(&flow);
         Some((place, flow))
-    }
-
-    /// Records an ICMP error. Ignores errors that do not end an attempt, and errors sent by the
-    /// side that opened the flow: it sends them for answers that arrived after it stopped waiting.
-    ///
-    /// Returns the place of the flow if it has ended and the error was added to it.
-    pub fn note_icmp_error(&mut self, quoted: QuotedError) -> Option<Place> {
-        let QuotedError { flow, error, by_target, time_ns } = quoted;
-        if !error.is_failure(flow.remote.addr) {
-            return None;
-        }
-        let found = self.store.find(&flow);
-        let ended = found.and_then(|place| self.store.ended_mut(place));
-        // A later error may belong to the next flow with this key, which was not drained yet.
-        if let Some(ended) = ended.filter(|ended| time_ns <= ended.last_seen_ns) {
-            let is_response = is_response(ended, by_target);
-            if is_response {
-                ended.icmp_error = Some(error);
-            }
-            return found.filter(|_| is_response);
-        }
-        let has_room = self.icmp_errors.len() < self.max_flows;
-        if has_room || self.icmp_errors.contains_key(&(flow, by_target)) {
-            self.icmp_errors.insert((flow, by_target), PendingError { error, time_ns, drains: 0 });
-        } else {
-            self.icmp_errors_lost += 1;
-        }
-        None
     }
 
     /// The individually tracked flows of one observation point, sorted by the time of their first
@@ -302,9 +239,9 @@ impl FlowTable {
         self.store.iter().map(|stored| &stored.flow)
     }
 
-    /// Whether all tracked flows are live and there is no room for another one.
+    /// Whether there is no room for another flow, and no flow can be evicted.
     pub fn is_full(&self) -> bool {
-        self.store.len() >= self.max_flows && !self.store.has_ended()
+        self.store.len() >= self.max_flows && !self.store.has_ended() && !self.store.has_idle()
     }
 
     /// Whether a flow with this key is tracked individually. On the loopback, either end can be the
@@ -329,22 +266,6 @@ impl FlowTable {
     fn flows_with_errors(&self, point: ObservationPoint) -> impl Iterator<Item = Flow> {
         let at_point = move |stored: &&StoredFlow| stored.flow.key.point == point;
         self.store.iter().filter(at_point).map(|stored| self.with_error(stored))
-    }
-
-    /// The flow with its ICMP error: the one sent by the side that did not open the flow.
-    fn with_error(&self, stored: &StoredFlow) -> Flow {
-        let flow = stored.flow.clone();
-        Flow { icmp_error: self.pending_error(stored).or(flow.icmp_error), ..flow }
-    }
-
-    /// The ICMP error that is not yet part of a live flow.
-    fn pending_error(&self, stored: &StoredFlow) -> Option<IcmpError> {
-        let flow = &stored.flow;
-        if stored.is_ended() || self.icmp_errors.is_empty() {
-            return None;
-        }
-        let sent_by_target = flow.opened_by == Direction::Ingress;
-        self.icmp_errors.get(&(flow.key, sent_by_target)).map(|pending| pending.error)
     }
 
     /// The place of the newest flow with this key, if it is tracked individually.
@@ -486,11 +407,6 @@ impl FlowTable {
 /// A duration in nanoseconds.
 pub fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// Whether an ICMP error responds to the side that opened the flow.
-fn is_response(flow: &Flow, by_target: bool) -> bool {
-    by_target == (flow.opened_by == Direction::Ingress)
 }
 
 impl Default for FlowTable {

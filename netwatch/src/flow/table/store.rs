@@ -1,10 +1,10 @@
 //! Storage of the individually tracked flows: reusable places, an index by key, and the order in
-//! which flows ended.
+//! which flows ended and became idle.
 
 use std::cmp::Ordering;
-use std::collections::VecDeque;
 use std::hash::BuildHasher;
 
+use super::departures::Departures;
 use super::shards::ShardedTable;
 use crate::flow::{Chunks, EndReason, Flow, FlowId, FlowKey, Increment};
 
@@ -31,6 +31,9 @@ pub(super) struct StoredFlow {
     pub flow: Flow,
     /// The number of the entry of this flow in [`FlowStore::ended`]; `None` while it is live.
     end: Option<u64>,
+    /// The number of the entry of this flow in [`FlowStore::idle`], if the meter has no entry of it
+    /// although it is live.
+    departure: Option<u64>,
     /// TCP closed the flow and the meter ended it: late segments do not reopen it.
     is_closed: bool,
     /// The epoch of its entry in the meter.
@@ -51,6 +54,7 @@ impl StoredFlow {
         Self {
             flow,
             end: None,
+            departure: None,
             is_closed: false,
             meter_epoch: 0,
             is_superseded: false,
@@ -64,12 +68,22 @@ impl StoredFlow {
         self.end.is_some()
     }
 
+    /// Whether the flow is live and the meter has no entry of it.
+    pub(super) fn is_idle(&self) -> bool {
+        self.departure.is_some()
+    }
+
+    /// Whether the increment is of an entry that the meter had before the flow ended or became
+    /// idle.
+    fn has_entry_of(&self, increment: &Increment) -> bool {
+        !self.is_ended() && !self.is_idle() || increment.first_seen_ns <= self.flow.last_seen_ns
+    }
+
     /// Whether an increment belongs to an earlier flow with the same key, to this one, or to a
     /// later one.
     fn compare(&self, increment: &Increment, idle_timeout_ns: u64) -> Ordering {
         let flow = &self.flow;
-        // An entry that existed before this flow ended.
-        if !self.is_ended() || increment.first_seen_ns <= flow.last_seen_ns {
+        if self.has_entry_of(increment) {
             return increment.epoch.cmp(&self.meter_epoch);
         }
         let is_continued = if flow.is_tcp() {
@@ -79,7 +93,7 @@ impl StoredFlow {
             increment.connections == 0 && sequence.is_none() || sequence.is_some() && sequence == self.initial_sequence
         } else {
             let is_idle = increment.first_seen_ns - flow.last_seen_ns >= idle_timeout_ns;
-            !is_idle && flow.ended == Some(EndReason::LackOfResources)
+            !is_idle && flow.ended.is_none_or(|reason| reason == EndReason::LackOfResources)
         };
         if is_continued { Ordering::Equal } else { Ordering::Greater }
     }
@@ -88,7 +102,7 @@ impl StoredFlow {
     fn epoch_after(&self, increment: &Increment) -> u32 {
         // The epochs of the meter start over when it has no entry with this key. Then the increment
         // of the first one may be delivered later.
-        let is_continued = !self.is_ended() || self.is_superseded;
+        let is_continued = !self.is_ended() && !self.is_idle() || self.is_superseded;
         let more = increment.epoch.checked_sub(self.meter_epoch).filter(|more| is_continued && *more > 0);
         self.flow.epoch.saturating_add(more.unwrap_or(increment.epoch.saturating_add(1)))
     }
@@ -111,9 +125,6 @@ pub(super) enum Owner {
     NewBefore(Place),
 }
 
-/// [`FlowStore::ended`] is compacted only if it has at least this many entries.
-const MIN_ENDS_TO_COMPACT: usize = 1024;
-
 /// The individually tracked flows.
 #[derive(Debug, Default)]
 pub(super) struct FlowStore {
@@ -125,13 +136,10 @@ pub(super) struct FlowStore {
     /// The place after the flow that grew last. Every drain delivers flows in the same order, so
     /// the next increment usually belongs to this place and needs no lookup.
     next: Place,
-    /// Ended flows in the order in which they ended, with the number of each end. An entry is stale
-    /// if its flow was reopened.
-    ended: VecDeque<(Place, u64)>,
-    /// Number of ended flows: entries of `ended` that are not stale.
-    ended_flows: usize,
-    /// The number of the next end.
-    next_end: u64,
+    /// Ended flows. They may be reopened.
+    ended: Departures,
+    /// Live flows without an entry in the meter. They may go on.
+    idle: Departures,
     /// The serial number of the next flow.
     next_serial: u64,
 }
@@ -168,11 +176,16 @@ impl FlowStore {
 
     #[cfg(test)]
     pub(super) fn ends_len(&self) -> usize {
-        self.ended.len()
+        self.ended.queue_len().max(self.idle.queue_len())
     }
 
     pub(super) fn has_ended(&self) -> bool {
-        self.ended_flows > 0
+        self.ended.count() > 0
+    }
+
+    /// Whether the meter has no entry of a live flow.
+    pub(super) fn has_idle(&self) -> bool {
+        self.idle.count() > 0
     }
 
     /// The place of the newest flow with this key.
@@ -207,10 +220,7 @@ impl FlowStore {
     fn earlier_owner(&self, place: Place, newest: &StoredFlow, increment: &Increment) -> Owner {
         let flows = || std::iter::successors(Some(place), |place| self.earlier(*place));
         let stored = |place: &Place| self.stored(*place);
-        let is_owner = |stored: &StoredFlow| {
-            let is_live = !stored.is_ended() || increment.first_seen_ns <= stored.flow.last_seen_ns;
-            stored.meter_epoch == increment.epoch && is_live
-        };
+        let is_owner = |stored: &StoredFlow| stored.meter_epoch == increment.epoch && stored.has_entry_of(increment);
         if let Some(found) = flows().find(|place| stored(place).is_some_and(is_owner)) {
             return Owner::Tracked(found);
         }
@@ -245,17 +255,18 @@ impl FlowStore {
         // Two CPUs may have added the same connection, each with a copy of its SYN.
         let is_copy = stored.initial_sequence.is_some() && stored.initial_sequence == increment.initial_sequence;
         let connections = if is_copy { 0 } else { increment.connections };
-        let is_another_entry = stored.is_ended() && increment.first_seen_ns > stored.flow.last_seen_ns;
+        let is_another_entry = !stored.has_entry_of(increment);
         stored.flow.absorb(&Increment { connections, ..*increment });
         stored.initial_sequence = stored.initial_sequence.or(increment.initial_sequence);
-        if stored.is_ended() {
+        if stored.is_ended() || stored.is_idle() {
             stored.meter_epoch = increment.epoch;
         }
         stored.is_superseded = increment.superseded || stored.is_superseded && !is_another_entry;
-        if !stored.is_closed && stored.end.take().is_some() {
+        if !stored.is_closed && stored.is_ended() {
+            self.ended.take_back(stored.end.take());
             stored.flow.ended = None;
-            self.ended_flows -= 1;
         }
+        self.note_departure(place, increment);
         self.next = place + 1;
     }
 
@@ -290,7 +301,19 @@ impl FlowStore {
             (Owner::NewBefore(_), Some(later)) => later.earlier = Some(place),
             _ => self.index_newest(&key, place),
         }
+        self.note_departure(place, increment);
         place
+    }
+
+    /// Notes whether the meter has an entry of this flow after this increment.
+    fn note_departure(&mut self, place: Place, increment: &Increment) {
+        let Some(stored) = self.slots.get_mut(place).and_then(Option::as_mut) else { return };
+        self.idle.take_back(stored.departure.take());
+        if increment.is_last && increment.ended.is_none() && !stored.is_ended() {
+            stored.departure = Some(self.idle.push(place));
+            let slots = &self.slots;
+            self.idle.compact(|place, number| departure_at(slots, place) == Some(number));
+        }
     }
 
     /// Adds a flow, which is the newest of its key.
@@ -346,32 +369,24 @@ impl FlowStore {
         let Some(stored) = live else { return false };
         stored.is_closed = reason == EndReason::EndOfFlow && stored.flow.is_tcp();
         stored.flow.ended = Some(reason);
-        self.ended_flows += 1;
-        stored.end = Some(self.next_end);
-        self.ended.push_back((place, self.next_end));
-        self.next_end += 1;
-        self.drop_stale_ends();
+        self.idle.take_back(stored.departure.take());
+        stored.end = Some(self.ended.push(place));
+        let slots = &self.slots;
+        self.ended.compact(|place, number| end_at(slots, place) == Some(number));
         true
     }
 
-    /// Drops stale entries when they outnumber the ended flows, so that `ended` is bounded by the
-    /// number of flows also if the same flows end and reopen for hours.
-    fn drop_stale_ends(&mut self) {
-        if self.ended.len() >= MIN_ENDS_TO_COMPACT && self.ended.len() > 2 * self.ended_flows {
-            let slots = &self.slots;
-            let is_current = |place: Place, end| slots[place].as_ref().is_some_and(|stored| stored.end == Some(end));
-            self.ended.retain(|(place, end)| is_current(*place, *end));
-        }
+    /// The place of the live flow that has had no entry in the meter for longest.
+    pub(super) fn oldest_idle(&mut self) -> Option<Place> {
+        let slots = &self.slots;
+        self.idle.first(|place, number| departure_at(slots, place) == Some(number))
     }
 
     /// Removes the flow that ended first.
     pub(super) fn remove_oldest_ended(&mut self) -> Option<(Place, Flow)> {
-        loop {
-            let (place, end) = self.ended.pop_front()?;
-            if self.stored(place).is_some_and(|stored| stored.end == Some(end)) {
-                return self.remove(place).map(|stored| (place, stored.flow));
-            }
-        }
+        let slots = &self.slots;
+        let place = self.ended.first(|place, number| end_at(slots, place) == Some(number))?;
+        self.remove(place).map(|stored| (place, stored.flow))
     }
 
     fn remove(&mut self, place: Place) -> Option<StoredFlow> {
@@ -382,8 +397,17 @@ impl FlowStore {
             earlier.into_iter().for_each(|earlier| self.index_newest(&key, earlier));
         }
         let stored = self.slots[place].take()?;
-        self.ended_flows -= usize::from(stored.is_ended());
+        self.ended.take_back(stored.end);
+        self.idle.take_back(stored.departure);
         self.free.push(place);
         Some(stored)
     }
+}
+
+fn end_at(slots: &Chunks<Option<StoredFlow>>, place: Place) -> Option<u64> {
+    slots.get(place)?.as_ref()?.end
+}
+
+fn departure_at(slots: &Chunks<Option<StoredFlow>>, place: Place) -> Option<u64> {
+    slots.get(place)?.as_ref()?.departure
 }

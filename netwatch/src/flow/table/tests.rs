@@ -3,7 +3,7 @@ mod epochs;
 use proptest::prelude::*;
 
 use super::*;
-use crate::flow::{EndReason, Housekeeping, Malformed, PayloadGrowth, QuotedError, TcpFacts, TransportAddress};
+use crate::flow::{Housekeeping, IcmpError, Malformed, PayloadGrowth, QuotedError, TcpFacts, TransportAddress};
 
 fn key(protocol: u8, local: u16, remote: u8, port: u16) -> FlowKey {
     FlowKey {
@@ -29,6 +29,7 @@ fn growth(traffic: Traffic, bytes: u64) -> Increment {
         initial_sequence: None,
         epoch: 0,
         superseded: false,
+        is_last: false,
         ended: None,
         tcp: None,
     }
@@ -177,6 +178,7 @@ prop_compose! {
         opened_in in any::<bool>(),
         connections in 0u32..3,
         ends in prop::option::weighted(0.3, Just(EndReason::IdleTimeout)),
+        leaves in any::<bool>(),
     ) -> Increment {
         let point = if loopback { ObservationPoint::Loopback } else { ObservationPoint::Link };
         let traffic = match traffic {
@@ -196,6 +198,7 @@ prop_compose! {
             initial_sequence: None,
             epoch: 0,
             superseded: false,
+            is_last: leaves || ends.is_some(),
             ended: ends,
             tcp: None,
         }

@@ -326,7 +326,7 @@ fn is_tcp(value: &FlowValue) -> bool {
 }
 
 fn emit(key: &EntryKey, now: &FlowValue, ended: Option<EndReason>, sink: &mut impl FnMut(Increment)) {
-    let growth = Growth { key, before: &FlowValue::EMPTY, now, ended };
+    let growth = Growth { key, before: &FlowValue::EMPTY, now, ended, is_last: true };
     if let Some(increment) = abi::increment(&growth, Clock::UNIX) {
         sink(increment);
     }

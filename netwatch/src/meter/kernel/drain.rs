@@ -132,7 +132,7 @@ impl Drain {
         for (slot, before) in (0..remainder::COUNT).zip(&mut self.before) {
             let now = self.remainders.read(slot as usize);
             if *before != now && now.first_seen_ns != 0 {
-                let growth = Growth { key: &remainder::key(slot), before, now: &now, ended: None };
+                let growth = Growth { key: &remainder::key(slot), before, now: &now, ended: None, is_last: false };
                 abi::increment(&growth, clock).into_iter().for_each(&mut *sink);
                 *before = now;
             }
@@ -148,7 +148,8 @@ impl Drain {
         for slot in 0..remainder::COUNT {
             let now = self.remainders.read(slot as usize);
             if now.first_seen_ns != 0 {
-                show(&Growth { key: &remainder::key(slot), before: &FlowValue::EMPTY, now: &now, ended: None });
+                let before = &FlowValue::EMPTY;
+                show(&Growth { key: &remainder::key(slot), before, now: &now, ended: None, is_last: false });
             }
         }
     }

@@ -70,6 +70,36 @@ fn a_consumer_of_ends_learns_that_an_idle_connection_is_live_again() {
     assert_eq!(next(&mut session), [("ended", 1, 4)]);
 }
 
+/// Consumers receive the ends of the idle connections that give way to the next ones.
+#[test]
+fn an_idle_connection_ends_when_another_one_takes_its_ports_or_its_place() {
+    let mut session = session(1);
+    let outlet = session.attach(FLOWS);
+    let idle = |at_ns| Increment { is_last: true, ..connection(0, at_ns, None, None) };
+    let next = |session: &mut Session<_>, increment| {
+        session.apply(increment);
+        let events = session.deliver(outlet, 100, GrowthTiming::Now);
+        let reasons: Vec<_> = events
+            .iter()
+            .filter_map(|event| match event {
+                Event::FlowEnded(record, _) => record.flow.ended,
+                _ => None,
+            })
+            .collect();
+        (flows(&events), reasons)
+    };
+    next(&mut session, connection(0, 1, Some(7), None));
+    assert_eq!(next(&mut session, idle(2)), (vec![("grew", 1, 2)], vec![]));
+    let opened = [("ended", 1, 2), ("opened", 1, 1), ("grew", 1, 1)];
+    let found = next(&mut session, connection(0, 400, Some(8), None));
+    assert_eq!(found, (opened.into(), vec![EndReason::EndOfFlow]));
+    next(&mut session, idle(401));
+    let opened = [("ended", 1, 2), ("opened", 2, 1), ("grew", 2, 1)];
+    let found = next(&mut session, growth(2, 500, None));
+    assert_eq!(found, (opened.into(), vec![EndReason::LackOfResources]));
+    assert_eq!(session.report(9, None).folded.flows, 2);
+}
+
 /// The kernel hands over two connections with one drain, the newer one first.
 #[test]
 fn each_of_two_connections_in_one_drain_has_its_own_name() {

@@ -118,6 +118,95 @@ fn a_live_flow_is_found_after_the_next_one_was_evicted() {
     );
 }
 
+/// The last increment of an entry that was idle for long: the connection may go on.
+fn idle(increment: Increment) -> Increment {
+    Increment { connections: 0, counters: PerDirection::default(), is_last: true, ..increment }
+}
+
+fn ends(table: &FlowTable) -> Vec<Option<EndReason>> {
+    table.flows(ObservationPoint::Link).map(|flow| flow.ended).collect()
+}
+
+/// Returns the place of the idle flow that ended before.
+fn apply(table: &mut FlowTable, increment: Increment) -> Option<Place> {
+    let ended = table.end_idle(&increment);
+    table.apply(increment);
+    ended
+}
+
+#[test]
+fn a_connection_after_an_idle_one_is_another_flow_and_ends_it() {
+    let mut table = FlowTable::default();
+    table.apply(connection(0, 10, 1));
+    table.apply(idle(connection(0, 10, 1)));
+    assert_eq!(apply(&mut table, connection(0, 400, 2)), Some(0));
+    assert_eq!(packets_by_epoch(&table), [(0, 1, 1), (1, 1, 1)]);
+    assert_eq!(ends(&table), [Some(EndReason::EndOfFlow), None]);
+    assert_eq!(apply(&mut table, connection(1, 500, 3)), None, "the meter ends the flow of an entry that it has");
+}
+
+#[test]
+fn an_idle_connection_goes_on_in_another_entry_of_any_epoch() {
+    let segments = |at_ns| Increment { connections: 0, initial_sequence: None, ..connection(0, at_ns, 0) };
+    let mut table = FlowTable::default();
+    table.apply(connection(0, 10, 1));
+    table.apply(end_of(Increment { superseded: true, ..connection(0, 10, 1) }));
+    table.apply(connection(1, 20, 2));
+    table.apply(idle(connection(1, 20, 2)));
+    table.apply(segments(400));
+    table.apply(segments(400));
+    assert_eq!(packets_by_epoch(&table), [(0, 1, 1), (1, 3, 1)]);
+    assert_eq!(ends(&table), [Some(EndReason::EndOfFlow), None]);
+    // Again, with a copy of its SYN.
+    table.apply(idle(segments(400)));
+    table.apply(connection(0, 800, 2));
+    // The next connection begins while the meter has that entry.
+    table.apply(connection(1, 900, 3));
+    assert_eq!(packets_by_epoch(&table), [(0, 1, 1), (1, 4, 1), (2, 1, 1)]);
+}
+
+#[test]
+fn other_protocols_than_tcp_go_on_in_another_entry_until_they_are_idle() {
+    const SECOND: u64 = 1_000_000_000;
+    let mut table = FlowTable::default().with_idle_timeout(Duration::from_secs(60));
+    let udp = |seconds| Increment {
+        first_seen_ns: seconds * SECOND,
+        last_seen_ns: seconds * SECOND,
+        is_last: true,
+        ..growth(Traffic::Flow(key(17, 1000, 1, 53)), 1)
+    };
+    [1, 60, 120].into_iter().for_each(|seconds| _ = apply(&mut table, udp(seconds)));
+    assert_eq!(packets_by_epoch(&table), [(0, 2, 0), (1, 1, 0)]);
+    assert_eq!(ends(&table), [Some(EndReason::IdleTimeout), None]);
+}
+
+#[test]
+fn a_full_table_evicts_the_connection_that_was_idle_for_longest() {
+    let of = |port, at_ns| Increment {
+        traffic: Traffic::Flow(key(6, port, 1, 443)),
+        ..connection(0, at_ns, u32::from(port))
+    };
+    let mut table = FlowTable::new(3);
+    [1, 2, 3].into_iter().for_each(|port| _ = table.apply(of(port, 10)));
+    [3, 1].into_iter().for_each(|port| _ = table.apply(idle(of(port, 10))));
+    // It goes on, so it is not idle.
+    table.apply(Increment { connections: 0, initial_sequence: None, ..of(3, 400) });
+    let ports = |table: &FlowTable| {
+        let flows = table.flows(ObservationPoint::Link);
+        flows.map(|flow| (flow.key.local.port, flow.ended.is_some())).collect::<Vec<_>>()
+    };
+    assert!(apply(&mut table, of(4, 500)).is_some());
+    assert_eq!(ports(&table), [(2, false), (3, false), (4, false)]);
+    // All are live, and the meter has their entries.
+    assert!(apply(&mut table, of(5, 600)).is_none());
+    assert_eq!((table.len(), table.folded().flows, table.untracked().flows), (3, 2, 1));
+    // One that ended goes first.
+    [3, 2].into_iter().for_each(|port| _ = table.apply(idle(of(port, 10))));
+    table.apply(end_of(of(4, 500)));
+    assert!(apply(&mut table, of(6, 700)).is_none());
+    assert_eq!(ports(&table), [(2, false), (3, false), (6, false)]);
+}
+
 #[test]
 fn other_protocols_than_tcp_continue_after_an_early_end_until_they_are_idle() {
     const SECOND: u64 = 1_000_000_000;

@@ -287,7 +287,7 @@ fn check_reference(case: &GoldenCase) {
         .entries
         .iter()
         .filter_map(|((key, _), now)| {
-            abi::increment(&Growth { key, before: &FlowValue::EMPTY, now, ended: None }, clock)
+            abi::increment(&Growth { key, before: &FlowValue::EMPTY, now, ended: None, is_last: false }, clock)
         })
         .map(|increment| describe(&increment))
         .collect();
