@@ -4,16 +4,14 @@
 use std::collections::HashMap;
 use std::io::{self, BufWriter, Write};
 
+use super::remembered::RememberedProcesses;
 use super::{Consumer, StreamEnd};
 use crate::error::{Error, Result};
 use crate::flow::{EndpointKey, FailedAttempts, FlowId};
 use crate::format::events::{ConnectionEvent, ConnectionEventKind, write_lost, write_note};
-use crate::process::{Process, ProcessNumber};
+use crate::process::Process;
 use crate::report::Interface;
 use crate::session::{Event, EventKinds, FlowRecord};
-
-/// Maximum number of processes that are remembered; all are forgotten when there are more.
-const MAX_PROCESSES: usize = 262_144;
 
 /// Writes the events of connections.
 #[derive(Debug)]
@@ -22,7 +20,7 @@ pub struct EventLines<W: Write> {
     is_json: bool,
     /// What was written about each live flow.
     flows: HashMap<FlowId, Written>,
-    processes: HashMap<ProcessNumber, Process>,
+    processes: RememberedProcesses<Process>,
     interface: Interface,
 }
 
@@ -35,7 +33,7 @@ struct Written {
 impl<W: Write> EventLines<W> {
     /// Writes to `out`: text, or JSON lines.
     pub fn new(out: W, is_json: bool) -> Self {
-        let (flows, processes, interface) = (HashMap::new(), HashMap::new(), Interface::default());
+        let (flows, processes, interface) = (HashMap::new(), RememberedProcesses::default(), Interface::default());
         Self { out: BufWriter::new(out), is_json, flows, processes, interface }
     }
 
@@ -48,9 +46,6 @@ impl<W: Write> EventLines<W> {
                 self.write(ConnectionEventKind::Ended(*reason), record)
             }
             Event::UsedBy(used) => {
-                if self.processes.len() >= MAX_PROCESSES {
-                    self.processes.clear();
-                }
                 self.processes.insert(used.process.number, used.process.clone());
                 Ok(())
             }
@@ -86,7 +81,7 @@ impl<W: Write> EventLines<W> {
     }
 
     fn write(&mut self, kind: ConnectionEventKind, record: &FlowRecord) -> io::Result<()> {
-        let process = record.usages.first().and_then(|usage| self.processes.get(&usage.process));
+        let process = record.usages.first().and_then(|usage| self.processes.get(usage.process));
         let FlowRecord { flow, naming, .. } = record;
         let is_dns_forwarder = self.interface.is_dns_forwarder(&EndpointKey::of(&flow.key, flow.opened_by));
         let event = ConnectionEvent { kind, flow, naming: naming.as_deref(), process, is_dns_forwarder };

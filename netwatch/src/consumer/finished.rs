@@ -1,22 +1,24 @@
 //! Flows that have ended, each counted once: what a consumer exports that has a record for each
 //! finished flow.
 
-use std::collections::HashMap;
-
-use super::remembered::RememberedFlows;
+use super::remembered::{RememberedFlows, RememberedProcesses};
 use crate::flow::{Counters, Flow, ObservationPoint, PerDirection};
-use crate::process::ProcessNumber;
 use crate::session::{FlowRecord, ProcessRecord};
-
-/// Maximum number of processes that are remembered; all are forgotten when there are more.
-const MAX_PROCESSES: usize = 1 << 18;
 
 /// What was exported, and the processes of flows.
 #[derive(Debug, Default)]
 pub(super) struct FinishedFlows {
-    processes: HashMap<ProcessNumber, FlowProcess>,
-    /// The counts of flows that have ended at least once.
-    exported: RememberedFlows<PerDirection<Counters>>,
+    processes: RememberedProcesses<FlowProcess>,
+    /// What was exported of flows that have ended at least once.
+    exported: RememberedFlows<Exported>,
+}
+
+/// What was exported of a flow.
+#[derive(Debug, Default)]
+struct Exported {
+    counters: PerDirection<Counters>,
+    retransmitted: PerDirection<u64>,
+    failure: Option<&'static str>,
 }
 
 /// A process that used a flow.
@@ -31,6 +33,10 @@ pub(super) struct FlowProcess {
 pub(super) struct FinishedFlow<'a> {
     /// All its packets at its first end; after that those of a later one.
     pub counters: PerDirection<Counters>,
+    /// Packets of these that TCP retransmitted, or that came out of order.
+    pub retransmitted: PerDirection<u64>,
+    /// Why the attempt failed, unless that was exported before.
+    pub failure: Option<&'static str>,
     /// The process with the strongest evidence.
     pub process: Option<&'a FlowProcess>,
 }
@@ -38,9 +44,6 @@ pub(super) struct FinishedFlow<'a> {
 impl FinishedFlows {
     /// Remembers a process.
     pub(super) fn add_process(&mut self, used: &ProcessRecord) {
-        if self.processes.len() >= MAX_PROCESSES {
-            self.processes.clear();
-        }
         let process = FlowProcess { pid: used.process.pid, program: used.process.program().into() };
         self.processes.insert(used.process.number, process);
     }
@@ -57,18 +60,30 @@ impl FinishedFlows {
         if record.flow.key.point != ObservationPoint::Link {
             return None;
         }
-        let counters = self.advance(&record.flow);
+        let Exported { counters, retransmitted, failure } = self.advance(&record.flow);
         if counters == PerDirection::default() {
             return None;
         }
-        let process = record.usages.first().and_then(|usage| self.processes.get(&usage.process));
-        Some(FinishedFlow { counters, process })
+        let process = record.usages.first().and_then(|usage| self.processes.get(usage.process));
+        Some(FinishedFlow { counters, retransmitted, failure, process })
     }
 
-    fn advance(&mut self, flow: &Flow) -> PerDirection<Counters> {
+    /// What is new of a flow.
+    fn advance(&mut self, flow: &Flow) -> Exported {
+        let now = Exported {
+            counters: flow.counters,
+            retransmitted: flow.tcp.unwrap_or_default().retransmitted_packets,
+            failure: flow.failed().causes().map(|(cause, _)| cause).next(),
+        };
+        let new = |before: &Exported| Exported {
+            counters: now.counters.zip(before.counters, Counters::saturating_sub),
+            retransmitted: now.retransmitted.zip(before.retransmitted, u64::saturating_sub),
+            failure: now.failure.filter(|failure| before.failure != Some(failure)),
+        };
         let exported = self.exported.entry(flow.serial);
-        let before = std::mem::replace(exported, flow.counters);
+        let new = new(exported);
+        *exported = now;
         self.exported.end(flow.serial);
-        flow.counters.zip(before, Counters::saturating_sub)
+        new
     }
 }

@@ -1,10 +1,51 @@
-//! What a consumer remembers about flows, so that the packets of each flow are counted once.
+//! What a consumer remembers: about flows, so that the packets of each flow are counted once, and
+//! about their processes, which a session sends once.
 
 use std::collections::{HashMap, VecDeque};
+
+use crate::process::ProcessNumber;
 
 /// Number of ends after which an ended flow is forgotten: more flows than a session tracks and has
 /// undelivered, so that late packets of an ended flow are counted once.
 const MAX_ENDS: usize = 1 << 18;
+
+/// Half of the number of processes that are remembered.
+const MAX_RECENT_PROCESSES: usize = 1 << 17;
+
+/// A value for each process. When there are too many, those are forgotten that no flow used for
+/// longest: sessions do not send them again.
+#[derive(Debug)]
+pub(super) struct RememberedProcesses<V> {
+    recent: HashMap<ProcessNumber, V>,
+    /// Those that were not used since `recent` was full.
+    older: HashMap<ProcessNumber, V>,
+    max_recent: usize,
+}
+
+impl<V> Default for RememberedProcesses<V> {
+    fn default() -> Self {
+        Self { recent: HashMap::new(), older: HashMap::new(), max_recent: MAX_RECENT_PROCESSES }
+    }
+}
+
+impl<V> RememberedProcesses<V> {
+    /// Remembers a process.
+    pub(super) fn insert(&mut self, number: ProcessNumber, value: V) {
+        if self.recent.len() >= self.max_recent && !self.recent.contains_key(&number) {
+            self.older = std::mem::take(&mut self.recent);
+        }
+        self.older.remove(&number);
+        self.recent.insert(number, value);
+    }
+
+    /// The value of a process that is used now.
+    pub(super) fn get(&mut self, number: ProcessNumber) -> Option<&V> {
+        if let Some(value) = self.older.remove(&number) {
+            self.insert(number, value);
+        }
+        self.recent.get(&number)
+    }
+}
 
 /// A value for each live flow, and for those that ended last, by serial number.
 #[derive(Debug, Default)]
@@ -63,6 +104,18 @@ impl<V: Default> RememberedFlows<V> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn processes_that_are_used_are_not_forgotten() {
+        let mut processes = RememberedProcesses { max_recent: 10, ..RememberedProcesses::default() };
+        for number in 0..100 {
+            processes.insert(number, number);
+            assert_eq!(processes.get(3).copied(), (number >= 3).then_some(3), "a flow of each uses it");
+        }
+        assert!(processes.recent.len() + processes.older.len() <= 20);
+        let mut get = |number| processes.get(number).copied();
+        assert_eq!((get(4), get(99)), (None, Some(99)));
+    }
 
     #[test]
     fn a_flow_is_forgotten_after_its_last_end_and_never_while_it_is_live() {

@@ -37,6 +37,10 @@ impl Exporter {
     pub(super) fn new(destination: IpfixDestination, domain: u32) -> Self {
         let discards = Arc::new(Discards::new(format!("flow records for {}", destination.name())));
         let transport = destination.transport(discards.clone());
+        Self::over(transport, discards, domain)
+    }
+
+    fn over(transport: Box<dyn MessageTransport>, discards: Arc<Discards>, domain: u32) -> Self {
         Self {
             domain,
             message: MessageWriter::new(domain, transport.max_message_bytes()),
@@ -115,22 +119,27 @@ impl Exporter {
         if self.templates.is_none_or(|(known, _)| known != session) {
             self.sequence = 0;
         }
-        self.templates = Some((session, Instant::now()));
         let mut message = MessageWriter::new(self.domain, self.transport.max_message_bytes());
         templates().iter().chain([&encode_sampling()]).for_each(|record| message.push(record));
         let (bytes, records) = message.finish(self.sequence, export_time());
-        self.deliver(FlowMessage { bytes, ..FlowMessage::default() }, records)
+        // Those that were dropped are sent before the next message.
+        if self.deliver(FlowMessage { bytes, ..FlowMessage::default() }, records)? {
+            self.templates = Some((session, Instant::now()));
+        }
+        Ok(())
     }
 
     fn send(&mut self) -> Result<()> {
         let (bytes, records) = self.message.finish(self.sequence, export_time());
         let message = FlowMessage { bytes, ..std::mem::take(&mut self.pending) };
-        self.deliver(message, records)
+        self.deliver(message, records).map(drop)
     }
 
-    fn deliver(&mut self, message: FlowMessage, records: u32) -> Result<()> {
+    /// Returns whether the message was not dropped.
+    fn deliver(&mut self, message: FlowMessage, records: u32) -> Result<bool> {
         let FlowMessage { flows, packets, octets, .. } = message;
-        match self.transport.send(message)? {
+        let outcome = self.transport.send(message)?;
+        match outcome {
             SendOutcome::Sent => {
                 self.sequence = self.sequence.wrapping_add(records);
                 self.counts.messages += 1;
@@ -147,7 +156,7 @@ impl Exporter {
             }
         }
         self.count_queued();
-        Ok(())
+        Ok(!matches!(outcome, SendOutcome::Dropped(_)))
     }
 
     /// Counts messages that waited and were sent or dropped.
@@ -165,4 +174,56 @@ impl Exporter {
 /// Seconds since the Unix epoch, modulo 2^32 as RFC 7011 requires.
 fn export_time() -> u32 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs() as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// A collector whose host has no room for the first message.
+    #[derive(Debug)]
+    struct Full {
+        sent: Arc<Mutex<Vec<Vec<u8>>>>,
+        is_full: bool,
+    }
+
+    impl MessageTransport for Full {
+        fn max_message_bytes(&self) -> usize {
+            1000
+        }
+
+        fn needs_refresh(&self) -> bool {
+            true
+        }
+
+        fn send(&mut self, message: FlowMessage) -> Result<SendOutcome> {
+            if std::mem::take(&mut self.is_full) {
+                return Ok(SendOutcome::Dropped("beyond the send buffer"));
+            }
+            self.sent.lock().expect("not poisoned").push(message.bytes);
+            Ok(SendOutcome::Sent)
+        }
+
+        fn finish(&mut self) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn templates_that_were_dropped_are_sent_before_the_next_message() {
+        let sent = Arc::<Mutex<Vec<Vec<u8>>>>::default();
+        let transport = Box::new(Full { sent: sent.clone(), is_full: true });
+        let mut exporter = Exporter::over(transport, Arc::new(Discards::new("flow records".into())), 1);
+        for _ in 0..3 {
+            exporter.options(&MeasurementRecord::default()).expect("added");
+            exporter.flush().expect("sent");
+        }
+        // The id of the first set of each message: 2 is that of templates.
+        let sent = sent.lock().expect("not poisoned");
+        let sets: Vec<u8> = sent.iter().map(|message| message[17]).collect();
+        assert_eq!(sets.iter().position(|set| *set == 2), Some(1), "{sets:?}");
+        assert_eq!(sets.iter().filter(|set| **set == 2).count(), 1, "{sets:?}");
+    }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 pub use transport::{IpfixDestination, IpfixTarget};
 
 use self::exporter::Exporter;
-use super::finished::{FinishedFlow, FinishedFlows, FlowProcess};
+use super::finished::{FinishedFlow, FinishedFlows};
 use super::{Consumer, Discards, StreamEnd};
 use crate::error::{Error, Result};
 use crate::flow::{BalanceState, Counters, Direction, EndReason, PerDirection, RemainderKind, TransportAddress};
@@ -53,8 +53,9 @@ impl Ipfix {
 
     /// Exports what is new of a flow that has ended.
     fn flow(&mut self, record: &FlowRecord, reason: EndReason) -> Result<()> {
-        let Some(FinishedFlow { counters, process }) = self.finished.end(record) else { return Ok(()) };
-        let biflow = biflow(record, counters, reason, process);
+        let Some(finished) = self.finished.end(record) else { return Ok(()) };
+        let counters = finished.counters;
+        let biflow = biflow(record, reason, &finished);
         let octets = biflow.forward.octets() + biflow.reverse.octets();
         self.exporter.flow(&encode_flow(&biflow), counters.both().packets, octets)
     }
@@ -88,12 +89,8 @@ impl Consumer for Ipfix {
 }
 
 /// The record of a flow, as the end that opened it sees it.
-fn biflow<'a>(
-    record: &'a FlowRecord,
-    counters: PerDirection<Counters>,
-    reason: EndReason,
-    process: Option<&'a FlowProcess>,
-) -> BiflowRecord<'a> {
+fn biflow<'a>(record: &'a FlowRecord, reason: EndReason, finished: &FinishedFlow<'a>) -> BiflowRecord<'a> {
+    let FinishedFlow { counters, retransmitted, process, .. } = *finished;
     let flow = &record.flow;
     let (source, destination) = match flow.opened_by {
         Direction::Egress => (flow.key.local, flow.key.remote),
@@ -107,7 +104,7 @@ fn biflow<'a>(
             packets: counters.packets,
             wire_bytes: counters.wire_bytes,
             tcp_flags: *tcp.flags.of(direction),
-            retransmitted: *tcp.retransmitted_packets.of(direction),
+            retransmitted: *retransmitted.of(direction),
         }
     };
     let naming = record.naming.as_deref();

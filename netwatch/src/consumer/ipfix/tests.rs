@@ -73,7 +73,13 @@ fn decode(mut bytes: &[u8]) -> Vec<Decoded> {
 /// Bytes of a record of [`ended`].
 fn record_bytes() -> usize {
     let Event::FlowEnded(record, reason) = ended(1) else { unreachable!("an end") };
-    encode_flow(&biflow(&record, record.flow.counters, reason, None)).bytes.len()
+    let finished = FinishedFlow {
+        counters: record.flow.counters,
+        retransmitted: PerDirection::default(),
+        failure: None,
+        process: None,
+    };
+    encode_flow(&biflow(&record, reason, &finished)).bytes.len()
 }
 
 fn flows(messages: &[Decoded]) -> u64 {
@@ -204,8 +210,18 @@ fn a_closed_port_is_counted_and_is_no_error_before_the_end() {
         ipfix.consume(vec![ended(number)]).expect("not an error");
     }
     let error = ipfix.finish(&StreamEnd::Abandoned).expect_err("flows were dropped").to_string();
-    assert!(error.contains(&format!("flow records for udp:{address} were dropped")), "{error}");
+    assert!(error.contains(&format!("50 flow records for udp:{address} were dropped")), "{error}");
     assert!(error.contains("refused by the collector's host"), "{error}");
+}
+
+/// Nothing is sent after the last datagram, which is the only one here.
+#[test]
+fn the_refusal_of_the_last_datagram_is_seen() {
+    let address = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|socket| socket.local_addr()).expect("an address");
+    let mut ipfix = open(&format!("udp:{address}"));
+    ipfix.consume((1..=5).map(ended).collect()).expect("not an error");
+    let error = ipfix.finish(&StreamEnd::Abandoned).expect_err("flows were dropped").to_string();
+    assert!(error.contains(&format!("5 flow records for udp:{address} were dropped")), "{error}");
 }
 
 /// More than the queue and the buffers of both sockets hold.

@@ -5,12 +5,15 @@ use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{Gid, Uid};
 
 use super::tcp::TcpTransport;
@@ -28,6 +31,11 @@ const MAX_DATAGRAM_BYTES: usize = 1280 - 40 - 8;
 /// socket has room for about 100.
 const MAX_BURST: u32 = 16;
 const BURST_PAUSE: Duration = Duration::from_millis(1);
+/// How long the end waits for the answer of the collector's host to the last datagram, in
+/// milliseconds. A collector that listens does not answer.
+const LAST_ANSWER_MS: u16 = 50;
+/// Why datagrams are lost that the collector's host answers by ICMP.
+const REFUSED: &str = "refused by the collector's host";
 
 /// Where flow records go, as it is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -216,6 +224,27 @@ struct UdpTransport {
     discards: Arc<Discards>,
 }
 
+impl UdpTransport {
+    /// The answer to the datagram before, which was sent: only the note counts its flows.
+    fn was_refused(&mut self) {
+        self.discards.add(REFUSED, std::mem::take(&mut self.last_flows));
+    }
+
+    /// Waits for the answer to the last datagram.
+    fn wait_for_refusal(&mut self) {
+        if self.last_flows == 0 {
+            return;
+        }
+        // Without events of interest, only an error ends the wait.
+        let mut ready = [PollFd::new(self.socket.as_fd(), PollFlags::empty())];
+        while poll(&mut ready, PollTimeout::from(LAST_ANSWER_MS)) == Err(Errno::EINTR) {}
+        let error = self.socket.take_error().ok().flatten();
+        if error.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+            self.was_refused();
+        }
+    }
+}
+
 impl MessageTransport for UdpTransport {
     fn max_message_bytes(&self) -> usize {
         MAX_DATAGRAM_BYTES
@@ -233,8 +262,7 @@ impl MessageTransport for UdpTransport {
         }
         let mut sent = self.socket.send(&message.bytes);
         if sent.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
-            // The answer to the datagram before, which was sent: only the note counts its flows.
-            self.discards.add("refused by the collector's host", std::mem::take(&mut self.last_flows));
+            self.was_refused();
             sent = self.socket.send(&message.bytes);
         }
         Ok(match sent {
@@ -243,14 +271,13 @@ impl MessageTransport for UdpTransport {
                 SendOutcome::Sent
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => SendOutcome::Dropped("beyond the send buffer"),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                SendOutcome::Dropped("refused by the collector's host")
-            }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => SendOutcome::Dropped(REFUSED),
             Err(_) => SendOutcome::Dropped("that the host could not send"),
         })
     }
 
     fn finish(&mut self) -> Result<()> {
+        self.wait_for_refusal();
         Ok(())
     }
 }

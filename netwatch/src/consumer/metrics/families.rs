@@ -47,7 +47,7 @@ pub(super) fn write(model: &MetricsModel, own: &OwnNumbers, format: ExpositionFo
     flows(model, &mut out);
     series(model, &mut out);
     if let Some(totals) = &model.totals {
-        losses(totals, &mut out);
+        losses(totals, model.missed, &mut out);
     }
     own_numbers(own, &mut out);
     out.finish()
@@ -180,7 +180,7 @@ fn wire_bytes(sums: &SeriesSums) -> PerDirection<u64> {
 }
 
 /// Writes what was not observed, and how far the metrics are behind.
-fn losses(totals: &IntervalTotals, out: &mut Exposition) {
+fn losses(totals: &IntervalTotals, missed_records: u64, out: &mut Exposition) {
     out.metric(counter("netwatch_lost_observations", "", "Observations that were lost. Every packet is counted."));
     for (reason, count) in totals.losses.by_reason() {
         out.sample(&[("reason", reason)], count);
@@ -188,8 +188,9 @@ fn losses(totals: &IntervalTotals, out: &mut Exposition) {
     let flows = counter("netwatch_untracked_flows", "", "Flows that are not tracked individually.");
     out.single(flows, totals.untracked.flows);
     out.single(gauge("netwatch_waiting_flows", "", "Flows with changes that these metrics lack."), totals.waiting);
-    let missed = counter("netwatch_missed_events", "", "Events that these metrics missed because they were too slow.");
-    out.single(missed, totals.missed);
+    let missed =
+        counter("netwatch_missed_events", "", "Events that these metrics missed: too slow, or too many flows.");
+    out.single(missed, totals.missed + missed_records);
     out.metric(seconds("netwatch_drain_seconds", MetricKind::Summary, "Time to read the counters of the kernel."));
     out.summary(totals.drains.count, totals.drains.sum_ns as f64 / SECOND_NS);
 }

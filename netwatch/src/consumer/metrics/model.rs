@@ -1,22 +1,19 @@
 //! The state of the metrics: what the events of a session add up to. Every counter only grows, also
 //! when the session folds flows.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::label::MetricLabel;
 use super::series::{LabelValues, TopSeries};
 use super::sums::{CAUSES, CountedFlow, FlowGrowth, Histogram, causes_of};
-use crate::consumer::remembered::RememberedFlows;
+use crate::consumer::remembered::{RememberedFlows, RememberedProcesses};
 use crate::flow::{Direction, Endpoint, FlowActivity, ObservationPoint, PerDirection};
-use crate::process::ProcessNumber;
 use crate::report::{Interface, Run};
 use crate::session::{Event, FlowRecord, IntervalTotals, ProcessRecord};
 
-/// Maximum number of flows that are remembered. Packets of further flows are in no series.
+/// Maximum number of flows that are remembered. Packets of further flows are in no series, and
+/// their records are counted as missed.
 const MAX_FLOWS: usize = 1 << 20;
-/// Maximum number of processes that are remembered; all are forgotten when there are more.
-const MAX_PROCESSES: usize = 1 << 18;
 
 /// What the metrics show.
 #[derive(Debug)]
@@ -36,7 +33,10 @@ pub(super) struct MetricsModel {
     /// Those of all others.
     failed_untracked: [u64; CAUSES.len()],
     flows: RememberedFlows<CountedFlow>,
-    programs: HashMap<ProcessNumber, Box<str>>,
+    pub(super) max_flows: usize,
+    /// Records of flows beyond the maximum.
+    pub missed: u64,
+    programs: RememberedProcesses<Box<str>>,
 }
 
 impl MetricsModel {
@@ -54,7 +54,9 @@ impl MetricsModel {
             failed: [0; CAUSES.len()],
             failed_untracked: [0; CAUSES.len()],
             flows: RememberedFlows::default(),
-            programs: HashMap::new(),
+            max_flows: MAX_FLOWS,
+            missed: 0,
+            programs: RememberedProcesses::default(),
         }
     }
 
@@ -85,9 +87,6 @@ impl MetricsModel {
     }
 
     fn name_process(&mut self, used: &ProcessRecord) {
-        if self.programs.len() >= MAX_PROCESSES {
-            self.programs.clear();
-        }
         self.programs.insert(used.process.number, used.process.program().into());
     }
 
@@ -97,7 +96,8 @@ impl MetricsModel {
         if flow.key.point != ObservationPoint::Link {
             return;
         }
-        if self.flows.len() >= MAX_FLOWS && !self.flows.has(flow.serial) {
+        if self.flows.len() >= self.max_flows && !self.flows.has(flow.serial) {
+            self.missed += 1;
             return;
         }
         let growth = self.flows.entry(flow.serial).advance(flow, has_ended);
@@ -111,7 +111,7 @@ impl MetricsModel {
     }
 
     fn add(&mut self, record: &FlowRecord, growth: &FlowGrowth) {
-        let program = record.usages.first().and_then(|usage| self.programs.get(&usage.process));
+        let program = record.usages.first().and_then(|usage| self.programs.get(usage.process));
         let program = program.map(AsRef::as_ref);
         let values: LabelValues =
             self.labels.iter().map(|label| label.value(record, program, &self.interface)).collect();

@@ -159,6 +159,17 @@ fn the_numbers_at_the_end_are_those_of_the_report() {
 }
 
 #[test]
+fn records_beyond_the_flows_that_are_remembered_are_counted_as_missed() {
+    let mut metered = Metered::new(100, &MetricLabel::DEFAULT);
+    lock(&metered.model).max_flows = 2;
+    (1..=5).for_each(|port| metered.session.apply(increment(port, 1, None)));
+    metered.deliver();
+    // Each of the three others was opened and grew.
+    assert_eq!(metered.samples()["netwatch_missed_events_total"], 6.0);
+    assert_eq!(sum(&metered.samples(), "netwatch_traffic_packets_total", "direction=\"egress\""), 4);
+}
+
+#[test]
 fn failed_attempts_are_those_of_the_command() {
     let mut metered = Metered::new(100, &MetricLabel::DEFAULT);
     let reset = |opened_by: Direction| TcpFacts {

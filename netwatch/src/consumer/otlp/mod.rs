@@ -1,6 +1,7 @@
 //! Connections and metrics for receivers of OpenTelemetry (OTLP over HTTP): a consumer that posts a
 //! log record for each finished connection, and the sums of the run. A receiver that is slow or
-//! dead costs records, which are counted, and delays the end of a run by two seconds at most.
+//! dead costs records, which are counted, and delays the end of a run by five seconds at most: for
+//! the request that it has not answered yet, and for all that are left.
 
 mod receiver;
 mod records;
@@ -15,7 +16,7 @@ use prost::Message;
 
 pub use receiver::{OtlpReceiver, OtlpTarget};
 
-use self::receiver::OtlpAnswer;
+use self::receiver::{OtlpAnswer, REQUEST_TIMEOUT};
 use super::finished::{FinishedFlow, FinishedFlows, FlowProcess};
 use super::{Consumer, Discards, StreamEnd};
 use crate::error::{Error, Result};
@@ -30,6 +31,11 @@ const MAX_REQUEST: usize = 1000;
 const MAX_WAITING: usize = 65_536;
 /// Time between two requests with metrics.
 const METRICS_INTERVAL: Duration = Duration::from_secs(10);
+/// Time after which no further request begins before the next events. Shorter than the second
+/// between two intervals, so that the end of the run is not missed for long.
+const MAX_POSTING: Duration = Duration::from_millis(500);
+/// Time for all requests at the end.
+const MAX_FINISH: Duration = Duration::from_secs(2);
 /// Pauses after a request that failed: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
@@ -49,6 +55,9 @@ pub struct Otlp {
     next_metrics: Instant,
     /// No request before this time, and the pause after the next failure.
     retry: (Instant, Duration),
+    /// No request after this time.
+    until: Instant,
+    is_finishing: bool,
     discards: Arc<Discards>,
 }
 
@@ -57,6 +66,8 @@ pub struct Otlp {
 struct EndedConnection {
     record: Arc<FlowRecord>,
     counters: PerDirection<Counters>,
+    retransmitted: PerDirection<u64>,
+    failure: Option<&'static str>,
     reason: EndReason,
     process: Option<FlowProcess>,
     observed_ns: u64,
@@ -74,6 +85,8 @@ impl Otlp {
             totals: None,
             next_metrics: Instant::now(),
             retry: (Instant::now(), PAUSES.0),
+            until: Instant::now(),
+            is_finishing: false,
         }
     }
 
@@ -90,9 +103,11 @@ impl Otlp {
     }
 
     fn flow(&mut self, record: Arc<FlowRecord>, reason: EndReason) {
-        let Some(FinishedFlow { counters, process }) = self.finished.end(&record) else { return };
-        let process = process.cloned();
-        self.waiting.push_back(EndedConnection { record, counters, reason, process, observed_ns: now_ns() });
+        let Some(finished) = self.finished.end(&record) else { return };
+        let FinishedFlow { counters, retransmitted, failure, process } = finished;
+        let (process, observed_ns) = (process.cloned(), now_ns());
+        let ended = EndedConnection { record, counters, retransmitted, failure, reason, process, observed_ns };
+        self.waiting.push_back(ended);
         if self.waiting.len() >= MAX_REQUEST && self.may_post() {
             self.post_logs();
         }
@@ -103,15 +118,15 @@ impl Otlp {
     }
 
     fn may_post(&self) -> bool {
-        Instant::now() >= self.retry.0
+        (self.retry.0..self.until).contains(&Instant::now())
     }
 
-    /// Posts what waits, until a request fails.
+    /// Posts what waits, until a request fails or the time is over.
     fn post_logs(&mut self) {
-        while !self.waiting.is_empty() {
+        while !self.waiting.is_empty() && Instant::now() < self.until {
             let number = self.waiting.len().min(MAX_REQUEST);
             let logs = self.waiting.iter().take(number).map(records::connection).collect();
-            let refused = match self.receiver.post("logs", &records::logs(&self.run, logs).encode_to_vec()) {
+            let refused = match self.post("logs", &records::logs(&self.run, logs).encode_to_vec()) {
                 OtlpAnswer::Accepted { rejected } => rejected.min(number as u64),
                 OtlpAnswer::Refused => number as u64,
                 failed => return self.pause(failed),
@@ -120,6 +135,12 @@ impl Otlp {
             self.discards.add(REFUSED, refused);
             self.retry.1 = PAUSES.0;
         }
+    }
+
+    /// Posts a request. At the end of the run, it has the time that is left.
+    fn post(&self, signal: &str, body: &[u8]) -> OtlpAnswer {
+        let left = self.until.saturating_duration_since(Instant::now());
+        self.receiver.post(signal, body, if self.is_finishing { left } else { REQUEST_TIMEOUT })
     }
 
     /// No request for a while: as long as the receiver requests, or longer after each failure.
@@ -132,7 +153,7 @@ impl Otlp {
     fn post_metrics(&mut self) {
         let Some(totals) = self.totals.take() else { return };
         self.next_metrics = Instant::now() + METRICS_INTERVAL;
-        let failed = self.receiver.post("metrics", &records::metrics(&totals).encode_to_vec());
+        let failed = self.post("metrics", &records::metrics(&totals).encode_to_vec());
         if matches!(failed, OtlpAnswer::Later(_) | OtlpAnswer::Unreachable) {
             self.pause(failed);
         }
@@ -153,6 +174,7 @@ impl Consumer for Otlp {
     }
 
     fn consume(&mut self, events: Vec<Event>) -> Result<()> {
+        self.until = Instant::now() + MAX_POSTING;
         events.into_iter().for_each(|event| self.event(event));
         if self.may_post() {
             self.post_logs();
@@ -165,8 +187,9 @@ impl Consumer for Otlp {
 
     /// Tries once more, also during a pause.
     fn finish(&mut self, _end: &StreamEnd) -> Result<()> {
+        (self.is_finishing, self.until) = (true, Instant::now() + MAX_FINISH);
         self.post_logs();
-        if self.waiting.is_empty() {
+        if self.waiting.is_empty() && Instant::now() < self.until {
             self.post_metrics();
         }
         self.discards.add(NOT_REACHED, self.waiting.len() as u64);

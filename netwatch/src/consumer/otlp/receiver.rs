@@ -13,9 +13,8 @@ use crate::error::{Error, Result};
 
 /// The port of OTLP over HTTP.
 const PORT: u16 = 4318;
-/// The time for a request with its response. A receiver that never answers delays the end of a run
-/// by no more.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+/// The time for a request with its response, while the run lasts.
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 /// Maximum length of a response: a sentence about rejected records.
 const MAX_RESPONSE_BYTES: u64 = 64 << 10;
 /// The longest pause that a receiver may request.
@@ -90,7 +89,6 @@ impl OtlpReceiver {
         }
         // A proxy of the caller is for the command. Redirections would lose the body.
         let config = ureq::Agent::config_builder()
-            .timeout_global(Some(REQUEST_TIMEOUT))
             .http_status_as_error(false)
             .max_redirects(0)
             .proxy(None)
@@ -104,9 +102,9 @@ impl OtlpReceiver {
         self.target.to_string()
     }
 
-    /// Posts a request about `signal`: `logs` or `metrics`.
-    pub(super) fn post(&self, signal: &str, body: &[u8]) -> OtlpAnswer {
-        let request = self.agent.post(self.target.url(signal));
+    /// Posts a request about `signal`: `logs` or `metrics`. It takes at most this time.
+    pub(super) fn post(&self, signal: &str, body: &[u8], timeout: Duration) -> OtlpAnswer {
+        let request = self.agent.post(self.target.url(signal)).config().timeout_global(Some(timeout)).build();
         match request.header(header::CONTENT_TYPE, "application/x-protobuf").send(body) {
             Ok(response) => answer(response),
             Err(_) => OtlpAnswer::Unreachable,

@@ -104,7 +104,7 @@ fn ends(record: &FlowRecord) -> Vec<KeyValue> {
 
 /// Counters, times, and how the connection ended.
 fn counts(ended: &EndedConnection) -> Vec<KeyValue> {
-    let EndedConnection { record, counters, reason, .. } = ended;
+    let EndedConnection { record, counters, retransmitted, failure, reason, .. } = ended;
     let flow = &record.flow;
     let tcp = flow.tcp.unwrap_or_default();
     let mut attributes = vec![
@@ -114,13 +114,13 @@ fn counts(ended: &EndedConnection) -> Vec<KeyValue> {
         number("netwatch.duration_ns", flow.last_seen_ns.saturating_sub(flow.first_seen_ns)),
         number("netwatch.egress.packets", counters.egress.packets),
         number("netwatch.egress.wire_bytes", counters.egress.wire_bytes),
-        number("netwatch.egress.retransmitted_packets", tcp.retransmitted_packets.egress),
+        number("netwatch.egress.retransmitted_packets", retransmitted.egress),
         number("netwatch.ingress.packets", counters.ingress.packets),
         number("netwatch.ingress.wire_bytes", counters.ingress.wire_bytes),
-        number("netwatch.ingress.retransmitted_packets", tcp.retransmitted_packets.ingress),
+        number("netwatch.ingress.retransmitted_packets", retransmitted.ingress),
     ];
     attributes.extend(tcp.handshake_rtt_ns.map(|rtt| number("netwatch.handshake_rtt_ns", rtt)));
-    attributes.extend(flow.failed().causes().map(|(cause, _)| text("error.type", cause)).next());
+    attributes.extend(failure.map(|cause| text("error.type", cause)));
     attributes
 }
 

@@ -11,7 +11,7 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 
 use super::*;
-use crate::flow::{Direction, Flow, FlowKey, ObservationPoint, TransportAddress};
+use crate::flow::{Direction, Flow, FlowKey, ObservationPoint, TcpFacts, TransportAddress};
 use crate::process::Usages;
 
 /// Bounds every wait. Long enough for a machine with all processors busy.
@@ -48,6 +48,11 @@ fn ended(serial: u64) -> Event {
 /// A receiver that answers each request with the next of these responses, and the last one from
 /// then on.
 fn receiver(responses: Vec<Vec<u8>>) -> (Otlp, Receiver<Vec<u8>>) {
+    slow_receiver(responses, Duration::ZERO)
+}
+
+/// The same, with this time before each answer.
+fn slow_receiver(responses: Vec<Vec<u8>>, delay: Duration) -> (Otlp, Receiver<Vec<u8>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
     let address = listener.local_addr().expect("an address");
     let (bodies, received) = channel();
@@ -60,7 +65,9 @@ fn receiver(responses: Vec<Vec<u8>>) -> (Otlp, Receiver<Vec<u8>>) {
                 last = responses.next().unwrap_or(last);
                 // Fails when the test has ended.
                 let _ = bodies.send(body);
-                stream.write_all(&last).expect("answered");
+                thread::sleep(delay);
+                // Fails if that took too long.
+                let _ = stream.write_all(&last);
             }
         }
     });
@@ -157,6 +164,43 @@ fn refused_and_rejected_records_are_counted() {
         error.contains("4 connections for http://127.0.0.1:") && error.contains("4 refused by the receiver"),
         "{error}"
     );
+}
+
+/// A connection that ended and then had late packets: each retransmission counts once.
+#[test]
+fn late_packets_repeat_neither_retransmissions_nor_the_failure() {
+    let (mut otlp, received) = receiver(vec![response("200 OK", "", b"")]);
+    let end = |packets: u64, retransmitted| {
+        let Event::FlowEnded(record, reason) = ended(7) else { unreachable!("an end") };
+        let mut record = Arc::unwrap_or_clone(record);
+        record.flow.counters.egress.packets = packets;
+        let egress = |count| PerDirection { egress: count, ingress: 0 };
+        let resets = PerDirection { egress: 0, ingress: 1 };
+        let tcp =
+            TcpFacts { syns: egress(1), resets, retransmitted_packets: egress(retransmitted), ..TcpFacts::default() };
+        record.flow.tcp = Some(tcp);
+        Event::FlowEnded(Arc::new(record), reason)
+    };
+    otlp.consume(vec![end(4, 3), end(6, 5)]).expect("posted");
+    otlp.finish(&StreamEnd::Abandoned).expect("nothing was dropped");
+    let records = records(&received.recv_timeout(WAIT_TIMEOUT).expect("a request"));
+    let of = |key| records.iter().map(|record| value(record, key).cloned()).collect::<Vec<_>>();
+    let numbers = |numbers: [i64; 2]| numbers.map(|number| Some(Value::IntValue(number)));
+    assert_eq!(of("netwatch.egress.packets"), numbers([4, 2]));
+    assert_eq!(of("netwatch.egress.retransmitted_packets"), numbers([3, 2]));
+    assert_eq!(of("error.type"), [Some(Value::StringValue("refused".to_owned())), None]);
+}
+
+/// A receiver that needs most of a second for each request gets a few of them at the end, not all.
+#[test]
+fn a_slow_receiver_gets_a_bounded_number_of_requests_at_the_end() {
+    let (mut otlp, received) = slow_receiver(vec![response("200 OK", "", b"")], Duration::from_millis(700));
+    otlp.consume((1..=10_000).map(ended).collect()).expect("posted");
+    let error = otlp.finish(&StreamEnd::Abandoned).expect_err("dropped").to_string();
+    assert!(error.contains(NOT_REACHED), "{error}");
+    // One for the events, and those that begin within two seconds.
+    let requests = received.try_iter().count();
+    assert!((1..=1 + 3).contains(&requests), "{requests} requests: {error}");
 }
 
 /// A receiver that never accepts a connection, and a port without a listener.
