@@ -92,7 +92,7 @@ Examples:
   sudo netwatch attach -i veth7 --peer                   what is behind the host's end of a link
 
 Nothing of the target changes, and nothing is left if netwatch is killed. Needs Linux 6.6, for
-cgroups 5.7.
+cgroups 6.1.
 docs/attach.md describes what is counted and what is not.
 
 Exit code: 0, also after Ctrl-C and SIGTERM; 121 if a condition of --fail-if holds; 2 on error.

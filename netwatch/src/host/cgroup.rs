@@ -264,21 +264,24 @@ pub fn own() -> Result<OwnCgroup, String> {
         Ok(path) => format!("another file system is mounted over {}", path.display()),
         Err(cause) => cause,
     };
-    let in_hierarchy = path_in_hierarchy(&cgroup)?;
+    let in_hierarchy = path_in_hierarchy(&cgroup, OWN)?;
     let root = PRIVATE_CGROUP.path().map_err(|error| format!("{hidden}, and cannot be mounted: {error}"))?;
     Ok(OwnCgroup { path: root.join(&in_hierarchy), in_hierarchy: Some(in_hierarchy) })
 }
+
+/// Whose cgroup it is, in errors.
+const OWN: &str = "netwatch's own";
 
 pub(super) fn is_cgroup(path: &Path) -> bool {
     statfs(path).is_ok_and(|found| found.filesystem_type() == CGROUP2_SUPER_MAGIC)
 }
 
 /// Pure: the path of the cgroup of a process below the root of its cgroup namespace, from its
-/// /proc/PID/cgroup.
-pub(super) fn path_in_hierarchy(cgroup: &str) -> Result<PathBuf, String> {
+/// /proc/PID/cgroup. `whose` it is, is for the error.
+pub(super) fn path_in_hierarchy(cgroup: &str, whose: &str) -> Result<PathBuf, String> {
     let path = cgroup.lines().find_map(|line| line.strip_prefix("0::/")).ok_or("this kernel has no cgroup v2")?;
     if path.split('/').any(|part| part == "..") {
-        return Err("netwatch's own cgroup is outside its cgroup namespace".into());
+        return Err(format!("{whose} cgroup is outside the cgroup namespace of netwatch"));
     }
     Ok(path.into())
 }
@@ -287,7 +290,7 @@ pub(super) fn path_in_hierarchy(cgroup: &str) -> Result<PathBuf, String> {
 /// /proc/PID/cgroup. In a hybrid hierarchy the v2 mount is not /sys/fs/cgroup; in a container its
 /// root may be somewhere inside the hierarchy.
 fn locate(mounts: &[Mount], cgroup: &str) -> Result<PathBuf, String> {
-    let path = Path::new("/").join(path_in_hierarchy(cgroup)?);
+    let path = Path::new("/").join(path_in_hierarchy(cgroup, OWN)?);
     let mut mounts = mounts.iter().filter(|mount| mount.file_system == "cgroup2").peekable();
     if mounts.peek().is_none() {
         return Err("cgroup v2 is mounted nowhere".into());

@@ -1,7 +1,7 @@
 //! Finds the processes of a container by its name or id: from the cgroups of processes and the
 //! state files of Docker, podman, containerd and Kubernetes. Asks no daemon, changes nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -15,8 +15,14 @@ use crate::error::{Error, Result};
 const ID_DIGITS: usize = 64;
 /// Shortest abbreviation of an id: what `docker ps` prints has 12 digits.
 const MIN_DIGITS: usize = 6;
-/// Size of the largest state file that is read, bytes.
+/// Size of the largest state file that is read, and of all in the homes of a user, bytes.
 const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
+/// Entries of a store of podman that are looked at: it has about 15.
+const MAX_STORE_ENTRIES: usize = 1024;
+/// Lists of containers in a store that are read: one for each driver.
+const MAX_LISTS: usize = 16;
+/// Bytes of the command line of a process that are read: those of conmon have a few kilobytes.
+const MAX_COMMAND_LINE_BYTES: u64 = 128 * 1024;
 const ROOT: u32 = 0;
 
 /// A container that runs.
@@ -51,14 +57,12 @@ type NamedId = (String, u32);
 fn find_below(root: &Path, name: &str) -> Result<Container> {
     let running = running(root);
     let is_id = name.len() >= MIN_DIGITS && is_hexadecimal(name);
-    let by_id = || choose(&running, name, |member| is_id && member.id.starts_with(name));
-    if let Some(found) = by_id()? {
-        return Ok(found);
-    }
     let named = named(root, name);
     // A user can name the containers of that user only.
     let is_named = |member: &Member| named.iter().any(|(id, owner)| *id == member.id && *owner == member.maker);
-    choose(&running, name, is_named)?.ok_or_else(|| {
+    // Of both, so that an id that a user made up does not hide the name of a container of root.
+    let matches = |member: &Member| is_id && member.id.starts_with(name) || is_named(member);
+    choose(&running, name, matches)?.ok_or_else(|| {
         Error::other("find", format!("container {name}"), "no running container has this name or id")
             .hint("with another engine, give the id of a process of it with -p")
     })
@@ -155,20 +159,33 @@ fn by_docker(root: &Path, name: &str) -> Vec<String> {
 /// podman of root, and of users: `storage/overlay-containers/containers.json`, which has the name
 /// of the driver.
 fn by_podman(root: &Path, name: &str) -> Vec<NamedId> {
-    let of_root = ids_in_store(&root.join("var/lib/containers/storage"), ROOT_FILES, name);
+    let mut unlimited = u64::MAX;
+    let of_root = ids_in_store(&root.join("var/lib/containers/storage"), ROOT_FILES, name, &mut unlimited);
     let mut found: Vec<NamedId> = of_root.into_iter().map(|id| (id, ROOT)).collect();
+    // Root does the work that users cause.
+    let mut rooms: HashMap<u32, u64> = HashMap::new();
     for home in children(&root.join("home")) {
         let Ok(owner) = fs::metadata(&home).map(|data| data.uid()) else { continue };
-        let ids = ids_in_store(&home.join(".local/share/containers/storage"), Some(owner), name);
+        let room = rooms.entry(owner).or_insert(MAX_FILE_BYTES);
+        let ids = ids_in_store(&home.join(".local/share/containers/storage"), Some(owner), name, room);
         found.extend(ids.into_iter().map(|id| (id, owner)));
     }
     found
 }
 
-/// `owner` as in [`read_file`].
-fn ids_in_store(store: &Path, owner: Option<u32>, name: &str) -> Vec<String> {
-    let lists = children(store).into_iter().map(|driver| driver.join("containers.json"));
-    lists.filter_map(|list| read_json(&list, owner)).flat_map(|list| ids_in(&list, name)).collect()
+/// `owner` as in [`read_file`]. At most `room` bytes are read.
+fn ids_in_store(store: &Path, owner: Option<u32>, name: &str, room: &mut u64) -> Vec<String> {
+    let entries = fs::read_dir(store).into_iter().flatten().flatten().take(MAX_STORE_ENTRIES);
+    let drivers = entries.filter(|entry| entry.file_name().as_encoded_bytes().ends_with(b"-containers"));
+    let mut found = Vec::new();
+    for driver in drivers.take(MAX_LISTS) {
+        let max_bytes = MAX_FILE_BYTES.min(*room);
+        let Some(bytes) = read_file(&driver.path().join("containers.json"), owner, max_bytes) else { continue };
+        *room -= bytes.len() as u64;
+        let list = serde_json::from_slice(&bytes).unwrap_or_default();
+        found.extend(ids_in(&list, name));
+    }
+    found
 }
 
 /// `[{"id": "…", "names": ["web"]}]`
@@ -182,7 +199,8 @@ fn ids_in(list: &Value, name: &str) -> Vec<String> {
 /// in no list.
 fn by_monitor(root: &Path, name: &str) -> Vec<NamedId> {
     let monitored = |process: PathBuf| {
-        let line = fs::read(process.join("cmdline")).ok()?;
+        let mut line = Vec::new();
+        fs::File::open(process.join("cmdline")).ok()?.take(MAX_COMMAND_LINE_BYTES).read_to_end(&mut line).ok()?;
         let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
         let after = |flag: &[u8]| words.windows(2).find(|pair| pair[0] == flag).map(|pair| pair[1]);
         let is_monitor = words.first().is_some_and(|program| program.ends_with(b"conmon"));
@@ -197,7 +215,7 @@ fn by_monitor(root: &Path, name: &str) -> Vec<NamedId> {
 fn by_nerdctl(root: &Path, name: &str) -> Vec<String> {
     let stores = children(&root.join("var/lib/nerdctl"));
     let namespaces = stores.into_iter().flat_map(|store| children(&store.join("names")));
-    let ids = namespaces.filter_map(|namespace| read_file(&namespace.join(name), ROOT_FILES));
+    let ids = namespaces.filter_map(|namespace| read_file(&namespace.join(name), ROOT_FILES, MAX_FILE_BYTES));
     ids.map(|id| String::from_utf8_lossy(&id).trim().to_owned()).collect()
 }
 
@@ -225,24 +243,24 @@ fn file_name(path: &Path) -> Option<String> {
 }
 
 fn read_json(path: &Path, owner: Option<u32>) -> Option<Value> {
-    serde_json::from_slice(&read_file(path, owner)?).ok()
+    serde_json::from_slice(&read_file(path, owner, MAX_FILE_BYTES)?).ok()
 }
 
 /// For [`read_file`]: in folders that only root can write to.
 const ROOT_FILES: Option<u32> = None;
 
-/// Reads a regular file of this owner (`None`: of anybody) with the rights of root. Users choose
+/// Reads a regular file of at most `max_bytes` and of this owner (`None`: of anybody) with the rights of root. Users choose
 /// what is in their homes: a link could lead to any file, and a FIFO or a device has no end.
-fn read_file(path: &Path, owner: Option<u32>) -> Option<Vec<u8>> {
+fn read_file(path: &Path, owner: Option<u32>, max_bytes: u64) -> Option<Vec<u8>> {
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
     let data = file.metadata().ok()?;
-    if !data.is_file() || data.len() > MAX_FILE_BYTES || owner.is_some_and(|owner| owner != data.uid()) {
+    if !data.is_file() || data.len() > max_bytes || owner.is_some_and(|owner| owner != data.uid()) {
         return None;
     }
     let mut bytes = Vec::new();
     // It may have grown since.
-    file.take(MAX_FILE_BYTES).read_to_end(&mut bytes).ok()?;
+    file.take(max_bytes).read_to_end(&mut bytes).ok()?;
     Some(bytes)
 }
 
@@ -326,21 +344,52 @@ mod tests {
         assert_eq!(find_below(root, "web").expect("found").pid, 100, "that of root has no such name");
     }
 
+    /// The id is 64 digits that a user can give a cgroup, and the name those of a container of root.
+    #[test]
+    fn an_id_that_a_user_made_up_does_not_hide_a_name() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let root = dir.path();
+        let name = "aaaaaaaa";
+        for (pid, uid, digit, slice) in [(50, 1000, 'a', "user"), (60, 0, 'b', "system")] {
+            write(root, &format!("proc/{pid}/status"), &format!("Uid:\t{uid}\t{uid}\n"));
+            write(root, &format!("proc/{pid}/cgroup"), &format!("0::/{slice}.slice/docker-{}.scope\n", id(digit)));
+        }
+        assert_eq!(find_below(root, name).expect("found").pid, 50, "nothing has that name");
+        let config = format!("var/lib/docker/containers/{}/config.v2.json", id('b'));
+        write(root, &config, &format!("{{\"Name\": \"/{name}\"}}"));
+        assert_eq!(find_below(root, name).expect("found").pid, 60);
+    }
+
+    #[test]
+    fn the_work_for_the_home_of_a_user_is_bounded() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let list = format!("[{{\"id\": \"{}\", \"names\": [\"web\"]}}]", id('a'));
+        for number in 0..MAX_LISTS + 4 {
+            write(dir.path(), &format!("{number}-containers/containers.json"), &list);
+            write(dir.path(), &format!("{number}-images/containers.json"), &list);
+        }
+        let mut room = u64::MAX;
+        assert_eq!(ids_in_store(dir.path(), ROOT_FILES, "web", &mut room).len(), MAX_LISTS);
+        let mut room = 2 * list.len() as u64 + 1;
+        assert_eq!(ids_in_store(dir.path(), ROOT_FILES, "web", &mut room).len(), 2);
+        assert_eq!(room, 1);
+    }
+
     #[test]
     fn only_small_regular_files_of_their_owner_are_read() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = |name: &str| dir.path().join(name);
         write(dir.path(), "file", "[]");
         let uid = fs::metadata(path("file")).expect("read").uid();
-        assert_eq!(read_file(&path("file"), Some(uid)).as_deref(), Some(&b"[]"[..]));
-        assert_eq!(read_file(&path("file"), Some(uid + 1)), None, "of another user");
+        assert_eq!(read_file(&path("file"), Some(uid), MAX_FILE_BYTES).as_deref(), Some(&b"[]"[..]));
+        assert_eq!(read_file(&path("file"), Some(uid + 1), MAX_FILE_BYTES), None, "of another user");
         std::os::unix::fs::symlink(path("file"), path("link")).expect("made");
         nix::unistd::mkfifo(&path("fifo"), nix::sys::stat::Mode::S_IRWXU).expect("made");
         fs::File::create(path("large")).expect("made").set_len(MAX_FILE_BYTES + 1).expect("grown");
         for name in ["link", "fifo", "large", "missing"] {
-            assert_eq!(read_file(&path(name), Some(uid)), None, "{name}");
+            assert_eq!(read_file(&path(name), Some(uid), MAX_FILE_BYTES), None, "{name}");
         }
-        assert_eq!(read_file(Path::new("/dev/zero"), None), None);
+        assert_eq!(read_file(Path::new("/dev/zero"), None, MAX_FILE_BYTES), None);
     }
 
     #[test]

@@ -75,7 +75,7 @@ impl ExistingCgroup {
     pub fn of_process(pid: u32) -> Result<Self> {
         let path = format!("/proc/{pid}/cgroup");
         let text = fs::read_to_string(&path).map_err(|cause| Error::os("read", &path, cause))?;
-        let below = path_in_hierarchy(&text)
+        let below = path_in_hierarchy(&text, "its")
             .map_err(|cause| Error::other("find the cgroup of process", pid.to_string(), cause))?;
         Self::at(root()?.join(&below), Path::new("/").join(below))
     }
@@ -178,6 +178,12 @@ mod tests {
         }
         let error = ExistingCgroup::of_unit("no such unit").expect_err("no unit").to_string();
         assert!(error.contains("find unit no such unit.service: no cgroup has its name"), "{error}");
+    }
+
+    #[test]
+    fn a_cgroup_outside_the_namespace_is_not_said_to_be_that_of_netwatch() {
+        let error = path_in_hierarchy("0::/../x.service\n", "its").expect_err("outside");
+        assert_eq!(error, "its cgroup is outside the cgroup namespace of netwatch");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! sock_diag and /proc. Reads only.
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::CString;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -85,6 +86,34 @@ pub fn owners(inodes: &HashSet<u32>) -> HashMap<u32, Vec<u32>> {
     found
 }
 
+/// What the kernel calls the protocols of the sockets that [`all`] lists if they are bound or
+/// connected.
+const LISTED_PROTOCOLS: [&[u8]; 4] = [b"TCP", b"TCPv6", b"UDP", b"UDPv6"];
+
+/// The inodes of the TCP and UDP sockets of a process, as far as its descriptors can be read: also
+/// of those that are neither bound nor connected, which [`all`] does not list.
+pub fn of_process(pid: u32) -> HashSet<u32> {
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let sockets = descriptors.filter_map(|entry| {
+        let inode = socket_of(fs::read_link(entry.path()).ok()?.to_str()?)?;
+        let path = CString::new(entry.path().into_os_string().into_encoded_bytes()).ok()?;
+        let protocol = protocol_name(&path)?;
+        LISTED_PROTOCOLS.contains(&&protocol[..]).then_some(inode)
+    });
+    sockets.collect()
+}
+
+/// The name of the protocol of the socket that this path leads to: a descriptor in /proc.
+fn protocol_name(path: &CString) -> Option<Vec<u8>> {
+    let mut name = [0; 32];
+    // SAFETY: two C strings, and a buffer with its length.
+    let length = unsafe {
+        libc::getxattr(path.as_ptr(), c"system.sockprotoname".as_ptr(), name.as_mut_ptr().cast(), name.len())
+    };
+    let name = name.get(..usize::try_from(length).ok()?)?;
+    Some(name.split(|byte| *byte == 0).next()?.to_vec())
+}
+
 /// The inode in `socket:[4242]`.
 fn socket_of(link: &str) -> Option<u32> {
     link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
@@ -93,6 +122,7 @@ fn socket_of(link: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use std::net::{TcpListener, TcpStream, UdpSocket};
+    use std::os::fd::{AsRawFd, FromRawFd};
 
     use super::*;
     use crate::host::testing::in_fresh_namespace;
@@ -118,6 +148,24 @@ mod tests {
             let cookies: HashSet<u64> = sockets.iter().map(|one| one.cookie).collect();
             assert!(cookies.len() == 4 && !cookies.contains(&0));
         });
+    }
+
+    #[test]
+    fn a_process_has_sockets_that_are_listed_nowhere() {
+        let unbound = |domain| {
+            let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
+            // SAFETY: the descriptor is new.
+            unsafe { std::os::fd::OwnedFd::from_raw_fd(libc::socket(domain, kind, 0)) }
+        };
+        let inode = |socket: &std::os::fd::OwnedFd| {
+            let link = fs::read_link(format!("/proc/self/fd/{}", socket.as_raw_fd())).expect("a link");
+            socket_of(link.to_str().expect("text")).expect("a socket")
+        };
+        let [udp, unix] = [libc::AF_INET6, libc::AF_UNIX].map(unbound);
+        let listed = all(&mut Netlink::sock_diag().expect("a socket")).expect("listed");
+        assert!(!listed.iter().any(|socket| socket.inode == inode(&udp)));
+        let own = of_process(std::process::id());
+        assert!(own.contains(&inode(&udp)) && !own.contains(&inode(&unix)), "{own:?}");
     }
 
     #[test]

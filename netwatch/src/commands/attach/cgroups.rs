@@ -1,20 +1,17 @@
 //! The cgroups that the classifier is attached to.
 
 use std::collections::{HashMap, HashSet};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use super::follow::{ExistingSockets, Followed, TargetSummary};
 use super::names::NameList;
 use super::notes;
+use super::selection::{require_initial_pids, select, sockets_of};
 use crate::error::{Error, Result};
 use crate::flow::InterfaceCounters;
-use crate::host::existing::ExistingNamespace;
 use crate::host::existing_cgroup::{ExistingCgroup, descends_from, trees};
 use crate::host::links::LinkChanges;
-use crate::host::netlink::Netlink;
-use crate::host::sockets::{self, ExistingSocket};
-use crate::host::sysctl::netns_cookie;
 use crate::meter::{AttachedCgroup, CgroupAttacher, ProcessSelection};
 use crate::proc::stat::ProcStat;
 use crate::report::Interface;
@@ -49,6 +46,9 @@ impl TargetCgroup {
     /// The cgroup of a process. Unless only sockets of the process are metered, the cgroup must
     /// have no other processes than those that descend from it.
     pub(super) fn of_process(pid: u32, only_it: bool) -> Result<Self> {
+        if only_it {
+            require_initial_pids()?;
+        }
         let name = format!("process {pid}");
         let Some(stat) = ProcStat::of(pid) else {
             return Err(Error::other("attach to", name, "there is no such process"));
@@ -87,6 +87,10 @@ impl TargetCgroup {
     /// Its directory.
     pub(super) fn path(&self) -> &Path {
         self.cgroup.path()
+    }
+
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.cgroup.as_fd()
     }
 
     /// Its processes and their descendants.
@@ -174,9 +178,16 @@ impl Followed for AttachedCgroups {
                 self.attached.remove(&number);
                 self.notes.insert(notes::ended_cgroup(&target.shown));
             } else if !self.attached.contains_key(&number) {
-                let selected = self.selection.as_mut().map_or(Ok(()), |selection| select(target, selection));
-                match selected.and_then(|()| self.attacher.attach(target.cgroup.as_fd(), &target.shown)) {
-                    Ok(attached) => drop(self.attached.insert(number, attached)),
+                let selected = self
+                    .selection
+                    .as_mut()
+                    .map_or(Ok(0), |selection| select(target.as_fd(), &target.shown, || target.tree(), selection));
+                let attach = |unlisted| Ok((unlisted, self.attacher.attach(target.as_fd(), &target.shown)?));
+                match selected.and_then(attach) {
+                    Ok((unlisted, attached)) => {
+                        self.attached.insert(number, attached);
+                        notes::unlisted_sockets(unlisted).into_iter().for_each(|note| _ = self.notes.insert(note));
+                    }
                     Err(error) => errors.push(error),
                 }
             }
@@ -237,49 +248,4 @@ impl Followed for AttachedCgroups {
         listed.extend(self.notes.listed().iter().cloned());
         TargetSummary { counters: None, notes: listed, interface: self.interface() }
     }
-}
-
-/// Selects the processes of a target and the sockets that they have. Those that a process creates
-/// meanwhile are selected by the programs, or found by the next look.
-fn select(target: &TargetCgroup, selection: &mut ProcessSelection) -> Result<()> {
-    selection.attach(target.cgroup.as_fd(), &target.shown)?;
-    let mut known = HashSet::new();
-    loop {
-        let new: Vec<u32> = target.tree().difference(&known).copied().collect();
-        if new.is_empty() {
-            break;
-        }
-        new.iter().try_for_each(|pid| selection.add_process(*pid))?;
-        known.extend(new);
-    }
-    let found = sockets_of(&known)?;
-    let owners = sockets::owners(&found.iter().map(|(socket, _)| socket.inode).collect());
-    let is_theirs = |socket: &ExistingSocket| {
-        owners.get(&socket.inode).is_some_and(|owners| owners.iter().any(|pid| known.contains(pid)))
-    };
-    let theirs = found.iter().map(|(socket, _)| socket).filter(|socket| is_theirs(socket));
-    theirs.map(|socket| socket.cookie).try_for_each(|cookie| selection.add_socket(cookie))
-}
-
-/// The sockets in the network namespaces of these processes, each with the cookie of its namespace.
-fn sockets_of(processes: &HashSet<u32>) -> Result<Vec<(ExistingSocket, u64)>> {
-    let mut found = Vec::new();
-    for namespace in namespaces(processes) {
-        let read = || Ok::<_, Error>((sockets::all(&mut Netlink::sock_diag()?)?, netns_cookie()?));
-        let (all, cookie) = namespace.run_in(read)??;
-        found.extend(all.into_iter().map(|socket| (socket, cookie)));
-    }
-    Ok(found)
-}
-
-/// The network namespaces of these processes. Processes that have ended meanwhile are left out.
-fn namespaces(processes: &HashSet<u32>) -> Vec<ExistingNamespace> {
-    let mut found: Vec<ExistingNamespace> = Vec::new();
-    for pid in processes {
-        let Ok(namespace) = ExistingNamespace::open(&format!("/proc/{pid}/ns/net")) else { continue };
-        if !found.iter().any(|known| known.is_same(&namespace).unwrap_or(false)) {
-            found.push(namespace);
-        }
-    }
-    found
 }

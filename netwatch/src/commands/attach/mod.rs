@@ -9,6 +9,7 @@ mod links;
 mod names;
 mod notes;
 mod seed;
+mod selection;
 mod targets;
 
 use std::path::PathBuf;

@@ -31,9 +31,20 @@ pub(super) const UNSEEN_BY_SOCKETS: &str = "not counted: packets before netwatch
                                             socket of the target (in TIME-WAIT, for closed ports)";
 
 /// What distinguishes the sockets of processes from others of the same cgroup.
-pub(super) const OF_PROCESSES: &str = "metered are the sockets that these processes had when netwatch attached, those \
-                                       that they and their descendants created afterwards, and connections that \
-                                       these accepted";
+pub(super) const OF_PROCESSES: &str = "metered are the sockets that these processes had bound or connected when \
+                                       netwatch attached, those that they and their descendants created afterwards, \
+                                       and connections that these accepted";
+
+/// Sockets of the selected processes that no list of the kernel contains.
+pub(super) fn unlisted_sockets(number: usize) -> Option<String> {
+    let (sockets, are) = if number == 1 { ("socket", "is") } else { ("sockets", "are") };
+    (number > 0).then(|| {
+        format!(
+            "{number} {sockets} that these processes had, neither bound nor connected, {are} not metered, whatever they \
+             are used for later"
+        )
+    })
+}
 
 /// Sockets that the processes of the targets have, and that belong to other cgroups.
 pub(super) fn sockets_elsewhere(number: usize) -> Option<String> {

@@ -1,5 +1,5 @@
 //! Attaches the classifier to cgroups: it counts what their sockets send and receive. By BPF links
-//! only (Linux 5.7), which the kernel removes with this process: nothing to undo.
+//! only, which the kernel removes with this process: nothing to undo.
 
 use std::ffi::CStr;
 use std::io;
@@ -44,7 +44,7 @@ impl CgroupAttacher {
             let attached = sys::cgroup_attach(program.as_fd(), cgroup, hook);
             attached.map_err(|cause| {
                 Error::os("attach classifier to", name, cause)
-                    .hint("needs CAP_BPF and CAP_NET_ADMIN, and Linux 5.7; run with sudo")
+                    .hint("needs CAP_BPF and CAP_NET_ADMIN, and Linux 6.1; run with sudo")
             })
         };
         let egress = attach(&self.egress, BPF_CGROUP_INET_EGRESS as u32)?;
@@ -91,6 +91,16 @@ impl ProcessSelection {
     /// Selects a process, by its number in the initial PID namespace.
     pub fn add_process(&self, pid: u32) -> Result<()> {
         add(&self.processes, &pid.to_ne_bytes()).map_err(|cause| Error::os("select process", pid.to_string(), cause))
+    }
+
+    /// Takes back the selection of a process. It may have ended, which takes it back, too.
+    pub fn remove_process(&self, pid: u32) -> Result<()> {
+        match sys::map_delete(self.processes.as_fd(), &pid.to_ne_bytes()) {
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+                Err(Error::os("deselect process", pid.to_string(), cause))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Selects a socket by its cookie.

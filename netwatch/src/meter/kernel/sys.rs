@@ -115,6 +115,13 @@ pub fn map_update(map: BorrowedFd<'_>, key: &[u8], value: &[u8]) -> io::Result<(
     unsafe { bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr).map(drop) }
 }
 
+/// Removes an element. `key` has the length of the map's shape.
+pub(super) fn map_delete(map: BorrowedFd<'_>, key: &[u8]) -> io::Result<()> {
+    let mut attr = ElementAttr { map: map.as_raw_fd() as u32, key: key.as_ptr() as u64, value: 0, flags: 0 };
+    // SAFETY: as above.
+    unsafe { bpf(bpf_cmd::BPF_MAP_DELETE_ELEM, &mut attr).map(drop) }
+}
+
 /// Reads an element. `value` has the length of the map's shape.
 pub(super) fn map_lookup(map: BorrowedFd<'_>, key: &[u8], value: &mut [u8]) -> io::Result<()> {
     let (key, value) = (key.as_ptr() as u64, value.as_mut_ptr() as u64);
