@@ -4,8 +4,10 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-/// With more processes, their memory is not summed up: each costs a read of a file.
-const MAX_SUMMED_PROCESSES: usize = 256;
+use super::children;
+
+/// With more processes, or cgroups below, the memory is not summed up: each costs a read of a file.
+const MAX_SUMMED: usize = 256;
 
 /// What the processes of a cgroup have used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +39,7 @@ pub struct UsageReader {
 enum MemoryFile {
     /// `memory.current`: the memory controller is on. Page cache is included.
     Controller(File),
-    /// `cgroup.procs`: the resident memory of each process is summed up.
+    /// The resident memory of each process in this directory and below is summed up.
     Processes(PathBuf),
 }
 
@@ -45,7 +47,7 @@ impl UsageReader {
     pub(super) fn open(directory: &Path) -> Option<Self> {
         let memory = match File::open(directory.join("memory.current")) {
             Ok(file) => MemoryFile::Controller(file),
-            Err(_) => MemoryFile::Processes(directory.join("cgroup.procs")),
+            Err(_) => MemoryFile::Processes(directory.to_owned()),
         };
         Some(Self { cpu: File::open(directory.join("cpu.stat")).ok()?, memory })
     }
@@ -56,18 +58,40 @@ impl UsageReader {
         parse_cpu(&read_again(&self.cpu)?)
     }
 
-    /// Current memory, bytes. Without the controller, pages that several processes share count for
-    /// each.
+    /// Current memory, bytes; `None` if it is unknown. Without the controller, pages that several
+    /// processes share count for each.
     pub fn memory(&self) -> Option<u64> {
         match &self.memory {
             MemoryFile::Controller(file) => read_again(file)?.trim().parse().ok(),
-            MemoryFile::Processes(path) => {
-                let processes = fs::read_to_string(path).ok()?;
-                let pids: Vec<&str> = processes.lines().filter(|pid| *pid != "0").collect();
-                (pids.len() <= MAX_SUMMED_PROCESSES).then(|| pids.iter().filter_map(|pid| resident(pid)).sum())
+            MemoryFile::Processes(directory) => {
+                let pids = processes(directory)?;
+                Some(pids.iter().filter_map(|pid| resident(pid)).sum())
             }
         }
     }
+}
+
+/// The processes of a cgroup and of those below; `None` if there are too many, or if the cgroup was
+/// removed.
+fn processes(directory: &Path) -> Option<Vec<String>> {
+    let mut pids = Vec::new();
+    let mut cgroups = vec![directory.to_owned()];
+    let mut number = 0;
+    while let Some(cgroup) = cgroups.pop() {
+        let found = match fs::read_to_string(cgroup.join("cgroup.procs")) {
+            Ok(found) => found,
+            Err(_) if number == 0 => return None,
+            // One below was removed, or is threaded: its processes are those of the one above.
+            Err(_) => String::new(),
+        };
+        pids.extend(found.lines().filter(|pid| *pid != "0").map(str::to_owned));
+        cgroups.extend(children(&cgroup));
+        number += 1;
+        if pids.len() > MAX_SUMMED || number + cgroups.len() > MAX_SUMMED {
+            return None;
+        }
+    }
+    Some(pids)
 }
 
 fn read_again(file: &File) -> Option<String> {
@@ -118,5 +142,25 @@ mod tests {
         assert_eq!(reader.cpu_ns(), Some((30_000, 20_000)));
         write("memory.current", "4096\n");
         assert_eq!(UsageReader::open(dir.path()).expect("opened").memory(), Some(4_096));
+    }
+
+    #[test]
+    fn processes_of_cgroups_below_are_part_of_the_sum_unless_there_are_too_many() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let below = |name: &str, pids: &str| {
+            let cgroup = dir.path().join(name);
+            fs::create_dir_all(&cgroup).expect("made");
+            fs::write(cgroup.join("cgroup.procs"), pids).expect("written");
+        };
+        below(".", "7\n");
+        below("a", "8\n0\n");
+        below("a/b", "9\n");
+        fs::create_dir(dir.path().join("threaded")).expect("made");
+        let mut found = processes(dir.path()).expect("a few");
+        found.sort();
+        assert_eq!(found, ["7", "8", "9"]);
+        (0..MAX_SUMMED).for_each(|number| below(&format!("c{number}"), ""));
+        assert_eq!(processes(dir.path()), None, "too many cgroups");
+        assert_eq!(processes(&dir.path().join("removed")), None);
     }
 }
