@@ -249,8 +249,9 @@ fn read_json(path: &Path, owner: Option<u32>) -> Option<Value> {
 /// For [`read_file`]: in folders that only root can write to.
 const ROOT_FILES: Option<u32> = None;
 
-/// Reads a regular file of at most `max_bytes` and of this owner (`None`: of anybody) with the rights of root. Users choose
-/// what is in their homes: a link could lead to any file, and a FIFO or a device has no end.
+/// Reads a regular file of at most `max_bytes` and of this owner (`None`: of anybody) with the
+/// rights of root. Users choose what is in their homes: a link could lead to any file, and a FIFO
+/// or a device has no end.
 fn read_file(path: &Path, owner: Option<u32>, max_bytes: u64) -> Option<Vec<u8>> {
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
@@ -344,7 +345,7 @@ mod tests {
         assert_eq!(find_below(root, "web").expect("found").pid, 100, "that of root has no such name");
     }
 
-    /// The id is 64 digits that a user can give a cgroup, and the name those of a container of root.
+    /// The id is one that a user can give a cgroup, and the name that of a container of root.
     #[test]
     fn an_id_that_a_user_made_up_does_not_hide_a_name() {
         let dir = tempfile::tempdir().expect("a directory");

@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cgroup_outside_the_namespace_is_not_said_to_be_that_of_netwatch() {
+    fn the_error_about_a_cgroup_outside_the_namespace_names_whose_it_is() {
         let error = path_in_hierarchy("0::/../x.service\n", "its").expect_err("outside");
         assert_eq!(error, "its cgroup is outside the cgroup namespace of netwatch");
     }

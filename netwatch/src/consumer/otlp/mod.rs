@@ -121,7 +121,7 @@ impl Otlp {
         (self.retry.0..self.until).contains(&Instant::now())
     }
 
-    /// Posts what waits, until a request fails or the time is over.
+    /// Posts what waits, until a request fails or the time has passed.
     fn post_logs(&mut self) {
         while !self.waiting.is_empty() && Instant::now() < self.until {
             let number = self.waiting.len().min(MAX_REQUEST);

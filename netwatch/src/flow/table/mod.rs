@@ -34,10 +34,10 @@ pub const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 /// Everything that was counted so far.
 ///
 /// The table tracks live flows and the most recent ended flows individually, at most `max_flows` in
-/// all. When it is full, the flow that ended first is evicted: folded into its endpoint. If none has
-/// ended, the one ends that was idle for longest without an entry in the meter. When the meter has
-/// entries of all flows, new flows are folded immediately. Totals stay exact; [`FlowTable::folded`]
-/// returns how much was folded.
+/// all. When it is full, the flow that ended first is evicted: folded into its endpoint. If none
+/// has ended, the one ends that was idle for longest without an entry in the meter. When the meter
+/// has entries of all flows, new flows are folded immediately. Totals stay exact;
+/// [`FlowTable::folded`] returns how much was folded.
 #[derive(Debug)]
 pub struct FlowTable {
     max_flows: usize,

@@ -189,7 +189,7 @@ fn a_full_table_evicts_the_connection_that_was_idle_for_longest() {
     let mut table = FlowTable::new(3);
     [1, 2, 3].into_iter().for_each(|port| _ = table.apply(of(port, 10)));
     [3, 1].into_iter().for_each(|port| _ = table.apply(idle(of(port, 10))));
-    // It goes on, so it is not idle.
+    // It continues, so it is not idle.
     table.apply(Increment { connections: 0, initial_sequence: None, ..of(3, 400) });
     let ports = |table: &FlowTable| {
         let flows = table.flows(ObservationPoint::Link);
