@@ -191,7 +191,7 @@ mod tests {
 
     impl MessageTransport for Full {
         fn max_message_bytes(&self) -> usize {
-            1000
+            1232
         }
 
         fn needs_refresh(&self) -> bool {
@@ -222,7 +222,7 @@ mod tests {
         }
         // The id of the first set of each message: 2 is that of templates.
         let sent = sent.lock().expect("not poisoned");
-        let sets: Vec<u8> = sent.iter().map(|message| message[17]).collect();
+        let sets: Vec<u16> = sent.iter().map(|message| u16::from_be_bytes([message[16], message[17]])).collect();
         assert_eq!(sets.iter().position(|set| *set == 2), Some(1), "{sets:?}");
         assert_eq!(sets.iter().filter(|set| **set == 2).count(), 1, "{sets:?}");
     }
