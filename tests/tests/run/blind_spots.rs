@@ -56,7 +56,7 @@ fn programs_in_a_namespace_of_their_own_are_named() {
 #[test]
 fn a_published_port_that_the_user_may_not_bind_is_noted_if_the_command_failed() {
     let net = internet!();
-    let words = "port 80 is published, and needs root";
+    let words = "port 80 is published, but no program bound it";
     for (user, code, expected) in [("tester", 1, 1), ("tester", 0, 0), ("root", 1, 0)] {
         let exit = format!("exit {code}");
         let run = net.host.run(&["-u", user, "--publish", "8080:80"], &["sh", "-c", &exit]);
