@@ -3,9 +3,10 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::place::{CapturePlace, Compression};
+use super::place::{CapturePlace, Compression, UnusedFile};
 use super::sink::Sink;
 use crate::error::{Error, Result};
 
@@ -31,7 +32,7 @@ impl Rotation {
 #[derive(Debug)]
 enum WriteTarget {
     /// Files that are created as needed.
-    Place(CapturePlace),
+    Place(Arc<CapturePlace>),
     /// An open stream with this name.
     Stream(String),
 }
@@ -45,18 +46,18 @@ pub(super) struct CaptureFiles {
     opened: Instant,
     number: u32,
     names: VecDeque<String>,
-    /// The process that opened the files. Those that it starts have a copy.
-    creator: u32,
+    /// The first file, until something is written to it.
+    unused: Option<UnusedFile>,
 }
 
 impl CaptureFiles {
-    /// Opens the first file.
+    /// Opens the first file. Older files stay until something is written.
     pub(super) fn open(place: CapturePlace, rotation: Rotation) -> Result<Self> {
         place.require_compression()?;
         if rotation.is_on() {
-            place.clear_series()?;
+            place.check_series()?;
         }
-        let mut files = Self::new(WriteTarget::Place(place), rotation, None);
+        let mut files = Self::new(WriteTarget::Place(Arc::new(place)), rotation, None);
         files.open_next()?;
         Ok(files)
     }
@@ -68,8 +69,7 @@ impl CaptureFiles {
     }
 
     fn new(target: WriteTarget, rotation: Rotation, sink: Option<Sink>) -> Self {
-        let (names, creator) = (VecDeque::new(), std::process::id());
-        Self { target, rotation, sink, opened: Instant::now(), number: 0, names, creator }
+        Self { target, rotation, sink, opened: Instant::now(), number: 0, names: VecDeque::new(), unused: None }
     }
 
     /// Whether another file may follow.
@@ -104,7 +104,12 @@ impl CaptureFiles {
         let WriteTarget::Place(place) = &self.target else { return Ok(()) };
         self.number += 1;
         let name = place.name(self.rotation.is_on().then_some(self.number));
-        let file = if self.rotation.is_on() { place.create(&name)? } else { place.create_named()? };
+        let (file, unused) = match (self.rotation.is_on(), self.number) {
+            (false, _) => place.open_named()?,
+            (true, 1) => place.create_unused(&name).map(|(file, unused)| (file, Some(unused)))?,
+            (true, _) => (place.create(&name)?, None),
+        };
+        self.unused = unused;
         let sink = Sink::new(file, place.compression);
         self.sink = Some(sink.map_err(|error| Error::os("write", place.path_of(&name), error))?);
         self.opened = Instant::now();
@@ -119,7 +124,19 @@ impl CaptureFiles {
 
     /// Writes whole blocks.
     pub(super) fn write(&mut self, blocks: &[u8]) -> Result<()> {
+        if !blocks.is_empty() {
+            self.keep()?;
+        }
         self.apply(|sink| sink.write(blocks))
+    }
+
+    /// Replaces older files.
+    fn keep(&mut self) -> Result<()> {
+        match self.unused.take() {
+            None => Ok(()),
+            Some(first) if self.rotation.is_on() => first.keep_as_first(),
+            Some(first) => first.keep(),
+        }
     }
 
     /// Makes everything that was written readable for others.
@@ -139,20 +156,6 @@ impl CaptureFiles {
         let path = self.path();
         let Some(sink) = &mut self.sink else { return Ok(()) };
         action(sink).map_err(|error| Error::os("write", path, error))
-    }
-}
-
-impl Drop for CaptureFiles {
-    /// A capture that did not start leaves no empty file.
-    fn drop(&mut self) {
-        let is_unused = self.number == 1 && self.sink.as_ref().is_some_and(Sink::is_unused);
-        if let (WriteTarget::Place(place), Some(name)) = (&self.target, self.names.back())
-            && is_unused
-            && self.creator == std::process::id()
-        {
-            // The error that prevented the start matters.
-            let _ = place.remove(name);
-        }
     }
 }
 
@@ -189,6 +192,10 @@ mod tests {
         let refused = open(dir.path(), ROTATION, false).expect_err("there is a series").to_string();
         assert!(refused.contains("x-00002.pcapng.zst") && refused.contains("--force"), "{refused}");
         assert!(!dir.path().join("x-00001.pcapng.zst").exists());
+        let before = names(dir.path());
+        drop(open(dir.path(), ROTATION, true).expect("opened"));
+        assert_eq!(names(dir.path()), before, "the capture did not start");
+        std::fs::write(dir.path().join("x-00001.pcapng.zst"), "older").expect("written");
         let mut files = open(dir.path(), ROTATION, true).expect("opened");
         files.write(b"block").expect("written");
         files.close().expect("closed");

@@ -51,6 +51,12 @@ impl PacketOutput {
         Self { writer, printer, only, written: 0, left_out: 0, max_packets, omitted, lines_error: None }
     }
 
+    /// The capture has started: the files replace older ones.
+    pub(super) fn begin(&mut self) -> Result<()> {
+        self.print(PacketPrinter::begin)?;
+        self.writer.as_mut().map_or(Ok(()), CaptureWriter::begin)
+    }
+
     /// Number of packets that were printed or written.
     pub(super) fn written(&self) -> u64 {
         self.written

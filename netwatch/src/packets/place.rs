@@ -6,9 +6,10 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::fcntl::{AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{FileStat, Mode, fstat, fstatat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, unlinkat};
 
@@ -32,6 +33,9 @@ pub(super) enum Compression {
 
 /// Suffixes of compressions that netwatch does not write.
 const OTHER_COMPRESSIONS: [&str; 10] = [".xz", ".bz2", ".lz4", ".lzma", ".lzo", ".br", ".zip", ".7z", ".zstd", ".gzip"];
+
+/// Maximum number of files that wait to replace others, of this process or of earlier ones with its id.
+const MAX_TEMPORARY_NAMES: u32 = 1000;
 
 /// The directory and name of a capture.
 #[derive(Debug)]
@@ -106,42 +110,97 @@ impl CapturePlace {
         }
     }
 
-    /// Removes the files of an earlier series with these names, or refuses to begin another one:
-    /// it would end where it meets one of them.
-    pub(super) fn clear_series(&self) -> Result<()> {
-        for name in self.series()? {
-            if !self.replaces {
-                return Err(Error::os("write", self.path_of(&name), Errno::EEXIST)
-                    .hint("use --force to remove all files of the earlier series"));
-            }
-            self.remove(&name)?;
+    /// Refuses to begin a series where an earlier one is: it would end where it meets its files.
+    pub(super) fn check_series(&self) -> Result<()> {
+        match self.series()?.first() {
+            Some(name) if !self.replaces => Err(Error::os("write", self.path_of(name), Errno::EEXIST)
+                .hint("use --force to remove all files of the earlier series")),
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Removes the files of an earlier series with these names, except for one file.
+    fn clear_series(&self, except: &str) -> Result<()> {
+        let names = self.series()?;
+        names.iter().filter(|name| *name != except).try_for_each(|name| self.remove(name))
     }
 
     /// The names of files with a number, sorted.
     fn series(&self) -> Result<Vec<String>> {
         let failed = |error: io::Error| Error::os("read", directory_of(&self.path).display().to_string(), error);
-        let (stem, suffix) = self.divided_name();
-        let is_of_series = |name: &str| {
-            let number = name.strip_prefix(stem).and_then(|rest| rest.strip_prefix('-'));
-            let number = number.and_then(|rest| rest.strip_suffix(suffix)).unwrap_or_default();
-            number.len() >= 5 && number.bytes().all(|byte| byte.is_ascii_digit())
-        };
         let mut names = Vec::new();
         for entry in as_user(self.owner, || std::fs::read_dir(directory_of(&self.path))).map_err(failed)? {
             let name = entry.map_err(failed)?.file_name();
-            names.extend(name.to_str().filter(|name| is_of_series(name)).map(str::to_owned));
+            names.extend(name.to_str().filter(|name| self.is_of_series(name)).map(str::to_owned));
         }
         names.sort();
         Ok(names)
     }
 
-    /// Creates the file of the path. A pipe or device with this name is opened as it is.
-    pub fn create_named(&self) -> Result<File> {
+    /// Whether this is the name of a file with a number.
+    fn is_of_series(&self, name: &str) -> bool {
+        let (stem, suffix) = self.divided_name();
+        let number = name.strip_prefix(stem).and_then(|rest| rest.strip_prefix('-'));
+        let number = number.and_then(|rest| rest.strip_suffix(suffix)).unwrap_or_default();
+        number.len() >= 5 && number.bytes().all(|byte| byte.is_ascii_digit())
+    }
+
+    /// Refuses to write the file of `other` too: each would destroy what the other one wrote.
+    pub fn require_other_than(&self, other: &Self) -> Result<()> {
+        let directory = |place: &Self| fstat(&place.directory).map(|about| (about.st_dev, about.st_ino)).ok();
+        let is_same_name = self.name == other.name || other.is_of_series(&self.name);
+        let is_null = || fstatat(self.directory.as_fd(), self.name.as_str(), AtFlags::empty());
+        if !is_same_name || directory(self) != directory(other) || is_null().is_ok_and(|about| is_null_device(&about)) {
+            return Ok(());
+        }
+        let cause = "the packets and their lines cannot both go there";
+        Err(Error::other("write", self.path_of(&self.name), cause).hint("give two names"))
+    }
+
+    /// Opens the path: a pipe or device as it is, and otherwise a new file, which has its name and
+    /// replaces an older one when it is kept.
+    pub(super) fn open_named(self: &Arc<Self>) -> Result<(File, Option<UnusedFile>)> {
         match self.stream()? {
-            Some(stream) => Ok(stream),
-            None => self.create(&self.name),
+            Some(stream) => Ok((stream, None)),
+            None => self.create_unused(&self.name).map(|(file, unused)| (file, Some(unused))),
+        }
+    }
+
+    /// Creates a file that is removed if nothing uses it. One with its name stays until then.
+    pub(super) fn create_unused(self: &Arc<Self>, name: &str) -> Result<(File, UnusedFile)> {
+        let created = as_user(self.owner, || {
+            let is_there = self.replaces && self.check_replaceable(name)?;
+            if !is_there {
+                return Ok((self.open_as(name, OFlag::O_CREAT | OFlag::O_EXCL)?, name.to_owned()));
+            }
+            (0..MAX_TEMPORARY_NAMES)
+                .map(temporary_name)
+                .find_map(|temporary| match self.open_as(&temporary, OFlag::O_CREAT | OFlag::O_EXCL) {
+                    Err(Errno::EEXIST) => None,
+                    opened => Some(opened.map(|file| (file, temporary))),
+                })
+                .unwrap_or(Err(Errno::EEXIST))
+        });
+        let (file, created) = created.map_err(|errno| self.failed(name, errno))?;
+        let (place, name, creator) = (self.clone(), name.to_owned(), Some(std::process::id()));
+        Ok((file, UnusedFile { place, created, name, creator }))
+    }
+
+    /// Whether there is a file, which can be replaced.
+    fn check_replaceable(&self, name: &str) -> nix::Result<bool> {
+        let about = match fstatat(self.directory.as_fd(), name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Err(Errno::ENOENT) => return Ok(false),
+            about => about?,
+        };
+        if about.st_mode & libc::S_IFMT == libc::S_IFDIR {
+            return Err(Errno::EISDIR);
+        }
+        let directory = fstat(&self.directory)?;
+        let owner = self.owner.0.as_raw();
+        let is_sticky = directory.st_mode & libc::S_ISVTX != 0;
+        match is_sticky && ![about.st_uid, directory.st_uid].contains(&owner) && owner != 0 {
+            true => Err(Errno::EPERM),
+            false => Ok(true),
         }
     }
 
@@ -198,21 +257,36 @@ impl CapturePlace {
     }
 }
 
-/// The file of a place before anything uses it. Removes it when it is dropped.
+/// A new file before anything uses it. Removes it when it is dropped.
 #[derive(Debug)]
 pub(super) struct UnusedFile {
-    place: CapturePlace,
+    place: Arc<CapturePlace>,
+    /// The name that it has.
+    created: String,
+    /// The name that it gets when it is kept.
+    name: String,
     /// The process that created it; `None` if it is kept. Processes that it starts have a copy.
     creator: Option<u32>,
 }
 
 impl UnusedFile {
-    pub(super) fn new(place: CapturePlace) -> Self {
-        Self { place, creator: Some(std::process::id()) }
+    /// Gives the file its name. A file that had the name is replaced: its mode, its owner and its
+    /// links are not those of the new file.
+    pub(super) fn keep(mut self) -> Result<()> {
+        let (place, from, to) = (&self.place, self.created.as_str(), self.name.as_str());
+        if from != to {
+            let directory = place.directory.as_fd();
+            as_user(place.owner, || renameat(directory, from, directory, to))
+                .map_err(|errno| place.failed(to, errno))?;
+        }
+        self.creator = None;
+        Ok(())
     }
 
-    pub(super) fn keep(mut self) {
-        self.creator = None;
+    /// As [`UnusedFile::keep`], and removes the other files of an earlier series.
+    pub(super) fn keep_as_first(self) -> Result<()> {
+        self.place.clear_series(&self.created)?;
+        self.keep()
     }
 }
 
@@ -220,9 +294,15 @@ impl Drop for UnusedFile {
     fn drop(&mut self) {
         if self.creator == Some(std::process::id()) {
             // The error that prevented the start matters.
-            let _ = self.place.remove(&self.place.name);
+            let _ = self.place.remove(&self.created);
         }
     }
+}
+
+/// The name of a file until it replaces another one. Does not depend on the name, which may be as
+/// long as names can be.
+fn temporary_name(number: u32) -> String {
+    format!(".netwatch-{}-{number}", std::process::id())
 }
 
 fn directory_of(path: &Path) -> &Path {
@@ -271,8 +351,9 @@ mod tests {
 
     use super::*;
 
-    fn place(dir: &Path, name: &str, replaces: bool) -> CapturePlace {
-        CapturePlace::open(&dir.join(name), (Uid::effective(), Gid::effective()), replaces).expect("a directory")
+    fn place(dir: &Path, name: &str, replaces: bool) -> Arc<CapturePlace> {
+        let owner = (Uid::effective(), Gid::effective());
+        Arc::new(CapturePlace::open(&dir.join(name), owner, replaces).expect("a directory"))
     }
 
     #[test]
@@ -296,19 +377,55 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_nothing_used_is_removed() {
+    fn a_file_that_nothing_used_is_removed_and_an_older_one_stays() {
         let dir = tempfile::tempdir().expect("a directory");
-        for (name, keeps) in [("kept", true), ("removed", false)] {
-            let place = place(dir.path(), name, false);
-            drop(place.create_named().expect("created"));
-            let file = UnusedFile::new(place);
+        std::fs::write(dir.path().join("older"), "older").expect("written");
+        for (name, keeps) in [("kept", true), ("removed", false), ("older", false), ("older", true)] {
+            let place = place(dir.path(), name, true);
+            let (_file, unused) = place.open_named().expect("created");
+            let is_older = || std::fs::read(dir.path().join(name)).is_ok_and(|text| text == b"older");
+            assert_eq!(is_older(), name == "older", "nothing uses the new one yet");
+            let unused = unused.expect("a new file");
             if keeps {
-                file.keep()
+                unused.keep().expect("renamed");
             } else {
-                drop(file)
+                drop(unused);
             }
-            assert_eq!(dir.path().join(name).exists(), keeps);
+            let exists = dir.path().join(name).exists();
+            assert_eq!((exists, is_older()), (keeps || name == "older", !keeps && name == "older"), "{name}");
         }
+        let mut left: Vec<_> = dir.path().read_dir().expect("a directory").flatten().map(|at| at.file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["kept", "older"]);
+    }
+
+    #[test]
+    fn what_cannot_be_replaced_is_refused_before_the_start() {
+        let dir = tempfile::tempdir().expect("a directory");
+        std::fs::create_dir(dir.path().join("x")).expect("created");
+        let refused = place(dir.path(), "x", true).open_named().expect_err("a directory");
+        assert_eq!(refused.errno(), Some(Errno::EISDIR));
+        if Uid::effective().is_root() {
+            std::fs::write(dir.path().join("y"), "of root").expect("written");
+            std::fs::set_permissions(dir.path(), Permissions::from_mode(0o1777)).expect("ours");
+            let other = (Uid::from_raw(65534), Gid::from_raw(65534));
+            let place = Arc::new(CapturePlace::open(&dir.path().join("y"), other, true).expect("a directory"));
+            assert_eq!(place.open_named().expect_err("a file of root").errno(), Some(Errno::EPERM));
+        }
+    }
+
+    #[test]
+    fn two_outputs_have_two_names() {
+        let dir = tempfile::tempdir().expect("a directory");
+        std::os::unix::fs::symlink(dir.path(), dir.path().join("link")).expect("a link");
+        let file = place(dir.path(), "x.pcapng", true);
+        for same in ["x.pcapng", "link/x.pcapng", "x-00001.pcapng"] {
+            let refused = place(dir.path(), same, true).require_other_than(&file).expect_err(same).to_string();
+            assert!(refused.contains("cannot both"), "{refused}");
+        }
+        place(dir.path(), "x.txt", true).require_other_than(&file).expect("another name");
+        let null = || place(Path::new("/dev"), "null", true);
+        null().require_other_than(&null()).expect("it keeps nothing");
     }
 
     #[test]
@@ -329,7 +446,8 @@ mod tests {
         let mut older = File::open(path("open.pcapng")).expect("a file");
         std::os::unix::fs::symlink(path("open.pcapng"), path("link.pcapng")).expect("a link");
         for name in ["link.pcapng", "open.pcapng"] {
-            let file = place(dir.path(), name, true).create_named().expect("replaced");
+            let (file, unused) = place(dir.path(), name, true).open_named().expect("created");
+            unused.expect("a new file").keep().expect("replaced");
             assert_eq!(file.metadata().expect("metadata").mode() & 0o7777, 0o600);
             assert!(path(name).symlink_metadata().expect("metadata").is_file(), "{name}");
         }
@@ -347,11 +465,11 @@ mod tests {
         assert_eq!(numbered.errno(), Some(Errno::EEXIST));
         pipe("x.pcapng");
         let _reader = nix::fcntl::open(&dir.path().join("x.pcapng"), OFlag::O_RDWR, Mode::empty()).expect("opened");
-        place(dir.path(), "x.pcapng", false).create_named().expect("a stream");
+        place(dir.path(), "x.pcapng", false).open_named().expect("a stream");
         if Uid::effective().is_root() {
             let other = (Some(Uid::from_raw(65534)), None);
             nix::unistd::chown(&dir.path().join("x.pcapng"), other.0, other.1).expect("root changes owners");
-            let refused = place(dir.path(), "x.pcapng", false).create_named().expect_err("refused").to_string();
+            let refused = place(dir.path(), "x.pcapng", false).open_named().expect_err("refused").to_string();
             assert!(refused.contains("another user"), "{refused}");
         }
     }
@@ -367,7 +485,7 @@ mod tests {
             let path = dir.path().join(name);
             mknod(&path, SFlag::S_IFCHR, Mode::S_IRWXU, makedev(1, minor)).expect("root makes devices");
             nix::unistd::chown(&path, Some(Uid::from_raw(65534)), None).expect("root changes owners");
-            place(dir.path(), name, false).create_named()
+            place(dir.path(), name, false).open_named()
         };
         match device("null", 3) {
             Err(error) if error.errno() == Some(Errno::EACCES) => {} // mounted with nodev

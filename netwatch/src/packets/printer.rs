@@ -1,9 +1,10 @@
 //! Prints packets as lines, each batch at once.
 
 use std::io::{BufWriter, Write};
+use std::sync::Arc;
 
 use super::line::{LineFormat, LineStyle, PrintedPacket};
-use super::place::{CapturePlace, UnusedFile, is_regular};
+use super::place::{CapturePlace, UnusedFile};
 use crate::error::{Error, Result};
 
 /// Prints a line for each packet.
@@ -28,16 +29,13 @@ impl PacketPrinter {
 
     /// Prints to a new file, which is removed if the capture does not start.
     pub fn to_file(place: CapturePlace, style: LineStyle) -> Result<Self> {
-        let file = place.create_named()?;
-        let unused = is_regular(&file).then(|| UnusedFile::new(place));
+        let (file, unused) = Arc::new(place).open_named()?;
         Ok(Self { unused, ..Self::new(Box::new(file), style) })
     }
 
-    /// The capture has started: keeps the file, also without lines.
-    pub(super) fn begin(&mut self) {
-        if let Some(file) = self.unused.take() {
-            file.keep();
-        }
+    /// The capture has started: keeps the file, also without lines. It replaces an older one.
+    pub(super) fn begin(&mut self) -> Result<()> {
+        self.unused.take().map_or(Ok(()), UnusedFile::keep)
     }
 
     /// Prints a packet. `lost` packets were lost before it.

@@ -69,11 +69,6 @@ impl Sink {
         }
     }
 
-    /// Whether it is a file of which nothing was written.
-    pub(super) fn is_unused(&self) -> bool {
-        self.bytes == 0 && is_regular(self.file())
-    }
-
     fn file(&self) -> &File {
         match &self.file {
             SinkFile::Plain(file) => file,

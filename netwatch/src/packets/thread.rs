@@ -13,7 +13,6 @@ use super::identity::FlowIdentities;
 use super::judge::PacketJudge;
 use super::key_log::KeyLog;
 use super::output::{OutputPacket, PacketOutput};
-use super::writer::CaptureWriter;
 use super::{CaptureCommand, CaptureSpec, CaptureSummary, EndedOutput};
 use crate::capture::write::{INBOUND, OUTBOUND, ObservedFrame, Segmenter, WritablePacket};
 use crate::error::{Error, Result};
@@ -86,10 +85,7 @@ impl PacketThread {
 
     pub(super) fn run(mut self) {
         set_thread_priority(NICE);
-        if let Some(printer) = &mut self.output.output.printer {
-            printer.begin();
-        }
-        let begun = self.output.output.writer.as_mut().map_or(Ok(()), CaptureWriter::begin);
+        let begun = self.output.output.begin();
         self.check(begun);
         loop {
             match self.commands.try_recv() {

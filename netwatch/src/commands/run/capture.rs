@@ -64,8 +64,12 @@ pub(super) fn open_lines(settings: &CaptureOptions, owner: &Identity) -> Result<
         None => Ok(None),
         Some(LineTarget::StandardError) => Ok(Some(PacketPrinter::new(Box::new(std::io::stderr()), style))),
         Some(LineTarget::File(path)) => {
-            let place = CapturePlace::open(path, (owner.uid, owner.gid), settings.force)?;
-            PacketPrinter::to_file(place, style).map(Some)
+            let place = |path| CapturePlace::open(path, (owner.uid, owner.gid), settings.force);
+            let lines = place(path)?;
+            if let Some(file) = &settings.file {
+                lines.require_other_than(&place(file)?)?;
+            }
+            PacketPrinter::to_file(lines, style).map(Some)
         }
     }
 }
