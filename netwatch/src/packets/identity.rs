@@ -11,7 +11,7 @@ use indexmap::IndexMap;
 use super::{FlowQuery, Identify};
 use crate::capture::comment::{CommentedProcess, remote_comment};
 use crate::flow::{Direction, FlowKey};
-use crate::meter::RingPacket;
+use crate::meter::{PacketFlow, PacketFlows, PacketOrigin, RingPacket};
 use crate::process::Process;
 use crate::session::FlowIdentity;
 
@@ -89,7 +89,8 @@ struct KnownFlow {
 /// Remembers the identities of flows.
 pub(super) struct FlowIdentities {
     identify: Identify,
-    flows: IndexMap<FlowKey, KnownFlow, foldhash::fast::RandomState>,
+    reader: PacketFlows,
+    flows: IndexMap<(FlowKey, PacketOrigin), KnownFlow, foldhash::fast::RandomState>,
     /// The place of the flow of the last packet. The next packet often belongs to the same flow.
     last: usize,
     names: HashMap<IpAddr, String>,
@@ -97,7 +98,7 @@ pub(super) struct FlowIdentities {
 
 impl FlowIdentities {
     pub(super) fn new(identify: Identify) -> Self {
-        Self { identify, flows: IndexMap::default(), last: 0, names: HashMap::new() }
+        Self { identify, reader: PacketFlows::default(), flows: IndexMap::default(), last: 0, names: HashMap::new() }
     }
 
     /// Requests what is not known about the flows of these packets, and waits for the answer for at
@@ -108,10 +109,10 @@ impl FlowIdentities {
         }
         let (mut queries, mut wanted): (Vec<FlowQuery>, Vec<usize>) = Default::default();
         let places = packets.map(|packet| {
-            let (key, opens) = packet.flow()?;
-            let place = self.place(key);
-            if self.is_wanted(place, &packet, opens) {
-                queries.push((key, packet.direction, packet.time_ns));
+            let flow = self.reader.read(packet.bytes, packet.orig_len, packet.direction, packet.time_ns)?;
+            let place = self.place((flow.key, flow.origin));
+            if self.is_wanted(place, &packet, flow.opens) {
+                queries.push(self.query(place, &flow, &packet));
                 wanted.push(place);
             }
             Some(place)
@@ -124,8 +125,18 @@ impl FlowIdentities {
         places
     }
 
+    /// What is asked about a packet. An error of ICMP concerns the process of the packet that it
+    /// quotes, which went in the other direction.
+    fn query(&self, place: usize, flow: &PacketFlow, packet: &RingPacket<'_>) -> FlowQuery {
+        match (flow.origin, packet.direction) {
+            (PacketOrigin::Quoted(quoted), Direction::Ingress) => (quoted, Direction::Egress, packet.time_ns, None),
+            (PacketOrigin::Quoted(quoted), Direction::Egress) => (quoted, Direction::Ingress, packet.time_ns, None),
+            (_, direction) => (flow.key, direction, packet.time_ns, self.flows[place].socket),
+        }
+    }
+
     /// The place of a flow, which is added if it is not known.
-    fn place(&mut self, key: FlowKey) -> usize {
+    fn place(&mut self, key: (FlowKey, PacketOrigin)) -> usize {
         let is_last = self.flows.get_index(self.last).is_some_and(|(last, _)| *last == key);
         if !is_last {
             let entry = self.flows.entry(key);
@@ -155,11 +166,12 @@ impl FlowIdentities {
     }
 
     fn remember(&mut self, place: usize, answer: FlowIdentity) {
-        let Some((key, known)) = self.flows.get_index_mut(place) else { return };
+        let Some(((key, origin), known)) = self.flows.get_index_mut(place) else { return };
+        let named = if let PacketOrigin::Quoted(quoted) = origin { quoted } else { key };
         if let Some(name) = &answer.name
             && self.names.len() < MAX_NAMES
         {
-            self.names.insert(key.remote.addr, name.as_str().to_owned());
+            self.names.insert(named.remote.addr, name.as_str().to_owned());
         }
         known.identity.update(answer);
     }
@@ -169,7 +181,7 @@ impl FlowIdentities {
         static UNKNOWN: PacketIdentity =
             PacketIdentity { pid: None, comm: None, name: None, comment: None, remote: None };
         let known = place.and_then(|place| self.flows.get_index(place));
-        known.map_or((None, &UNKNOWN), |(key, known)| (Some(key), &known.identity))
+        known.map_or((None, &UNKNOWN), |((key, _), known)| (Some(key), &known.identity))
     }
 
     /// Remembers names from a report.

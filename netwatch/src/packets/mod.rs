@@ -45,9 +45,9 @@ use thread::PacketThread;
 /// Time that the capture has after the run, in total, to write its packets and the end of its file.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A flow of which the process and the name are wanted: its key, and direction and time of a
-/// packet.
-pub type FlowQuery = (FlowKey, Direction, u64);
+/// A flow of which the process and the name are wanted: its key, direction and time of a packet,
+/// and the socket that sent its packets, if it is known.
+pub type FlowQuery = (FlowKey, Direction, u64, Option<u64>);
 
 /// Requests what is known about flows. The answer arrives when the meter has been polled.
 pub type Identify = Box<dyn Fn(Vec<FlowQuery>) -> Receiver<Vec<FlowIdentity>> + Send>;

@@ -106,7 +106,7 @@ impl<'a> FrameFacts<'a> {
 
     /// The process and the name of the remote, as far as they are known at this time.
     pub fn identity(&self, time_ns: u64) -> FlowIdentity {
-        let identify = |(flow, direction)| self.session.identify(flow, direction, time_ns);
+        let identify = |(flow, direction)| self.session.identify(flow, direction, time_ns, None);
         self.flow.zip(self.direction).map(identify).unwrap_or_default()
     }
 }

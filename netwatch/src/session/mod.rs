@@ -29,7 +29,7 @@ pub use scope::{CaptureScope, IsolatedScope, Moment, Scope, ScopeFacts};
 
 use crate::flow::{
     Amount, Direction, EndpointKey, FlowChange, FlowKey, FlowTable, Increment, ObservationPoint, PerDirection, Place,
-    Traffic,
+    Protocol, Traffic,
 };
 use crate::name::Names;
 use crate::process::{Attribution, FlowToAttribute, Process, Trace, Usages};
@@ -231,13 +231,24 @@ impl<S: Scope> Session<S> {
     }
 
     /// What is known so far about a flow, of which a packet went in this direction at this time.
-    pub fn identify(&self, key: FlowKey, direction: Direction, time_ns: u64) -> FlowIdentity {
+    /// `socket` is the cookie of the socket that sent its packets, if it is known.
+    pub fn identify(&self, key: FlowKey, direction: Direction, time_ns: u64, socket: Option<u64>) -> FlowIdentity {
         let flow = FlowToAttribute { key, opened_by: direction, first_ns: time_ns, last_ns: time_ns };
-        let trace = &self.ledger.trace;
-        let usages = if self.is_attributing() { trace.usages_of(&flow) } else { Usages::new() };
-        let process = usages.first().and_then(|usage| trace.process(usage.process));
+        let usages = if self.is_attributing() { self.usages_of_packet(&flow, socket) } else { Usages::new() };
+        let process = usages.first().and_then(|usage| self.ledger.trace.process(usage.process));
         let name = self.ledger.names.best(&key, time_ns).map(|best| best.name.clone());
         FlowIdentity { process: process.map(|(process, _)| process), name }
+    }
+
+    /// The processes of one packet of a flow. Many processes may share a flow of ICMP, and one of
+    /// fragments whose ports are not known, so that only the socket leads to that of the packet.
+    fn usages_of_packet(&self, flow: &FlowToAttribute, socket: Option<u64>) -> Usages {
+        let is_shared = flow.key.fragment || [Protocol::ICMP, Protocol::ICMPV6].contains(&Protocol(flow.key.protocol));
+        match (is_shared, socket) {
+            (false, _) => self.ledger.trace.usages_of(flow),
+            (true, Some(cookie)) => self.ledger.trace.usages_of_socket(cookie),
+            (true, None) => Usages::new(),
+        }
     }
 
     /// Whether the target bound a socket to this port.

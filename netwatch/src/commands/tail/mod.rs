@@ -13,7 +13,7 @@ use crate::capture::{Capture, CaptureEnd, CapturedFrame};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::flow::Direction;
-use crate::meter::flow_of_frame;
+use crate::meter::PacketFlows;
 use crate::packets::{CaptureFacts, PacketIdentity, PacketView, ViewSpec, ViewedFrame};
 use crate::rights;
 use crate::settings::{FilterOption, TailSettings};
@@ -83,10 +83,10 @@ fn set_facts(spec: &mut ViewSpec, os: String, comment: String) {
 fn follow(spec: ViewSpec, id: &RunId, stream: UnixStream) -> Result<(CaptureEnd, bool)> {
     let mut capture = Capture::live(&format!("run {id}"), stream, &STOP)?;
     let mut view = PacketView::new(spec);
-    let mut lost = 0_u64;
+    let (mut lost, mut flows) = (0_u64, PacketFlows::default());
     let end = capture.each(|frame| {
         lost = lost.saturating_add(frame.lost_before);
-        view.frame(viewed(frame))?;
+        view.frame(viewed(frame, &mut flows))?;
         if view.is_full() {
             STOP.store(true, Ordering::Relaxed);
         }
@@ -97,8 +97,8 @@ fn follow(spec: ViewSpec, id: &RunId, stream: UnixStream) -> Result<(CaptureEnd,
 }
 
 /// Process and name are in the comments of the frame.
-fn viewed<'a>(frame: &'a CapturedFrame<'a>) -> ViewedFrame<'a> {
+fn viewed<'a>(frame: &'a CapturedFrame<'a>, flows: &mut PacketFlows) -> ViewedFrame<'a> {
     let direction = frame.is_egress().map(|is_egress| if is_egress { Direction::Egress } else { Direction::Ingress });
-    let flow = direction.and_then(|direction| flow_of_frame(frame.bytes, frame.orig_len, direction));
-    ViewedFrame { frame, direction, flow: flow.map(|(flow, _)| flow), identity: PacketIdentity::default() }
+    let flow = direction.and_then(|direction| flows.read(frame.bytes, frame.orig_len, direction, frame.time_ns));
+    ViewedFrame { frame, direction, flow: flow.map(|flow| flow.key), identity: PacketIdentity::default() }
 }

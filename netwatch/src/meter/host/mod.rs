@@ -25,8 +25,10 @@ use crate::flow::{
 use crate::session::{MeterLosses, Observed};
 
 mod fragments;
+mod packet_flow;
 
 use fragments::RecentFragments;
+pub use packet_flow::{PacketFlow, PacketFlows, PacketOrigin};
 
 /// Uses a fast hash with a random seed: there is one lookup per packet, and captures may be
 /// hostile.

@@ -45,7 +45,7 @@ pub use growth::MemorySource;
 pub(crate) use packets::load_filter;
 pub use packets::{
     DEFAULT_RING_BYTES as CAPTURE_RING_BYTES, MAX_CAPLEN, PacketBatch, PacketRing, PacketStats, PacketTap, RingPacket,
-    TapConfig, flow_of_frame,
+    TapConfig,
 };
 pub use process::{ProcessTracer, ProcessTracerConfig, event_of};
 pub use reader::{RingReader, set_thread_priority};

@@ -48,6 +48,12 @@ impl Trace {
         self.users_of(flow).into_iter().map(usage).collect()
     }
 
+    /// The processes that used the socket with this cookie.
+    pub fn usages_of_socket(&self, cookie: u64) -> Usages {
+        let usage = |(process, evidence, is_maker)| Usage { process, evidence, is_maker };
+        self.users_of_socket(cookie).into_iter().map(usage).collect()
+    }
+
     /// A process, and the number of its parent. [`Process::parent`] is not set: it refers to the
     /// list of a report.
     pub fn process(&self, number: ProcessNumber) -> Option<(Process, Option<ProcessNumber>)> {

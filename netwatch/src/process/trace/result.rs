@@ -130,6 +130,11 @@ impl Trace {
         command.map(|command| (command, Evidence::Netns, false)).into_iter().collect()
     }
 
+    /// The processes that used a socket. None if it is not known.
+    pub(super) fn users_of_socket(&self, cookie: u64) -> NumberedUsers {
+        users(self.sockets.get(cookie).as_slice(), Evidence::Socket)
+    }
+
     /// Attempts that failed without a packet, except those to the remote of a flow whose socket is
     /// not known: they may be that flow.
     pub(super) fn failed_calls(

@@ -239,6 +239,11 @@ impl Sockets {
         [self.of_flows.len(), self.closed.len(), self.closing.len()]
     }
 
+    /// The socket with this cookie.
+    pub(super) fn get(&self, cookie: u64) -> Option<&KnownSocket> {
+        self.known.get(&cookie)
+    }
+
     /// The sockets that the packets of a flow came from or went to, those of the side that opened
     /// it first.
     pub(super) fn of_flow(&self, flow: &FlowKey) -> FoundSockets<'_> {

@@ -129,6 +129,25 @@ fn users(scene: &Scene, key: FlowKey, opened_by: Direction) -> Vec<String> {
     users_by_name(&result, &result.users, &key)
 }
 
+/// One flow of two pings has two sockets.
+#[test]
+fn a_socket_leads_to_its_own_process() {
+    let mut scene = Scene::new();
+    for (pid, cookie) in [(101, 7), (102, 8)] {
+        scene.fork(COMMAND, pid);
+        scene.exec(pid, COMMAND, if pid == 101 { "first" } else { "second" });
+        scene.socket(pid, SocketOperation::Created, cookie, 1, "");
+        scene.trace.note_flow(flow(1, 0, 0), cookie);
+    }
+    let name = |cookie| {
+        let usages = scene.trace.usages_of_socket(cookie);
+        usages.first().and_then(|usage| scene.trace.process(usage.process)).map(|(process, _)| process.comm)
+    };
+    assert_eq!(name(7).as_deref(), Some("first"));
+    assert_eq!(name(8).as_deref(), Some("second"));
+    assert_eq!(name(9), None);
+}
+
 #[test]
 fn attributes_a_flow_to_the_creator_of_its_socket() {
     let mut scene = Scene::new();

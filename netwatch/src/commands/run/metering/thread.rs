@@ -189,7 +189,8 @@ impl MeteringThread {
     /// Answers after a poll, because the records about these flows precede their packets.
     fn identify(&mut self, flows: Vec<FlowQuery>, reply: &Sender<Vec<FlowIdentity>>) {
         self.poll();
-        let identities = flows.into_iter().map(|(key, direction, ns)| self.session.identify(key, direction, ns));
+        let identities =
+            flows.into_iter().map(|(key, direction, ns, socket)| self.session.identify(key, direction, ns, socket));
         // Fails if the capture no longer waits.
         let _ = reply.send(identities.collect());
     }

@@ -17,7 +17,7 @@ use netwatch_common::capture::{MAX_RING_BYTES, MIN_RING_BYTES};
 #[cfg(test)]
 pub(crate) use filter::load_alone as load_filter;
 pub use netwatch_common::capture::{DEFAULT_RING_BYTES, MAX_CAPLEN};
-pub use ring::{PacketBatch, PacketRing, PacketStats, RingPacket, flow_of_frame};
+pub use ring::{PacketBatch, PacketRing, PacketStats, RingPacket};
 
 use super::attach::{self, AttachMethod, Attachment};
 use super::object::Loaded;

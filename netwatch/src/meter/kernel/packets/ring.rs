@@ -9,15 +9,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use netwatch_common::capture::{PacketHeader, slot};
-use netwatch_common::parse::{self, Captured, Hook, Meta, Packet};
-use netwatch_common::tcp;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::super::sys;
 use crate::error::{Error, Result};
-use crate::flow::{Direction, FlowKey, PerDirection, Traffic};
+use crate::flow::{Direction, PerDirection};
 use crate::meter::abi;
 use crate::meter::clock::Clock;
 
@@ -64,34 +62,6 @@ pub struct RingPacket<'a> {
     pub vlan: Option<(u16, u16)>,
     /// The captured bytes, from the Ethernet header on.
     pub bytes: &'a [u8],
-}
-
-impl RingPacket<'_> {
-    /// The flow that the packet is counted in, and whether the packet opens a TCP connection.
-    /// `None` for packets of remainders.
-    pub fn flow(&self) -> Option<(FlowKey, bool)> {
-        flow_of_frame(self.bytes, self.orig_len, self.direction)
-    }
-}
-
-/// The flow that an Ethernet frame of the link is counted in, and whether it opens a TCP
-/// connection. `None` for frames of remainders.
-pub fn flow_of_frame(bytes: &[u8], orig_len: u32, direction: Direction) -> Option<(FlowKey, bool)> {
-    let (frame, meta, mut packet) = (Captured { bytes, orig_len }, Meta::default(), Packet::default());
-    if !parse::quick(&frame, &meta, &mut packet) {
-        packet = Packet::default();
-        parse::parse(&frame, &meta, &mut packet);
-    }
-    let hook = match direction {
-        Direction::Egress => Hook::FromTarget,
-        Direction::Ingress => Hook::ToTarget,
-    };
-    let (key, direction) = parse::orient(&packet, hook);
-    let is_syn = packet.flags & tcp::SYN_ACK == tcp::SYN;
-    match abi::traffic(&key, direction.into()).0 {
-        Traffic::Flow(key) => Some((key, is_syn)),
-        _ => None,
-    }
 }
 
 /// Counters of the capture programs.
