@@ -48,7 +48,7 @@ impl RunMeasures {
 
 /// What one name, protocol and port has at all its addresses.
 #[derive(Default)]
-struct EndpointSum {
+struct NameSum {
     bytes: f64,
     connections: f64,
     handshakes_ns: Vec<u64>,
@@ -59,14 +59,14 @@ struct EndpointSum {
 fn endpoints(report: &Report) -> BTreeMap<String, [Option<f64>; 3]> {
     let is_complete = report.folded.flows == 0;
     let mut handshakes = if is_complete { report.handshakes() } else { HashMap::new() };
-    let mut sums: BTreeMap<String, EndpointSum> = BTreeMap::new();
+    let mut sums: BTreeMap<String, NameSum> = BTreeMap::new();
     for known in &report.endpoints {
         let sum = sums.entry(name(report, known)).or_default();
         sum.bytes += known.endpoint.counters.both().wire_bytes as f64;
         sum.connections += known.endpoint.connections as f64;
         sum.handshakes_ns.extend(handshakes.remove(&known.endpoint.key).unwrap_or_default());
     }
-    let values = |sum: EndpointSum| [Some(sum.bytes), Some(sum.connections), percentile(sum.handshakes_ns, 50)];
+    let values = |sum: NameSum| [Some(sum.bytes), Some(sum.connections), percentile(sum.handshakes_ns, 50)];
     sums.into_iter().map(|(name, sum)| (name, values(sum))).collect()
 }
 

@@ -287,9 +287,9 @@ impl EventsArg {
 /// Where events are written, if not to standard error.
 #[derive(Debug, Args)]
 struct EventFileArgs {
-    /// Append the events to a file instead, as JSON if its name ends in .json, .ndjson or .jsonl
+    /// Append the events to a file instead
     ///
-    /// --events=FORMAT decides otherwise. A long file becomes FILE.1, and an older one FILE.2.
+    /// As JSON if its name ends in .json, .ndjson or .jsonl. --events=FORMAT decides otherwise. A long file becomes FILE.1, and an older one FILE.2.
     #[arg(
         id = "events_file",
         long = "events-file",

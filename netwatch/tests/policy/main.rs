@@ -1,6 +1,7 @@
 //! Firewall rules: each format is accepted by its own tool, and has the right content.
 
 mod accepted;
+mod addresses;
 mod content;
 mod fold;
 mod import;

@@ -122,7 +122,7 @@ mod tests {
     fn report() -> Report {
         let facts = crate::report::Facts {
             run: Default::default(),
-            interface: Default::default(),
+            interface: crate::report::Interface { local: vec!["198.51.100.2".parse().unwrap()], ..Default::default() },
             dns: crate::report::DnsForwarder { resolvers: vec!["192.0.2.53:53".parse().unwrap()] },
             interface_counters: None,
             complete: true,
@@ -153,6 +153,7 @@ mod tests {
 
     #[test]
     fn a_missing_ipv6_route_is_no_alarm() {
+        // The report has addresses, and none of IPv6.
         let v6 = AttemptTarget::Address("[2001:db8::1]:443".parse().unwrap());
         assert!(text(AttemptCause::Errno(ENETUNREACH), v6).contains("fall back to IPv4"));
     }

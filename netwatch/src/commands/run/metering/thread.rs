@@ -37,8 +37,7 @@ const MAX_BATCH_EVENTS: usize = 32_768;
 /// Additional time between two deliveries of flows that grew, for each of these flows. It keeps the
 /// cost of many busy flows at a few percent of a core.
 const GROWTH_INTERVAL_EACH: Duration = Duration::from_micros(60);
-/// Time that a consumer that is not essential has to show the end of the run, as long as it makes
-/// progress.
+/// Time that a viewer has to show the end of the run, as long as it makes progress.
 const VIEWER_TIMEOUT: Duration = Duration::from_secs(3);
 /// Unused code pages are released after each of the first drains. After so many drains, all code
 /// that a run uses regularly has run once.
