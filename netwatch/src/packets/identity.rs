@@ -71,6 +71,8 @@ impl PacketIdentity {
             self.remote = Some(remote_comment(name.as_str()).into());
         }
         if let Some(Process { pid, uid, comm, exe, .. }) = process {
+            // A relative path is that of a program that ended before its directory was known.
+            let exe = exe.filter(|exe| exe.starts_with('/'));
             self.set_process(&CommentedProcess { pid, uid, comm, exe });
         }
     }
@@ -216,6 +218,16 @@ mod tests {
         frame.extend_from_slice(&[198, 51, 100, 2, 198, 51, 100, 1, 0x13, 0x88, 0, 80, 0, 0, 0, 1, 0, 0, 0, 1]);
         frame.extend_from_slice(&[0x50, 0x10, 1, 0, 0, 0, 0, 0]);
         frame
+    }
+
+    #[test]
+    fn a_relative_path_is_left_out() {
+        let comment = |exe: &str| {
+            let process = Process { pid: 7, comm: "curl".into(), exe: Some(exe.into()), ..Process::default() };
+            PacketIdentity::from(FlowIdentity { process: Some(process), name: None }).comment.expect("a comment")
+        };
+        assert!(!comment("./curl").contains("exe="));
+        assert!(comment("/bin/curl").ends_with("exe=\"/bin/curl\""));
     }
 
     /// The name is in a later packet than the process.

@@ -7,6 +7,7 @@ mod identity;
 mod judge;
 mod key_log;
 mod line;
+mod line_queue;
 mod only;
 mod output;
 mod place;
@@ -166,7 +167,7 @@ impl RunningCapture {
         let wake = Arc::new(EventFd::from_value_and_flags(0, flags).map_err(failed)?);
         let (commands, receiver) = mpsc::channel();
         let (ends, ended) = oneshot::channel();
-        let thread = PacketThread::new(spec, receiver, wake.clone(), ends);
+        let thread = PacketThread::new(spec, receiver, wake.clone(), ends)?;
         let spawned = std::thread::Builder::new().name("packets".into()).spawn(move || thread.run());
         spawned.map_err(|error| Error::os("start thread", "packets", error))?;
         Ok(Self { commands, wake, ended, has_ended: false, time_left: FINISH_TIMEOUT })

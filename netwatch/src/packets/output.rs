@@ -156,10 +156,13 @@ impl PacketOutput {
     ) -> Result<()> {
         let mut omitted = std::mem::take(&mut self.omitted);
         omitted.add(Omitted { lost, filtered: 0 });
-        self.print(|printer| printer.lost(omitted.lost).and_then(|()| printer.flush()))?;
-        let Some(writer) = &mut self.writer else { return Ok(()) };
-        let finished = writer.finish(names, comment, omitted);
-        finished.map_err(|error| error.hint(format!("{} is incomplete", writer.path())))
+        self.print(|printer| printer.lost(omitted.lost))?;
+        let finished = self.writer.as_mut().map_or(Ok(()), |writer| {
+            let finished = writer.finish(names, comment, omitted);
+            finished.map_err(|error| error.hint(format!("{} is incomplete", writer.path())))
+        });
+        // The reader of the lines may be slow.
+        finished.and(self.print(PacketPrinter::finish))
     }
 }
 

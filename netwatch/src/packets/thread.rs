@@ -13,6 +13,7 @@ use super::identity::FlowIdentities;
 use super::judge::PacketJudge;
 use super::key_log::KeyLog;
 use super::output::{OutputPacket, PacketOutput};
+use super::printer::PacketPrinter;
 use super::{CaptureCommand, CaptureSpec, CaptureSummary, EndedOutput};
 use crate::capture::write::{INBOUND, OUTBOUND, ObservedFrame, Segmenter, WritablePacket};
 use crate::error::{Error, Result};
@@ -62,13 +63,15 @@ struct RingOutput {
 }
 
 impl PacketThread {
+    /// A file does not wait for the reader of the lines beside it.
     pub(super) fn new(
         spec: CaptureSpec,
         commands: Receiver<CaptureCommand>,
         wake: Arc<EventFd>,
         ends: oneshot::Sender<()>,
-    ) -> Self {
+    ) -> Result<Self> {
         let CaptureSpec { ring, filter, writer, keys, printer, only, max_packets, identify, on_error, .. } = spec;
+        let printer = if writer.is_some() { printer.map(PacketPrinter::queued).transpose()? } else { printer };
         let output = RingOutput {
             output: PacketOutput::new(writer, printer, only, max_packets),
             identities: FlowIdentities::new(identify),
@@ -80,7 +83,7 @@ impl PacketThread {
             flushed: Instant::now(),
         };
         let judge = PacketJudge::new(filter);
-        Self { ring, output, commands, wake, ends: Some(ends), on_error, judge, lost: 0, filtered: 0, skipped: 0 }
+        Ok(Self { ring, output, commands, wake, ends: Some(ends), on_error, judge, lost: 0, filtered: 0, skipped: 0 })
     }
 
     pub(super) fn run(mut self) {
@@ -91,6 +94,9 @@ impl PacketThread {
             match self.commands.try_recv() {
                 Ok(CaptureCommand::Drain(reply)) => {
                     self.read();
+                    // A file that was deleted is a note of the report.
+                    let flushed = self.output.output.flush();
+                    self.check(flushed);
                     // Fails only if the run was interrupted.
                     let _ = reply.send(self.summary());
                 }

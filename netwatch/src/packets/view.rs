@@ -69,6 +69,11 @@ impl PacketView {
         self.output.is_full()
     }
 
+    /// Number of frames that were printed or written, and of those that were not selected.
+    pub fn counts(&self) -> (u64, u64) {
+        (self.output.written(), self.output.left_out())
+    }
+
     /// Prints and writes a frame, if it is selected.
     pub fn frame(&mut self, viewed: ViewedFrame<'_>) -> Result<()> {
         let ViewedFrame { frame, direction, flow, mut identity } = viewed;

@@ -92,8 +92,17 @@ fn follow(spec: ViewSpec, id: &RunId, stream: UnixStream) -> Result<(CaptureEnd,
         }
         Ok(())
     })?;
-    view.finish(capture.dropped().saturating_sub(lost))?;
+    let (written, left_out) = view.counts();
+    let all_lost = lost.max(capture.dropped());
+    view.finish(all_lost - lost)?;
+    print_message(&counts_text(written, all_lost, left_out));
     Ok((end, capture.has_statistics()))
+}
+
+/// What tcpdump prints at its end.
+fn counts_text(written: u64, lost: u64, left_out: u64) -> String {
+    let left_out = if left_out > 0 { format!(", {left_out} left out by --only") } else { String::new() };
+    format!("{written} packets captured, {lost} lost{left_out}")
 }
 
 /// Process and name are in the comments of the frame.
@@ -101,4 +110,15 @@ fn viewed<'a>(frame: &'a CapturedFrame<'a>, flows: &mut PacketFlows) -> ViewedFr
     let direction = frame.is_egress().map(|is_egress| if is_egress { Direction::Egress } else { Direction::Ingress });
     let flow = direction.and_then(|direction| flows.read(frame.bytes, frame.orig_len, direction, frame.time_ns));
     ViewedFrame { frame, direction, flow: flow.map(|flow| flow.key), identity: PacketIdentity::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::counts_text;
+
+    #[test]
+    fn the_counts_name_what_is_missing() {
+        assert_eq!(counts_text(3, 0, 0), "3 packets captured, 0 lost");
+        assert_eq!(counts_text(3, 2, 1), "3 packets captured, 2 lost, 1 left out by --only");
+    }
 }

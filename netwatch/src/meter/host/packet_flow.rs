@@ -1,5 +1,5 @@
-//! The flow of a packet, and what leads to its process. The key of an ICMP flow has no more than the
-//! addresses, which several processes may use at once.
+//! The flow of a packet, and what leads to its process. The key of an ICMP flow has no more than
+//! the addresses, which several processes may use at once.
 
 use netwatch_common::parse::{Captured, Hook, LinkType, Linked, protocol};
 use netwatch_common::tcp;

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use netwatch_common::parse::{Packet, protocol};
 
 use crate::escape::escape;
-use crate::wire::dns::{self, RecordData, ResourceRecord};
+use crate::wire::dns::{self, RecordData, RecordType, ResourceRecord};
 use crate::wire::{Alpn, http1, quic, text, tls};
 
 /// The words of a payload, of at most `limit` bytes.
@@ -31,7 +31,8 @@ fn dns_words(message: &[u8]) -> Option<String> {
     }
     if message.is_response {
         _ = write!(words, " {}", message.rcode);
-        message.records.iter().for_each(|record| _ = write!(words, " {} {}", record.kind, record_data(record)));
+        let data = message.records.iter().filter(|record| record.kind != RecordType::OPT);
+        data.for_each(|record| _ = write!(words, " {} {}", record.kind, record_data(record)));
     }
     Some(words)
 }

@@ -11,11 +11,13 @@ use super::ip::IpHead;
 use crate::capture::write::Layout;
 use crate::flow::{Direction, FlowKey};
 
+/// The flag of urgent data.
+const URG: u8 = 32;
 /// Maximum number of flows of which sequence numbers are shown relative to the first one. All are
 /// forgotten when there are more.
 const MAX_FLOWS: usize = 65_536;
-/// Flags and their letters.
-const FLAGS: [(u8, char); 8] = [(2, 'S'), (1, 'F'), (8, 'P'), (4, 'R'), (32, 'U'), (64, 'E'), (128, 'W'), (16, '.')];
+/// Flags and their letters, in the order of tcpdump.
+const FLAGS: [(u8, char); 8] = [(1, 'F'), (2, 'S'), (4, 'R'), (8, 'P'), (16, '.'), (32, 'U'), (64, 'E'), (128, 'W')];
 
 /// What stands instead of a TCP header that is cut or states an impossible length.
 pub(super) fn header_fault(packet: &Packet, ip: &IpHead<'_>) -> Option<String> {
@@ -51,6 +53,11 @@ impl FirstNumbers {
             _ = write!(line, ", ack {acknowledgment}");
         }
         _ = write!(line, ", win {}", packet.window);
+        if packet.flags & URG != 0 {
+            let pointer = (packet.options_offset as usize).checked_sub(2).and_then(|start| printed.bytes.get(start..));
+            let pointer = pointer.and_then(|rest| rest.first_chunk()).map(|bytes| u16::from_be_bytes(*bytes));
+            pointer.into_iter().for_each(|pointer| _ = write!(line, ", urg {pointer}"));
+        }
         let options = options(printed.bytes, peer);
         if !options.is_empty() {
             _ = write!(line, ", options [{options}]");

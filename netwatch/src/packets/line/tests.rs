@@ -157,6 +157,24 @@ fn the_headers_are_shown_on_request() {
 }
 
 #[test]
+fn options_of_edns_are_not_shown() {
+    let mut message = vec![0, 7, 0x81, 0x80, 0, 0, 0, 0, 0, 0, 0, 1];
+    message.extend_from_slice(&[0, 0, 41, 4, 0xd0, 0, 0, 0, 0, 0, 0]);
+    let header = [0, 53, 0x13, 0x88, 0, 8 + message.len() as u8, 0, 0];
+    let line = words_of(&ipv4(17, &[&header[..], &message].concat()));
+    assert!(line.contains("DNS 7 ") && !line.contains("OPT"), "{line}");
+}
+
+#[test]
+fn flags_have_the_order_of_tcpdump() {
+    let mut frame = segment(0xff, 7, &[], &[]);
+    let end = frame.len();
+    frame[end - 2..].copy_from_slice(&[0, 9]);
+    let line = line_in(LineStyle::default(), &frame, &PacketIdentity::default());
+    assert!(line.contains("Flags [FSRP.UEW]") && line.contains(", win 256, urg 9"), "{line}");
+}
+
+#[test]
 fn blocks_of_sack_are_relative_to_the_first_number() {
     let end = |text: &str, port| TransportAddress { addr: text.parse().expect("an address"), port };
     let flow = FlowKey {

@@ -15,6 +15,8 @@ impl RecordType {
     pub const AAAA: Self = Self(28);
     /// The name of an address.
     pub const PTR: Self = Self(12);
+    /// The options of EDNS (RFC 6891), which are no data.
+    pub const OPT: Self = Self(41);
     /// The service binding of HTTPS (RFC 9460).
     pub const HTTPS: Self = Self(65);
 }

@@ -188,8 +188,7 @@ impl MeteringThread {
     /// Answers after a poll, because the records about these flows precede their packets.
     fn identify(&mut self, flows: Vec<FlowQuery>, reply: &Sender<Vec<FlowIdentity>>) {
         self.poll();
-        let identities =
-            flows.into_iter().map(|(key, direction, ns, socket)| self.session.identify(key, direction, ns, socket));
+        let identities = flows.into_iter().map(|(key, way, ns, socket)| self.session.identify(key, way, ns, socket));
         // Fails if the capture no longer waits.
         let _ = reply.send(identities.collect());
     }
