@@ -47,7 +47,7 @@ fn open_writer(settings: &ViewSettings, file: &Path) -> Result<CaptureWriter> {
         )?
     } else {
         let owner = rights::caller()?;
-        let place = CapturePlace::open(file, (owner.uid, owner.gid), settings.force)?;
+        let place = CapturePlace::open(file, (owner.uid, owner.gid), settings.force)?.telling(print_message);
         if settings.keylog {
             require_secrets(&place, file)?;
         }

@@ -5,12 +5,15 @@ use std::io::{self, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Maximum number of bytes that wait for the reader.
 const MAX_BYTES: usize = 16 << 20;
 /// Time that the reader has for the last lines.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Time between two looks at whether they are printed.
+const SETTLE_INTERVAL: Duration = Duration::from_millis(2);
 
 /// Takes lines without waiting. Another thread prints them.
 pub(super) struct LineQueue {
@@ -60,8 +63,25 @@ impl LineQueue {
         self.finish_within(FINISH_TIMEOUT)
     }
 
+    /// Waits until everything so far is printed, for at most [`FINISH_TIMEOUT`].
+    pub(super) fn settle(&self) -> io::Result<()> {
+        let began = Instant::now();
+        loop {
+            self.check()?;
+            if self.state.waiting_bytes.load(Ordering::Relaxed) == 0 {
+                return Ok(());
+            }
+            if began.elapsed() >= FINISH_TIMEOUT {
+                return Err(late());
+            }
+            std::thread::sleep(SETTLE_INTERVAL);
+        }
+    }
+
     fn check(&self) -> io::Result<()> {
-        self.state.error.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
+        let error = self.state.error.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(error) = error.as_ref() else { return Ok(()) };
+        Err(error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error))
     }
 }
 
@@ -133,6 +153,16 @@ mod tests {
 
     #[test]
     fn an_error_of_the_reader_is_returned() {
+        let (here, there) = std::os::unix::net::UnixStream::pair().expect("a pair of sockets");
+        drop(there);
+        let mut queue = LineQueue::start(Box::new(here)).expect("a thread");
+        queue.write_all(b"line").expect("it is not known yet");
+        assert_eq!(queue.settle().expect_err("it has no reader").kind(), io::ErrorKind::BrokenPipe);
+        assert!(queue.write_all(b"line").is_err());
+    }
+
+    #[test]
+    fn an_error_at_the_end_is_returned() {
         let (here, there) = std::os::unix::net::UnixStream::pair().expect("a pair of sockets");
         drop(there);
         let mut queue = LineQueue::start(Box::new(here)).expect("a thread");

@@ -147,6 +147,12 @@ impl PacketOutput {
         self.writer.as_mut().map_or(Ok(()), CaptureWriter::flush)
     }
 
+    /// As [`PacketOutput::flush`], and waits for the reader of the lines.
+    pub(super) fn settle(&mut self) -> Result<()> {
+        let flushed = self.flush();
+        flushed.and(self.print(PacketPrinter::settle))
+    }
+
     /// Completes lines and file. `lost` packets were lost after the last one.
     pub(super) fn finish<'n>(
         &mut self,

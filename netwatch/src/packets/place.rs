@@ -10,9 +10,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat, renameat};
+use nix::fcntl::{AtFlags, FcntlArg, OFlag, fcntl, openat, renameat};
 use nix::sys::stat::{FileStat, Mode, fstat, fstatat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, unlinkat};
 
@@ -41,6 +42,11 @@ const OTHER_COMPRESSIONS: [&str; 10] = [".xz", ".bz2", ".lz4", ".lzma", ".lzo", 
 /// its id.
 const MAX_TEMPORARY_NAMES: u32 = 1000;
 
+/// Time without a reader of a pipe after which that is printed.
+const HINT_AFTER: Duration = Duration::from_secs(1);
+/// Time between two attempts to open a pipe.
+const PIPE_INTERVAL: Duration = Duration::from_millis(20);
+
 /// The directory and name of a capture.
 #[derive(Debug)]
 pub struct CapturePlace {
@@ -49,6 +55,8 @@ pub struct CapturePlace {
     name: String,
     owner: (Uid, Gid),
     replaces: bool,
+    /// Prints why nothing happens.
+    on_wait: fn(&str),
     pub(super) format: Format,
     pub(super) compression: Compression,
 }
@@ -72,9 +80,15 @@ impl CapturePlace {
             name: name.to_owned(),
             owner,
             replaces,
+            on_wait: |_| {},
             format,
             compression,
         })
+    }
+
+    /// Prints with `on_wait` why nothing happens: a pipe has no reader yet.
+    pub fn telling(self, on_wait: fn(&str)) -> Self {
+        Self { on_wait, ..self }
     }
 
     /// Whether the files are pcapng.
@@ -234,11 +248,35 @@ impl CapturePlace {
         if !is_trusted(&found) {
             return Err(refused());
         }
-        let file = as_user(self.owner, || self.open_as(name, OFlag::empty()));
+        let is_pipe = found.st_mode & libc::S_IFMT == libc::S_IFIFO;
+        let hint = || (self.on_wait)(&format!("waiting for a reader of {}", self.path_of(name)));
+        let file = as_user(self.owner, || match is_pipe {
+            true => self.open_pipe(name, HINT_AFTER, hint),
+            false => self.open_as(name, OFlag::empty()),
+        });
         let file = file.map_err(|errno| self.failed(name, errno))?;
         // The name may be that of another file by now.
         let opened = fstat(&file).map_err(|errno| self.failed(name, errno))?;
         if is_trusted(&opened) { Ok(Some(file)) } else { Err(refused()) }
+    }
+
+    /// Waits until a pipe has a reader. Calls `hint` if it has none after a while.
+    fn open_pipe(&self, name: &str, hint_after: Duration, hint: impl FnOnce()) -> nix::Result<File> {
+        let began = Instant::now();
+        loop {
+            match self.open_as(name, OFlag::O_NONBLOCK) {
+                Err(Errno::ENXIO) if began.elapsed() < hint_after => std::thread::sleep(PIPE_INTERVAL),
+                Err(Errno::ENXIO) => {
+                    hint();
+                    return self.open_as(name, OFlag::empty());
+                }
+                opened => {
+                    let file = opened?;
+                    fcntl(&file, FcntlArg::F_SETFL(OFlag::empty()))?;
+                    return Ok(file);
+                }
+            }
+        }
     }
 
     fn open_as(&self, name: &str, flags: OFlag) -> nix::Result<File> {

@@ -66,6 +66,15 @@ impl PacketPrinter {
         Ok(Self { out: BufWriter::new(target), ..self })
     }
 
+    /// Waits until the lines so far are printed.
+    pub(super) fn settle(&mut self) -> Result<()> {
+        self.flush()?;
+        match self.out.get_ref() {
+            LineSink::Direct(_) => Ok(()),
+            LineSink::Queue(queue) => queue.settle().map_err(failed),
+        }
+    }
+
     /// Makes all lines visible, the last ones too.
     pub(super) fn finish(&mut self) -> Result<()> {
         self.flush()?;

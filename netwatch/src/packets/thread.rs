@@ -94,9 +94,9 @@ impl PacketThread {
             match self.commands.try_recv() {
                 Ok(CaptureCommand::Drain(reply)) => {
                     self.read();
-                    // A file that was deleted is a note of the report.
-                    let flushed = self.output.output.flush();
-                    self.check(flushed);
+                    // A deleted file, or lines that cannot be printed, are a note of the report.
+                    let settled = self.output.output.settle();
+                    self.check(settled);
                     // Fails only if the run was interrupted.
                     let _ = reply.send(self.summary());
                 }

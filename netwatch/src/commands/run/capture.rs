@@ -33,7 +33,7 @@ pub(super) fn open(settings: &CaptureOptions, keylog: bool, owner: &Identity) ->
             Error::other("write", "standard output", "it belongs to the command").hint("write to a named pipe instead")
         );
     }
-    let place = CapturePlace::open(file, (owner.uid, owner.gid), settings.force)?;
+    let place = CapturePlace::open(file, (owner.uid, owner.gid), settings.force)?.telling(print_message);
     if keylog {
         require_secrets(&place, file)?;
     }
@@ -69,7 +69,7 @@ pub(super) fn open_lines(settings: &CaptureOptions, owner: &Identity) -> Result<
             if let Some(file) = &settings.file {
                 lines.require_other_than(&place(file)?)?;
             }
-            PacketPrinter::to_file(lines, style).map(Some)
+            PacketPrinter::to_file(lines.telling(print_message), style).map(Some)
         }
     }
 }

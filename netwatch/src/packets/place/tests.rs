@@ -70,6 +70,19 @@ fn what_cannot_be_replaced_is_refused_before_the_start() {
 }
 
 #[test]
+fn a_pipe_without_a_reader_is_told_and_waited_for() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("x.pcapng");
+    nix::unistd::mkfifo(&path, Mode::S_IRWXU).expect("a pipe");
+    let mut reader = None;
+    let file = place(dir.path(), "x.pcapng", false).open_pipe("x.pcapng", Duration::ZERO, || {
+        reader = Some(nix::fcntl::open(&path, OFlag::O_RDONLY | OFlag::O_NONBLOCK, Mode::empty()).expect("opened"));
+    });
+    let flags = fcntl(file.expect("it has a reader"), FcntlArg::F_GETFL).expect("flags");
+    assert!(reader.is_some() && !OFlag::from_bits_retain(flags).contains(OFlag::O_NONBLOCK));
+}
+
+#[test]
 fn two_outputs_have_two_names() {
     let dir = tempfile::tempdir().expect("a directory");
     std::os::unix::fs::symlink(dir.path(), dir.path().join("link")).expect("a link");
