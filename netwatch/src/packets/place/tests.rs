@@ -70,7 +70,7 @@ fn what_cannot_be_replaced_is_refused_before_the_start() {
 }
 
 #[test]
-fn a_pipe_without_a_reader_is_told_and_waited_for() {
+fn a_pipe_without_a_reader_is_reported_and_waited_for() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("x.pcapng");
     nix::unistd::mkfifo(&path, Mode::S_IRWXU).expect("a pipe");
