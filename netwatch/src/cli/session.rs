@@ -289,7 +289,8 @@ impl EventsArg {
 struct EventFileArgs {
     /// Append the events to a file instead
     ///
-    /// As JSON if its name ends in .json, .ndjson or .jsonl. --events=FORMAT decides otherwise. A long file becomes FILE.1, and an older one FILE.2.
+    /// As JSON if its name ends in .json, .ndjson or .jsonl. --events=FORMAT decides otherwise. A
+    /// long file becomes FILE.1, and an older one FILE.2.
     #[arg(
         id = "events_file",
         long = "events-file",

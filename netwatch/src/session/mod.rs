@@ -33,7 +33,7 @@ use crate::flow::{
 };
 use crate::name::Names;
 use crate::process::{Attribution, FlowToAttribute, Process, Trace, Usages};
-use crate::report::{ResourceUsage, Series};
+use crate::report::{Interface, ResourceUsage, Series};
 use crate::wire::Name;
 use ledger::Ledger;
 use outlet::Outlet;
@@ -81,6 +81,14 @@ pub struct Session<S> {
     status: Option<SessionStatus>,
     failed_calls: deliver::FailedCalls,
     moment: Moment,
+}
+
+impl Session<IsolatedScope> {
+    /// Sets the interface, also with its addresses, where packets of others are metered, too.
+    pub fn set_interface(&mut self, interface: Interface) {
+        self.ledger.trace.set_own_addresses(interface.local.clone());
+        self.scope.interface = interface;
+    }
 }
 
 impl<S: Scope> Session<S> {
@@ -254,11 +262,6 @@ impl<S: Scope> Session<S> {
     /// Whether the target bound a socket to this port.
     pub fn was_bound(&self, port: u16) -> bool {
         self.ledger.trace.was_bound(port)
-    }
-
-    /// Sets the addresses of the target, where packets of others are metered, too.
-    pub fn set_own_addresses(&mut self, addresses: Vec<IpAddr>) {
-        self.ledger.trace.set_own_addresses(addresses);
     }
 
     /// Sets whether flows are attributed to processes, if that follows from the first observations.

@@ -158,10 +158,7 @@ impl MeteringThread {
             MeteringCommand::AttachViewer(start) => self.attach(start, IsRequired(false), true),
             MeteringCommand::Note(note) => self.session.note(note),
             MeteringCommand::SetResolvers(resolvers) => self.session.scope.dns.resolvers = resolvers,
-            MeteringCommand::SetInterface(interface) => {
-                self.session.set_own_addresses(interface.local.clone());
-                self.session.scope.interface = interface;
-            }
+            MeteringCommand::SetInterface(interface) => self.session.set_interface(interface),
             MeteringCommand::Found(found, reply) => {
                 let session = &mut self.session;
                 self.meter.deliver_found(found, &mut |observed| session.observe(observed));
