@@ -69,7 +69,7 @@ fn one_connection_more_is_found_in_commands_and_in_their_recordings() {
     net.host.netwatch(&[&recorded[..], &a, &["--"], &b].concat()).assert_ok();
     assert_eq!(read("recorded.json")["metrics"], commands["metrics"], "equal runs give equal statistics");
     let text = net.host.netwatch(&[&["compare"], &a[..], &["--"], &b].concat());
-    let line = text.assert_ok().stdout.lines().find(|line| line.starts_with("connections ")).expect("a row");
+    let line = text.assert_ok().stdout.lines().find(|line| line.starts_with("TCP connections ")).expect("a row");
     assert!(line.ends_with("100 % ± 0 % more"), "{text}");
 }
 
