@@ -32,6 +32,8 @@ pub struct NetworkAccess {
     pub only_failed: bool,
     /// The flows were folded into their endpoint, so names and programs are those of the endpoint.
     pub is_folded: bool,
+    /// Nothing proves that a remote connected: see [`crate::flow::Endpoint::is_remnant`].
+    pub is_remnant: bool,
 }
 
 /// A name with its source.

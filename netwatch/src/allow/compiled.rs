@@ -176,6 +176,7 @@ mod tests {
             count: 1,
             only_failed: false,
             is_folded: false,
+            is_remnant: false,
         }
     }
 

@@ -23,6 +23,7 @@ struct AccessKey {
     users: Vec<(ProcessId, bool)>,
     only_failed: bool,
     is_folded: bool,
+    is_remnant: bool,
 }
 
 /// Collects the accesses of a report. These are left out, because no rule can concern them: the
@@ -48,6 +49,8 @@ struct Gathering<'a> {
     endpoints: HashMap<EndpointKey, (&'a ReportEndpoint, u64)>,
     /// Remotes of flows other than ICMP.
     contacted: HashSet<IpAddr>,
+    /// Ports that have a service.
+    served: BTreeSet<(Protocol, u16)>,
 }
 
 impl<'a> Gathering<'a> {
@@ -62,7 +65,7 @@ impl<'a> Gathering<'a> {
                 contacted.insert(known.flow.key.remote.addr);
             }
         }
-        Self { report, counts: BTreeMap::new(), endpoints, contacted }
+        Self { report, counts: BTreeMap::new(), endpoints, contacted, served: report.served_ports() }
     }
 
     fn add_flow(&mut self, known: &ReportFlow) {
@@ -83,6 +86,7 @@ impl<'a> Gathering<'a> {
             users,
             only_failed: self.has_only_failed(&key),
             is_folded: false,
+            is_remnant: self.is_remnant(&key),
         };
         let claimed = if key.direction == Direction::Egress { claimed_by(known) } else { BTreeSet::new() };
         self.add_claimed(access, claimed, known.flow.connections().max(1));
@@ -104,6 +108,7 @@ impl<'a> Gathering<'a> {
             users,
             only_failed: false,
             is_folded: false,
+            is_remnant: false,
         };
         self.count(access, known.flow.connections().max(1));
     }
@@ -127,6 +132,7 @@ impl<'a> Gathering<'a> {
             users,
             only_failed: known.endpoint.has_only_failed(),
             is_folded: true,
+            is_remnant: self.is_remnant(&key),
         };
         let names = known.names.iter().map(|named| EvidentName { name: named.name.clone(), source: named.source });
         let claimed = names.filter(|named| is_claim(named) && key.direction == Direction::Egress).collect();
@@ -175,6 +181,7 @@ impl<'a> Gathering<'a> {
                 users: attempt.process.map(|process| (process, true)).into_iter().collect(),
                 only_failed: true,
                 is_folded: false,
+                is_remnant: false,
             };
             self.count(access, attempt.count);
         }
@@ -201,6 +208,7 @@ impl<'a> Gathering<'a> {
                 users: users.map(|process| (*process, true)).collect(),
                 only_failed: lookup.addresses.is_empty() && (lookup.failed() > 0 || lookup.unanswered() > 0),
                 is_folded: false,
+                is_remnant: false,
             };
             self.count(access, lookup.queries.max(lookup.responses).max(1));
         }
@@ -248,6 +256,11 @@ impl<'a> Gathering<'a> {
     fn is_dns_of_a_capture(&self, application: Option<&ApplicationProtocol>) -> bool {
         let is_dns = |proven: &ApplicationProtocol| proven.is_proven() && proven.name == Application::Dns.name();
         self.report.replay.is_some() && application.is_some_and(is_dns)
+    }
+
+    fn is_remnant(&self, key: &EndpointKey) -> bool {
+        let is_remnant = self.endpoints.get(key).is_some_and(|(known, _)| known.endpoint.is_remnant());
+        is_remnant && !self.served.contains(&(key.protocol, key.port))
     }
 
     fn has_only_failed(&self, key: &EndpointKey) -> bool {
@@ -306,6 +319,7 @@ fn access(report: &Report, asked: &AskedNames, key: AccessKey, count: u64) -> Ne
         count,
         only_failed: key.only_failed,
         is_folded: key.is_folded,
+        is_remnant: key.is_remnant,
     }
 }
 

@@ -51,6 +51,8 @@ pub fn learn(reports: &[&Report], list: &AllowList, today: PolicyDate) -> Vec<Le
         !is_open && matches!(compiled.decide(access, today), super::decide::Decision::Denied(_))
     };
     let missing: Vec<NetworkAccess> = reports.iter().flat_map(|report| accesses(report)).filter(is_missing).collect();
+    // A rule for an ephemeral port would allow more than is known to be needed.
+    let missing: Vec<NetworkAccess> = missing.into_iter().filter(|access| !access.is_remnant).collect();
     rules_for(&missing)
 }
 

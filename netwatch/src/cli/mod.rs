@@ -27,7 +27,8 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use clap::error::{ContextKind, ErrorKind};
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::error::Result;
@@ -212,6 +213,21 @@ impl From<ByArg> for summary::GroupBy {
     }
 }
 
+/// What clap finds in the words, with what it cannot say: flags of interim reports need `--soak`,
+/// but their variables may be set for all runs.
+fn matches(words: &[OsString]) -> Result<ArgMatches, clap::Error> {
+    let mut command = command();
+    let matches = command.try_get_matches_from_mut(words)?;
+    let Some(("run", run)) = matches.subcommand() else { return Ok(matches) };
+    for (id, flag) in [("report_every", "--report-every"), ("report_dir", "--report-dir")] {
+        if run.value_source(id) == Some(ValueSource::CommandLine) && !run.get_flag("soak") {
+            let message = format!("{flag} needs --soak\n");
+            return Err(command.error(ErrorKind::MissingRequiredArgument, message));
+        }
+    }
+    Ok(matches)
+}
+
 /// Parses the command line; `words` includes the program's name. If there is nothing to run, what
 /// clap prints (help, the version, an error) is already printed, and the exit code is returned.
 pub fn parse(mut words: Vec<OsString>) -> Result<Invocation, Exit> {
@@ -221,7 +237,7 @@ pub fn parse(mut words: Vec<OsString>) -> Result<Invocation, Exit> {
     }
     // A mistyped `run` must not look like a failure of its command: 125 instead of 2.
     let failure = if words.get(1).is_some_and(|word| word == "run") { Exit::Failed } else { Exit::Error };
-    let parsed = command().try_get_matches_from(&words).and_then(|matches| Cli::from_arg_matches(&matches));
+    let parsed = matches(&words).and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = parsed.map_err(|mut error| {
         let is_unknown = error.kind() == ErrorKind::InvalidSubcommand;
         if is_unknown && words[1].as_encoded_bytes().contains(&b'/') {
@@ -340,6 +356,16 @@ mod tests {
             let rotated = command.replace("-W 3", "-W 3 -C 1M -G 1m");
             assert!(is_accepted(&format!("netwatch {rotated}")), "{rotated}");
         }
+    }
+
+    #[test]
+    fn flags_about_interim_reports_need_a_soak() {
+        let is_accepted = |text: &str| matches(&text.split(' ').map(Into::into).collect::<Vec<_>>()).is_ok();
+        for flag in ["--report-every 5m", "--report-dir x"] {
+            assert!(!is_accepted(&format!("netwatch run {flag} -- true")), "{flag}");
+            assert!(is_accepted(&format!("netwatch run --soak {flag} -- true")), "{flag}");
+        }
+        assert!(is_accepted("netwatch run -- true --report-dir x"));
     }
 
     #[test]

@@ -86,6 +86,15 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// Whether nothing proves that remotes connected to an ephemeral port: of all its connections
+    /// the handshake was not counted, and the system may have chosen the port for a client.
+    pub fn is_remnant(&self) -> bool {
+        self.key.is_service()
+            && self.key.protocol == Protocol::TCP
+            && self.key.port >= FIRST_EPHEMERAL_PORT
+            && self.connections == 0
+    }
+
     /// Whether all attempts failed. A datagram needs no answer, so it failed only if an ICMP error
     /// came back. An echo request without an answer failed.
     pub fn has_only_failed(&self) -> bool {

@@ -6,12 +6,13 @@ use netwatch_common::address::Address;
 use netwatch_common::flow::{self as abi, FlowValue, kind, observation_point};
 use netwatch_common::parse::protocol;
 use netwatch_common::table::FlowEntry;
+use netwatch_common::tcp;
 
 use super::clock::Clock;
 use super::payload;
 use crate::flow::{
-    Counters, Direction, EndReason, FlowKey, Housekeeping, Increment, Malformed, ObservationPoint, PayloadGrowth,
-    PerDirection, RoundTripTimes, TcpFacts, Traffic, TransportAddress,
+    Counters, Direction, EndReason, FIRST_EPHEMERAL_PORT, FlowKey, Housekeeping, Increment, Malformed,
+    ObservationPoint, PayloadGrowth, PerDirection, RoundTripTimes, TcpFacts, Traffic, TransportAddress,
 };
 
 /// The change of an entry of the flow table between two drains.
@@ -42,8 +43,9 @@ pub(super) fn increment(growth: &Growth<'_>, clock: Clock) -> Option<Increment> 
     if *before == *now && !is_last {
         return None;
     }
-    let (traffic, flipped) = traffic(key, now.opened_by.into());
-    let opened_by = direction(now.opened_by);
+    let opener = opener(key, now);
+    let (traffic, flipped) = traffic(key, opener.into());
+    let opened_by = direction(opener);
     Some(Increment {
         traffic,
         point: observation_point_of(key.observation_point),
@@ -62,6 +64,17 @@ pub(super) fn increment(growth: &Growth<'_>, clock: Clock) -> Option<Increment> 
         is_last,
         tcp: (key.protocol == protocol::TCP && key.kind <= kind::IPV6).then(|| tcp_facts(before, now, flipped)),
     })
+}
+
+/// The direction that opened a flow: that of its first packet. The rest of a TCP connection whose
+/// handshake was not counted, because the table was full or the session began later, may begin with
+/// a packet of the server: from an ephemeral port to a lower one, the target has connected.
+fn opener(key: &abi::EntryKey, now: &FlowValue) -> u8 {
+    let has_handshake = now.halves.iter().any(|half| half.flags & u32::from(tcp::SYN) != 0);
+    let is_rest = key.kind <= kind::IPV6 && key.protocol == protocol::TCP && !has_handshake;
+    let is_client = key.local_port >= FIRST_EPHEMERAL_PORT && key.local_port > key.remote_port;
+    let on_link = key.observation_point != observation_point::LOOPBACK;
+    if is_rest && is_client && on_link { abi::EGRESS } else { now.opened_by }
 }
 
 fn counters(before: &FlowValue, now: &FlowValue) -> PerDirection<Counters> {
@@ -218,6 +231,25 @@ mod tests {
         let five = PerDirection { egress: 5, ingress: 5 };
         let counts = [tcp.retransmitted_packets, tcp.zero_windows, tcp.syns, tcp.syn_acks, tcp.resets];
         assert_eq!((counts, tcp.round_trips.count), ([five; 5], 5));
+    }
+
+    /// Its SYN found the table full.
+    #[test]
+    fn the_rest_of_a_connection_to_a_lower_port_was_opened_by_the_target() {
+        let opened_by = |local_port, remote_port, flags: u8| {
+            let ports = EntryKey { local_port, remote_port, ..EntryKey::default() };
+            let key = EntryKey { kind: kind::IPV4, protocol: protocol::TCP, ..ports };
+            let received = Half { flags: flags.into(), ..Half::default() };
+            let halves = [Half::default(), received];
+            let now = FlowValue { opened_by: abi::INGRESS, first_seen_ns: 1, halves, ..FlowValue::EMPTY };
+            let growth = Growth { key: &key, before: &FlowValue::EMPTY, now: &now, ended: None, is_last: false };
+            increment(&growth, Clock::UNIX).expect("it grew").opened_by
+        };
+        assert_eq!(opened_by(42_870, 443, tcp::ACK), Direction::Egress);
+        assert_eq!(opened_by(42_870, 40_000, tcp::ACK), Direction::Egress);
+        assert_eq!(opened_by(42_870, 443, tcp::SYN), Direction::Ingress, "a handshake");
+        assert_eq!(opened_by(8_080, 42_870, tcp::ACK), Direction::Ingress, "a server");
+        assert_eq!(opened_by(8_080, 443, tcp::ACK), Direction::Ingress, "a port that is not ephemeral");
     }
 
     #[test]

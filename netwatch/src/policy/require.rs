@@ -13,7 +13,7 @@ use super::peers::PeerNames;
 use super::purpose::purpose;
 use super::text::comment;
 use super::unresolved::Unresolved;
-use crate::flow::{Direction, Endpoint, FailedAttempts, Remote};
+use crate::flow::{Direction, Endpoint, EndpointKey, FailedAttempts, Remote};
 use crate::process::{AttemptCause, file_name};
 use crate::report::{AddressRole, Report, ReportEndpoint};
 use crate::wire::Name;
@@ -119,7 +119,12 @@ impl Collector {
     fn add_report(&mut self, report: &Report, options: &RuleOptions) {
         self.sources.push(source(report));
         let peers = PeerNames::of(report);
-        for known in &report.endpoints {
+        let served = report.served_ports();
+        let is_known = |known: &&ReportEndpoint| {
+            let EndpointKey { protocol, port, .. } = known.endpoint.key;
+            !known.endpoint.is_remnant() || served.contains(&(protocol, port))
+        };
+        for known in report.endpoints.iter().filter(is_known) {
             self.add_endpoint(report, &peers, known, options);
         }
         self.unresolved.add(report);

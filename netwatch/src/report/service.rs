@@ -49,6 +49,7 @@ impl Report {
                 groups.entry((key.protocol, key.port)).or_default().push(known);
             }
         }
+        groups.retain(|_, clients| !clients.iter().all(|known| known.endpoint.is_remnant()));
         let mut handshakes = self.inbound_handshakes();
         let mut services: Vec<InboundService> = groups
             .into_iter()
@@ -57,6 +58,13 @@ impl Report {
         // The sort is stable: services of equal size stay sorted by protocol and port.
         services.sort_by_key(|service| std::cmp::Reverse(service.counters.both().wire_bytes));
         services
+    }
+
+    /// The ports that have a service.
+    pub fn served_ports(&self) -> BTreeSet<(Protocol, u16)> {
+        let endpoints = self.endpoints.iter().map(|known| &known.endpoint);
+        let of_services = endpoints.filter(|endpoint| endpoint.key.is_service() && !endpoint.is_remnant());
+        of_services.map(|endpoint| (endpoint.key.protocol, endpoint.key.port)).collect()
     }
 
     fn inbound_handshakes(&self) -> BTreeMap<(Protocol, u16), Vec<u64>> {
@@ -95,5 +103,51 @@ fn service((protocol, port): (Protocol, u16), clients: &[&ReportEndpoint], mut h
         application: clients.iter().find_map(|known| known.application.clone()),
         processes: processes.into_iter().collect(),
         top_clients: clients.iter().filter_map(|known| address(&known)).take(TOP_CLIENTS).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::Endpoint;
+
+    fn client(port: u16, last: u8, connections: u64) -> ReportEndpoint {
+        let key = EndpointKey {
+            remote: Remote::Address([192, 0, 2, last].into()),
+            protocol: Protocol::TCP,
+            port,
+            direction: Direction::Ingress,
+            fragment: false,
+        };
+        let endpoint = Endpoint {
+            key,
+            flows: 1,
+            connections,
+            counters: PerDirection::default(),
+            payload: Payload::default(),
+            handshake_rtt_ns: None,
+            failed: FailedAttempts::default(),
+        };
+        ReportEndpoint { endpoint, display_name: None, names: Vec::new(), application: None, processes: Vec::new() }
+    }
+
+    /// The handshake of a connection may have found the table full.
+    #[test]
+    fn an_ephemeral_port_is_a_service_only_if_a_handshake_was_counted() {
+        let endpoints = vec![client(42_870, 1, 0), client(50_000, 1, 0), client(50_000, 2, 1), client(8_080, 1, 0)];
+        let report = Report { endpoints, ..Report::empty() };
+        let services: Vec<(u16, u64)> = report.services().iter().map(|one| (one.port, one.clients)).collect();
+        assert_eq!(services, [(8_080, 1), (50_000, 2)]);
+        let ports: Vec<u16> = report.served_ports().into_iter().map(|(_, port)| port).collect();
+        assert_eq!(ports, [8_080, 50_000]);
+    }
+
+    #[test]
+    fn no_rule_allows_an_ephemeral_port_without_a_handshake() {
+        let learned = |endpoints| {
+            let report = Report { endpoints, ..Report::empty() };
+            crate::allow::learn(&[&report], &Default::default(), crate::allow::PolicyDate::new(2026, 1, 1)).len()
+        };
+        assert_eq!((learned(vec![client(42_870, 1, 0)]), learned(vec![client(42_870, 1, 1)])), (0, 1));
     }
 }

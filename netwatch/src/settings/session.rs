@@ -71,6 +71,22 @@ pub struct SessionSettings {
 }
 
 impl SessionSettings {
+    /// Whether standard error will have nothing but the report as a JSON document.
+    pub fn is_document(&self) -> bool {
+        self.json && self.output.is_none() && !self.quiet
+    }
+
+    /// Whether the report is printed on standard error, as a summary or as a document: with `-o`,
+    /// text is only in the file.
+    pub fn prints_report(&self) -> bool {
+        !self.quiet && (self.json || self.output.is_none())
+    }
+
+    /// Whether what happens may be told on standard error.
+    pub fn prints_messages(&self) -> bool {
+        !self.quiet && !self.is_document()
+    }
+
     /// Whether a status line may be shown on the terminal.
     pub fn has_status_line(&self) -> bool {
         self.status == StatusStyle::Line && !self.quiet

@@ -220,8 +220,13 @@ fn factor(unit: ThresholdUnit, name: &str) -> Option<f64> {
 fn hold(reader: &mut Reader<'_>, quantity: Quantity) -> Result<Option<u64>> {
     reader.skip_space();
     let at = reader.at;
-    if !reader.accept("for ") {
+    if word(reader).1 != "for" {
+        reader.at = at;
         return Ok(None);
+    }
+    reader.skip_space();
+    if reader.rest().is_empty() {
+        return Err(reader.error("expected a time after `for`, such as 30s or 5m"));
     }
     if !quantity.is_over_time() {
         let cause = format!("only {OPEN}, {RETRANSMIT_RATIO}, p99(connect) and the like can be compared for a time");
@@ -288,6 +293,9 @@ mod tests {
             ("p99(connect) > 50µm", 18, "unknown unit \"µm\""),
             ("failed > 0 for 5m", 12, "only open, retransmit_ratio, p99(connect)"),
             ("open > 500 for long", 16, "expected a time"),
+            ("open > 5 for", 13, "expected a time after `for`"),
+            ("open > 5 for ", 14, "expected a time after `for`"),
+            ("open > 5 form 3s", 10, "unexpected \"form 3s\""),
             ("failed > 0 & x", 12, "unexpected \"& x\""),
             ("failed > 0, opne > 3", 13, "unknown quantity \"opne\""),
             ("failed > 0,", 12, "unknown quantity \"\""),

@@ -31,6 +31,7 @@ fn connection(port: u16, asked: &[&str], claimed: Option<&str>) -> NetworkAccess
         count: 1,
         only_failed: false,
         is_folded: false,
+        is_remnant: false,
     }
 }
 

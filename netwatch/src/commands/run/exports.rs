@@ -23,7 +23,7 @@ pub(in crate::commands) struct Exports {
 impl Exports {
     /// Listens for scrapers, finds collectors, and creates files with the rights of their owner.
     pub(in crate::commands) fn open(settings: &SessionSettings, owner: &Identity) -> Result<Self> {
-        let metrics = settings.metrics.as_ref().map(|options| metrics(options, settings.verbose)).transpose()?;
+        let metrics = settings.metrics.as_ref().map(|options| metrics(options, settings)).transpose()?;
         let owner = (owner.uid, owner.gid);
         let open = |target| IpfixDestination::open(target, owner);
         let ipfix = settings.ipfix.iter().map(open).collect::<Result<_>>()?;
@@ -52,10 +52,11 @@ impl Exports {
     }
 }
 
-/// Listens for scrapers. Prints the address if it was chosen here.
-fn metrics(options: &MetricsOptions, is_verbose: bool) -> Result<Metrics> {
+/// Listens for scrapers. Prints the address if it was chosen here, unless standard error is a
+/// document.
+fn metrics(options: &MetricsOptions, settings: &SessionSettings) -> Result<Metrics> {
     let listener = MetricsListener::bind(options.address)?;
-    if is_verbose || options.address.port() == 0 {
+    if !settings.is_document() && (settings.verbose || options.address.port() == 0) {
         print_message(&format!("metrics at http://{}/metrics", listener.address()));
     }
     Ok(Metrics::new(listener, options.labels.clone()))

@@ -201,7 +201,7 @@ async fn watch_command(
 
 /// Prints the published ports, which lead to the command from now on.
 fn confirm_published(plan: &RunPlan) {
-    let ports = list_published(&plan.published()).filter(|_| !plan.settings.session.quiet);
+    let ports = list_published(&plan.published()).filter(|_| plan.settings.session.prints_messages());
     ports.into_iter().for_each(|ports| print_message(&format!("published, {ports}")));
 }
 

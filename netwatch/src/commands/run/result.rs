@@ -60,13 +60,11 @@ fn threshold_exit(settings: &SessionSettings, reasons: &[String], exit: Exit) ->
     if reasons.is_empty() {
         return exit;
     }
-    // On standard error, as a document of its own, which has them as notes.
-    let is_json = settings.json && settings.output.is_none() && !settings.quiet;
-    if settings.quiet || settings.output.is_some() {
-        // No summary on standard error has them.
+    // A summary and a document have them as notes.
+    if !settings.prints_report() {
         reasons.iter().for_each(|reason| print_message(reason));
     }
-    if !is_json && env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true") {
+    if !settings.is_document() && env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true") {
         let text = annotations(reasons);
         print_text(move || text);
     }

@@ -2,7 +2,7 @@
 //! files.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -31,26 +31,50 @@ pub(in crate::commands) struct SoakWatch {
     next_search: Instant,
     next_report: Instant,
     files: ReportFiles,
+    failures: WriteFailures,
+}
+
+/// Interim reports that could not be written.
+#[derive(Debug, Default)]
+struct WriteFailures {
+    count: u64,
+    first: Option<String>,
+}
+
+impl WriteFailures {
+    fn add(&mut self, written: Result<()>) {
+        if let Err(error) = written {
+            self.count += 1;
+            self.first.get_or_insert_with(|| error.to_string());
+        }
+    }
+
+    /// One note, however many there are: a run can last for weeks.
+    fn note(&self) -> Option<String> {
+        let first = self.first.as_ref()?;
+        Some(match self.count {
+            1 => first.clone(),
+            count => format!("{count} interim reports could not be written; the first: {first}"),
+        })
+    }
 }
 
 impl SoakWatch {
+    /// An error if no report could be written.
     pub(super) fn new(settings: &SoakSettings, run_id: &str, user: &Identity) -> Result<Self> {
         let folder = settings.report_dir.clone().unwrap_or_else(|| PathBuf::from("."));
         let shown = folder.display().to_string();
         let folder = std::path::absolute(folder).map_err(|error| Error::os("write reports to", shown, error))?;
+        let owner = (user.uid, user.gid);
+        test_folder(&folder, run_id, owner)?;
         let now = Instant::now();
         Ok(Self {
             soak: Soak::default(),
             report_every: settings.report_every,
             next_search: now + SEARCH_INTERVAL,
             next_report: now + settings.report_every,
-            files: ReportFiles {
-                folder,
-                run_id: run_id.to_owned(),
-                owner: (user.uid, user.gid),
-                written: VecDeque::new(),
-                writing: None,
-            },
+            files: ReportFiles { folder, run_id: run_id.to_owned(), owner, written: VecDeque::new(), writing: None },
+            failures: WriteFailures::default(),
         })
     }
 
@@ -68,23 +92,31 @@ impl SoakWatch {
         is_due
     }
 
-    /// The findings so far, as notes of a report.
+    /// The findings so far, and reports that could not be written, as notes of a report.
     pub(super) fn notes(&mut self, session: &Session<IsolatedScope>, (started_ns, now_ns): (u64, u64)) -> Vec<String> {
         self.soak.observe(session.series(), started_ns, now_ns);
         let findings = self.soak.findings(session.series(), (started_ns, now_ns), session.first_used());
-        findings.iter().map(soak::sentence).collect()
+        findings.iter().map(soak::sentence).chain(self.failures.note()).collect()
     }
 
-    /// Writes an interim report, in a thread, because a disk can be slow. Returns the error of the
-    /// report before.
-    pub(super) fn write(&mut self, report: Arc<Report>, now_ns: u64) -> Result<()> {
-        self.files.write(report, now_ns)
+    /// Writes an interim report, in a thread, because a disk can be slow.
+    pub(super) fn write(&mut self, report: Arc<Report>, now_ns: u64) {
+        let before = self.files.write(report, now_ns);
+        self.failures.add(before);
     }
 
     /// Waits for the report that is being written.
-    pub(super) fn finish(&mut self) -> Result<()> {
-        self.files.finish()
+    pub(super) fn finish(&mut self) {
+        let last = self.files.finish();
+        self.failures.add(last);
     }
+}
+
+/// Writes and removes a file: whether reports can be written is known before the command starts.
+fn test_folder(folder: &Path, run_id: &str, owner: (Uid, Gid)) -> Result<()> {
+    let name = format!("netwatch-{run_id}-test.json");
+    Output::create_in(folder, &name, owner)?;
+    Output::remove_in(folder, &name, owner)
 }
 
 /// The files of interim reports.
@@ -122,5 +154,34 @@ impl ReportFiles {
     fn finish(&mut self) -> Result<()> {
         let Some(thread) = self.writing.take() else { return Ok(()) };
         thread.join().unwrap_or_else(|_| Err(Error::other("write", "an interim report", "a thread panicked")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_reports_that_cannot_be_written_are_one_note() {
+        let mut failures = WriteFailures::default();
+        failures.add(Ok(()));
+        assert_eq!(failures.note(), None);
+        let failed = |name: &str| Err(Error::other("write", name, "the disk is full"));
+        failures.add(failed("first.json"));
+        assert!(failures.note().is_some_and(|note| note.contains("first.json") && !note.contains("reports")));
+        (0..1_000).for_each(|_| failures.add(failed("later.json")));
+        let note = failures.note().expect("a note");
+        assert!(note.starts_with("1001 interim reports") && note.contains("first.json"), "{note}");
+    }
+
+    #[test]
+    fn a_folder_is_tested_before_the_run() {
+        let owner = (Uid::current(), Gid::current());
+        let folder = std::env::temp_dir().join(format!("netwatch-soak-{}", std::process::id()));
+        assert!(test_folder(&folder, "1", owner).is_err());
+        std::fs::create_dir(&folder).expect("created");
+        assert!(test_folder(&folder, "1", owner).is_ok());
+        assert_eq!(std::fs::read_dir(&folder).expect("read").count(), 0);
+        std::fs::remove_dir(&folder).expect("removed");
     }
 }

@@ -44,11 +44,11 @@ pub(in crate::commands) struct ThresholdWatch {
 
 impl ThresholdWatch {
     pub(in crate::commands) fn new(settings: &SessionSettings) -> Self {
-        // Standard error may be a document, or lines of JSON, which have the note.
-        let is_document = settings.json && settings.output.is_none() || settings.events == Some(EventStyle::Json);
+        // Lines of JSON have the note.
+        let is_of_json = settings.events == Some(EventStyle::Json);
         Self {
             live: LiveThresholds::new(settings.fail_if.clone()),
-            prints: !settings.quiet && !is_document,
+            prints: settings.prints_messages() && !is_of_json,
             next_search: Instant::now() + SEARCH_INTERVAL,
             next_report: Instant::now(),
             reasons: FailReasons::default(),

@@ -8,13 +8,15 @@ use crate::report::{Report, ReportEndpoint};
 
 /// Whether a remote opened anything.
 pub(super) fn has_any(report: &Report) -> bool {
-    report.endpoints.iter().any(|known| known.endpoint.key.is_service())
+    !report.served_ports().is_empty()
 }
 
 /// The services.
 pub(super) fn table(report: &Report) -> HtmlTable {
     let handshakes = report.handshakes();
-    let groups = groups(report, EndpointKey::is_service, |known| words::service(&known.endpoint.key));
+    let ports = report.served_ports();
+    let is_served = |key: &EndpointKey| key.is_service() && ports.contains(&(key.protocol, key.port));
+    let groups = groups(report, is_served, |known| words::service(&known.endpoint.key));
     let row = |group: &EndpointGroup<'_>| {
         let sum = group.sum(&handshakes);
         let protocol = |known: &ReportEndpoint| known.application.as_ref().map(words::application).unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::flow::{Counters, Direction, EndpointKey, PerDirection, Protocol};
+use crate::flow::{Counters, Direction, Endpoint, EndpointKey, PerDirection, Protocol};
 use crate::format::words;
 use crate::process::ProcessId;
 use crate::report::{ApplicationProtocol, Report, ReportEndpoint, ReportFlow};
@@ -99,7 +99,8 @@ impl Requirement {
 /// Services of the target of which a connection succeeded.
 fn accepted(report: &Report) -> BTreeSet<(Protocol, u16)> {
     let endpoints = report.endpoints.iter().map(|known| &known.endpoint);
-    let accepted = endpoints.filter(|endpoint| endpoint.key.is_service() && !endpoint.has_only_failed());
+    let is_accepted = |endpoint: &&Endpoint| endpoint.key.is_service() && !endpoint.has_only_failed();
+    let accepted = endpoints.filter(|endpoint| is_accepted(endpoint) && !endpoint.is_remnant());
     accepted.map(|endpoint| (endpoint.key.protocol, endpoint.key.port)).collect()
 }
 

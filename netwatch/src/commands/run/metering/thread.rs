@@ -324,8 +324,7 @@ impl MeteringThread {
             None => self.report_so_far(),
         };
         if let Some(soak) = self.soak.as_mut().filter(|_| write_interim) {
-            let written = soak.write(report.clone(), unix_now_ns());
-            self.note(written);
+            soak.write(report.clone(), unix_now_ns());
         }
         for reply in snapshots {
             // Fails if the reader has disconnected.
@@ -405,8 +404,7 @@ impl MeteringThread {
         let losses = self.meter.losses().map(|losses| self.session.set_losses(losses));
         self.note(losses);
         self.note_failures();
-        let written = self.soak.as_mut().map_or(Ok(()), SoakWatch::finish);
-        self.note(written);
+        self.soak.as_mut().map(SoakWatch::finish);
         if let Some(dropped) = self.interim.take().and_then(InterimPrinter::finish) {
             self.session.note(dropped);
         }
