@@ -14,7 +14,7 @@ mod timeline;
 fn session(max_flows: usize) -> Session<IsolatedScope> {
     let scope = IsolatedScope {
         run: report::Run::default(),
-        interface: report::Interface::default(),
+        interface: Interface::default(),
         dns: report::DnsForwarder::default(),
     };
     let mut session = Session::new(scope, SessionConfig { max_flows, ..SessionConfig::default() });
