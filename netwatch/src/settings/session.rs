@@ -82,7 +82,7 @@ impl SessionSettings {
         !self.quiet && (self.json || self.output.is_none())
     }
 
-    /// Whether what happens may be told on standard error.
+    /// Whether messages about the session may be printed on standard error.
     pub fn prints_messages(&self) -> bool {
         !self.quiet && !self.is_document()
     }
