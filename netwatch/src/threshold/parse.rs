@@ -167,14 +167,16 @@ fn value(reader: &mut Reader<'_>, unit: ThresholdUnit) -> Result<f64> {
     }
 }
 
-/// The unit of a number, also after a space.
+/// The unit of a number, also after a space, if the quantity has units.
 fn scale(reader: &mut Reader<'_>, unit: ThresholdUnit) -> Result<f64> {
     let number_end = reader.at;
-    reader.skip_space();
+    if unit != ThresholdUnit::Count {
+        reader.skip_space();
+    }
     let unit_at = reader.at;
-    let name = match reader.rest().starts_with("for ") {
-        true => "",
-        false => reader.take(|c| c.is_alphabetic() || c == '%'),
+    let name = match reader.take(|c| c.is_alphabetic() || c == '%') {
+        "for" => "",
+        name => name,
     };
     if name.is_empty() {
         reader.at = number_end;
