@@ -68,11 +68,11 @@ pub(super) fn increment(growth: &Growth<'_>, clock: Clock) -> Option<Increment> 
 
 /// The direction that opened a flow: that of its first packet. The rest of a TCP connection whose
 /// handshake was not counted, because the table was full or the session began later, may begin with
-/// a packet of the server: from an ephemeral port to a lower one, the target has connected.
+/// a packet of the server: from an ephemeral port to one that is not, the target has connected.
 fn opener(key: &abi::EntryKey, now: &FlowValue) -> u8 {
     let has_handshake = now.halves.iter().any(|half| half.flags & u32::from(tcp::SYN) != 0);
     let is_rest = key.kind <= kind::IPV6 && key.protocol == protocol::TCP && !has_handshake;
-    let is_client = key.local_port >= FIRST_EPHEMERAL_PORT && key.local_port > key.remote_port;
+    let is_client = key.local_port >= FIRST_EPHEMERAL_PORT && key.remote_port < FIRST_EPHEMERAL_PORT;
     let on_link = key.observation_point != observation_point::LOOPBACK;
     if is_rest && is_client && on_link { abi::EGRESS } else { now.opened_by }
 }
@@ -246,7 +246,7 @@ mod tests {
             increment(&growth, Clock::UNIX).expect("it grew").opened_by
         };
         assert_eq!(opened_by(42_870, 443, tcp::ACK), Direction::Egress);
-        assert_eq!(opened_by(42_870, 40_000, tcp::ACK), Direction::Egress);
+        assert_eq!(opened_by(42_870, 40_000, tcp::ACK), Direction::Ingress, "either may be a server");
         assert_eq!(opened_by(42_870, 443, tcp::SYN), Direction::Ingress, "a handshake");
         assert_eq!(opened_by(8_080, 42_870, tcp::ACK), Direction::Ingress, "a server");
         assert_eq!(opened_by(8_080, 443, tcp::ACK), Direction::Ingress, "a port that is not ephemeral");
