@@ -180,9 +180,9 @@ fn memory_does_not_grow_with_the_number_of_connections() {
     soak(200_000, 2_048, 1_024);
 }
 
-/// With the flow table of a run. `cargo xtask soak` runs it.
+/// With the flow table of a run.
 #[test]
-#[ignore = "takes minutes"]
+#[ignore = "takes minutes: `cargo xtask soak` runs it"]
 fn memory_does_not_grow_over_ten_million_connections() {
     soak(10_000_000, (1 << 18) / 8 * 7, 0);
 }

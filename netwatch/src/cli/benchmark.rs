@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum, ValueHint, value_parser};
 use super::source::run_settings;
 use crate::error::{Error, Result};
 use crate::format::benchmark::BenchmarkFormat;
+use crate::settings::value::extension;
 use crate::settings::{BenchSettings, BenchmarkOutput, CompareSettings, Compared, Repetition, RunSettings};
 
 #[derive(Debug, Args)]
@@ -176,7 +177,7 @@ impl From<RepetitionArgs> for Repetition {
 
 impl FormatArg {
     fn of_file(path: &Path) -> Self {
-        match path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase().as_str() {
+        match extension(path).as_str() {
             "json" => Self::Json,
             "csv" => Self::Csv,
             "md" | "markdown" => Self::Markdown,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
-use clap::{ArgGroup, Args, Command, ValueEnum, ValueHint, value_parser};
+use clap::{Args, ValueEnum, ValueHint, value_parser};
 
 use crate::meter::{CAPTURE_RING_BYTES, MAX_CAPLEN};
 use crate::packets::{OnlyCondition, Selection};
@@ -101,26 +101,6 @@ pub(super) struct CaptureArgs {
         env = "NETWATCH_CAPTURE_BUFFER"
     )]
     capture_buffer: u32,
-}
-
-/// Makes flags that only concern packets an error if nothing prints or writes packets. `outputs`
-/// are the flags that do.
-pub(super) fn require_output(command: Command, outputs: [&'static str; 2], flags: &[&str]) -> Command {
-    let group = ArgGroup::new("packet_output").args(outputs).multiple(true);
-    command.group(group).mut_args(|arg| match flags.contains(&arg.get_id().as_str()) {
-        true => arg.requires("packet_output"),
-        false => arg,
-    })
-}
-
-/// Makes flags about files an error without `-w`, and `-W` if no new file ever begins.
-pub(super) fn require_file(command: Command) -> Command {
-    let group = ArgGroup::new("rotation").args(["file_size", "file_time"]).multiple(true);
-    command.group(group).mut_args(|arg| match arg.get_id().as_str() {
-        "file_count" => arg.requires("rotation"),
-        "file_size" | "file_time" => arg.requires("file"),
-        _ => arg,
-    })
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -10,6 +10,7 @@ use super::source::SourceArgs;
 use crate::error::{Error, Result};
 use crate::format::check::CheckFormat;
 use crate::settings::CheckSettings;
+use crate::settings::value::extension;
 
 #[derive(Debug, Args)]
 #[command(after_help = AFTER)]
@@ -70,8 +71,7 @@ fn describe(format: CheckFormat) -> &'static str {
 
 /// The format that the name of a file asks for.
 fn of_file(file: Option<&Path>) -> CheckFormat {
-    let extension = file.and_then(Path::extension).unwrap_or_default();
-    match extension.to_string_lossy().to_ascii_lowercase().as_str() {
+    match file.map(extension).unwrap_or_default().as_str() {
         "json" => CheckFormat::Json,
         "xml" => CheckFormat::Junit,
         "sarif" => CheckFormat::Sarif,

@@ -1,13 +1,13 @@
 //! The command line of `netwatch diff`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum, ValueHint};
 
 use crate::diff::{ChangeKind, DiffOptions, SubjectKind};
 use crate::format::diff::DiffFormat;
 use crate::settings::DiffSettings;
-use crate::settings::value::parse_ratio;
+use crate::settings::value::{extension, parse_ratio};
 
 #[derive(Debug, Args)]
 #[command(after_help = AFTER)]
@@ -122,8 +122,7 @@ impl DiffArgs {
         if let Some(format) = self.format {
             return format.into();
         }
-        let extension = self.output.as_deref().and_then(Path::extension).unwrap_or_default();
-        match extension.to_string_lossy().to_ascii_lowercase().as_str() {
+        match self.output.as_deref().map(extension).unwrap_or_default().as_str() {
             "json" => DiffFormat::Json,
             "md" | "markdown" => DiffFormat::Markdown,
             _ => DiffFormat::Text,

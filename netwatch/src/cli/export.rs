@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum, ValueHint};
 use crate::error::{Error, Result};
 use crate::export::{ExportFormat, ExportTable};
 use crate::settings::ExportSettings;
+use crate::settings::value::extension;
 
 #[derive(Debug, Args)]
 #[command(after_help = AFTER)]
@@ -69,8 +70,7 @@ impl ExportArgs {
                 ExportFormatArg::Csv => ExportFormat::Csv,
             });
         }
-        let extension = self.output.as_deref().and_then(Path::extension).unwrap_or_default();
-        match extension.to_string_lossy().to_ascii_lowercase().as_str() {
+        match self.output.as_deref().map(extension).unwrap_or_default().as_str() {
             "parquet" => Ok(ExportFormat::Parquet),
             "csv" | "txt" | "" => Ok(ExportFormat::Csv),
             other => {

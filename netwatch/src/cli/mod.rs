@@ -12,6 +12,7 @@ mod fleet;
 mod history;
 mod learn;
 mod manual;
+mod needs;
 mod ports;
 mod replay;
 mod report;
@@ -27,7 +28,6 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use clap::error::{ContextKind, ErrorKind};
-use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
@@ -36,7 +36,6 @@ use crate::exit::Exit;
 use crate::format::{escape, summary};
 use crate::settings::{ColorChoice, Invocation};
 use crate::terminal::{print_error, print_message};
-use capture::{require_file, require_output};
 
 /// Report exactly what a program talks to.
 ///
@@ -213,19 +212,14 @@ impl From<ByArg> for summary::GroupBy {
     }
 }
 
-/// What clap finds in the words, with what it cannot say: flags of interim reports need `--soak`,
-/// but their variables may be set for all runs.
+/// What clap finds in the words, with the flags that they need.
 fn matches(words: &[OsString]) -> Result<ArgMatches, clap::Error> {
     let mut command = command();
     let matches = command.try_get_matches_from_mut(words)?;
-    let Some(("run", run)) = matches.subcommand() else { return Ok(matches) };
-    for (id, flag) in [("report_every", "--report-every"), ("report_dir", "--report-dir")] {
-        if run.value_source(id) == Some(ValueSource::CommandLine) && !run.get_flag("soak") {
-            let message = format!("{flag} needs --soak\n");
-            return Err(command.error(ErrorKind::MissingRequiredArgument, message));
-        }
+    match needs::missing(&command, &matches) {
+        Some(missing) => Err(command.error(ErrorKind::MissingRequiredArgument, format!("{missing}\n"))),
+        None => Ok(matches),
     }
-    Ok(matches)
 }
 
 /// Parses the command line; `words` includes the program's name. If there is nothing to run, what
@@ -288,24 +282,7 @@ fn is_program(name: &OsStr) -> bool {
 /// The definition of the command line. Help texts do not show environment variables:
 /// docs/environment.md lists them.
 fn command() -> clap::Command {
-    let run = [
-        "filter",
-        "filter_code",
-        "only",
-        "snaplen",
-        "count",
-        "direction",
-        "unbuffered",
-        "super_frames",
-        "capture_buffer",
-        "force",
-    ];
-    Cli::command()
-        .mut_subcommands(hide_environment)
-        .mut_subcommand("report", rules::hide)
-        .mut_subcommand("run", |command| require_output(require_file(command), ["file", "packets"], &run))
-        .mut_subcommand("tail", |command| require_file(command).mut_arg("force", |arg| arg.requires("file")))
-        .mut_subcommand("replay", |command| require_output(command, ["write", "packets"], &["only", "count"]))
+    Cli::command().mut_subcommands(hide_environment).mut_subcommand("report", rules::hide)
 }
 
 fn hide_environment(command: clap::Command) -> clap::Command {
@@ -331,9 +308,12 @@ mod tests {
         command().debug_assert();
     }
 
+    fn is_accepted(words: &str) -> bool {
+        matches(&words.split(' ').map(OsString::from).collect::<Vec<_>>()).is_ok()
+    }
+
     #[test]
     fn flags_about_packets_need_an_output() {
-        let is_accepted = |words: &str| command().try_get_matches_from(words.split(' ')).is_ok();
         let flags = "--filter tcp,--filter-code x,--only name=x,-s 64,-c 3,-Q in,-U,--super-frames,--capture-buffer 1024,--force";
         for flag in flags.split(',') {
             assert!(!is_accepted(&format!("netwatch run {flag} -- true")), "{flag}");
@@ -359,13 +339,18 @@ mod tests {
     }
 
     #[test]
-    fn flags_about_interim_reports_need_a_soak() {
-        let is_accepted = |text: &str| matches(&text.split(' ').map(Into::into).collect::<Vec<_>>()).is_ok();
-        for flag in ["--report-every 5m", "--report-dir x"] {
+    fn flags_about_other_files_need_what_writes_them() {
+        let needs =
+            [("--report-every 5m", "--soak"), ("--report-dir x", "--soak"), ("--events-size 1m", "--events-file x")];
+        for (flag, other) in needs {
             assert!(!is_accepted(&format!("netwatch run {flag} -- true")), "{flag}");
-            assert!(is_accepted(&format!("netwatch run --soak {flag} -- true")), "{flag}");
+            assert!(is_accepted(&format!("netwatch run {other} {flag} -- true")), "{flag}");
         }
         assert!(is_accepted("netwatch run -- true --report-dir x"));
+        assert!(!is_accepted("netwatch attach -p 7 --events-keep 2"));
+        let words = ["netwatch", "run", "--force", "--", "true"].map(OsString::from);
+        let error = matches(&words).expect_err("no file").to_string();
+        assert!(error.contains("--force needs --write or --packets"), "{error}");
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! The flags of every live session: of `run` and of `attach`.
 
-use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,8 +11,8 @@ use super::{ByArg, ColorArgs};
 use crate::exit::DEFAULT_THRESHOLD_CODE;
 use crate::meter::{MAX_ENTRIES, defaults};
 use crate::settings::value::{
-    is_json_file, parse_file_size, parse_idle_timeout, parse_keep, parse_report_file, parse_ring_kib, parse_size,
-    parse_status,
+    extension, is_json_file, parse_file_size, parse_idle_timeout, parse_keep, parse_report_file, parse_ring_kib,
+    parse_size, parse_status,
 };
 use crate::settings::{EventFile, EventStyle, LogRotation, SessionSettings, StatusStyle};
 use crate::threshold::{Threshold, ThresholdError};
@@ -309,7 +308,6 @@ struct EventFileArgs {
         default_value = "64m",
         value_parser = parse_file_size,
         env = "NETWATCH_EVENTS_SIZE",
-        requires = "events_file",
         help_heading = METERING
     )]
     max_bytes: u64,
@@ -322,7 +320,6 @@ struct EventFileArgs {
         default_value_t = 10,
         value_parser = value_parser!(u32).range(1..=10_000),
         env = "NETWATCH_EVENTS_KEEP",
-        requires = "events_file",
         help_heading = METERING
     )]
     max_files: u32,
@@ -331,9 +328,11 @@ struct EventFileArgs {
 impl EventFileArgs {
     fn settings(self, format: Option<EventsArg>) -> Option<EventFile> {
         let path = self.path?;
-        let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default();
-        let of_name =
-            if ["json", "ndjson", "jsonl"].contains(&extension) { EventStyle::Json } else { EventStyle::Text };
+        let of_name = if ["json", "ndjson", "jsonl"].contains(&extension(&path).as_str()) {
+            EventStyle::Json
+        } else {
+            EventStyle::Text
+        };
         let style = format.map_or(of_name, EventsArg::style);
         Some(EventFile { path, style, rotation: LogRotation { max_bytes: self.max_bytes, max_files: self.max_files } })
     }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::RunSettings;
+use super::value::extension;
 use crate::error::{Error, Result};
 use crate::policy::{RuleFormat, RuleOptions};
 
@@ -42,8 +43,8 @@ impl RuleFormat {
     /// The format that the extension of a file name stands for; `None` without an extension. An
     /// extension of another format is an error: a table in `ports.xlsx` would surprise.
     pub fn of_file(path: &Path) -> Result<Option<Self>> {
-        let Some(extension) = path.extension() else { return Ok(None) };
-        Ok(Some(match extension.to_string_lossy().to_ascii_lowercase().as_str() {
+        Ok(Some(match extension(path).as_str() {
+            "" => return Ok(None),
             "txt" => Self::Table,
             "md" | "markdown" => Self::Markdown,
             "csv" => Self::Csv,

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::ColorChoice;
+use super::value::extension;
 use crate::error::{Error, Result};
 use crate::format::summary;
 use crate::policy;
@@ -113,8 +114,8 @@ impl ReportFormat {
     /// The format that the extension of a file name stands for; `None` without an extension. That
     /// of another format is an error: text in `report.pdf` would surprise.
     pub fn of_file(path: &Path) -> Result<Option<Self>> {
-        let Some(extension) = path.extension() else { return Ok(None) };
-        Ok(Some(match extension.to_string_lossy().to_ascii_lowercase().as_str() {
+        Ok(Some(match extension(path).as_str() {
+            "" => return Ok(None),
             "txt" | "text" | "log" => Self::Text,
             "json" => Self::Json,
             "ndjson" | "jsonl" => Self::Ndjson,

@@ -46,11 +46,10 @@ pub fn parse_report_file(text: &str) -> Result<PathBuf, String> {
     const OF_REPORT: [&str; 8] = ["html", "htm", "md", "markdown", "csv", "ndjson", "jsonl", "nft"];
     const OF_EXPORT: [&str; 4] = ["parquet", "xlsx", "sqlite", "db"];
     let path = PathBuf::from(text);
-    let extension = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
     let of_others = |subcommand: &str| {
         Err(format!("here is only text or JSON (.json); after the run: netwatch {subcommand} -o {text}"))
     };
-    match extension.as_str() {
+    match extension(&path).as_str() {
         other if OF_REPORT.contains(&other) => of_others("report"),
         other if OF_EXPORT.contains(&other) => of_others("export"),
         "pcap" | "pcapng" => Err("packets are written by -w".to_owned()),
@@ -58,9 +57,14 @@ pub fn parse_report_file(text: &str) -> Result<PathBuf, String> {
     }
 }
 
+/// The extension of a file in lower case, which decides on a format; empty without one.
+pub fn extension(path: &Path) -> String {
+    path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase()
+}
+
 /// Whether the name of a file asks for JSON.
 pub fn is_json_file(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"))
+    extension(path) == "json"
 }
 
 /// The time of `--linger`: a time, or `forever`.

@@ -37,6 +37,23 @@ fn under_sudo_the_command_runs_as_the_calling_user() {
     }
 }
 
+/// They may be set for all runs, also for those without a capture, a soak or a file of events.
+#[test]
+fn a_variable_of_a_flag_that_needs_another_one_has_no_effect_alone() {
+    let net = internet!();
+    let variables = [
+        ("NETWATCH_FILTER", "tcp"),
+        ("NETWATCH_FORCE", "1"),
+        ("NETWATCH_FILE_SIZE", "1m"),
+        ("NETWATCH_FILE_COUNT", "3"),
+        ("NETWATCH_REPORT_EVERY", "5m"),
+        ("NETWATCH_EVENTS_SIZE", "1m"),
+    ];
+    net.host.netwatch_with(StartOptions::env(&variables), &["run", "-q", "--", "true"]).assert_ok();
+    let run = net.host.netwatch(&["run", "-q", "--events-size", "1m", "--", "true"]);
+    assert!(run.assert_code(125).stderr.contains("--events-size needs --events-file"), "{run}");
+}
+
 /// Runs a command line under the real sudo, as the ordinary user with these variables. `$NETWATCH`
 /// in it is netwatch.
 fn under_sudo(host: &TestHost, variables: &str, command_line: &str) -> String {
