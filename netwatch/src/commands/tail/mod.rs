@@ -5,6 +5,7 @@ pub mod protocol;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::Ordering;
 
+use nix::errno::Errno;
 use protocol::{TailAnswer, TailRequest};
 
 use super::view::{self, STOP, stop_on_signals};
@@ -26,8 +27,8 @@ pub(super) fn tail(settings: &TailSettings) -> Result<Exit> {
     let (id, stream) = run_sockets::connect(settings.run.as_deref().unwrap_or_default(), protocol::socket_path)?;
     let sent = protocol::send(&stream, &request);
     // A run that refuses the connection does not wait for the request.
-    let answer = protocol::receive(&stream).or_else(|error| sent.and(Err(error)))?;
-    let (os, comment) = match answer {
+    let answer = protocol::receive(&stream).or_else(|error| sent.and(Err(error)));
+    let (os, comment) = match answer.map_err(|error| without_answer(&id, error))? {
         TailAnswer::Refused(error) => return Err(error),
         TailAnswer::Started { os, comment, .. } => (os, comment),
     };
@@ -57,6 +58,16 @@ pub(super) fn tail(settings: &TailSettings) -> Result<Exit> {
         }
     }
     Ok(Exit::Success)
+}
+
+/// Why a run did not answer: it ends when the tail arrives, for example.
+fn without_answer(id: &RunId, error: Error) -> Error {
+    match error.errno() {
+        Some(Errno::EPIPE | Errno::ECONNRESET) => {
+            Error::other("attach to", format!("run {id}"), "it ended before it answered")
+        }
+        _ => error,
+    }
 }
 
 fn request(settings: &TailSettings) -> Result<TailRequest> {
@@ -114,7 +125,17 @@ fn viewed<'a>(frame: &'a CapturedFrame<'a>, flows: &mut PacketFlows) -> ViewedFr
 
 #[cfg(test)]
 mod tests {
-    use super::counts_text;
+    use super::*;
+
+    #[test]
+    fn a_run_that_ends_first_is_named() {
+        let (tail, run) = UnixStream::pair().expect("a pair of sockets");
+        drop(run);
+        let error = protocol::receive::<TailAnswer>(&tail).expect_err("closed");
+        let id = RunId::random().expect("random bytes");
+        let wanted = format!("attach to run {id}: it ended before it answered");
+        assert_eq!(without_answer(&id, error).to_string(), wanted);
+    }
 
     #[test]
     fn the_counts_name_what_is_missing() {

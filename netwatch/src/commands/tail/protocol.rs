@@ -6,6 +6,7 @@ use std::io::{self, BufRead, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -72,7 +73,8 @@ pub fn receive<T: DeserializeOwned>(stream: &UnixStream) -> Result<T> {
     // Byte by byte, so that the capture after the message is not read.
     io::BufReader::with_capacity(1, stream.take(MAX_MESSAGE_BYTES)).read_until(b'\n', &mut line).map_err(failed)?;
     if line.is_empty() {
-        return Err(Error::other("receive from", "the other process", "it closed the connection"));
+        // As if it had closed the connection while a message was on its way.
+        return Err(failed(Errno::ECONNRESET.into()));
     }
     serde_json::from_slice(&line)
         .map_err(|error| Error::other("parse message of", "the other process", error.to_string()))
