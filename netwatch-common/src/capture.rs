@@ -11,6 +11,8 @@ pub struct PacketHeader {
     pub time_ns: u64,
     /// Cookie of the socket that sent the packet; 0 if the socket is not the target's or unknown.
     pub cookie: u64,
+    /// Packets of both directions that were lost before this one, see [`slot::LOST`].
+    pub lost: u64,
     /// The packet's length in bytes, as the interface counts it.
     pub orig_len: u32,
     /// Number of bytes that follow.
@@ -55,13 +57,13 @@ pub const MAX_RING_BYTES: u32 = 1 << 30;
 /// the smallest that fits is used. The sizes between powers of two are for packets of an Ethernet
 /// of 1500 bytes and for heads of 96 bytes.
 pub const RECORD_BYTES: [usize; 14] =
-    [96, 144, 192, 320, 576, 1024, 1584, 2560, 4608, 8704, 16_896, 33_280, 49_664, 65_640];
+    [96, 144, 192, 320, 576, 1024, 1584, 2560, 4608, 8704, 16_896, 33_280, 49_664, 65_648];
 /// Maximum number of bytes captured of a packet: the longest IPv4 packet with Ethernet and two VLAN
 /// tags. Only IPv6 super-frames with a jumbo length can be longer.
 pub const MAX_CAPLEN: u32 = RECORD_BYTES[RECORD_BYTES.len() - 1] as u32 - size_of::<PacketHeader>() as u32;
 
-/// Slots of the CAPTURE_STATS map. For each kind, the slot of egress is followed by that of
-/// ingress.
+/// Slots of the CAPTURE_STATS map. For each kind but the last, the slot of egress is followed by
+/// that of ingress.
 pub mod slot {
     /// Packets that the programs observed.
     pub const OBSERVED: u32 = 0;
@@ -74,12 +76,15 @@ pub mod slot {
     pub const UNREADABLE: u32 = 6;
     /// Packets that did not match the filter.
     pub const FILTERED: u32 = 8;
+    /// Packets of both directions that are not in the ring because of [`RING_FULL`] or
+    /// [`UNREADABLE`].
+    pub const LOST: u32 = 10;
     /// Number of slots.
-    pub const COUNT: u32 = 10;
+    pub const COUNT: u32 = 11;
 }
 
 const _: () = {
-    assert!(size_of::<PacketHeader>() == 40);
+    assert!(size_of::<PacketHeader>() == 48);
     assert!(size_of::<CaptureSettings>() == 12);
     assert!(MAX_CAPLEN == 65_600);
     assert!(EGRESS == 0 && INGRESS == 1, "they are added to slots");

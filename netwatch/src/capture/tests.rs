@@ -400,6 +400,7 @@ fn pcap_of(frames: &[&[u8]]) -> Vec<u8> {
             comments: &[],
             pid: None,
             lost_before: 0,
+            encoded: None,
         });
     }
     pcap.buffer

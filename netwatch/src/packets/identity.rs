@@ -4,12 +4,15 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 
 use indexmap::IndexMap;
 
+use super::flow_cache::{FlowCache, HeaderKey};
 use super::{FlowQuery, Identify};
 use crate::capture::comment::{CommentedProcess, remote_comment};
+use crate::capture::write::{INBOUND, OUTBOUND, WritablePacket};
 use crate::flow::{Direction, FlowKey};
 use crate::meter::{PacketFlow, PacketFlows, PacketOrigin, RingPacket};
 use crate::process::Process;
@@ -25,6 +28,8 @@ const MAX_NAMES: usize = 65_536;
 const MAX_REQUESTS: u32 = 20;
 /// As [`MAX_REQUESTS`], for a flow of which only the name is unknown. Many flows have none.
 const MAX_NAME_REQUESTS: u32 = 5;
+/// Maximum number of answers that are late. Until one arrives, nothing more is requested.
+const MAX_LATE: usize = 64;
 /// Time between two requests for a flow of which something is unknown.
 const RETRY_NS: u64 = 20_000_000;
 
@@ -86,21 +91,69 @@ struct KnownFlow {
     socket: Option<u64>,
     requests: u32,
     requested_ns: u64,
+    /// The options of packets that it sends and of those that it receives; empty until an answer
+    /// arrived.
+    options: [Vec<u8>; 2],
 }
+
+impl KnownFlow {
+    /// Encodes the options of its packets.
+    fn encode(&mut self, states_names: bool) {
+        let PacketIdentity { pid, comment, remote, .. } = &self.identity;
+        let comments = [comment.as_deref(), remote.as_deref().filter(|_| states_names)];
+        let options = |flags| {
+            let (parts, flags, pid) = ([&[][..]; 2], Some(flags), *pid);
+            let (time_ns, interface, orig_len, lost_before, encoded) = (0, 0, 0, 0, None);
+            let comments = &comments;
+            WritablePacket { time_ns, interface, flags, orig_len, parts, comments, pid, lost_before, encoded }.options()
+        };
+        self.options = [OUTBOUND, INBOUND].map(options);
+    }
+}
+
+/// What is known about the flow of a packet.
+#[derive(Clone, Copy)]
+pub(super) struct IdentifiedFlow<'a> {
+    /// `None` for a packet of no flow.
+    pub key: Option<&'a FlowKey>,
+    pub identity: &'a PacketIdentity,
+    /// The options of packets of both directions, without comments of single packets.
+    options: Option<&'a [Vec<u8>; 2]>,
+}
+
+impl<'a> IdentifiedFlow<'a> {
+    /// The encoded options of packets of a direction, if an answer arrived.
+    pub(super) fn options(self, direction: Direction) -> Option<&'a [u8]> {
+        let [egress, ingress] = self.options?;
+        let options = if direction == Direction::Egress { egress } else { ingress };
+        (!options.is_empty()).then_some(options)
+    }
+}
+
+/// The flow of a packet, and what leads to its process.
+type FlowOrigin = (FlowKey, PacketOrigin);
+
+/// The flows of a request, and its answer when it arrives.
+type LateAnswer = (Vec<FlowOrigin>, Receiver<Vec<FlowIdentity>>);
 
 /// Remembers the identities of flows.
 pub(super) struct FlowIdentities {
     identify: Identify,
+    states_names: bool,
     reader: PacketFlows,
-    flows: IndexMap<(FlowKey, PacketOrigin), KnownFlow, foldhash::fast::RandomState>,
-    /// The place of the flow of the last packet. The next packet often belongs to the same flow.
-    last: usize,
+    flows: IndexMap<FlowOrigin, KnownFlow, foldhash::fast::RandomState>,
+    /// The places of flows by the headers of their packets.
+    cache: FlowCache,
+    /// Answers that packets no longer wait for.
+    late: Vec<LateAnswer>,
     names: HashMap<IpAddr, String>,
 }
 
 impl FlowIdentities {
-    pub(super) fn new(identify: Identify) -> Self {
-        Self { identify, reader: PacketFlows::default(), flows: IndexMap::default(), last: 0, names: HashMap::new() }
+    /// With `states_names`, packets have a comment with the name of the remote.
+    pub(super) fn new(identify: Identify, states_names: bool) -> Self {
+        let (reader, flows, cache) = (PacketFlows::default(), IndexMap::default(), FlowCache::default());
+        Self { identify, states_names, reader, flows, cache, late: Vec::new(), names: HashMap::new() }
     }
 
     /// Requests what is not known about the flows of these packets, and waits for the answer for at
@@ -108,11 +161,25 @@ impl FlowIdentities {
     pub(super) fn prepare<'a>(&mut self, packets: impl Iterator<Item = RingPacket<'a>>) -> Vec<Option<usize>> {
         if self.flows.len() > MAX_FLOWS {
             self.flows.clear();
+            self.cache.clear();
         }
+        self.take_late_answers();
         let (mut queries, mut wanted): (Vec<FlowQuery>, Vec<usize>) = Default::default();
         let places = packets.map(|packet| {
+            let header = HeaderKey::of(packet.bytes, packet.orig_len, packet.direction);
+            if let Some(place) = header.and_then(|header| self.cache.get(&header)) {
+                if self.is_wanted(place, &packet, false) {
+                    let (key, _) = self.flows.get_index(place)?;
+                    queries.push((key.0, packet.direction, packet.time_ns, self.flows[place].socket));
+                    wanted.push(place);
+                }
+                return Some(place);
+            }
             let flow = self.reader.read(packet.bytes, packet.orig_len, packet.direction, packet.time_ns)?;
             let place = self.place((flow.key, flow.origin));
+            if let Some(header) = header {
+                self.cache.insert(header, place);
+            }
             if self.is_wanted(place, &packet, flow.opens) {
                 queries.push(self.query(place, &flow, &packet));
                 wanted.push(place);
@@ -121,10 +188,44 @@ impl FlowIdentities {
         });
         let places = places.collect();
         if !queries.is_empty() {
-            let answers = (self.identify)(queries).recv_timeout(TIMEOUT).unwrap_or_default();
-            wanted.into_iter().zip(answers).for_each(|(place, answer)| self.remember(place, answer));
+            self.request(queries, &wanted);
         }
         places
+    }
+
+    /// Requests, and waits for the answer. If an earlier one is late, the packets do not wait: the
+    /// ring would fill while each batch waits again.
+    fn request(&mut self, queries: Vec<FlowQuery>, wanted: &[usize]) {
+        if self.late.len() >= MAX_LATE {
+            return;
+        }
+        let answers = (self.identify)(queries);
+        let timeout = if self.late.is_empty() { TIMEOUT } else { Duration::ZERO };
+        match answers.recv_timeout(timeout) {
+            Ok(answers) => wanted.iter().zip(answers).for_each(|(place, answer)| self.remember(*place, answer)),
+            Err(_) => {
+                let flows = wanted.iter().filter_map(|place| self.flows.get_index(*place)).map(|(flow, _)| *flow);
+                self.late.push((flows.collect(), answers));
+            }
+        }
+    }
+
+    /// Takes the answers that arrived after their packets were written.
+    fn take_late_answers(&mut self) {
+        for (flows, receiver) in std::mem::take(&mut self.late) {
+            match receiver.try_recv() {
+                Ok(answers) => {
+                    for (flow, answer) in flows.iter().zip(answers) {
+                        if let Some(place) = self.flows.get_index_of(flow) {
+                            self.remember(place, answer);
+                        }
+                    }
+                }
+                Err(TryRecvError::Empty) => self.late.push((flows, receiver)),
+                // The session has ended.
+                Err(TryRecvError::Disconnected) => {}
+            }
+        }
     }
 
     /// What is asked about a packet. An error of ICMP concerns the process of the packet that it
@@ -138,14 +239,11 @@ impl FlowIdentities {
     }
 
     /// The place of a flow, which is added if it is not known.
-    fn place(&mut self, key: (FlowKey, PacketOrigin)) -> usize {
-        let is_last = self.flows.get_index(self.last).is_some_and(|(last, _)| *last == key);
-        if !is_last {
-            let entry = self.flows.entry(key);
-            self.last = entry.index();
-            entry.or_default();
-        }
-        self.last
+    fn place(&mut self, flow: FlowOrigin) -> usize {
+        let entry = self.flows.entry(flow);
+        let place = entry.index();
+        entry.or_default();
+        place
     }
 
     /// Whether the flow of this packet has to be requested. A packet that opens a connection, or
@@ -176,14 +274,19 @@ impl FlowIdentities {
             self.names.insert(named.remote.addr, name.as_str().to_owned());
         }
         known.identity.update(answer);
+        known.encode(self.states_names);
     }
 
-    /// A flow, and its process and name.
-    pub(super) fn of(&self, place: Option<usize>) -> (Option<&FlowKey>, &PacketIdentity) {
+    /// What is known about the flow at a place.
+    pub(super) fn of(&self, place: Option<usize>) -> IdentifiedFlow<'_> {
         static UNKNOWN: PacketIdentity =
             PacketIdentity { pid: None, comm: None, name: None, comment: None, remote: None };
-        let known = place.and_then(|place| self.flows.get_index(place));
-        known.map_or((None, &UNKNOWN), |((key, _), known)| (Some(key), &known.identity))
+        match place.and_then(|place| self.flows.get_index(place)) {
+            None => IdentifiedFlow { key: None, identity: &UNKNOWN, options: None },
+            Some(((key, _), known)) => {
+                IdentifiedFlow { key: Some(key), identity: &known.identity, options: Some(&known.options) }
+            }
+        }
     }
 
     /// Remembers names from a report.
@@ -210,7 +313,17 @@ mod tests {
     /// A TCP segment without flags that the target sent at this time.
     fn packet(bytes: &[u8], time_ns: u64) -> RingPacket<'_> {
         let (direction, orig_len) = (Direction::Egress, bytes.len() as u32);
-        RingPacket { time_ns, socket: Some(1), direction, orig_len, gso_size: 0, gso_segs: 0, vlan: None, bytes }
+        RingPacket {
+            time_ns,
+            socket: Some(1),
+            lost: 0,
+            direction,
+            orig_len,
+            gso_size: 0,
+            gso_segs: 0,
+            vlan: None,
+            bytes,
+        }
     }
 
     fn segment() -> Vec<u8> {
@@ -244,11 +357,11 @@ mod tests {
                 .ok();
             answers
         });
-        let mut identities = FlowIdentities::new(identify);
+        let mut identities = FlowIdentities::new(identify, true);
         let frame = segment();
         let mut at = |milliseconds: u64| {
             let flows = identities.prepare([packet(&frame, milliseconds * MILLISECOND_NS)].into_iter());
-            let (_, identity) = identities.of(flows[0]);
+            let identity = identities.of(flows[0]).identity;
             (identity.pid, identity.name.as_deref().map(str::to_owned))
         };
         assert_eq!(at(1000), (Some(7), None));

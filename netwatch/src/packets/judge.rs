@@ -89,7 +89,7 @@ mod tests {
 
     fn packet(direction: Direction, vlan: Option<(u16, u16)>, bytes: &[u8]) -> RingPacket<'_> {
         let orig_len = bytes.len() as u32;
-        RingPacket { time_ns: 1, socket: None, direction, orig_len, gso_size: 0, gso_segs: 0, vlan, bytes }
+        RingPacket { time_ns: 1, socket: None, lost: 0, direction, orig_len, gso_size: 0, gso_segs: 0, vlan, bytes }
     }
 
     fn judge(is_in_kernel: bool, snaplen: u32) -> PacketJudge {

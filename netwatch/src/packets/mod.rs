@@ -3,6 +3,7 @@
 //! run. A view does the same with the frames of a capture that was made before.
 
 mod files;
+mod flow_cache;
 mod identity;
 mod judge;
 mod key_log;

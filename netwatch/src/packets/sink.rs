@@ -82,17 +82,14 @@ impl Sink {
         self.file().metadata().is_ok_and(|metadata| metadata.is_file() && metadata.nlink() == 0)
     }
 
-    /// Completes the file.
+    /// Completes the file. Does not wait for the disk, which may take longer than the ring has room
+    /// for packets. File systems that report errors of writing late, such as NFS, do so here.
     pub(super) fn finish(self) -> io::Result<()> {
         let file = match self.file {
             SinkFile::Plain(file) => file,
             SinkFile::Gzip(file) => file.finish()?,
             SinkFile::Zstd(file) => file.finish()?,
         };
-        match file.sync_data() {
-            // Pipes and devices have nothing to flush (EINVAL, EROFS, fsync(2)).
-            Err(error) if !matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EROFS)) => Err(error),
-            _ => Ok(()),
-        }
+        Ok(nix::unistd::close(file)?)
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sys::eventfd::EventFd;
 use tokio::sync::oneshot;
 
-use super::identity::FlowIdentities;
+use super::identity::{FlowIdentities, IdentifiedFlow};
 use super::judge::PacketJudge;
 use super::key_log::KeyLog;
 use super::output::{OutputPacket, PacketOutput};
@@ -30,7 +30,7 @@ const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 const NICE: i32 = -10;
 /// Maximum size of a batch: the ring has room for the next packets meanwhile, and the cache of a
 /// CPU has room for the batch, which is read twice.
-const MAX_BATCH_BYTES: u64 = 256 << 10;
+const MAX_BATCH_BYTES: u64 = 64 << 10;
 
 pub(super) struct PacketThread {
     ring: PacketRing,
@@ -41,8 +41,6 @@ pub(super) struct PacketThread {
     ends: Option<oneshot::Sender<()>>,
     on_error: Box<dyn Fn(EndedOutput, Error) + Send>,
     judge: PacketJudge,
-    /// Losses that the last packet states.
-    lost: u64,
     /// Packets that did not match, as far as the file states them.
     filtered: u64,
     /// Packets that were read from the ring after the end of the capture.
@@ -58,6 +56,8 @@ struct RingOutput {
     states_names: bool,
     /// Packets that were taken from the ring; super-frames count once.
     captured: u64,
+    /// Losses that the packets so far state.
+    lost: u64,
     is_unbuffered: bool,
     flushed: Instant,
 }
@@ -74,16 +74,17 @@ impl PacketThread {
         let printer = if writer.is_some() { printer.map(PacketPrinter::queued).transpose()? } else { printer };
         let output = RingOutput {
             output: PacketOutput::new(writer, printer, only, max_packets),
-            identities: FlowIdentities::new(identify),
+            identities: FlowIdentities::new(identify, spec.states_names),
             segmenter: Segmenter::new(spec.keeps_super_frames),
             keys,
             states_names: spec.states_names,
             captured: 0,
+            lost: 0,
             is_unbuffered: spec.is_unbuffered,
             flushed: Instant::now(),
         };
         let judge = PacketJudge::new(filter);
-        Ok(Self { ring, output, commands, wake, ends: Some(ends), on_error, judge, lost: 0, filtered: 0, skipped: 0 })
+        Ok(Self { ring, output, commands, wake, ends: Some(ends), on_error, judge, filtered: 0, skipped: 0 })
     }
 
     pub(super) fn run(mut self) {
@@ -138,22 +139,25 @@ impl PacketThread {
         }
     }
 
-    /// Reads what is in the ring. After the end of the capture, packets are skipped.
+    /// Reads what is in the ring now. Packets that arrive meanwhile wait for the next wake-up: reading
+    /// until the ring is empty would handle each of them alone. After the end of the capture,
+    /// packets are skipped.
     fn read(&mut self) {
-        loop {
-            let lost = match self.count_unwritten() {
-                Ok(lost) => lost,
-                Err(error) => return self.check(Err(error)),
-            };
+        let mut left = self.ring.filled_bytes();
+        while left > 0 {
+            if let Err(error) = self.count_filtered() {
+                return self.check(Err(error));
+            }
             let is_running = self.is_running();
-            let batch = self.ring.batch(MAX_BATCH_BYTES);
+            let batch = self.ring.batch(MAX_BATCH_BYTES.min(left));
             if batch.is_empty() {
                 break;
             }
+            left = left.saturating_sub(batch.bytes());
             let matching = self.judge.matching(batch.packets());
             let done = match &matching {
-                Some(packets) if is_running => self.output.take(|| packets.iter().copied(), lost),
-                None if is_running => self.output.take(|| batch.packets(), lost),
+                Some(packets) if is_running => self.output.take(|| packets.iter().copied()),
+                None if is_running => self.output.take(|| batch.packets()),
                 _ => {
                     self.skipped += matching.as_ref().map_or_else(|| batch.packets().count(), Vec::len) as u64;
                     Ok(())
@@ -161,7 +165,6 @@ impl PacketThread {
             };
             drop(matching);
             drop(batch);
-            self.lost += lost;
             self.check(done);
             if self.output.output.is_full() && self.is_running() {
                 self.ends = None;
@@ -173,18 +176,24 @@ impl PacketThread {
         self.check(flushed);
     }
 
-    /// Adds the packets that did not match since the last call to the file. Returns the number of
-    /// those that were lost since the last packet.
-    fn count_unwritten(&mut self) -> Result<u64> {
-        let stats = self.ring.stats()?;
-        let filtered = stats.filtered.both() + self.judge.filtered().both();
+    /// Adds the packets that did not match since the last call to the file.
+    fn count_filtered(&mut self) -> Result<()> {
+        if !self.judge.is_on() {
+            return Ok(());
+        }
+        let filtered = self.ring.stats()?.filtered.both() + self.judge.filtered().both();
         // Packets after the end are no part of the file.
         let is_running = self.is_running();
         if let Some(writer) = self.output.output.writer.as_mut().filter(|_| is_running) {
             writer.add_filtered(filtered - self.filtered);
         }
         self.filtered = filtered;
-        Ok(stats.lost().both().saturating_sub(self.lost))
+        Ok(())
+    }
+
+    /// Packets that were lost and that no packet states.
+    fn lost_at_end(&self) -> u64 {
+        self.ring.stats().map_or(0, |stats| stats.lost().both().saturating_sub(self.output.lost))
     }
 
     /// Everything that was counted so far.
@@ -204,7 +213,7 @@ impl PacketThread {
             // An error ended it, which was reported.
             return Ok(());
         }
-        let lost = if self.is_running() { self.count_unwritten().unwrap_or(0) } else { 0 };
+        let lost = if self.is_running() { self.count_filtered().map_or(0, |()| self.lost_at_end()) } else { 0 };
         let counted = self.summary().balance();
         let RingOutput { output, identities, keys, .. } = &mut self.output;
         if let (Some(log), Some(writer)) = (keys, &mut output.writer) {
@@ -219,29 +228,27 @@ impl PacketThread {
 }
 
 impl RingOutput {
-    /// Writes the packets of a batch, with process and name. `lost` packets were lost before the
-    /// first one.
-    fn take<'a, P: Iterator<Item = RingPacket<'a>>>(&mut self, packets: impl Fn() -> P, lost: u64) -> Result<()> {
+    /// Writes the packets of a batch, with process and name.
+    fn take<'a, P: Iterator<Item = RingPacket<'a>>>(&mut self, packets: impl Fn() -> P) -> Result<()> {
         let flows = self.identities.prepare(packets());
         self.captured += flows.len() as u64;
         if let (Some(log), Some(writer)) = (&mut self.keys, &mut self.output.writer) {
-            let keys = flows.iter().map(|place| self.identities.of(*place).0.copied());
+            let keys = flows.iter().map(|place| self.identities.of(*place).key.copied());
             writer.add_secrets(&log.secrets_for(packets().zip(keys)));
         }
-        self.write(packets().zip(flows), lost)
+        self.write(packets().zip(flows))
     }
 
-    /// Writes the packets of a batch, each with the place of its flow. `lost` packets were lost
-    /// before the first one.
-    fn write<'a>(
-        &mut self,
-        packets: impl Iterator<Item = (RingPacket<'a>, Option<usize>)>,
-        mut lost: u64,
-    ) -> Result<()> {
-        let Self { output, identities, segmenter, states_names, .. } = self;
+    /// Writes the packets of a batch, each with the place of its flow.
+    fn write<'a>(&mut self, packets: impl Iterator<Item = (RingPacket<'a>, Option<usize>)>) -> Result<()> {
+        let Self { output, identities, segmenter, states_names, lost: stated, .. } = self;
         for (packet, place) in packets {
+            // Programs on two CPUs may count in another order than they find room.
+            let mut lost = packet.lost.saturating_sub(*stated);
+            *stated += lost;
             let RingPacket { time_ns, orig_len, gso_size, gso_segs, vlan, bytes, direction, .. } = packet;
-            let (flow, identity) = identities.of(place);
+            let known = identities.of(place);
+            let IdentifiedFlow { key: flow, identity, .. } = known;
             if !output.selects(flow, identity, time_ns, &mut lost) {
                 continue;
             }
@@ -254,6 +261,7 @@ impl RingOutput {
                     return;
                 }
                 let comments = [identity.comment.as_deref(), wire.comment, remote];
+                let encoded = if wire.comment.is_none() { known.options(direction) } else { None };
                 let record = WritablePacket {
                     time_ns,
                     interface: 0,
@@ -263,6 +271,7 @@ impl RingOutput {
                     comments: &comments,
                     pid: identity.pid,
                     lost_before: 0,
+                    encoded,
                 };
                 let direction = Some(direction);
                 let packet = OutputPacket { record, direction, ethernet: None, flow, identity };

@@ -109,6 +109,7 @@ impl PacketView {
             comments: &comments,
             pid: identity.pid,
             lost_before: 0,
+            encoded: None,
         };
         let ethernet = ethernet.as_ref().map(|(bytes, _)| bytes.as_ref());
         let packet = OutputPacket { record, direction, ethernet, flow: flow.as_ref(), identity: &identity };

@@ -13,7 +13,7 @@ use crate::capture::write::{
 use crate::error::{Error, Result};
 
 /// Blocks are collected until there are so many bytes.
-const BUFFER_BYTES: usize = 256 * 1024;
+const BUFFER_BYTES: usize = 128 * 1024;
 
 /// Facts for the head of each file.
 #[derive(Debug, Clone, Default)]
@@ -288,8 +288,8 @@ mod tests {
 
     fn packet(interface: u32, lost_before: u64) -> WritablePacket<'static> {
         let parts: [&[u8]; 2] = [&[7; 60], &[]];
-        let (flags, comments, pid) = (None, &[][..], None);
-        WritablePacket { time_ns: 5, interface, flags, orig_len: 60, parts, comments, pid, lost_before }
+        let (flags, comments, pid, encoded) = (None, &[][..], None, None);
+        WritablePacket { time_ns: 5, interface, flags, orig_len: 60, parts, comments, pid, lost_before, encoded }
     }
 
     /// The values of the options of the interface statistics.

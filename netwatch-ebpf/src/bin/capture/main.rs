@@ -67,6 +67,7 @@ fn capture(ctx: &TcContext, direction: u32) -> i32 {
     }
     if let Err(lost) = copy(ctx, wanted.min(MAX_CAPLEN), direction) {
         count(lost + direction);
+        count(slot::LOST);
     }
     TC_ACT_UNSPEC
 }
@@ -145,7 +146,7 @@ fn header(ctx: &TcContext, caplen: u32, direction: u32) -> PacketHeader {
     let cookie = if direction == EGRESS.into() { unsafe { bpf_get_socket_cookie(skb.cast_mut().cast()) } } else { 0 };
     // SAFETY: a helper without arguments.
     let time_ns = unsafe { bpf_ktime_get_boot_ns() };
-    PacketHeader { time_ns, cookie, orig_len: ctx.len(), caplen, gso_size, gso_segs, vlan, direction }
+    PacketHeader { time_ns, cookie, lost: lost(), orig_len: ctx.len(), caplen, gso_size, gso_segs, vlan, direction }
 }
 
 /// The VLAN tag that is stored outside the frame, see [`PacketHeader::vlan`].
@@ -204,6 +205,13 @@ fn count(slot: u32) {
         // SAFETY: the map's value is an aligned u64 that lives as long as the program.
         unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, 1) };
     }
+}
+
+/// Packets that were lost so far.
+#[inline(always)]
+fn lost() -> u64 {
+    // SAFETY: the map's value is an aligned u64 that lives as long as the program.
+    CAPTURE_STATS.get_ptr(slot::LOST).map_or(0, |counter| unsafe { counter.read_volatile() })
 }
 
 /// Nothing here can panic. If something could, the verifier would reject the endless loop.

@@ -42,9 +42,19 @@ pub struct WritablePacket<'a> {
     pub pid: Option<u32>,
     /// Packets that were lost between the previous packet and this one.
     pub lost_before: u64,
+    /// What [`WritablePacket::options`] returned for the same flags, comments and process.
+    pub encoded: Option<&'a [u8]>,
 }
 
 impl WritablePacket<'_> {
+    /// Its options as pcapng has them, which are those of other packets of its flow too. Losses
+    /// before it are not among them.
+    pub fn options(&self) -> Vec<u8> {
+        let mut options = Vec::new();
+        pcapng::write_options(&mut options, &Self { lost_before: 0, ..*self });
+        options
+    }
+
     /// Number of captured bytes.
     fn caplen(&self) -> u32 {
         self.parts.iter().map(|part| part.len() as u32).sum()

@@ -66,6 +66,8 @@ pub struct InterfaceStatistics<'a> {
 pub struct PcapNgWriter {
     /// The encoded blocks.
     pub buffer: Vec<u8>,
+    /// The options of the packet that is added.
+    options: Vec<u8>,
 }
 
 impl PcapNgWriter {
@@ -109,31 +111,34 @@ impl PcapNgWriter {
 
     /// Adds a packet.
     pub fn packet(&mut self, packet: &WritablePacket<'_>) {
-        /// Fixed fields and short options, more than the lengths of bytes and comments.
-        const MORE_BYTES: usize = 96;
-        let comments = packet.comments.iter().flatten().map(|text| text.len() + 8).sum::<usize>();
-        self.buffer.reserve(packet.caplen() as usize + comments + MORE_BYTES);
-        self.block(ENHANCED_PACKET, |block| {
-            let mut fixed = [0; 20];
-            fixed[..4].copy_from_slice(&packet.interface.to_le_bytes());
-            fixed[4..12].copy_from_slice(&halves(packet.time_ns));
-            fixed[12..16].copy_from_slice(&packet.caplen().to_le_bytes());
-            fixed[16..].copy_from_slice(&packet.orig_len.to_le_bytes());
-            block.bytes(&fixed);
-            packet.parts.iter().for_each(|part| block.bytes(part));
-            block.pad();
-            packet.comments.iter().flatten().for_each(|comment| block.text(COMMENT, comment));
-            if let Some(flags) = packet.flags {
-                block.option(2, &flags.to_le_bytes());
+        /// The fields before the packet's bytes, and the length after its options.
+        const HEAD: usize = 28;
+        const TAIL: usize = 4;
+        let Self { buffer, options } = self;
+        let options = match packet.encoded {
+            Some(encoded) if packet.lost_before == 0 => encoded,
+            _ => {
+                options.clear();
+                write_options(options, packet);
+                options
             }
-            if packet.lost_before > 0 {
-                block.option(4, &packet.lost_before.to_le_bytes());
-            }
-            if let Some(pid) = packet.pid {
-                block.option(PROCESS_AND_THREAD, &[pid.to_le_bytes(), UNKNOWN_THREAD.to_le_bytes()].concat());
-            }
-            block.end_of_options();
-        });
+        };
+        let caplen = packet.caplen();
+        let padding = (caplen.next_multiple_of(4) - caplen) as usize;
+        let length = HEAD + caplen as usize + padding + options.len() + TAIL;
+        let mut head = [0; HEAD];
+        head[..4].copy_from_slice(&ENHANCED_PACKET.to_le_bytes());
+        head[4..8].copy_from_slice(&(length as u32).to_le_bytes());
+        head[8..12].copy_from_slice(&packet.interface.to_le_bytes());
+        head[12..20].copy_from_slice(&halves(packet.time_ns));
+        head[20..24].copy_from_slice(&caplen.to_le_bytes());
+        head[24..].copy_from_slice(&packet.orig_len.to_le_bytes());
+        buffer.reserve(length);
+        buffer.extend_from_slice(&head);
+        packet.parts.iter().for_each(|part| buffer.extend_from_slice(part));
+        buffer.extend_from_slice(&[0; 3][..padding]);
+        buffer.extend_from_slice(options);
+        buffer.extend_from_slice(&(length as u32).to_le_bytes());
     }
 
     /// Names of addresses.
@@ -197,6 +202,22 @@ impl PcapNgWriter {
 /// The process and the thread of a packet. The thread is not known.
 const PROCESS_AND_THREAD: u16 = 8;
 const UNKNOWN_THREAD: u32 = 0;
+
+/// Writes the options of a packet. Their length is a multiple of four bytes.
+pub(super) fn write_options(buffer: &mut Vec<u8>, packet: &WritablePacket<'_>) {
+    let mut block = Block { buffer };
+    packet.comments.iter().flatten().for_each(|comment| block.text(COMMENT, comment));
+    if let Some(flags) = packet.flags {
+        block.option(2, &flags.to_le_bytes());
+    }
+    if packet.lost_before > 0 {
+        block.option(4, &packet.lost_before.to_le_bytes());
+    }
+    if let Some(pid) = packet.pid {
+        block.option(PROCESS_AND_THREAD, &[pid.to_le_bytes(), UNKNOWN_THREAD.to_le_bytes()].concat());
+    }
+    block.end_of_options();
+}
 
 /// Both halves of a time, the high half first.
 fn halves(time_ns: u64) -> [u8; 8] {

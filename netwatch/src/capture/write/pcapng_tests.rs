@@ -26,6 +26,7 @@ fn every_block() -> Vec<u8> {
         comments: &[Some("process pid=7 comm=\"curl\""), None, Some("second")],
         pid: Some(7),
         lost_before: 3,
+        encoded: None,
     });
     let names = [("198.51.100.7", "v4.example"), ("2001:db8::7", "v6.example")];
     writer.names(names.iter().map(|(address, name)| (address.parse().expect("an address"), *name)));
@@ -89,4 +90,27 @@ fn tshark_reads_every_block_and_option() {
         rest = after;
     }
     assert!(!text.contains("Malformed") && !text.contains("Expert Info"), "{text}");
+}
+
+#[test]
+fn encoded_options_change_no_byte() {
+    let comments = [Some("process pid=7 comm=\"curl\""), None, Some("odd")];
+    let packet = WritablePacket {
+        time_ns: 5,
+        interface: 0,
+        flags: Some(OUTBOUND),
+        orig_len: 61,
+        parts: [&[7; 60], &[8]],
+        comments: &comments,
+        pid: Some(7),
+        lost_before: 0,
+        encoded: None,
+    };
+    let options = packet.options();
+    for lost_before in [0, 2] {
+        let [mut plain, mut encoded] = [PcapNgWriter::default(), PcapNgWriter::default()];
+        plain.packet(&WritablePacket { lost_before, ..packet });
+        encoded.packet(&WritablePacket { lost_before, encoded: Some(&options), ..packet });
+        assert_eq!(plain.buffer, encoded.buffer);
+    }
 }

@@ -50,6 +50,8 @@ pub struct RingPacket<'a> {
     pub time_ns: u64,
     /// Cookie of the sending socket of the target, if it is known.
     pub socket: Option<u64>,
+    /// Packets of both directions that were lost before this one, since the capture began.
+    pub lost: u64,
     /// The direction, as the target sees it.
     pub direction: Direction,
     /// Length of the packet in bytes, as the interface counts it.
@@ -120,6 +122,12 @@ impl PacketRing {
         }
     }
 
+    /// Bytes of records in the ring.
+    pub fn filled_bytes(&self) -> u64 {
+        let from = self.consumer.position().load(Ordering::Acquire);
+        self.producer.position().load(Ordering::Acquire) - from
+    }
+
     /// The complete records that are in the ring now, at most about `max_bytes`.
     pub fn batch(&mut self, max_bytes: u64) -> PacketBatch<'_> {
         let from = self.consumer.position().load(Ordering::Acquire);
@@ -185,6 +193,11 @@ impl PacketBatch<'_> {
         self.from == self.to
     }
 
+    /// Bytes in the ring.
+    pub fn bytes(&self) -> u64 {
+        self.to - self.from
+    }
+
     /// The packets, oldest first.
     pub fn packets(&self) -> impl Iterator<Item = RingPacket<'_>> {
         let mut next = self.from;
@@ -209,6 +222,7 @@ impl PacketBatch<'_> {
         RingPacket {
             time_ns: self.ring.clock.unix_ns(header.time_ns),
             socket: Some(header.cookie).filter(|cookie| *cookie != 0),
+            lost: header.lost,
             direction: abi::direction(header.direction as u8),
             orig_len: header.orig_len,
             gso_size: header.gso_size,
