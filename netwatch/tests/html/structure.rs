@@ -97,6 +97,8 @@ fn the_island_holds_every_flow_and_every_byte() {
     assert_eq!(flows["columns"][3]["title"], "Sent");
     assert_eq!(sum(3), sent);
     assert_eq!(table(&data, "intervals")["length"], report.series.intervals.len());
+    let of_endpoints: usize = report.series.endpoints.iter().map(|series| series.intervals.len()).sum();
+    assert_eq!(table(&data, "endpoint-intervals")["length"], of_endpoints);
     assert_eq!(table(&data, "processes")["depths"], serde_json::json!([0, 1, 2, 1]));
 }
 

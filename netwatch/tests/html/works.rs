@@ -41,6 +41,32 @@ fn pictures_are_drawn_and_nothing_complains() {
 }
 
 #[test]
+fn charts_are_of_the_run_or_of_an_endpoint() {
+    let Some(mut browser) = Browser::start() else { return };
+    let path = file("charts.html", &rich::build());
+    browser.open(&path, &DESKTOP);
+    let labels = "Object.fromEntries(['bytes', 'flows', 'cpu'].map((id) => [id, document.querySelector(`#plot-${id} canvas`).getAttribute('aria-label')]))";
+    let select = |browser: &mut Browser, choice: u32| {
+        browser.evaluate(&format!(
+            "(() => {{ const select = document.getElementById('charts-of'); select.selectedIndex = {choice};
+             select.dispatchEvent(new Event('change')); return select.options[{choice}].textContent; }})()"
+        ))
+    };
+    let whole = browser.evaluate(labels);
+    assert!(whole["flows"].as_str().unwrap().contains("connections open at most"), "{whole}");
+    let chosen = select(&mut browser, 1);
+    assert!(chosen.as_str().unwrap().ends_with("tcp/443"), "{chosen}");
+    let endpoint = browser.evaluate(labels);
+    assert_eq!(endpoint["cpu"], whole["cpu"], "it is the command's");
+    assert_ne!(endpoint["bytes"], whole["bytes"]);
+    let flows = endpoint["flows"].as_str().unwrap();
+    assert!(flows.contains("opened at most") && !flows.contains("connections open"), "only what is known: {flows}");
+    select(&mut browser, 0);
+    assert_eq!(browser.evaluate(labels), whole);
+    assert_eq!(browser.complaints(&path), Vec::<String>::new());
+}
+
+#[test]
 fn code_from_the_wire_does_not_run() {
     let Some(mut browser) = Browser::start() else { return };
     let path = file("hostile.html", &rich::hostile());

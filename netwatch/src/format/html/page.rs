@@ -120,7 +120,8 @@ fn connections(report: &Report) -> PageSection {
 fn over_time(page: &Page<'_>) -> PageSection {
     let intervals = intervals::table(page.report);
     let content = sections::over_time(page.report, &intervals.html());
-    PageSection { id: "time", title: "Over time", content, tables: vec![intervals] }
+    let tables = vec![intervals, intervals::of_endpoints(page.report)];
+    PageSection { id: "time", title: "Over time", content, tables }
 }
 
 fn programs(report: &Report) -> PageSection {

@@ -66,8 +66,9 @@ pub(super) fn over_time(report: &Report, steps: &str) -> String {
     };
     let table = if has_series { collapsed("As a table", steps) } else { steps.to_owned() };
     format!(
-        "<p class=\"needs-script\">The charts over time need JavaScript.</p>\n{}<div class=\"with-script\" hidden>{legend}{plots}</div>\n{table}",
-        range()
+        "<p class=\"needs-script\">The charts over time need JavaScript.</p>\n{}<div class=\"with-script\" hidden>{}{legend}{plots}</div>\n{table}",
+        range(),
+        intervals::choice(report)
     )
 }
 

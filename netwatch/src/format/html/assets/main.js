@@ -60,6 +60,13 @@ if (tables.flows || intervals?.length > 0) {
   document.getElementById("latency").querySelector(".with-script").hidden = true;
 }
 
+// The charts of an endpoint, or of the whole run.
+const chartsOf = document.getElementById("charts-of");
+chartsOf?.addEventListener("change", () => {
+  const shown = chartsOf.value ? intervalsOf(dataOf("endpoint-intervals").table, chartsOf.value) : intervals;
+  drawn.forEach((chart) => chart.show(shown));
+});
+
 // The range of time.
 const rangeLabel = document.getElementById("range");
 const showRange = () => { rangeLabel.textContent = `${units.at(range.from)} to ${units.at(range.to)}`; };

@@ -41,6 +41,12 @@ class LatencyPlot {
     addEventListener("resize", this.redraw);
   }
 
+  // Of the intervals of an endpoint, or of the whole run.
+  show(intervals) {
+    this.intervals = new Columns(intervals);
+    this.build();
+  }
+
   print(isPrinting) {
     this.isPrinting = isPrinting;
     this.build();

@@ -1,12 +1,13 @@
 // Charts over time (uPlot), with a shared range and cursor. Failed attempts and lost observations
 // are marked in each.
 
+// What the pictures show. Those of the command are the same whatever endpoint is selected.
 const PLOTS = [
   { id: "plot-bytes", name: "Throughput", unit: (value) => `${units.bytes(value)}/s`, per: 1e9, lines: [["Sent", 2, "sent"], ["Received", 3, "received"]] },
   { id: "plot-packets", name: "Packets", unit: (value) => `${units.short(value)}/s`, per: 1e9, lines: [["Packets sent", 4, "sent"], ["Packets received", 5, "received"]] },
   { id: "plot-flows", name: "Flows", unit: units.short, per: 0, lines: [["opened", 6, "in"], ["active", 7, "out"], ["connections open", 8, "received", true]] },
-  { id: "plot-cpu", name: "CPU", unit: units.cores, per: 1, least: 0.001, lines: [["CPU", 12, "sent"]] },
-  { id: "plot-memory", name: "Memory", unit: units.bytes, per: 0, lines: [["Memory", 13, "in", true]] },
+  { id: "plot-cpu", name: "CPU", isOfCommand: true, unit: units.cores, per: 1, least: 0.001, lines: [["CPU", 12, "sent"]] },
+  { id: "plot-memory", name: "Memory", isOfCommand: true, unit: units.bytes, per: 0, lines: [["Memory", 13, "in", true]] },
 ];
 
 // What is marked in each chart, by the number of its column.
@@ -54,6 +55,13 @@ function drawMarks(plot, intervals) {
   ctx.restore();
 }
 
+// The intervals of an endpoint, out of those of all of them.
+function intervalsOf(table, endpoint) {
+  const columns = new Columns(table);
+  const rows = [...Array(table.length).keys()].filter((row) => columns.value(table.columns.length - 1, row) === endpoint);
+  return { ...table, length: rows.length, values: table.columns.map((_, column) => rows.map((row) => columns.value(column, row))) };
+}
+
 function edges(intervals) {
   const [starts, lengths] = [intervals.values[0], intervals.values[1]];
   const times = [];
@@ -94,13 +102,20 @@ function selectRange(plot, range) {
 }
 
 class Plots {
-  constructor(intervals, range) {
+  constructor(whole, range) {
     this.range = range;
-    this.intervals = intervals;
+    this.whole = whole;
+    this.intervals = whole;
     this.drawn = [];
     this.build();
     range.onChange(() => this.follow());
     addEventListener("resize", eachFrame(() => this.drawn.forEach((plot) => plot.setSize(chartSize(plot.root.parentElement)))));
+  }
+
+  // Of an endpoint, or of the whole run.
+  show(intervals) {
+    this.intervals = intervals;
+    this.build();
   }
 
   print(isPrinting) {
@@ -111,22 +126,22 @@ class Plots {
   // Anew, since colors are of the theme.
   build() {
     this.drawn.forEach((plot) => plot.destroy());
-    const times = edges(this.intervals);
-    this.drawn = PLOTS.filter(({ id }) => document.getElementById(id)).map((plot) => this.plot(plot, times));
+    this.drawn = PLOTS.filter(({ id }) => document.getElementById(id)).map((plot) => this.plot(plot, plot.isOfCommand ? this.whole : this.intervals));
     this.follow();
   }
 
-  plot({ id, name, unit, per, least, lines }, times) {
+  plot({ id, name, unit, per, least, lines }, intervals) {
     const figure = document.getElementById(id);
-    const data = [times, ...lines.map(([, column, , isLevel]) => stepped(this.intervals, column, per, isLevel))];
-    const most = lines.map(([line], at) => `${line} at most ${unit(data[at + 1].reduce((a, b) => Math.max(a, b), 0))}`);
-    const made = new uPlot(this.options(figure, unit, least, lines), data, figure);
+    const shown = lines.filter(([, column]) => intervals === this.whole || intervals.values[column].some((value) => value != null));
+    const data = [edges(intervals), ...shown.map(([, column, , isLevel]) => stepped(intervals, column, per, isLevel))];
+    const most = shown.map(([line], at) => `${line} at most ${unit(data[at + 1].reduce((a, b) => Math.max(a, b), 0))}`);
+    const made = new uPlot(this.options(figure, { unit, least, lines: shown, intervals }), data, figure);
     made.root.querySelector("canvas").setAttribute("role", "img");
     made.root.querySelector("canvas").setAttribute("aria-label", `${name} over time. ${most.join(", ")}. The numbers are in the table below the pictures.`);
     return made;
   }
 
-  options(figure, unit, least, lines) {
+  options(figure, { unit, least, lines, intervals }) {
     return {
       ...chartSize(figure, this.isPrinting),
       scales: { x: { time: false, range: () => [this.range.from, this.range.to] }, y: { range: (_plot, _least, most) => [0, (most || 1) * 1.08] } },
@@ -143,7 +158,7 @@ class Plots {
       ],
       legend: { live: true },
       cursor: { sync: { key: "netwatch" }, drag: { setScale: false, x: true, y: false }, bind: { dblclick: () => () => { this.range.whole(); return null; } } },
-      hooks: { setSelect: [(plot) => selectRange(plot, this.range)], draw: [(plot) => drawMarks(plot, this.intervals)] },
+      hooks: { setSelect: [(plot) => selectRange(plot, this.range)], draw: [(plot) => drawMarks(plot, intervals)] },
     };
   }
 
