@@ -322,3 +322,21 @@ fn impossible_counts_are_damage() {
         }
     }
 }
+
+#[test]
+fn folded_flows_and_lost_names_are_gaps() {
+    let table = download();
+    let mut report = report(facts(&table, &["true"]), &table);
+    let before = report.gaps();
+    report.folded.flows = 2;
+    report.folded.at_least = true;
+    (report.naming.lost.pending, report.naming.lost.records) = (1, 2);
+    let gaps: Vec<String> = report.gaps().into_iter().filter(|gap| !before.contains(gap)).collect();
+    assert_eq!(
+        gaps,
+        [
+            "at least 2 flows were folded, only their endpoints are known",
+            "name parsing lost data 3 times, names may be missing"
+        ]
+    );
+}

@@ -29,6 +29,11 @@ impl<V> Default for RememberedProcesses<V> {
 }
 
 impl<V> RememberedProcesses<V> {
+    /// Remembers at least so many, and at most twice as many.
+    pub(super) fn at_least(max_recent: usize) -> Self {
+        Self { max_recent, ..Self::default() }
+    }
+
     /// Remembers a process.
     pub(super) fn insert(&mut self, number: ProcessNumber, value: V) {
         if self.recent.len() >= self.max_recent && !self.recent.contains_key(&number) {
@@ -44,6 +49,11 @@ impl<V> RememberedProcesses<V> {
             self.insert(number, value);
         }
         self.recent.get(&number)
+    }
+
+    /// Takes the value of a process, which is forgotten.
+    pub(super) fn take(&mut self, number: ProcessNumber) -> Option<V> {
+        self.recent.remove(&number).or_else(|| self.older.remove(&number))
     }
 }
 
@@ -107,7 +117,7 @@ mod tests {
 
     #[test]
     fn processes_that_are_used_are_not_forgotten() {
-        let mut processes = RememberedProcesses { max_recent: 10, ..RememberedProcesses::default() };
+        let mut processes = RememberedProcesses::at_least(10);
         for number in 0..100 {
             processes.insert(number, number);
             assert_eq!(processes.get(3).copied(), (number >= 3).then_some(3), "a flow of each uses it");
@@ -115,6 +125,7 @@ mod tests {
         assert!(processes.recent.len() + processes.older.len() <= 20);
         let mut get = |number| processes.get(number).copied();
         assert_eq!((get(4), get(99)), (None, Some(99)));
+        assert_eq!((processes.take(99), processes.take(99)), (Some(99), None));
     }
 
     #[test]

@@ -4,8 +4,9 @@
 use rusqlite::{Connection, Error, Result};
 
 use super::cell::{Cursor, Sums, Wrong};
-use super::rows;
+use super::{processes, rows};
 use crate::flow::{Flow, Payload};
+use crate::process::{Process, ProcessNumber};
 use crate::report::{ApplicationProtocol, DisplayName, TlsFacts};
 
 /// Fraction of the size limit up to which flows keep their rows: the end of the run needs the rest,
@@ -15,6 +16,9 @@ const FULL: (u64, u64) = (3, 4);
 const ROOMY: (u64, u64) = (5, 8);
 /// Flows that are folded at once.
 const BATCH: u32 = 8_192;
+/// So many processes are kept without a search for those that no flow uses, which reads the users
+/// of all flows.
+const FEW_PROCESSES: u32 = 1_024;
 
 /// The reason of updates of folded flows that came too late to be added to their endpoint.
 pub const LATE_UPDATES: &str = "recording.late_updates";
@@ -33,9 +37,14 @@ fn exceeds(db: &Connection, (part, whole): (u64, u64)) -> Result<bool> {
     Ok(used * whole > pragma("max_page_count")? * part)
 }
 
-/// Removes the oldest flows that ended until there is room, or none is left. Each of them is passed
-/// to `fold` first.
-pub fn remove_oldest(db: &Connection, mut fold: impl FnMut(&Flow)) -> Result<()> {
+/// Removes the oldest flows that ended until there is room, or none is left, and the processes that
+/// only they used. Each flow is passed to `fold` first, each process to `removed`, with the number
+/// of its parent.
+pub fn remove_oldest(
+    db: &Connection,
+    mut fold: impl FnMut(&Flow),
+    mut removed: impl FnMut(Process, Option<ProcessNumber>),
+) -> Result<()> {
     while exceeds(db, ROOMY)? {
         let flows = oldest(db)?;
         if flows.is_empty() {
@@ -43,8 +52,16 @@ pub fn remove_oldest(db: &Connection, mut fold: impl FnMut(&Flow)) -> Result<()>
         }
         flows.iter().for_each(&mut fold);
         rows::remove_flows(db, &flows.iter().map(|flow| flow.serial).collect::<Vec<_>>())?;
+        if has_many_processes(db)? {
+            processes::remove_unused(db, &mut removed).map_err(own_error)?;
+        }
     }
     Ok(())
+}
+
+fn has_many_processes(db: &Connection) -> Result<bool> {
+    let count: u32 = db.query_row("SELECT COUNT(*) FROM process", (), |row| row.get(0))?;
+    Ok(count > FEW_PROCESSES)
 }
 
 fn oldest(db: &Connection) -> Result<Vec<Flow>> {

@@ -1,11 +1,11 @@
 //! Processes and local sockets as rows. Other tables refer to a process by its number, which stays
 //! the same while a run is written.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use rusqlite::Connection;
 
-use super::cell::{Count, Wrong};
+use super::cell::{Count, Cursor, Sums, Wrong};
 use super::table::{Rows, read, read_parts};
 use crate::process::{
     Attribution, Evidence, FlowUser, LocalSocket, Process, ProcessId, ProcessLosses, ProcessNumber, Processes,
@@ -16,6 +16,8 @@ use crate::process::{
 pub enum ProcessNumbers<'p> {
     /// A process is named by its place in this list.
     OfList(&'p [Process]),
+    /// The same, but these numbers have no row.
+    ListWithout(&'p [Process], &'p HashSet<ProcessNumber>),
     /// A process is named by its number.
     Identity,
 }
@@ -24,6 +26,7 @@ impl ProcessNumbers<'_> {
     pub(super) fn of(self, id: ProcessId) -> Option<ProcessNumber> {
         match self {
             Self::OfList(list) => list.get(id.0 as usize).map(|process| process.number),
+            Self::ListWithout(list, left_out) => Self::OfList(list).of(id).filter(|number| !left_out.contains(number)),
             Self::Identity => Some(id.0),
         }
     }
@@ -45,10 +48,10 @@ impl ProcessIds {
 }
 
 /// Writes processes and local sockets.
-pub(super) fn write(db: &Connection, processes: &Processes) -> rusqlite::Result<()> {
-    let numbers = ProcessNumbers::OfList(&processes.list);
+pub(super) fn write(db: &Connection, processes: &Processes, numbers: ProcessNumbers<'_>) -> rusqlite::Result<()> {
     let mut rows = Rows::of(db, "process");
-    for process in &processes.list {
+    let known = (0..).map(ProcessId).zip(&processes.list).filter(|(id, _)| numbers.of(*id).is_some());
+    for (_, process) in known {
         write_one(&mut rows, process, process.parent.and_then(|parent| numbers.of(parent)))?;
     }
     write_local_sockets(db, &processes.local_sockets, numbers)
@@ -87,16 +90,53 @@ pub(super) fn write_users(
     })
 }
 
+/// The numbers of the processes that rows refer to, with their ancestors.
+const USED: &str = "WITH RECURSIVE used(number) AS (
+    SELECT process FROM flow_user
+    UNION SELECT process FROM attempt WHERE process IS NOT NULL
+    UNION SELECT value FROM unix_socket, json_each(unix_socket.processes)
+    UNION SELECT parent FROM used JOIN process USING (number) WHERE parent IS NOT NULL
+)";
+
+/// The numbers of the processes that rows refer to, with their ancestors.
+pub fn used(db: &Connection) -> rusqlite::Result<HashSet<ProcessNumber>> {
+    let mut statement = db.prepare(&format!("{USED} SELECT number FROM used"))?;
+    let rows = statement.query_map((), |row| row.get(0))?;
+    rows.collect()
+}
+
+/// Removes the processes that no row refers to. Each of them is passed to `removed` first, with
+/// the number of its parent.
+pub(super) fn remove_unused(
+    db: &Connection,
+    mut removed: impl FnMut(Process, Option<ProcessNumber>),
+) -> Result<(), Wrong> {
+    let query = format!("{USED} SELECT * FROM process WHERE number NOT IN (SELECT number FROM used)");
+    let mut statement = db.prepare(&query)?;
+    let (mut rows, mut sums, mut unused) = (statement.query(())?, Sums::default(), Vec::new());
+    while let Some(row) = rows.next()? {
+        unused.push(take_one(&mut Cursor::new(row, &mut sums))?);
+    }
+    let mut remove = db.prepare("DELETE FROM process WHERE number = ?")?;
+    for (process, parent) in unused {
+        remove.execute([process.number])?;
+        removed(process, parent);
+    }
+    Ok(())
+}
+
+/// Reads a process, and the number of its parent.
+fn take_one(row: &mut Cursor<'_>) -> Result<(Process, Option<ProcessNumber>), Wrong> {
+    let (number, pid, start_ns, ppid) = (row.take()?, row.take()?, row.take()?, row.take()?);
+    let parent = row.take()?;
+    let (comm, exe, cmdline) = (row.take()?, row.take()?, row.take()?);
+    let (cmdline_cut, uid) = (row.take()?, row.take()?);
+    Ok((Process { number, pid, start_ns, ppid, parent: None, comm, exe, cmdline, cmdline_cut, uid }, parent))
+}
+
 /// Reads processes and local sockets.
 pub(super) fn take(db: &Connection, attribution: Attribution, lost: ProcessLosses) -> Result<Processes, Wrong> {
-    let mut parents = Vec::new();
-    let mut list = read(db, "process", "number", |row| {
-        let (number, pid, start_ns, ppid) = (row.take()?, row.take()?, row.take()?, row.take()?);
-        parents.push(row.take::<Option<ProcessNumber>>()?);
-        let (comm, exe, cmdline) = (row.take()?, row.take()?, row.take()?);
-        let (cmdline_cut, uid) = (row.take()?, row.take()?);
-        Ok(Process { number, pid, start_ns, ppid, parent: None, comm, exe, cmdline, cmdline_cut, uid })
-    })?;
+    let (mut list, parents): (Vec<Process>, Vec<_>) = read(db, "process", "number", take_one)?.into_iter().unzip();
     let ids = ProcessIds::new(&list);
     for (process, parent) in list.iter_mut().zip(parents) {
         process.parent = parent.and_then(|parent| ids.of(parent));

@@ -1,12 +1,14 @@
 //! Rows of a recording: parts of a report into the tables. Nothing is committed here: the caller
 //! has the transaction.
 
+use std::collections::HashSet;
+
 use rusqlite::{Connection, Statement};
 
 use super::cell::{Binder, Cursor, Put, Take, Wrong, text, words};
 use super::cells::hidden_names;
 use super::processes;
-pub use super::processes::ProcessNumbers;
+pub use super::processes::{ProcessNumbers, used as used_processes};
 use super::remainder;
 use super::table::{Rows, clear, put};
 use crate::flow::{Balance, Counters, Endpoint, Flow, FoldedCounts, ObservationPoint, PerDirection, Remainders};
@@ -70,11 +72,17 @@ pub fn write_all(db: &Connection, report: &Report) -> Result<()> {
     let mut flows = FlowRows::new(db, ProcessNumbers::OfList(&report.processes.list));
     report.flows.iter().chain(&report.loopback.flows).try_for_each(|known| flows.put(known))?;
     drop(flows);
-    replace_all_but_flows(db, report, &report.folded)
+    replace_all_but_flows(db, report, &report.folded, &HashSet::new())
 }
 
-/// Replaces everything but the rows of flows. `folded` are the flows that have no row.
-pub fn replace_all_but_flows(db: &Connection, report: &Report, folded: &FoldedCounts) -> Result<()> {
+/// Replaces everything but the rows of flows. `folded` are the flows that have no row, `left_out`
+/// the numbers of processes that get none.
+pub fn replace_all_but_flows(
+    db: &Connection,
+    report: &Report,
+    folded: &FoldedCounts,
+    left_out: &HashSet<ProcessNumber>,
+) -> Result<()> {
     REPLACED.iter().try_for_each(|table| clear(db, table))?;
     replace_run(db, &report.run, &report.interface, &report.dns, report.complete, &report.processes.attribution)?;
     report.replay.iter().try_for_each(|replay_| replay(db, replay_))?;
@@ -82,11 +90,11 @@ pub fn replace_all_but_flows(db: &Connection, report: &Report, folded: &FoldedCo
     balance(db, &report.balance)?;
     replace_remainders(db, &report.remainders)?;
     replace_losses(db, &loss_reasons(&report.lost, &report.naming.lost, &report.processes.lost))?;
-    let numbers = ProcessNumbers::OfList(&report.processes.list);
+    let numbers = ProcessNumbers::ListWithout(&report.processes.list, left_out);
     endpoints(db, &report.endpoints, numbers)?;
     (0_u64..).zip(&report.naming.lookups).try_for_each(|(number, found)| lookup(db, number, found))?;
     naming(db, &report.naming)?;
-    processes::write(db, &report.processes)?;
+    processes::write(db, &report.processes, numbers)?;
     replace_attempts(db, &report.attempts, numbers)?;
     replace_notes(db, &report.notes)?;
     endpoint_series(db, &report.series.endpoints)?;

@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use rusqlite::{Connection, Result};
 
+use super::processes::RemovedProcesses;
 use super::serials::Serials;
 use crate::flow::{Endpoint, Flow, FoldedCounts, FoldedFlows, ObservationPoint};
 use crate::record::fold;
@@ -28,12 +29,13 @@ pub(super) struct FoldedRows {
 
 impl FoldedRows {
     /// Folds flows if the recording is nearly full.
-    pub(super) fn make_room(&mut self, db: &mut Connection) -> Result<()> {
+    pub(super) fn make_room(&mut self, db: &mut Connection, processes: &mut RemovedProcesses) -> Result<()> {
         if !fold::is_full(db)? {
             return Ok(());
         }
         let transaction = db.transaction()?;
-        fold::remove_oldest(&transaction, |flow| self.fold(flow))?;
+        let removed = |process, parent| processes.add(process, parent);
+        fold::remove_oldest(&transaction, |flow| self.fold(flow), removed)?;
         transaction.commit()
     }
 

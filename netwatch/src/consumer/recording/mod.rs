@@ -3,6 +3,7 @@
 //! transaction.
 
 mod fold;
+mod processes;
 mod serials;
 mod write;
 

@@ -1,4 +1,5 @@
-//! A set of serial numbers, as ranges: those of folded flows mostly follow each other.
+//! A set of numbers, as ranges: those of folded flows and of their processes mostly follow each
+//! other.
 
 use std::collections::BTreeMap;
 
@@ -10,6 +11,10 @@ pub(super) struct Serials(
 );
 
 impl Serials {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(super) fn insert(&mut self, serial: u64) {
         if self.contains(serial) {
             return;
@@ -18,6 +23,19 @@ impl Serials {
         match self.0.range_mut(..serial).next_back() {
             Some((_, before)) if *before == serial => *before = end,
             _ => drop(self.0.insert(serial, end)),
+        }
+    }
+
+    pub(super) fn remove(&mut self, serial: u64) {
+        let Some((first, end)) = self.0.range(..=serial).next_back().map(|(first, end)| (*first, *end)) else { return };
+        if serial >= end {
+            return;
+        }
+        self.0.remove(&first);
+        for (first, end) in [(first, serial), (serial + 1, end)] {
+            if first < end {
+                self.0.insert(first, end);
+            }
         }
     }
 
@@ -36,10 +54,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_has_what_was_inserted(inserted in prop::collection::vec(0..40_u64, 0..60)) {
-            let mut serials = Serials::default();
-            inserted.iter().for_each(|serial| serials.insert(*serial));
-            let expected: BTreeSet<u64> = inserted.into_iter().collect();
+        fn it_has_what_was_inserted_and_not_removed(changes in prop::collection::vec((0..40_u64, 0..4_u8), 0..80)) {
+            let (mut serials, mut expected) = (Serials::default(), BTreeSet::new());
+            for (serial, kind) in changes {
+                if kind == 0 {
+                    serials.remove(serial);
+                    expected.remove(&serial);
+                } else {
+                    serials.insert(serial);
+                    expected.insert(serial);
+                }
+            }
             for serial in 0..41 {
                 prop_assert_eq!(serials.contains(serial), expected.contains(&serial));
             }

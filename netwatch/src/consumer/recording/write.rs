@@ -3,6 +3,7 @@
 use rusqlite::{Connection, Result};
 
 use super::fold::FoldedRows;
+use super::processes::RemovedProcesses;
 use crate::flow::{Endpoint, ObservationPoint};
 use crate::process::{FlowUser, ProcessId};
 use crate::record::rows::{self, FlowRows, ProcessNumbers, RecordingState};
@@ -13,6 +14,7 @@ use crate::session::{Event, Finished, FlowRecord, IntervalTotals, Missed};
 pub(super) struct WrittenTables {
     flows: WrittenFlows,
     folded: FoldedRows,
+    removed: RemovedProcesses,
     /// The endpoints of flows that the session does not track individually.
     untracked: Vec<(ObservationPoint, Endpoint)>,
 }
@@ -42,20 +44,29 @@ pub(super) fn events(db: &mut Connection, events: &[Event], written: &mut Writte
         match event {
             Event::FlowOpened(record) | Event::FlowGrew(record) | Event::FlowEnded(record, _) => {
                 if !written.folded.grow(&record.flow) {
+                    written.removed.restore(&transaction, record.usages.iter().map(|usage| usage.process))?;
                     put(&mut flows, record, &mut written.flows)?;
                 }
             }
             Event::UsedBy(used) => rows::process(&transaction, &used.process, used.parent)?,
             Event::DnsExchange(number, lookup) => rows::lookup(&transaction, *number, lookup)?,
-            Event::Attempts(all) => rows::replace_attempts(&transaction, all, ProcessNumbers::Identity)?,
-            Event::LocalSockets(all) => rows::replace_local_sockets(&transaction, all, ProcessNumbers::Identity)?,
+            Event::Attempts(all) => {
+                let processes = all.iter().filter_map(|attempt| attempt.process);
+                written.removed.restore(&transaction, processes.map(|id| id.0))?;
+                rows::replace_attempts(&transaction, all, ProcessNumbers::Identity)?;
+            }
+            Event::LocalSockets(all) => {
+                let processes = all.iter().flat_map(|socket| &socket.processes);
+                written.removed.restore(&transaction, processes.map(|id| id.0))?;
+                rows::replace_local_sockets(&transaction, all, ProcessNumbers::Identity)?;
+            }
             Event::Interval(totals) => interval(&transaction, totals, written)?,
             Event::Started(_) | Event::Lost(..) | Event::Note(_) | Event::Status(_) | Event::Finished(_) => {}
         }
     }
     drop(flows);
     transaction.commit()?;
-    written.folded.make_room(db)
+    written.folded.make_room(db, &mut written.removed)
 }
 
 /// Writes a record. The tables refer to processes by their number.
@@ -106,7 +117,8 @@ pub(super) fn finished(
     let transaction = db.transaction()?;
     rows::remove_flows(&transaction, &missed.outdated)?;
     let folded = untracked.plus(missed.flows.counts()).plus(written.folded.retract(&missed.outdated));
-    rows::replace_all_but_flows(&transaction, report, &folded)?;
+    let left_out = written.removed.left_out(&transaction, report)?;
+    rows::replace_all_but_flows(&transaction, report, &folded, &left_out)?;
     let losses = [losses.by_reason(), written.folded.lost().into_iter().collect()].concat();
     rows::replace_losses(&transaction, &losses)?;
     let until_ns = report.run.started_ns.saturating_add(report.run.duration_ns);
