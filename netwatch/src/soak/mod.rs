@@ -87,9 +87,17 @@ pub struct Soak {
 impl Soak {
     /// Searches what followed since the last call. To be called about once a minute.
     pub fn observe(&mut self, series: &Series, started_ns: u64, now_ns: u64) {
-        let from_ns = self.searched_ns.max(started_ns.saturating_add(storm::WARM_UP_NS));
         // A storm is searched when the intervals around it are there.
-        let until_ns = now_ns.saturating_sub(storm::SLOT_NS);
+        self.search(series, started_ns, now_ns.saturating_sub(storm::SLOT_NS));
+    }
+
+    /// Searches the rest of a run that has ended.
+    pub fn observe_end(&mut self, series: &Series, started_ns: u64, end_ns: u64) {
+        self.search(series, started_ns, end_ns);
+    }
+
+    fn search(&mut self, series: &Series, started_ns: u64, until_ns: u64) {
+        let from_ns = self.searched_ns.max(started_ns.saturating_add(storm::WARM_UP_NS));
         if until_ns <= from_ns {
             return;
         }

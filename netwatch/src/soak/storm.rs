@@ -94,12 +94,13 @@ impl StormSlot {
     }
 }
 
-/// Divides the series. Each slot begins with an interval.
+/// Divides the series by multiples of [`SLOT_NS`], so that the slots stay the same when intervals
+/// in them are merged: each is searched once.
 fn slots(series: &Series) -> Vec<StormSlot> {
     let mut slots: Vec<StormSlot> = Vec::new();
     for next in series.intervals.iter().map(StormSlot::of) {
         match slots.last_mut() {
-            Some(slot) if next.end_ns.saturating_sub(slot.start_ns) <= SLOT_NS => slot.add(&next),
+            Some(slot) if next.start_ns / SLOT_NS == slot.start_ns / SLOT_NS => slot.add(&next),
             _ => slots.push(next),
         }
     }

@@ -188,6 +188,25 @@ fn a_reconnect_storm_is_found_when_connections_fall_and_when_they_are_refused() 
     }
 }
 
+/// Whatever second of a slot it begins in, and also in the last seconds of a run. The part of it in
+/// a slot is no storm if it has fewer than 50 attempts.
+#[test]
+fn a_storm_is_found_once_wherever_it_begins() {
+    const END: u64 = 2_000;
+    for second in (1_000..1_060).step_by(7).chain([END - 20, END - 10]) {
+        let mut scene = Scene { rate: 0.2, failures: 0.0, pool: 5, ..Scene::new(second) };
+        while scene.second < END {
+            let mut interval = scene.second(1.0);
+            interval.failed = if (second..second + 5).contains(&scene.second) { 40 } else { 0 };
+            scene.push(interval);
+        }
+        scene.soak.observe_end(&scene.series, START_NS, scene.now_ns());
+        let findings = scene.soak.findings(&scene.series, (START_NS, scene.now_ns()), std::iter::empty());
+        let [SoakFinding::Storm(found)] = alarms(&findings)[..] else { panic!("second {second}: {findings:?}") };
+        assert!((160..=200).contains(&found.failed), "second {second}: {found:?}");
+    }
+}
+
 #[test]
 fn dns_failures_idle_periods_and_late_endpoints_are_found() {
     let mut scene = Scene::new(1);

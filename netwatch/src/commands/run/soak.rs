@@ -93,8 +93,16 @@ impl SoakWatch {
     }
 
     /// The findings so far, and reports that could not be written, as notes of a report.
-    pub(super) fn notes(&mut self, session: &Session<IsolatedScope>, (started_ns, now_ns): (u64, u64)) -> Vec<String> {
-        self.soak.observe(session.series(), started_ns, now_ns);
+    pub(super) fn notes(
+        &mut self,
+        session: &Session<IsolatedScope>,
+        (started_ns, now_ns): (u64, u64),
+        is_final: bool,
+    ) -> Vec<String> {
+        match is_final {
+            false => self.soak.observe(session.series(), started_ns, now_ns),
+            true => self.soak.observe_end(session.series(), started_ns, now_ns),
+        }
         let findings = self.soak.findings(session.series(), (started_ns, now_ns), session.first_used());
         findings.iter().map(soak::sentence).chain(self.failures.note()).collect()
     }

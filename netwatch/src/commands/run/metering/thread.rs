@@ -225,7 +225,7 @@ impl MeteringThread {
     }
 
     /// Findings of `--soak`, as notes of a report.
-    fn soak_notes(&mut self) -> Vec<String> {
+    fn soak_notes(&mut self, is_final: bool) -> Vec<String> {
         let range_ns = self.range_ns();
         self.soak.as_mut().map_or_else(Vec::new, |soak| soak.notes(&self.session, range_ns))
     }
@@ -347,7 +347,7 @@ impl MeteringThread {
         // The series has everything that the report has.
         self.session.end_step(duration_ns);
         let mut report = self.session.report(duration_ns, counters);
-        report.notes.extend(self.soak_notes());
+        report.notes.extend(self.soak_notes(false));
         self.poll();
         (Arc::new(report), failed)
     }
@@ -416,8 +416,8 @@ impl MeteringThread {
         let duration_ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         self.session.set_usage(usage, None);
         let mut report = self.session.conclude(duration_ns, Some((exit, ended_by)), counters);
-        let soak_notes = self.soak_notes();
-        let crossed = self.thresholds.conclude(&report);
+        let soak_notes = self.soak_notes(true);
+        let crossed = self.thresholds.conclude(&mut self.session, &report);
         for reason in crossed.into_iter().chain(soak_notes) {
             // Also for the report that reverse lookups change.
             self.session.note(reason.clone());
