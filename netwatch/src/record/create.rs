@@ -5,7 +5,6 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{FcntlArg, fcntl};
 use rusqlite::{Connection, OpenFlags};
 
 use super::fault::{self, RecordingOperation};
@@ -13,6 +12,7 @@ use super::file::beside;
 use super::regular;
 use super::schema::{self, FileKind};
 use crate::error::{Error, Result};
+use crate::rights::file_lock::{self, Taken};
 
 /// Memory that SQLite uses for pages, in KiB.
 const CACHE_KIB: u32 = 1024;
@@ -55,12 +55,8 @@ impl Claim {
     /// Locks the file and verifies that no unrelated files are beside it.
     fn checked(mut self, path: &Path) -> Result<Self> {
         let failed = |error| fault::os(RecordingOperation::Write, path, error).hint(OTHER_FILE_HINT);
-        // Without support for such locks in the kernel or file system (EINVAL, ENOLCK), SQLite's
-        // locks remain.
-        match lock(&self.file, libc::F_WRLCK) {
-            Err(error) if is_taken(&error) => return Err(fault::busy(RecordingOperation::Write, path)),
-            _ => {}
-        }
+        // Without support for such locks, SQLite's remain.
+        file_lock::lock(&self.file).map_err(|Taken| fault::busy(RecordingOperation::Write, path))?;
         // From here on no other run writes the file.
         self.replaces = match FileKind::read(&mut self.file).map_err(failed)? {
             FileKind::Empty => false,
@@ -69,7 +65,7 @@ impl Claim {
                 return Err(refused(path, "the file exists and is not a netwatch recording"));
             }
         };
-        if is_locked(&self.file).map_err(failed)? {
+        if file_lock::is_locked(&self.file).map_err(failed)? {
             return Err(fault::busy(RecordingOperation::Write, path));
         }
         match beside(path).iter().find(|beside| !self.replaces && fs::symlink_metadata(beside).is_ok()) {
@@ -95,21 +91,6 @@ impl Claim {
     }
 }
 
-/// The byte that netwatch locks, which SQLite never locks (https://sqlite.org/src/file/src/os.h):
-/// SQLite's locks belong to the process, netwatch's to the open file (fcntl(2), "Open file
-/// description locks"), and the two conflict.
-const LOCK_BYTE: libc::off_t = 1 << 62;
-
-fn lock(file: &File, kind: libc::c_int) -> io::Result<()> {
-    let ours = libc::flock { l_start: LOCK_BYTE, l_len: 1, ..whole(kind) };
-    fcntl(file, FcntlArg::F_OFD_SETLK(&ours))?;
-    Ok(())
-}
-
-fn is_taken(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES))
-}
-
 fn refused(path: &Path, cause: &str) -> Error {
     fault::other(RecordingOperation::Write, path, cause).hint(OTHER_FILE_HINT)
 }
@@ -131,25 +112,6 @@ fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     regular::open(path, options.read(true).write(true).mode(0o600), libc::O_NOFOLLOW)
 }
 
-/// Whether a running session has locked the file through another descriptor. The kernel releases
-/// the locks of a killed process.
-pub(super) fn is_locked(file: &File) -> io::Result<bool> {
-    let mut lock = whole(libc::F_WRLCK);
-    fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock))?;
-    Ok(i32::from(lock.l_type) != libc::F_UNLCK)
-}
-
-/// A lock on the whole file.
-fn whole(kind: libc::c_int) -> libc::flock {
-    libc::flock {
-        l_type: kind as libc::c_short,
-        l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: 0,
-        l_len: 0,
-        l_pid: 0,
-    }
-}
-
 /// Begins a recording in a file that `prepare` reserved: empty, private, and locked until the
 /// connection is closed.
 ///
@@ -167,7 +129,7 @@ pub(super) fn begin(path: &Path, claim: &Claim, limit_bytes: u64) -> Result<Conn
     set_up(&db, limit_bytes).map_err(|error| fault::sqlite(RecordingOperation::Write, path, &error, Some(&db)))?;
     // From here on SQLite's lock marks the run as in progress. netwatch's lock would survive it in
     // forked processes.
-    let _ = lock(&claim.file, libc::F_UNLCK);
+    file_lock::unlock(&claim.file);
     Ok(db)
 }
 

@@ -11,6 +11,7 @@ use super::create::{self, Claim};
 use super::fault::{self, RecordingOperation};
 use super::regular;
 use crate::error::{Error, Result};
+use crate::rights::file_lock;
 use crate::target::user::Identity;
 
 /// Suffix of recordings: `20260101T120000.000Z-3f2a91bc.netwatch`, with the start of the run.
@@ -249,7 +250,7 @@ const TIME_CHARACTERS: usize = 23;
 
 /// Whether the run has not ended.
 pub(super) fn is_live(path: &Path) -> bool {
-    regular::read(path).is_ok_and(|file| create::is_locked(&file).unwrap_or(false))
+    regular::read(path).is_ok_and(|file| file_lock::is_locked(&file).unwrap_or(false))
 }
 
 /// Removes a recording and the files that SQLite left beside it.

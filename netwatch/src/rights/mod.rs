@@ -2,6 +2,7 @@
 //! of sudo that they could not access themselves.
 
 mod child;
+pub(crate) mod file_lock;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
