@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::event::{Event, Finished, FlowRecord};
+use super::event::{Event, EventKinds, Finished, FlowRecord};
 use super::{Moment, Scope, ScopeFacts, Session};
 use crate::flow::{InterfaceCounters, ObservationPoint, Protocol};
 use crate::process::{Attribution, Evidence, FlowUser, ProcessId, ProcessNumber, Processes, TraceOutcome, Usage};
@@ -54,7 +54,13 @@ impl<S: Scope> Session<S> {
     /// Adds a note about events that slow consumers missed, for the report only: these consumers
     /// receive the number when they are closed.
     fn note_missed_events(&mut self) {
-        let missed: u64 = self.outlets.iter().map(|outlet| outlet.missed.events).sum();
+        let missed = self.outlets.iter().map(|outlet| {
+            let folds = outlet.wants.has(EventKinds::FOLDS_MISSED);
+            // Of each flow at least one event.
+            let flows = if folds { 0 } else { outlet.missed.flows.counts().flows };
+            outlet.missed.events + flows
+        });
+        let missed: u64 = missed.sum();
         if missed > 0 {
             self.notes.push(format!("{missed} events were not delivered, because a consumer was too slow"));
         }

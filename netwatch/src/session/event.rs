@@ -78,6 +78,9 @@ impl EventKinds {
     pub const LOCAL_SOCKETS: Self = Self(1 << 10);
     /// [`Event::Status`].
     pub const STATUS: Self = Self(1 << 11);
+    /// No event: the consumer folds the flows of [`Missed`](super::Missed), so that it misses
+    /// nothing with them.
+    pub const FOLDS_MISSED: Self = Self(1 << 12);
     /// Every kind except [`EventKinds::STATUS`], which repeats what others contain.
     pub const ALL: Self = Self((1 << 11) - 1);
 

@@ -306,6 +306,23 @@ fn what_is_discarded_is_reported() {
 }
 
 #[test]
+fn flows_whose_events_found_no_room_are_noted() {
+    let note = |wants: EventKinds| {
+        let mut session = session(1);
+        let outlet = session.attach(wants);
+        let most = outlet::MAX_EVICTED_EVENTS as u64 + 5_000;
+        (0..most).for_each(|number| session.apply(growth(number as u16, number, IDLE)));
+        let report = session.conclude(1, None, None);
+        let missed = session.take_missed(outlet).flows.counts().flows;
+        assert!(missed > 4_000, "{missed}");
+        let note = format!("{missed} events were not delivered, because a consumer was too slow");
+        report.notes.contains(&note)
+    };
+    assert!(note(FLOWS));
+    assert!(!note(FLOWS.with(EventKinds::FOLDS_MISSED)), "a recording folds them");
+}
+
+#[test]
 fn an_ended_flow_gets_a_name_of_its_address_and_not_of_the_next_connection() {
     use crate::name::{NameSample, Segment};
     let mut session = session(100);

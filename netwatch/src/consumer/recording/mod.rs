@@ -48,6 +48,7 @@ impl Consumer for Recording {
             .with(EventKinds::ATTEMPTS)
             .with(EventKinds::LOCAL_SOCKETS)
             .with(EventKinds::INTERVAL)
+            .with(EventKinds::FOLDS_MISSED)
     }
 
     fn start(&mut self) -> Result<()> {
