@@ -61,6 +61,15 @@ impl Output {
         removed.map_err(|error| Error::os("remove", directory.join(name).display().to_string(), error))
     }
 
+    /// Renames a file that [`Self::create_in`] has made.
+    pub(crate) fn rename_in(directory: &Path, from: &str, to: &str, owner: (Uid, Gid)) -> Result<()> {
+        let renamed = as_user(owner, || {
+            let directory = open_directory(directory, owner.0)?;
+            fs::rename(in_directory(&directory, from), in_directory(&directory, to))
+        });
+        renamed.map_err(|error| cannot_write(&directory.join(to), error))
+    }
+
     /// Replaces the contents with the text that `write` writes piece by piece, and flushes it to
     /// the disk: a full disk may cause an error only then.
     pub(crate) fn write(self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {

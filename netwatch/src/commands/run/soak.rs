@@ -42,8 +42,8 @@ struct WriteFailures {
 }
 
 impl WriteFailures {
-    fn add(&mut self, written: Result<()>) {
-        if let Err(error) = written {
+    fn add(&mut self, errors: Vec<Error>) {
+        for error in errors {
             self.count += 1;
             self.first.get_or_insert_with(|| error.to_string());
         }
@@ -54,7 +54,7 @@ impl WriteFailures {
         let first = self.first.as_ref()?;
         Some(match self.count {
             1 => first.clone(),
-            count => format!("{count} interim reports could not be written; the first: {first}"),
+            count => format!("{count} interim reports could not be written or removed; the first: {first}"),
         })
     }
 }
@@ -73,7 +73,12 @@ impl SoakWatch {
             report_every: settings.report_every,
             next_search: now + SEARCH_INTERVAL,
             next_report: now + settings.report_every,
-            files: ReportFiles { folder, run_id: run_id.to_owned(), owner, written: VecDeque::new(), writing: None },
+            files: ReportFiles {
+                folder: ReportFolder { path: folder, owner },
+                run_id: run_id.to_owned(),
+                written: VecDeque::new(),
+                writing: None,
+            },
             failures: WriteFailures::default(),
         })
     }
@@ -130,38 +135,76 @@ fn test_folder(folder: &Path, run_id: &str, owner: (Uid, Gid)) -> Result<()> {
 /// The files of interim reports.
 #[derive(Debug)]
 struct ReportFiles {
-    folder: PathBuf,
+    folder: ReportFolder,
     run_id: String,
-    owner: (Uid, Gid),
     /// Their names, the oldest first.
     written: VecDeque<String>,
-    writing: Option<JoinHandle<Result<()>>>,
+    /// The name of the one that is being written.
+    writing: Option<(String, JoinHandle<WorkResult>)>,
+}
+
+#[derive(Debug, Clone)]
+struct ReportFolder {
+    path: PathBuf,
+    owner: (Uid, Gid),
+}
+
+/// What became of the oldest report, and of the new one.
+#[derive(Debug)]
+struct WorkResult {
+    removed: Result<()>,
+    written: Result<()>,
+}
+
+impl ReportFolder {
+    /// Removes the oldest report first, so that a full disk has room for the new one. That gets its
+    /// name when it is complete.
+    fn replace(&self, oldest: Option<String>, name: &str, report: &Report) -> WorkResult {
+        let Self { path, owner } = self;
+        let removed = oldest.map_or(Ok(()), |oldest| Output::remove_in(path, &oldest, *owner));
+        let part = format!("{name}.part");
+        let written = Output::create_in(path, &part, *owner).and_then(|output| {
+            let written = output.write(|out| json::write(report, out));
+            let written = written.and_then(|()| Output::rename_in(path, &part, name, *owner));
+            written.inspect_err(|_| {
+                // If that fails, an incomplete report remains.
+                let _ = Output::remove_in(path, &part, *owner);
+            })
+        });
+        WorkResult { removed, written }
+    }
 }
 
 impl ReportFiles {
-    fn write(&mut self, report: Arc<Report>, now_ns: u64) -> Result<()> {
-        if self.writing.as_ref().is_some_and(|thread| !thread.is_finished()) {
-            return Err(Error::other("write", "an interim report", "the one before is still being written"));
+    /// Begins to write a report. Returns what failed with the one before.
+    fn write(&mut self, report: Arc<Report>, now_ns: u64) -> Vec<Error> {
+        if self.writing.as_ref().is_some_and(|(_, thread)| !thread.is_finished()) {
+            return vec![Error::other("write", "an interim report", "the one before is still being written")];
         }
-        let before = self.finish();
+        let mut failed = self.finish();
         // `20260101T120000Z`
         let time: String = rfc3339(now_ns).chars().take(19).filter(char::is_ascii_alphanumeric).collect();
         let name = format!("netwatch-{}-{time}Z.json", self.run_id);
-        self.written.push_back(name.clone());
-        let oldest = if self.written.len() > MAX_FILES { self.written.pop_front() } else { None };
-        let (folder, owner) = (self.folder.clone(), self.owner);
-        let work = move || {
-            Output::create_in(&folder, &name, owner)?.write(|out| json::write(&report, out))?;
-            oldest.map_or(Ok(()), |oldest| Output::remove_in(&folder, &oldest, owner))
-        };
-        let thread = std::thread::Builder::new().name("soak".into()).spawn(work);
-        self.writing = Some(thread.map_err(|error| Error::os("start thread", "soak", error))?);
-        before
+        let oldest = if self.written.len() >= MAX_FILES { self.written.pop_front() } else { None };
+        let (folder, of_thread) = (self.folder.clone(), name.clone());
+        let work = move || folder.replace(oldest, &of_thread, &report);
+        match std::thread::Builder::new().name("soak".into()).spawn(work) {
+            Ok(thread) => self.writing = Some((name, thread)),
+            Err(error) => failed.push(Error::os("start thread", "soak", error)),
+        }
+        failed
     }
 
-    fn finish(&mut self) -> Result<()> {
-        let Some(thread) = self.writing.take() else { return Ok(()) };
-        thread.join().unwrap_or_else(|_| Err(Error::other("write", "an interim report", "a thread panicked")))
+    /// Waits for the report that is being written. Returns what failed.
+    fn finish(&mut self) -> Vec<Error> {
+        let Some((name, thread)) = self.writing.take() else { return Vec::new() };
+        let Ok(WorkResult { removed, written }) = thread.join() else {
+            return vec![Error::other("write", "an interim report", "a thread panicked")];
+        };
+        if written.is_ok() {
+            self.written.push_back(name);
+        }
+        [removed, written].into_iter().filter_map(Result::err).collect()
     }
 }
 
@@ -172,9 +215,9 @@ mod tests {
     #[test]
     fn many_reports_that_cannot_be_written_are_one_note() {
         let mut failures = WriteFailures::default();
-        failures.add(Ok(()));
+        failures.add(Vec::new());
         assert_eq!(failures.note(), None);
-        let failed = |name: &str| Err(Error::other("write", name, "the disk is full"));
+        let failed = |name: &str| vec![Error::other("write", name, "the disk is full")];
         failures.add(failed("first.json"));
         assert!(failures.note().is_some_and(|note| note.contains("first.json") && !note.contains("reports")));
         (0..1_000).for_each(|_| failures.add(failed("later.json")));
@@ -191,5 +234,36 @@ mod tests {
         assert!(test_folder(&folder, "1", owner).is_ok());
         assert_eq!(std::fs::read_dir(&folder).expect("read").count(), 0);
         std::fs::remove_dir(&folder).expect("removed");
+    }
+
+    #[test]
+    fn the_oldest_report_is_removed_also_if_the_new_one_cannot_be_written() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let folder = ReportFolder { path: dir.path().to_owned(), owner: (Uid::current(), Gid::current()) };
+        let mut files = ReportFiles { folder, run_id: "1".into(), written: VecDeque::new(), writing: None };
+        let report = Arc::new(Report::empty());
+        let names = || {
+            let entries = std::fs::read_dir(dir.path()).expect("a directory");
+            let mut names: Vec<_> = entries.map(|entry| entry.expect("an entry").file_name()).collect();
+            names.sort();
+            names
+        };
+        let mut write = |second: u64| {
+            let before = files.write(report.clone(), second * 1_000_000_000);
+            assert!(before.is_empty(), "{before:?}");
+            files.finish()
+        };
+        (0..MAX_FILES as u64).for_each(|second| assert!(write(second).is_empty()));
+        let all = names();
+        assert_eq!(all.len(), MAX_FILES);
+        let obstacle = dir.path().join("netwatch-1-19700101T000100Z.json.part");
+        std::fs::create_dir(&obstacle).expect("created");
+        let failed = write(60);
+        assert!(failed.len() == 1 && failed[0].to_string().contains("(EISDIR)"), "{failed:?}");
+        std::fs::remove_dir(&obstacle).expect("removed");
+        assert_eq!(names(), all[1..]);
+        // There is room for one more now.
+        assert!(write(61).is_empty());
+        assert_eq!((names().len(), &names()[..MAX_FILES - 1]), (MAX_FILES, &all[1..]));
     }
 }
