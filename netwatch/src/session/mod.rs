@@ -388,6 +388,16 @@ impl<S: Scope> Session<S> {
         self.timeline.first_used()
     }
 
+    /// The end of the last interval, nanoseconds since the Unix epoch.
+    pub fn now_ns(&self) -> u64 {
+        self.moment.now_ns()
+    }
+
+    /// Flows that were never tracked individually: more were live at the same time than fit.
+    pub fn untracked_flows(&self) -> u64 {
+        self.ledger.table.untracked().flows
+    }
+
     /// The session over time.
     pub fn series(&self) -> &Series {
         &self.timeline.series

@@ -42,13 +42,18 @@ impl Crossing {
 impl Threshold {
     /// Compares the final report of a run.
     pub fn evaluate(&self, report: &Report) -> Crossing {
+        if let (None, Some((statistic, times))) = (self.hold_ns, self.quantity.of_series(report)) {
+            return self.evaluate_range(statistic.range_of_histogram(&times));
+        }
         let (value, held_ns) = match self.quantity {
             Quantity::Open => {
                 let found = longest(report, |open| self.comparison.holds(open, self.limit));
                 (Some(found.open as f64), Some(found.held_ns))
             }
             other if self.hold_ns.is_some() => {
-                let found = longest_hold(&report.series, other, |value| self.comparison.holds(value, self.limit));
+                let end_ns = report.run.started_ns.saturating_add(report.run.duration_ns);
+                let found =
+                    longest_hold((&report.series, end_ns), other, |value| self.comparison.holds(value, self.limit));
                 (found.value.filter(|_| found.held_ns > 0), Some(found.held_ns))
             }
             other => (other.value(report), None),
@@ -68,13 +73,24 @@ impl Threshold {
         let held_ns = held_ns.filter(|_| self.hold_ns.is_some());
         Crossing { text: self.text.clone(), state, value, unit: self.quantity.unit(), held_ns }
     }
+
+    /// Compares a value of which only the range is known. `None` if there is none.
+    fn evaluate_range(&self, range: Option<(f64, f64)>) -> Crossing {
+        let state = match range.map(|range| self.comparison.holds_in(range, self.limit)) {
+            None | Some(Some(false)) => ThresholdState::Kept,
+            Some(Some(true)) => ThresholdState::Crossed,
+            Some(None) => ThresholdState::Uncertain,
+        };
+        let value = range.map(|(_, most)| most);
+        Crossing { text: self.text.clone(), state, value, unit: self.quantity.unit(), held_ns: None }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::flow::FoldedCounts;
-    use crate::report::{Interval, Series};
+    use crate::report::{Interval, Series, TimeHistogram};
 
     #[test]
     fn the_series_has_what_folded_flows_had() {
@@ -86,13 +102,41 @@ mod tests {
             ("p99(connect) > 5ms for 1s", ThresholdState::Kept, ThresholdState::Uncertain),
             ("mean(rtt) > 5ms for 1s", ThresholdState::Kept, ThresholdState::Uncertain),
             ("retransmit_ratio > 1% for 1s", ThresholdState::Kept, ThresholdState::Uncertain),
-            ("p99(connect) > 5ms", ThresholdState::Uncertain, ThresholdState::Uncertain),
+            ("p99(connect) > 5ms", ThresholdState::Kept, ThresholdState::Uncertain),
+            ("p99(rtt) > 5ms", ThresholdState::Uncertain, ThresholdState::Uncertain),
             ("open > 5 for 1s", ThresholdState::Uncertain, ThresholdState::Uncertain),
             ("p99(dns) > 5ms", ThresholdState::Kept, ThresholdState::Kept),
         ] {
             let threshold = Threshold::parse_all(text).expect("read").remove(0);
             assert_eq!(threshold.evaluate(&report).state, expected, "{text}");
             assert_eq!(threshold.evaluate(&without_series).state, without, "{text}");
+        }
+    }
+
+    /// A percentile of the series is up to 1/32 above the value itself.
+    #[test]
+    fn handshakes_of_folded_flows_are_uncertain_only_near_the_limit() {
+        let mut connect = TimeHistogram::default();
+        (1..=1_000).for_each(|us| connect.add(us * 50_000, 1));
+        let mut intervals = vec![Interval::default(), Interval { connect, ..Interval::default() }];
+        intervals[0].connect.add(2_000_000, 4_000);
+        let series = Series { intervals, ..Series::default() };
+        let folded = FoldedCounts { flows: 1, ..FoldedCounts::default() };
+        let report = Report { folded, series, ..Report::empty() };
+        for (text, expected) in [
+            // The value is 47.5 ms.
+            ("p99(connect) > 49ms", ThresholdState::Kept),
+            ("p99(connect) > 47400us", ThresholdState::Uncertain),
+            ("p99(connect) == 47500us", ThresholdState::Uncertain),
+            ("p99(connect) > 46ms", ThresholdState::Crossed),
+            ("p99(connect) < 46ms", ThresholdState::Kept),
+            ("p99(connect) != 60ms", ThresholdState::Crossed),
+            ("max(connect) >= 50ms", ThresholdState::Crossed),
+            ("max(connect) > 50ms", ThresholdState::Kept),
+            ("mean(connect) == 6605us", ThresholdState::Crossed),
+        ] {
+            let threshold = Threshold::parse_all(text).expect("read").remove(0);
+            assert_eq!(threshold.evaluate(&report).state, expected, "{text}");
         }
     }
 }

@@ -3,7 +3,9 @@
 
 use super::over_time::longest_hold;
 use super::quantity::Quantity;
+use super::samples::OpenSamples;
 use super::{Crossing, Threshold, ThresholdState};
+use crate::flow::{Counters, PerDirection};
 use crate::report::{Report, Series};
 
 /// A time that is measured in intervals of about a second may be so much longer than it seems.
@@ -17,6 +19,44 @@ pub struct LiveNumbers {
     pub duration_ns: u64,
     /// TCP connections that are open.
     pub open: u64,
+    /// TCP connections that have begun.
+    pub connections: u64,
+    /// Failed attempts that packets show.
+    pub failed: u64,
+    /// Retransmitted packets.
+    pub retransmitted: u64,
+    /// Traffic of the target.
+    pub totals: PerDirection<Counters>,
+    /// Lost observations.
+    pub lost: u64,
+    /// CPU time of the target, nanoseconds, if it is known.
+    pub cpu_ns: Option<u64>,
+}
+
+impl LiveNumbers {
+    /// A number as the report will have it, or a larger one; `None` if only the report has it.
+    fn at_most(&self, name: &str) -> Option<u64> {
+        match name {
+            "connections" => Some(self.connections + self.failed),
+            "retransmitted" => Some(self.retransmitted),
+            "sent" => Some(self.totals.egress.wire_bytes),
+            "received" => Some(self.totals.ingress.wire_bytes),
+            "packets" => Some(self.totals.both().packets),
+            "lost" => Some(self.lost),
+            "duration" => Some(self.duration_ns),
+            "cpu" => self.cpu_ns,
+            _ => None,
+        }
+    }
+}
+
+/// What is known about the number of open connections where flows were folded.
+#[derive(Debug, Clone, Copy)]
+pub enum OpenKnowledge {
+    /// It was sampled. These are the numbers at the time of the report.
+    Sampled(LiveNumbers),
+    /// Some connections are in no sample, because they are not tracked individually.
+    Partial,
 }
 
 /// The thresholds of a run in progress.
@@ -26,8 +66,8 @@ pub struct LiveThresholds(Vec<LiveThreshold>);
 #[derive(Debug)]
 struct LiveThreshold {
     threshold: Threshold,
-    /// Since when the number of open connections has met the condition.
-    since_ns: Option<u64>,
+    /// The number of open connections so far, if the condition is about it.
+    samples: OpenSamples,
     /// The first crossing.
     crossed: Option<Crossing>,
 }
@@ -35,7 +75,7 @@ struct LiveThreshold {
 impl LiveThresholds {
     /// None is crossed yet.
     pub fn new(thresholds: Vec<Threshold>) -> Self {
-        let live = |threshold| LiveThreshold { threshold, since_ns: None, crossed: None };
+        let live = |threshold| LiveThreshold { threshold, samples: OpenSamples::default(), crossed: None };
         Self(thresholds.into_iter().map(live).collect())
     }
 
@@ -60,20 +100,22 @@ impl LiveThresholds {
 
     /// Compares a report of the run so far. Returns the thresholds that were crossed since the last
     /// time.
-    pub fn observe(&mut self, report: &Report) -> Vec<Crossing> {
-        self.cross(|threshold| (!threshold.is_in_series()).then(|| threshold.evaluate(report)))
+    pub fn observe(&mut self, report: &Report, open: OpenKnowledge) -> Vec<Crossing> {
+        self.cross(|live| (!live.threshold.is_in_series()).then(|| live.evaluate(report, open)))
     }
 
     /// As [`LiveThresholds::observe`], for those that only need the series.
-    pub fn observe_series(&mut self, series: &Series) -> Vec<Crossing> {
-        self.cross(|threshold| threshold.is_in_series().then(|| threshold.evaluate_series(series)))
+    pub fn observe_series(&mut self, series: &Series, now_ns: u64) -> Vec<Crossing> {
+        self.cross(|LiveThreshold { threshold, .. }| {
+            threshold.is_in_series().then(|| threshold.evaluate_series(series, now_ns))
+        })
     }
 
     /// The results for the final report, which decides. Only what held for a time before stays
     /// crossed: the series has longer intervals of what happened long ago.
-    pub fn conclude(&self, report: &Report) -> Vec<Crossing> {
+    pub fn conclude(&self, report: &Report, open: OpenKnowledge) -> Vec<Crossing> {
         let result = |live: &LiveThreshold| {
-            let at_the_end = live.threshold.evaluate(report);
+            let at_the_end = live.evaluate(report, open);
             let held = live.crossed.clone().filter(|_| live.threshold.hold_ns.is_some());
             held.filter(|_| !at_the_end.fails()).unwrap_or(at_the_end)
         };
@@ -84,10 +126,10 @@ impl LiveThresholds {
         self.0.iter_mut().filter(|live| live.is_waiting())
     }
 
-    fn cross(&mut self, evaluate: impl Fn(&Threshold) -> Option<Crossing>) -> Vec<Crossing> {
+    fn cross(&mut self, evaluate: impl Fn(&LiveThreshold) -> Option<Crossing>) -> Vec<Crossing> {
         let mut crossed = Vec::new();
         for live in self.waiting() {
-            live.crossed = evaluate(&live.threshold).filter(|crossing| crossing.state == ThresholdState::Crossed);
+            live.crossed = evaluate(live).filter(|crossing| crossing.state == ThresholdState::Crossed);
             crossed.extend(live.crossed.clone());
         }
         crossed
@@ -99,17 +141,28 @@ impl LiveThreshold {
         self.crossed.is_none() && self.threshold.stays_crossed()
     }
 
-    fn may_cross(&mut self, numbers: &LiveNumbers) -> bool {
-        let Threshold { quantity, comparison, limit, hold_ns, .. } = &self.threshold;
-        let holds = |number: u64| comparison.holds(number as f64, *limit);
-        match quantity {
-            Quantity::Open => {
-                let since_ns = holds(numbers.open).then(|| self.since_ns.unwrap_or(numbers.duration_ns));
-                self.since_ns = since_ns;
-                let held_ns = since_ns.map(|since_ns| numbers.duration_ns - since_ns + HOLD_TOLERANCE_NS);
-                held_ns.is_some_and(|held_ns| held_ns >= hold_ns.unwrap_or(0))
+    fn evaluate(&self, report: &Report, open: OpenKnowledge) -> Crossing {
+        let crossing = self.threshold.evaluate(report);
+        match open {
+            OpenKnowledge::Sampled(now) if self.threshold.quantity == Quantity::Open => {
+                self.samples.decide(&self.threshold, crossing, &now)
             }
-            _ => true,
+            _ => crossing,
+        }
+    }
+
+    fn may_cross(&mut self, numbers: &LiveNumbers) -> bool {
+        match self.threshold.quantity {
+            Quantity::Open => {
+                self.samples.add(*numbers, self.threshold.holds(numbers.open));
+                let since_ns = self.samples.since_ns();
+                let held_ns = since_ns.map(|since_ns| numbers.duration_ns - since_ns + HOLD_TOLERANCE_NS);
+                held_ns.is_some_and(|held_ns| held_ns >= self.threshold.hold_ns.unwrap_or(0))
+            }
+            quantity => {
+                let number = quantity.name().and_then(|name| numbers.at_most(name));
+                number.is_none_or(|number| self.threshold.holds(number))
+            }
         }
     }
 }
@@ -130,8 +183,8 @@ impl Threshold {
         self.hold_ns.is_some() && self.quantity != Quantity::Open
     }
 
-    fn evaluate_series(&self, series: &Series) -> Crossing {
-        let found = longest_hold(series, self.quantity, |value| self.comparison.holds(value, self.limit));
+    fn evaluate_series(&self, series: &Series, now_ns: u64) -> Crossing {
+        let found = longest_hold((series, now_ns), self.quantity, |value| self.comparison.holds(value, self.limit));
         let is_crossed = found.held_ns > 0 && self.hold_ns.is_some_and(|needed| found.held_ns >= needed);
         let state = if is_crossed { ThresholdState::Crossed } else { ThresholdState::Kept };
         Crossing {
@@ -188,20 +241,34 @@ mod tests {
     #[test]
     fn a_condition_of_the_series_is_crossed_once_and_stays_so_when_the_series_is_combined() {
         let mut live = live("p99(connect) > 50ms for 3s");
-        assert!(live.observe_series(&series(&[60, 60, 10])).is_empty());
-        let crossed = live.observe_series(&series(&[60, 60, 10, 60, 60, 60]));
+        assert!(live.observe_series(&series(&[60, 60, 10]), 0).is_empty());
+        let crossed = live.observe_series(&series(&[60, 60, 10, 60, 60, 60]), 0);
         assert_eq!((crossed.len(), crossed[0].held_ns), (1, Some(3 * SECOND)));
-        assert!(live.observe_series(&series(&[60; 9])).is_empty(), "only once");
+        assert!(live.observe_series(&series(&[60; 9]), 0).is_empty(), "only once");
         assert!(live.is_empty());
     }
 
     #[test]
     fn a_report_is_needed_only_if_it_can_cross_something() {
-        let at = |second: u64, open| LiveNumbers { duration_ns: second * SECOND, open };
+        let at = |second: u64, open| LiveNumbers { duration_ns: second * SECOND, open, ..LiveNumbers::default() };
         let mut open = live("open > 500 for 60s");
         assert!((0..58).all(|second| !open.needs_report(&at(second, 501))));
         assert!(open.needs_report(&at(59, 501)));
         assert!(!open.needs_report(&at(60, 500)) && !open.needs_report(&at(61, 501)), "a pause");
+        let counted = LiveNumbers { connections: 5, failed: 1, lost: 3, duration_ns: 7 * SECOND, ..Default::default() };
+        for (text, needs_report) in [
+            ("connections > 6", false),
+            ("connections > 5", true),
+            ("lost > 3", false),
+            ("lost >= 3", true),
+            ("duration > 7s", false),
+            ("duration > 6s", true),
+            ("sent > 1kB", false),
+            ("cpu > 1s", true),
+            ("endpoints > 100", true),
+        ] {
+            assert_eq!(live(text).needs_report(&counted), needs_report, "{text}");
+        }
         // The series decides.
         let mut connect = live("p99(connect) > 50ms for 3s");
         assert!(!connect.needs_numbers() && !connect.needs_report(&at(9, 0)));
@@ -209,15 +276,41 @@ mod tests {
     }
 
     #[test]
+    fn samples_decide_where_flows_were_folded() {
+        let folded = crate::flow::FoldedCounts { flows: 1, ..Default::default() };
+        let report = Report { folded, ..Report::empty() };
+        let mut live = live("open > 5 for 1m");
+        let mut now = LiveNumbers::default();
+        let mut after = |live: &mut LiveThresholds, open, seconds: u64| {
+            let needs: Vec<bool> = (0..seconds)
+                .map(|_| {
+                    now = LiveNumbers { duration_ns: now.duration_ns + SECOND, open, ..now };
+                    live.needs_report(&now)
+                })
+                .collect();
+            (needs.into_iter().any(|needs| needs), OpenKnowledge::Sampled(now))
+        };
+        let (needs_report, open) = after(&mut live, 6, 50);
+        assert!(!needs_report && !live.conclude(&report, open)[0].fails());
+        assert_eq!(live.conclude(&report, OpenKnowledge::Partial)[0].state, ThresholdState::Uncertain);
+        let (needs_report, open) = after(&mut live, 6, 20);
+        let crossed = live.observe(&report, open);
+        assert!(
+            needs_report && crossed[0].value == Some(6.0) && crossed[0].held_ns == Some(69 * SECOND),
+            "{crossed:?}"
+        );
+    }
+
+    #[test]
     fn the_final_report_decides_unless_the_condition_held_for_a_time() {
         let crossed = |text: &str| {
             let mut live = live(text);
-            let crossing = |threshold: &Threshold| {
-                let kept = threshold.evaluate(&Report::empty());
+            let crossing = |live: &LiveThreshold| {
+                let kept = live.threshold.evaluate(&Report::empty());
                 Some(Crossing { state: ThresholdState::Crossed, ..kept })
             };
             assert_eq!(live.cross(crossing).len(), 1);
-            live.conclude(&Report::empty())[0].fails()
+            live.conclude(&Report::empty(), OpenKnowledge::Partial)[0].fails()
         };
         assert!(crossed("p99(connect) > 50ms for 3s"));
         assert!(!crossed("connections > 5"));

@@ -7,9 +7,10 @@ mod open;
 mod over_time;
 mod parse;
 mod quantity;
+mod samples;
 
 pub use evaluate::{Crossing, ThresholdState};
-pub use live::{LiveNumbers, LiveThresholds};
+pub use live::{LiveNumbers, LiveThresholds, OpenKnowledge};
 pub use parse::ThresholdError;
 pub use quantity::ThresholdUnit;
 
@@ -60,6 +61,16 @@ impl ThresholdComparison {
         }
     }
 
+    /// Whether it holds for a value of which only the range is known; `None` if that depends on the
+    /// value.
+    fn holds_in(self, (least, most): (f64, f64), limit: f64) -> Option<bool> {
+        let can_be_equal = least < most && least <= limit && limit <= most;
+        match self {
+            Self::Equal | Self::Unequal if can_be_equal => None,
+            _ => Some(self.holds(least, limit)).filter(|holds| *holds == self.holds(most, limit)),
+        }
+    }
+
     /// Whether further observations could only make it true, and not false again.
     fn is_lower_limit(self) -> bool {
         matches!(self, Self::Above | Self::AtLeast)
@@ -67,6 +78,10 @@ impl ThresholdComparison {
 }
 
 impl Threshold {
+    fn holds(&self, number: u64) -> bool {
+        self.comparison.holds(number as f64, self.limit)
+    }
+
     /// The condition as it was written.
     pub fn text(&self) -> &str {
         &self.text

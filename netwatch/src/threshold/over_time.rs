@@ -7,6 +7,10 @@ use crate::report::{Interval, Series};
 /// measurements.
 const MIN_LENGTH_NS: u64 = 1_000_000_000;
 
+/// After a longer interval it is not known that a condition held all the time: netwatch, which
+/// reads its counters every second, was stopped, or the machine was suspended.
+pub(super) const MAX_PAUSE_NS: u64 = 10_000_000_000;
+
 /// The longest time without a pause in which a condition held.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct LongestHold {
@@ -42,12 +46,21 @@ impl Quantity {
 }
 
 /// The longest time in which a condition held. An interval without a measurement, and a gap between
-/// two of them, change nothing.
-pub(super) fn longest_hold(series: &Series, quantity: Quantity, holds: impl Fn(f64) -> bool) -> LongestHold {
+/// two of them, change nothing; a pause of netwatch ends it. `now_ns` is the time up to which the
+/// series goes.
+pub(super) fn longest_hold(
+    (series, now_ns): (&Series, u64),
+    quantity: Quantity,
+    holds: impl Fn(f64) -> bool,
+) -> LongestHold {
     let mut longest = LongestHold { held_ns: 0, value: None };
     // Start, end and last value of the current time.
     let mut current: Option<(u64, u64, f64)> = None;
     for interval in whole_seconds(&series.intervals) {
+        if Series::has_pause(&interval, now_ns.saturating_sub(interval.end_ns()), MAX_PAUSE_NS) {
+            current = None;
+            continue;
+        }
         let Some(value) = quantity.value_in(&interval) else { continue };
         match (&mut current, holds(value)) {
             (Some((_, end_ns, last)), true) => (*end_ns, *last) = (interval.end_ns(), value),
@@ -102,7 +115,7 @@ mod tests {
         let series = Series { intervals: intervals.collect(), ..Series::default() };
         let Threshold { quantity, comparison, limit, hold_ns, .. } =
             Threshold::parse_all(text).expect("read").remove(0);
-        let found = longest_hold(&series, quantity, |value| comparison.holds(value, limit));
+        let found = longest_hold((&series, 60 * SECOND), quantity, |value| comparison.holds(value, limit));
         (hold_ns.is_some_and(|needed| found.held_ns >= needed), found.held_ns / SECOND)
     }
 
@@ -113,6 +126,25 @@ mod tests {
         assert_eq!(held("p99(connect) > 50ms for 5s", &connect), (false, 4));
         assert_eq!(held("retransmit_ratio > 5% for 2s", &connect), (true, 2));
         assert_eq!(held("max(connect) < 5ms for 1s", &connect), (false, 0));
+    }
+
+    #[test]
+    fn a_pause_of_netwatch_ends_a_hold_and_merged_intervals_do_not() {
+        let mut series = Series::default();
+        let mut start_ns = 0;
+        let mut held = |lengths_ns: &[u64]| {
+            for length_ns in lengths_ns {
+                let interval = Interval { start_ns, length_ns: *length_ns, opened: 1, open: 9, ..Interval::default() };
+                series.push(interval);
+                start_ns += length_ns;
+            }
+            longest_hold((&series, start_ns), Quantity::Open, |open| open > 5.0).held_ns / SECOND
+        };
+        // The oldest of them are merged to minutes.
+        assert_eq!(held(&[SECOND; 7_200]), 7_200);
+        assert_eq!(held(&[8 * 3_600 * SECOND]), 7_200, "the machine was suspended");
+        assert_eq!(held(&[SECOND; 7_000]), 7_200);
+        assert_eq!(held(&[SECOND; 1_000]), 8_000);
     }
 
     #[test]

@@ -52,6 +52,9 @@ pub(super) const OPEN: &str = "open";
 /// The name of the number that the series has for each interval.
 pub(super) const RETRANSMIT_RATIO: &str = "retransmit_ratio";
 
+/// The name of the times of handshakes.
+const CONNECT: &str = "connect";
+
 /// Numbers that can fall while a run lasts: a late answer takes a failure back.
 const FALLING: [&str; 3] = ["failed", "dns_failed", RETRANSMIT_RATIO];
 
@@ -77,7 +80,7 @@ pub(super) const NUMBERS: [Number; 13] = [
 type Times = (&'static str, fn(&Report) -> Vec<u64>);
 
 /// Quantities of which a report has many times.
-pub(super) const TIMES: [Times; 3] = [("connect", connect_times), ("rtt", round_trips), ("dns", response_times)];
+pub(super) const TIMES: [Times; 3] = [(CONNECT, connect_times), ("rtt", round_trips), ("dns", response_times)];
 
 impl Quantity {
     pub fn unit(self) -> ThresholdUnit {
@@ -105,6 +108,18 @@ impl Quantity {
             Self::Number(place) => NUMBERS[place].3(report),
             Self::Statistic(statistic, place) => statistic.of(TIMES[place].1(report)),
         }
+    }
+
+    /// The times of a statistic whose folded flows the whole series has, if flows were folded: of
+    /// each handshake, but only one round trip of each flow.
+    pub fn of_series(self, report: &Report) -> Option<(Statistic, TimeHistogram)> {
+        let Self::Statistic(statistic, place) = self else { return None };
+        if TIMES[place].0 != CONNECT || report.folded.flows == 0 || report.series.intervals.is_empty() {
+            return None;
+        }
+        let mut times = TimeHistogram::default();
+        report.series.intervals.iter().for_each(|interval| times.merge(&interval.connect));
+        Some((statistic, times))
     }
 
     /// Whether folded flows are missing in the value. With `over_time`, the value is that of the
@@ -141,6 +156,14 @@ impl Statistic {
             Self::Mean => (!times.is_empty()).then(|| times.sum() as f64 / times.count() as f64),
             Self::Percentile(percent) => times.quantile(percent.into(), Self::MAX.into()).map(|time| time as f64),
         }
+    }
+
+    /// The range of the statistic of values of which only the distribution is known: a percentile
+    /// of it is at most 1/32 above the value. Sum and largest value are exact.
+    pub fn range_of_histogram(self, times: &TimeHistogram) -> Option<(f64, f64)> {
+        let most = self.of_histogram(times)?;
+        let is_exact = matches!(self, Self::Mean | Self::Percentile(Self::MAX));
+        Some((if is_exact { most } else { most * 32.0 / 33.0 }, most))
     }
 
     fn of(self, mut values: Vec<u64>) -> Option<f64> {

@@ -4,11 +4,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::format::threshold;
-use crate::report::Report;
+use crate::report::{Interval, Report};
 use crate::session::{IsolatedScope, Session};
 use crate::settings::{EventStyle, SessionSettings};
 use crate::terminal::print_message;
-use crate::threshold::{Crossing, LiveNumbers, LiveThresholds};
+use crate::threshold::{Crossing, LiveNumbers, LiveThresholds, OpenKnowledge};
 
 /// Time between two searches in the series, and minimum time between two reports.
 const SEARCH_INTERVAL: Duration = Duration::from_secs(5);
@@ -69,13 +69,13 @@ impl ThresholdWatch {
         let mut crossed = Vec::new();
         if now >= self.next_search {
             self.next_search = now + SEARCH_INTERVAL;
-            crossed.extend(self.live.observe_series(session.series()));
+            crossed.extend(self.live.observe_series(session.series(), session.now_ns()));
         }
         // Status looks at every flow.
         if self.live.needs_numbers() {
-            let numbers = LiveNumbers { duration_ns, open: session.status().flows.open };
+            let numbers = numbers(session, duration_ns);
             if self.live.needs_report(&numbers) && now >= self.next_report {
-                crossed.extend(self.live.observe(&session.report(duration_ns, None)));
+                crossed.extend(self.live.observe(&session.report(duration_ns, None), knowledge(session, numbers)));
                 self.next_report = now + SEARCH_INTERVAL.max(MIN_REPORT_SPACING * now.elapsed());
             }
         }
@@ -91,9 +91,30 @@ impl ThresholdWatch {
     }
 
     /// Compares the final report. Returns why the run fails.
-    pub(super) fn conclude(&self, report: &Report) -> Vec<String> {
-        let reasons: Vec<String> = self.live.conclude(report).iter().filter_map(threshold::reason).collect();
+    pub(super) fn conclude(&self, session: &mut Session<IsolatedScope>, report: &Report) -> Vec<String> {
+        let now = numbers(session, report.run.duration_ns);
+        let open = knowledge(session, now);
+        let reasons: Vec<String> = self.live.conclude(report, open).iter().filter_map(threshold::reason).collect();
         self.reasons.set(reasons.clone());
         reasons
     }
+}
+
+fn numbers(session: &mut Session<IsolatedScope>, duration_ns: u64) -> LiveNumbers {
+    let status = session.status();
+    let sum = |of: fn(&Interval) -> u64| -> u64 { session.series().intervals.iter().map(of).sum() };
+    LiveNumbers {
+        duration_ns,
+        open: status.flows.open,
+        connections: sum(|interval| interval.connections),
+        failed: sum(|interval| interval.failed),
+        retransmitted: sum(|interval| interval.retransmitted),
+        totals: status.totals,
+        lost: status.lost,
+        cpu_ns: status.usage.map(|usage| usage.user_ns + usage.system_ns),
+    }
+}
+
+fn knowledge(session: &Session<IsolatedScope>, now: LiveNumbers) -> OpenKnowledge {
+    if session.untracked_flows() == 0 { OpenKnowledge::Sampled(now) } else { OpenKnowledge::Partial }
 }

@@ -81,6 +81,14 @@ impl Series {
         push_interval(&mut self.intervals, interval)
     }
 
+    /// Whether netwatch did not run for more than `pause_ns` in an interval that is this old, for
+    /// example because the machine was suspended: it is longer than intervals of its age are by
+    /// merging.
+    pub fn has_pause(interval: &Interval, age_ns: u64, pause_ns: u64) -> bool {
+        let merged = MERGE_STEPS.iter().rev().find(|(min_age_ns, _)| *min_age_ns <= age_ns);
+        interval.length_ns > pause_ns.saturating_add(merged.map_or(0, |(_, length_ns)| *length_ns))
+    }
+
     /// Takes back failed attempts that were answered after all: those that were counted last.
     /// Returns the start of the first interval that changed.
     pub fn take_back_failed(&mut self, mut count: u64) -> Option<u64> {

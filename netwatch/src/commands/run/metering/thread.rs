@@ -227,7 +227,7 @@ impl MeteringThread {
     /// Findings of `--soak`, as notes of a report.
     fn soak_notes(&mut self, is_final: bool) -> Vec<String> {
         let range_ns = self.range_ns();
-        self.soak.as_mut().map_or_else(Vec::new, |soak| soak.notes(&self.session, range_ns))
+        self.soak.as_mut().map_or_else(Vec::new, |soak| soak.notes(&self.session, range_ns, is_final))
     }
 
     /// Polls observations, and drains the counters if the interval has passed.
