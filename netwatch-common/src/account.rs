@@ -145,7 +145,7 @@ pub unsafe fn record_plain<A: Access>(value: *mut FlowValue, seen: &PlainPacket<
         count::<A>(value, half, size, now_ns);
         if packet.flags != 0 {
             track_sequence::<A>(half, packet, size, false);
-            add_flags::<A>(half, packet.flags);
+            add_flags::<A>(half, u32::from(packet.flags) | initial::NUMBERED);
         }
     }
 }
@@ -276,15 +276,16 @@ unsafe fn record_tcp<A: Access>(value: *mut FlowValue, half: *mut Half, seen: &O
     let packet = &seen.packet;
     // SAFETY: guaranteed by the caller.
     unsafe {
-        let mut flags = packet.flags;
-        if flags & tcp::RST != 0 {
+        let mut flags = u32::from(packet.flags);
+        if packet.flags & tcp::RST != 0 {
             A::add32(&raw mut (*half).resets, 1);
-            // It takes no sequence number.
-            flags &= !tcp::FIN;
+            // It takes no sequence number, and that of a refusal has no place in a stream.
+            flags &= !u32::from(tcp::FIN);
         } else {
             // A SYN starts over: sequence numbers of an earlier connection do not apply.
-            let starts_over = flags & tcp::SYN != 0 && !handshake::is_late_copy(value, seen);
+            let starts_over = packet.flags & tcp::SYN != 0 && !handshake::is_late_copy(value, seen);
             track_sequence::<A>(half, packet, &seen.size, starts_over);
+            flags |= initial::NUMBERED;
         }
         add_flags::<A>(half, flags);
         match packet.flags & (tcp::SYN | tcp::ACK) {
@@ -310,7 +311,7 @@ unsafe fn track_sequence<A: Access>(half: *mut Half, packet: &Packet, size: &Siz
         if packet.window == 0 {
             A::add32(&raw mut (*half).zero_windows, 1);
         }
-        if starts_over || (*half).flags as u8 == 0 {
+        if starts_over || !is_numbered(half) {
             (*half).highest = end;
             return;
         }
@@ -333,7 +334,8 @@ fn repeated_packets(repeated: u32, packet: &Packet, size: &Size) -> u32 {
     (u64::from(repeated) * u64::from(packets)).div_ceil(u64::from(packet.payload_len)) as u32
 }
 
-/// Merges flags and the highest sequence number from another count of the same direction.
+/// Merges flags and the highest sequence number from another count of the same direction, which
+/// knows that number.
 ///
 /// # Safety
 /// As for [`record`].
@@ -341,22 +343,34 @@ fn repeated_packets(repeated: u32, packet: &Packet, size: &Size) -> u32 {
 pub unsafe fn merge_tcp_state<A: Access>(half: *mut Half, flags: u8, highest: u32) {
     // SAFETY: guaranteed by the caller.
     unsafe {
-        if (*half).flags as u8 == 0 {
-            (*half).highest = highest;
-        } else {
+        if is_numbered(half) {
             A::advance(&raw mut (*half).highest, highest);
+        } else {
+            (*half).highest = highest;
         }
-        add_flags::<A>(half, flags);
+        add_flags::<A>(half, u32::from(flags) | initial::NUMBERED);
     }
 }
 
+/// Whether the highest sequence number of a direction is known.
+///
+/// # Safety
+/// `half` points into a live entry.
+#[inline(always)]
+pub unsafe fn is_numbered(half: *const Half) -> bool {
+    // SAFETY: guaranteed by the caller.
+    unsafe { (*half).flags & initial::NUMBERED != 0 }
+}
+
+/// Adds flags of TCP and bits of [`initial`].
+///
 /// # Safety
 /// As for [`record`].
 #[inline(always)]
-unsafe fn add_flags<A: Access>(half: *mut Half, flags: u8) {
+unsafe fn add_flags<A: Access>(half: *mut Half, flags: u32) {
     // SAFETY: guaranteed by the caller.
     unsafe {
-        let missing = u32::from(flags) & !(*half).flags;
+        let missing = flags & !(*half).flags;
         if missing != 0 {
             A::or32(&raw mut (*half).flags, missing);
         }

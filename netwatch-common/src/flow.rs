@@ -145,7 +145,7 @@ pub struct Half {
     pub retransmitted_packets: u32,
     /// Packets that advertised a window of 0, RSTs excluded.
     pub zero_windows: u32,
-    /// The sequence number after the highest one observed; valid if a TCP flag was observed.
+    /// The sequence number after the highest one observed; valid if [`initial::NUMBERED`] is set.
     pub highest: u32,
     /// OR of the TCP flag bytes observed, without the FIN of a RST, and bits of [`initial`].
     pub flags: u32,
@@ -186,6 +186,10 @@ pub mod initial {
     /// Packets came in IP fragments. Only the first of each has a sequence number, so it is unknown
     /// where the stream ends.
     pub const FRAGMENTED: u32 = 1 << 10;
+    /// A packet other than a RST was observed: the direction has a highest sequence number.
+    pub const NUMBERED: u32 = 1 << NUMBERED_BIT;
+    /// The place of that bit.
+    pub const NUMBERED_BIT: u32 = 11;
 }
 
 /// The TCP handshake of a connection.

@@ -12,7 +12,7 @@
 
 use crate::access::Access;
 use crate::account;
-use crate::flow::{EGRESS, EntryKey, FlowValue, Half, INGRESS, slow_path};
+use crate::flow::{EGRESS, EntryKey, FlowValue, Half, INGRESS, initial, slow_path};
 use crate::hash::Words;
 use crate::observation::PlainPacket;
 use crate::parse::Packet;
@@ -73,7 +73,8 @@ pub struct Slot {
     pub slow_path_mask: u8,
     /// Packets of other flows that have hit the slot since the last packet of its own flow.
     pub conflicts: u8,
-    /// OR of the TCP flag bytes observed, sent and received; a merge does not reset it.
+    /// OR of the TCP flag bytes observed, sent and received; a merge does not reset it. 0 while
+    /// `highest` of the direction is not valid.
     pub flags: [u8; 2],
     /// Latest packet, ns of the kernel's boot-time clock.
     pub last_seen_ns: u64,
@@ -226,7 +227,7 @@ unsafe fn track_tcp(
     // SAFETY: guaranteed by the caller.
     unsafe {
         let flags = flags(slot, direction);
-        // This direction has not been observed yet, so `highest` is not valid.
+        // Nothing but RSTs of this direction was observed, so `highest` is not valid.
         if *flags == 0 {
             return false;
         }
@@ -310,7 +311,9 @@ unsafe fn copy_tcp_state(slot: *mut Slot, value: *mut FlowValue, direction: u8) 
     unsafe {
         let half = account::half(value, direction);
         (*counts(slot, direction)).highest = (*half).highest;
-        *flags(slot, direction) = (*half).flags as u8;
+        let known = (*half).flags;
+        // Computed, not branched to: the verifier then follows one path instead of two.
+        *flags(slot, direction) = (known * ((known >> initial::NUMBERED_BIT) & 1)) as u8;
     }
 }
 

@@ -59,7 +59,7 @@ pub unsafe fn is_repeated(value: *mut FlowValue, packet: &Packet) -> bool {
     // SAFETY: guaranteed by the caller.
     unsafe {
         let half = account::half(value, EGRESS);
-        (*half).flags as u8 != 0 && tcp::is_before(packet.sequence, (*half).highest)
+        account::is_numbered(half) && tcp::is_before(packet.sequence, (*half).highest)
     }
 }
 

@@ -339,10 +339,23 @@ fn sequence_numbers_agree_with_and_without_the_front() {
 /// has no number to compare with.
 #[test]
 fn a_direction_that_begins_without_data_is_not_retransmitted() {
-    const HIGH: u32 = 3_000_000_000;
+    assert_not_retransmitted(&reversed(&ipv4(6, &tcp_numbered(ACK, HIGH, 1000, 0))), ACK);
+}
+
+/// The RST that refuses a connection has the number 0, which is none of the stream.
+#[test]
+fn a_direction_that_begins_with_a_rst_is_not_retransmitted() {
+    assert_not_retransmitted(&reversed(&ipv4(6, &tcp_numbered(RST | ACK, 0, 1000, 0))), RST | ACK);
+}
+
+/// A sequence number in the upper half.
+const HIGH: u32 = 3_000_000_000;
+
+/// Data after this first packet of its direction is new, and the flags are these.
+fn assert_not_retransmitted(first: &[u8], flags: u8) {
     stay_on_one_cpu();
-    let there = |payload| ipv4(6, &tcp_numbered(ACK, 1000, HIGH, payload));
-    let back = |sequence: u32, payload| reversed(&ipv4(6, &tcp_numbered(ACK, sequence, 1000, payload)));
+    let there = ipv4(6, &tcp_numbered(ACK, 1000, HIGH, 0));
+    let data = |number: u32| reversed(&ipv4(6, &tcp_numbered(ACK, HIGH + 100 * number, 1000, 100)));
     for front in [true, false] {
         let Some(mut meter) = meter_with(&KernelMeterConfig { front, ..PLAIN() }) else { return };
         let mut host = ReferenceMeter::default();
@@ -351,12 +364,13 @@ fn a_direction_that_begins_without_data_is_not_retransmitted() {
             run(&meter, name, frame, &Meta::default()).expect("runs");
             host.run(frame, &Meta::default(), hook);
         };
-        (0..4).for_each(|_| count(&there(0), "link_egress", Hook::FromTarget));
-        count(&back(HIGH, 0), "link_ingress", Hook::ToTarget);
-        (0..4).for_each(|number| count(&back(HIGH + 100 * number, 100), "link_ingress", Hook::ToTarget));
+        (0..4).for_each(|_| count(&there, "link_egress", Hook::FromTarget));
+        count(first, "link_ingress", Hook::ToTarget);
+        (0..4).for_each(|number| count(&data(number), "link_ingress", Hook::ToTarget));
         assert_same(tables(&mut meter), host.entries, if front { "with the front" } else { "without" });
         let tcp = drained(&mut meter)[0].tcp.expect("TCP");
         assert_eq!((tcp.retransmitted_packets.ingress, tcp.retransmitted_bytes.ingress), (0, 0), "{front}: {tcp:?}");
+        assert_eq!(tcp.flags.ingress, flags);
     }
 }
 
