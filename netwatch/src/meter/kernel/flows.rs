@@ -312,7 +312,7 @@ impl FlowEntries {
         region.clear(within);
         let now = FlowValue { retiring: 0, ..entry.value };
         let before = self.before.get_mut(number as usize).map(std::mem::take).unwrap_or_default();
-        let ended = retirement.end_reason();
+        let ended = retirement.end_reason(&now);
         let growth = Growth { key: &entry.key, before: &before, now: &now, ended, is_last: true };
         self.waiting.extend(abi::increment(&growth, clock));
         self.free_number(number);

@@ -51,9 +51,11 @@ pub(super) enum Retirement {
 }
 
 impl Retirement {
-    /// Why the flow has ended; `None` if it has not.
-    pub(super) fn end_reason(self) -> Option<EndReason> {
+    /// Why the flow has ended; `None` if it has not. `last` is the entry after it left the table:
+    /// packets can have closed the connection since this was decided.
+    pub(super) fn end_reason(self, last: &FlowValue) -> Option<EndReason> {
         match self {
+            _ if last.is_closed() => Some(EndReason::EndOfFlow),
             Self::Ended(reason) => Some(reason),
             Self::Idle => None,
         }
@@ -161,6 +163,18 @@ mod tests {
     fn an_entry_is_retired_at_once_when_the_next_connection_has_one() {
         let value = FlowValue { superseded: 1, ..flow([ACK, ACK]) };
         assert_eq!(at(0, Fill::Low).retirement(&value), Some(Retirement::Ended(EndReason::EndOfFlow)));
+    }
+
+    #[test]
+    fn a_connection_that_closes_while_it_is_retired_has_ended() {
+        let (idle, half_open) = (Retirement::Idle, Retirement::Ended(EndReason::IdleTimeout));
+        assert_eq!(idle.end_reason(&flow([ACK, ACK])), None);
+        assert_eq!(half_open.end_reason(&flow([ACK, 0])), Some(EndReason::IdleTimeout));
+        for retirement in [idle, half_open] {
+            for flags in [[FIN | ACK, FIN | ACK], [ACK, RST]] {
+                assert_eq!(retirement.end_reason(&flow(flags)), Some(EndReason::EndOfFlow), "{flags:?}");
+            }
+        }
     }
 
     #[test]

@@ -190,6 +190,33 @@ fn a_relief_during_a_drain_frees_each_entry_once() {
     assert!(flows.values().all(|packets| *packets == 1));
 }
 
+/// Between the part of a drain that finds an idle connection and the one that frees its entry, a
+/// RST arrives.
+#[test]
+fn a_connection_that_closes_while_it_is_retired_ends() {
+    let Some(mut meter) = meter_with(&PLAIN()) else { return };
+    let there = ipv4(6, &tcp_numbered(ACK, 1, 1, 0));
+    let (sent, received) = (meter.feed_point("link_egress"), meter.feed_point("link_ingress"));
+    repeat(&sent, &there, 1);
+    repeat(&received, &reversed(&there), 1);
+    // The connection is in the first of several parts.
+    (0..400).for_each(|number| repeat(&sent, &datagram(number), 1));
+    meter.begin_poll();
+    meter.table.lock().flows.retire_all(true);
+    meter.table.lock().fronts.merge().expect("merged");
+    let (next, _) = meter.read_entries(0);
+    repeat(&received, &reversed(&ipv4(6, &tcp_numbered(RST, 1, 1, 0))), 1);
+    let (mut next, mut increments) = (next, Vec::new());
+    while let Some(from) = next {
+        let (then, some) = meter.read_entries(from);
+        next = then;
+        increments.extend(some);
+    }
+    let is_tcp = |one: &&Increment| matches!(one.traffic, Traffic::Flow(key) if key.protocol == 6);
+    let [last] = increments.iter().filter(is_tcp).collect::<Vec<_>>()[..] else { panic!("{increments:?}") };
+    assert_eq!((last.ended, last.is_last), (Some(EndReason::EndOfFlow), true));
+}
+
 /// The end of a flow precedes the flow that follows it on its key, also if both came between two
 /// drains, and follows a poll.
 #[test]
