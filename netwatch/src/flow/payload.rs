@@ -61,7 +61,7 @@ impl PayloadGap {
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct PayloadGrowth {
     /// Bytes by direction; 0 while they are unknown. They can be negative: data of a SYN that was
-    /// repeated without it.
+    /// repeated without it, or an entry that was read between the additions of a packet.
     pub bytes: PerDirection<i64>,
     /// Why the payload of the entry is unknown. It may become known, as an entry is read while it
     /// changes.
@@ -73,8 +73,9 @@ pub struct PayloadGrowth {
 /// The payload of a flow, or of several.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Payload {
-    /// The known parts.
-    bytes: PerDirection<u64>,
+    /// The known parts. Negative after the growth of an entry that was read while it changed, until
+    /// the next growth has the rest.
+    bytes: PerDirection<i64>,
     /// Number of parts that are unknown.
     unknown: u32,
     /// Why the first of them is.
@@ -84,7 +85,7 @@ pub struct Payload {
 impl Payload {
     /// Bytes by direction.
     pub fn of_bytes(bytes: PerDirection<u64>) -> Self {
-        Self { bytes, ..Self::default() }
+        Self { bytes: bytes.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX)), ..Self::default() }
     }
 
     /// A payload that is not known for this reason.
@@ -94,7 +95,7 @@ impl Payload {
 
     /// The bytes, if all of them are known.
     pub fn bytes(self) -> Option<PerDirection<u64>> {
-        (self.unknown == 0).then_some(self.bytes)
+        (self.unknown == 0).then_some(self.bytes.map(|bytes| u64::try_from(bytes).unwrap_or(0)))
     }
 
     /// Why it is not known.
@@ -110,9 +111,16 @@ impl Payload {
     /// Adds the growth since the previous drain.
     pub fn grow(&mut self, growth: PayloadGrowth) {
         let PayloadGrowth { bytes, gap, had_gap } = growth;
-        self.bytes = self.bytes.zip(bytes, u64::saturating_add_signed);
+        self.bytes = self.bytes.zip(bytes, i64::saturating_add);
         self.unknown = (self.unknown + u32::from(gap.is_some())).saturating_sub(had_gap.into());
         self.gap = self.gap().or(gap);
+    }
+
+    /// What has to be added to a sum that contains this payload as it was before. A sum with an
+    /// unknown part stays unknown.
+    pub fn since(self, before: Self) -> Self {
+        let bytes = self.bytes.zip(before.bytes, i64::saturating_sub);
+        Self { bytes, unknown: self.unknown.saturating_sub(before.unknown), gap: self.gap }
     }
 }
 
@@ -128,7 +136,7 @@ impl Eq for Payload {}
 /// A sum is known if all of its parts are. Saturates, as a recording may contain any number.
 impl AddAssign for Payload {
     fn add_assign(&mut self, other: Self) {
-        self.bytes = self.bytes.zip(other.bytes, u64::saturating_add);
+        self.bytes = self.bytes.zip(other.bytes, i64::saturating_add);
         self.gap = self.gap().or(other.gap());
         self.unknown = self.unknown.saturating_add(other.unknown);
     }
@@ -171,6 +179,22 @@ mod tests {
         payload.grow(grown(100, 5));
         payload.grow(grown(-100, 7));
         assert_eq!(payload, known(0, 12));
+    }
+
+    /// The headers of a datagram were counted already, and its bytes not yet.
+    #[test]
+    fn payload_that_is_read_too_early_is_complete_later() {
+        let (mut payload, mut sum) = (known(0, 7), known(100, 100));
+        sum += payload;
+        for (growth, expected) in [(-42, 0), (52, 10)] {
+            let before = payload;
+            payload.grow(grown(growth, 0));
+            assert_eq!(payload, known(expected, 7));
+            sum += payload.since(before);
+        }
+        assert_eq!(sum, known(110, 107));
+        sum += Payload::unknown(PayloadGap::Fragment).since(payload);
+        assert_eq!(sum.gap(), Some(PayloadGap::Fragment));
     }
 
     #[test]

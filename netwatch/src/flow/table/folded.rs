@@ -8,8 +8,7 @@ use hashbrown::hash_table::Entry;
 use super::shards::ShardedTable;
 use crate::flow::endpoint::FoldedEndpoint;
 use crate::flow::{
-    Counters, Direction, Endpoint, EndpointKey, Flow, FlowKey, Increment, ObservationPoint, Payload, PerDirection,
-    Protocol,
+    Counters, Direction, Endpoint, EndpointKey, Flow, FlowKey, Increment, ObservationPoint, PerDirection, Protocol,
 };
 
 /// Maximum number of fingerprints of folded flows (16 bytes each), as a multiple of `max_flows`.
@@ -125,15 +124,10 @@ impl FoldedFlows {
     /// Adds the growth of a flow that was folded before. Failed attempts can be taken back.
     pub fn add_growth(&mut self, before: &Flow, now: &Flow) {
         let growth = now.counters.zip(before.counters, Counters::saturating_sub);
-        let payload = match (before.payload.bytes(), now.payload.bytes()) {
-            (Some(before), Some(now)) => Payload::of_bytes(now.zip(before, u64::saturating_sub)),
-            (Some(_), None) => now.payload,
-            (None, _) => Payload::default(),
-        };
         let part = self.endpoint(EndpointKey::of(&before.key, before.opened_by), before.key.point);
         part.connections = part.connections.saturating_add(now.connections()).saturating_sub(before.connections());
         part.counters += growth;
-        part.payload += payload;
+        part.payload += now.payload.since(before.payload);
         part.failed = part.failed.plus(now.failed()).minus(before.failed());
         if is_counted(before.key.point, before.opened_by) {
             let failed = self.link_failed.saturating_add(now.failed().attempts());
