@@ -5,9 +5,13 @@ use std::collections::{HashMap, VecDeque};
 
 use crate::process::ProcessNumber;
 
-/// Number of ends after which an ended flow is forgotten: more flows than a session tracks and has
-/// undelivered, so that late packets of an ended flow are counted once.
-const MAX_ENDS: usize = 1 << 18;
+/// Number of ended flows that are remembered: more than a session tracks and has undelivered,
+/// whatever the size of the kernel's table is, so that late packets of an ended flow are counted
+/// once.
+const MAX_ENDED: usize = 1 << 18;
+
+/// The queue of ends is compacted only if it has more stale entries than this.
+const MAX_STALE: usize = 1024;
 
 /// Half of the number of processes that are remembered.
 const MAX_RECENT_PROCESSES: usize = 1 << 17;
@@ -64,6 +68,8 @@ pub(super) struct RememberedFlows<V> {
     /// Serial numbers of flows that ended, each with the number of its end. An entry is stale if
     /// its flow is live again or ended again.
     ends: VecDeque<(u64, u64)>,
+    /// Number of flows that have ended: the entries that are not stale.
+    ended: usize,
     /// The number of the next end.
     next_end: u64,
 }
@@ -92,23 +98,40 @@ impl<V: Default> RememberedFlows<V> {
     /// The flow is live, also if it had ended.
     pub(super) fn reopen(&mut self, serial: u64) {
         if let Some(flow) = self.flows.get_mut(&serial) {
-            flow.end = None;
+            self.ended -= usize::from(flow.end.take().is_some());
         }
     }
 
-    /// The flow has ended. Forgets the flow that ended [`MAX_ENDS`] ends before.
+    /// The flow has ended. If that is one too many, forgets the one that ended first.
     pub(super) fn end(&mut self, serial: u64) {
         let Some(flow) = self.flows.get_mut(&serial) else { return };
-        flow.end = Some(self.next_end);
+        self.ended += usize::from(flow.end.replace(self.next_end).is_none());
         self.ends.push_back((serial, self.next_end));
         self.next_end += 1;
-        if self.ends.len() > MAX_ENDS
-            && let Some((oldest, end)) = self.ends.pop_front()
-            && self.flows.get(&oldest).is_some_and(|flow| flow.end == Some(end))
-        {
-            self.flows.remove(&oldest);
+        if self.ended > MAX_ENDED {
+            self.forget_first();
+        }
+        // Flows can end and come back for hours.
+        if self.ends.len() > 2 * self.ended + MAX_STALE {
+            let Self { flows, ends, .. } = self;
+            ends.retain(|(serial, end)| is_current(flows, *serial, *end));
         }
     }
+
+    fn forget_first(&mut self) {
+        while let Some((serial, end)) = self.ends.pop_front() {
+            if is_current(&self.flows, serial, end) {
+                self.flows.remove(&serial);
+                self.ended -= 1;
+                return;
+            }
+        }
+    }
+}
+
+/// Whether this was the last end of the flow, and it is not live.
+fn is_current<V>(flows: &HashMap<u64, RememberedFlow<V>>, serial: u64, end: u64) -> bool {
+    flows.get(&serial).is_some_and(|flow| flow.end == Some(end))
 }
 
 #[cfg(test)]
@@ -139,7 +162,7 @@ mod tests {
         flows.reopen(1);
         flows.end(1);
         flows.reopen(2);
-        for serial in 10..10 + MAX_ENDS as u64 - 1 {
+        for serial in 10..10 + MAX_ENDED as u64 - 1 {
             *flows.entry(serial) = serial;
             flows.end(serial);
         }
@@ -147,6 +170,21 @@ mod tests {
         *flows.entry(4) = 4;
         flows.end(4);
         assert!(!flows.has(1) && flows.has(2));
-        assert_eq!(flows.len(), MAX_ENDS + 1, "as many ended flows, and the live one");
+        assert_eq!(flows.len(), MAX_ENDED + 1, "as many ended flows, and the live one");
+    }
+
+    /// Idle flows end and come back for hours, while the session still tracks the first one.
+    #[test]
+    fn flows_that_end_repeatedly_displace_no_other() {
+        let mut flows = RememberedFlows::default();
+        *flows.entry(1) = 7;
+        flows.end(1);
+        for serial in (2..102).cycle().take(MAX_ENDED + 1000) {
+            *flows.entry(serial) = serial;
+            flows.reopen(serial);
+            flows.end(serial);
+        }
+        assert_eq!((*flows.entry(1), flows.len()), (7, 101));
+        assert!(flows.ends.len() <= 2 * 101 + MAX_STALE, "{} ends", flows.ends.len());
     }
 }
