@@ -1,5 +1,5 @@
 //! Slots of the STATS map: one counter per reason why an observation was lost. Packets are not
-//! lost: each is counted under its flow or a remainder.
+//! lost: each is counted under its flow or a remainder. The exception is [`UNSELECTED`].
 
 /// A sample found no room in the SAMPLES ring.
 pub const SAMPLES_LOST: u32 = 0;
@@ -16,5 +16,7 @@ pub const BUCKETS_FULL: u32 = 4;
 pub const INSERT_BUSY: u32 = 5;
 /// A packet found no scratch memory, because it preempted too many others (PREEMPT_RT).
 pub const SCRATCH_BUSY: u32 = 6;
+/// A process or a socket could not be selected (`--pid-only`): its packets are not counted.
+pub const UNSELECTED: u32 = 7;
 /// Number of slots.
-pub const COUNT: u32 = 7;
+pub const COUNT: u32 = 8;

@@ -230,7 +230,8 @@ fn loss_and_remainders() {
         growth(Traffic::NonIp(0x88cc), (1, 60), (0, 0)),
         growth(Traffic::Malformed(Malformed::IpLength), (0, 0), (2, 120)),
     ]));
-    let lost = ObservationLosses { samples: 3, unreadable: 2, table_full: 70, insert_failed: 0, new_flows: 1 };
+    let lost =
+        ObservationLosses { samples: 3, unreadable: 2, table_full: 70, insert_failed: 0, new_flows: 1, unselected: 4 };
     let notes = vec!["no default route on the host: only addresses on its own networks can be reached".to_owned()];
     let report = sample::report(Facts { lost, notes, ..facts(&table, &["flood"]) }, &table);
     assert_data_eq!(at(&report, 80), file!["snapshots/loss.txt"].raw());

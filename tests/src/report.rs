@@ -42,6 +42,7 @@ const COUNTERS: &[&str] = &[
     "table_full",
     "insert_failed",
     "new_flows",
+    "unselected",
     "events",
     "sockets",
     "exited",

@@ -104,7 +104,8 @@ impl RoundTripTimes {
     }
 }
 
-/// Observations that were missed, by reason. Packets are not among them: every packet is counted.
+/// Observations that were missed, by reason. Packets are not among them: every packet is counted,
+/// except those of sockets that are `unselected`.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct ObservationLosses {
     /// Samples for which the ring buffer had no room.
@@ -118,4 +119,7 @@ pub struct ObservationLosses {
     pub insert_failed: u64,
     /// New flows whose notification was lost: the time of the first packet is not exact.
     pub new_flows: u64,
+    /// Processes and sockets that could not be selected (`--pid-only`): their packets are not
+    /// counted.
+    pub unselected: u64,
 }

@@ -150,6 +150,11 @@ pub(super) fn losses(report: &Report) -> Vec<Loss> {
         loss(processes.unreadable, "unreadable programs", "their path or arguments could not be read"),
         loss(processes.beyond, "processes and attempts", "beyond the limits"),
     ];
+    // Only `--pid-only` selects.
+    if lost.unselected > 0 {
+        let meaning = "beyond the limits of --pid-only: their packets are not counted";
+        losses.push(loss(lost.unselected, "unselected processes and sockets", meaning));
+    }
     if let Some(replay) = &report.replay {
         losses.insert(0, loss(replay.cut_frames, "truncated frames", "the capture holds them only in part"));
     }

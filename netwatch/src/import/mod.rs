@@ -228,6 +228,7 @@ fn observation_losses(lost: &BTreeMap<String, u64>) -> ObservationLosses {
         table_full: of("table_full"),
         insert_failed: of("insert_failed"),
         new_flows: of("new_flows"),
+        unselected: of("unselected"),
     }
 }
 

@@ -249,6 +249,7 @@ impl LossCounts {
             table_full: self.of("table_full"),
             insert_failed: self.of("insert_failed"),
             new_flows: self.of("new_flows"),
+            unselected: self.of("unselected"),
         }
     }
 

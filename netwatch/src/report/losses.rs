@@ -16,6 +16,7 @@ pub fn loss_reasons(
         ("table_full", observations.table_full),
         ("insert_failed", observations.insert_failed),
         ("new_flows", observations.new_flows),
+        ("unselected", observations.unselected),
         ("names.direction_bytes", names.direction_bytes),
         ("names.waiting_bytes", names.waiting_bytes),
         ("names.open_flows", names.open_flows),

@@ -203,10 +203,10 @@ impl<S: Scope> Session<S> {
     }
 
     /// How completely packets are assigned to sockets. If the notification of a new flow is lost,
-    /// the socket of its packets is unknown.
+    /// the socket of its packets is unknown. A socket that could not be selected has none.
     pub(super) fn packet_coverage(&self, is_final: bool) -> PacketCoverage {
         let lost = self.losses.meter;
-        match lost.new_flows + lost.table_full + lost.insert_failed {
+        match lost.new_flows + lost.table_full + lost.insert_failed + lost.unselected {
             // Connections of processes may pass interfaces that are not metered.
             _ if self.has_strangers => PacketCoverage::Lossy,
             0 if is_final => PacketCoverage::Final,

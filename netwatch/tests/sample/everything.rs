@@ -74,6 +74,7 @@ pub fn everything() -> Report {
     report.naming.lost.http2_broken = 6;
     report.lost.samples = 3;
     report.lost.new_flows = 1 << 52;
+    report.lost.unselected = 4;
     report.run.duration_ns = 1 << 61;
     report.run.usage = Some(ResourceUsage { user_ns: 1 << 60, system_ns: 7, memory_peak: Some(44_040_192) });
     report.folded.flows = 17;

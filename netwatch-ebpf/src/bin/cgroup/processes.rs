@@ -14,6 +14,9 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::HashMap;
 use aya_ebpf::programs::{RawTracePointContext, TcContext};
 use netwatch_common::process::ProcessFilter;
+use netwatch_common::stat as slots;
+
+use crate::stat;
 
 /// Settings. Written by user space before the load, then frozen.
 #[unsafe(no_mangle)]
@@ -57,6 +60,21 @@ impl SocketMarks {
         // SAFETY: guaranteed by the caller.
         unsafe { !bpf_sk_storage_get(map, socket.cast(), null_mut(), flags.into()).is_null() }
     }
+
+    /// Marks a socket.
+    ///
+    /// # Safety
+    /// As for [`Self::has`].
+    #[inline(always)]
+    unsafe fn add(&self, socket: *mut bpf_sock) {
+        // SAFETY: guaranteed by the caller.
+        unsafe {
+            // It also fails if another CPU marks the socket at the same time.
+            if !self.has(socket, BPF_SK_STORAGE_GET_F_CREATE) && !self.has(socket, 0) {
+                stat::count(slots::UNSELECTED);
+            }
+        }
+    }
 }
 
 macro_rules! settings {
@@ -99,7 +117,7 @@ pub fn is_metered(ctx: &TcContext) -> bool {
             return false;
         }
         // From now on, the connections that it accepts have the mark, too.
-        METERED_SOCKETS.has(socket, BPF_SK_STORAGE_GET_F_CREATE);
+        METERED_SOCKETS.add(socket);
         true
     }
 }
@@ -112,7 +130,7 @@ pub fn is_metered(ctx: &TcContext) -> bool {
 pub unsafe fn created(ctx: *mut bpf_sock) {
     if is_on() != 0 && is_current_metered() {
         // SAFETY: guaranteed by the caller.
-        unsafe { METERED_SOCKETS.has(ctx, BPF_SK_STORAGE_GET_F_CREATE) };
+        unsafe { METERED_SOCKETS.add(ctx) };
     }
 }
 
@@ -134,9 +152,8 @@ pub fn forked(ctx: &RawTracePointContext) {
     }
     let child: u64 = ctx.arg(1);
     let (process, thread): (u32, u32) = (read_kernel(child, task_tgid()), read_kernel(child, task_pid()));
-    if process == thread {
-        // If there is no room, the sockets of the child are not counted.
-        let _ = METERED_PROCESSES.insert(process, 1, 0);
+    if process == thread && METERED_PROCESSES.insert(process, 1, 0).is_err() {
+        stat::count(slots::UNSELECTED);
     }
 }
 

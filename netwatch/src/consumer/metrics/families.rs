@@ -181,7 +181,8 @@ fn wire_bytes(sums: &SeriesSums) -> PerDirection<u64> {
 
 /// Writes what was not observed, and how far the metrics are behind.
 fn losses(totals: &IntervalTotals, missed_records: u64, out: &mut Exposition) {
-    out.metric(counter("netwatch_lost_observations", "", "Observations that were lost. Every packet is counted."));
+    let help = "Observations that were lost. Packets are counted, unless their socket is unselected.";
+    out.metric(counter("netwatch_lost_observations", "", help));
     for (reason, count) in totals.losses.by_reason() {
         out.sample(&[("reason", reason)], count);
     }

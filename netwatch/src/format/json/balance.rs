@@ -61,6 +61,8 @@ pub(super) struct JsonLost {
     insert_failed: u64,
     #[serde(skip_serializing_if = "is_zero")]
     new_flows: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    unselected: u64,
 }
 
 #[derive(Serialize)]
@@ -149,8 +151,8 @@ impl From<Difference> for JsonDifference {
 
 impl From<ObservationLosses> for JsonLost {
     fn from(lost: ObservationLosses) -> Self {
-        let ObservationLosses { samples, unreadable, table_full, insert_failed, new_flows } = lost;
-        Self { samples, unreadable, table_full, insert_failed, new_flows }
+        let ObservationLosses { samples, unreadable, table_full, insert_failed, new_flows, unselected } = lost;
+        Self { samples, unreadable, table_full, insert_failed, new_flows, unselected }
     }
 }
 

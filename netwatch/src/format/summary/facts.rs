@@ -212,7 +212,14 @@ pub(super) fn lost(report: &Report) -> (Style, String) {
     let kernel_losses = kernel_losses.into_iter().filter(|_| from_the_kernel);
     // A capture has no processes.
     let of_processes = report.replay.is_none().then(|| (processes::lost(report), "process event", "process events"));
-    let reasons: Vec<_> = truncated.into_iter().chain(kernel_losses).chain(reasons).chain(of_processes).collect();
+    // Only `--pid-only` selects.
+    let unselected = (lost.unselected > 0).then_some((
+        lost.unselected,
+        "unselected process or socket",
+        "unselected processes or sockets",
+    ));
+    let reasons = truncated.into_iter().chain(kernel_losses).chain(reasons).chain(of_processes).chain(unselected);
+    let reasons: Vec<_> = reasons.collect();
     let texts: Vec<String> =
         reasons.iter().map(|(number, one, many)| plural(*number, &together(one), &together(many))).collect();
     let more = if folded.at_least { " or more" } else { "" };

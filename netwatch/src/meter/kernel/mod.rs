@@ -373,6 +373,7 @@ impl KernelMeter {
             table_full: read(stat::TABLE_FULL)?,
             insert_failed: read(stat::INSERT_BUSY)? + read(stat::BUCKETS_FULL)? + read(stat::SCRATCH_BUSY)?,
             new_flows: read(stat::EVENTS_LOST)?,
+            unselected: read(stat::UNSELECTED)?,
         })
     }
 

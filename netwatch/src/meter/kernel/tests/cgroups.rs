@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::os::fd::AsFd;
+use std::process::{Command, Stdio};
 
 use netwatch_common::flow::FlowValue;
 use netwatch_common::parse::{Captured, Frame, Header, Hook, LinkType, Meta};
@@ -143,6 +144,28 @@ fn a_packet_on_the_loopback_counts_once() {
             .map(|one| one.counters.both())
             .fold((0, 0), |(skbs, bytes), counters| (skbs + counters.skbs, bytes + counters.bytes));
         assert_eq!(both, (4, 4 * 38));
+    });
+}
+
+/// The table of processes is full of others when a selected process forks.
+#[test]
+fn a_process_that_cannot_be_selected_is_a_loss() {
+    const MAX_PROCESSES: u32 = 65_536;
+    /// Numbers that no process has (`PID_MAX_LIMIT`).
+    const UNUSED: u32 = 1 << 22;
+    with_link(|_| {
+        let config = KernelMeterConfig { hooks: Hooks::Processes, ..KernelMeterConfig::default() };
+        let meter = KernelMeter::load(&config).expect("the classifier for cgroups loads");
+        let selection = meter.process_selection().expect("attached");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "read line; /bin/true; /bin/true; exit 0"]).stdin(Stdio::piped());
+        let mut shell = shell.spawn().expect("a shell");
+        selection.add_process(shell.id()).expect("selected");
+        (1..MAX_PROCESSES).for_each(|number| selection.add_process(UNUSED + number).expect("room"));
+        assert_eq!(meter.lost().expect("readable").unselected, 0);
+        drop(shell.stdin.take());
+        shell.wait().expect("ended");
+        assert_eq!(meter.lost().expect("readable").unselected, 2, "both children");
     });
 }
 
