@@ -16,7 +16,7 @@ use super::finished::{FinishedFlow, FinishedFlows};
 use super::{Consumer, Discards, StreamEnd};
 use crate::error::{Error, Result};
 use crate::flow::{BalanceState, Counters, Direction, EndReason, PerDirection, RemainderKind, TransportAddress};
-use crate::format::ipfix::{BiflowRecord, DirectionRecord, MeasurementRecord, encode_flow};
+use crate::format::ipfix::{BiflowRecord, DirectionRecord, FirstHeader, MeasurementRecord, encode_flow};
 use crate::session::{Event, EventKinds, Finished, FlowRecord, IntervalTotals};
 
 /// Exports flow records.
@@ -24,17 +24,24 @@ use crate::session::{Event, EventKinds, Finished, FlowRecord, IntervalTotals};
 pub struct Ipfix {
     exporter: Exporter,
     finished: FinishedFlows,
+    /// That of the packets of the session.
+    first_header: FirstHeader,
 }
 
 impl Ipfix {
     /// Exports to a destination. `domain` is the observation domain: a number of the run.
     pub fn new(destination: IpfixDestination, domain: u32) -> Self {
         let exporter = Exporter::new(destination, domain);
-        Self { exporter, finished: FinishedFlows::default() }
+        Self { exporter, finished: FinishedFlows::default(), first_header: FirstHeader::default() }
     }
 
     fn event(&mut self, event: &Event) -> Result<()> {
         match event {
+            Event::Started(started) => {
+                let is_ip = started.interface.is_of_cgroups();
+                self.first_header = if is_ip { FirstHeader::Ip } else { FirstHeader::Ethernet };
+                Ok(())
+            }
             Event::UsedBy(used) => {
                 self.finished.add_process(used);
                 Ok(())
@@ -55,7 +62,7 @@ impl Ipfix {
     fn flow(&mut self, record: &FlowRecord, reason: EndReason) -> Result<()> {
         let Some(finished) = self.finished.end(record) else { return Ok(()) };
         let counters = finished.counters;
-        let biflow = biflow(record, reason, &finished);
+        let biflow = biflow(record, reason, &finished, self.first_header);
         let octets = biflow.forward.octets() + biflow.reverse.octets();
         self.exporter.flow(&encode_flow(&biflow), counters.both().packets, octets)
     }
@@ -89,7 +96,12 @@ impl Consumer for Ipfix {
 }
 
 /// The record of a flow, as the end that opened it sees it.
-fn biflow<'a>(record: &'a FlowRecord, reason: EndReason, finished: &FinishedFlow<'a>) -> BiflowRecord<'a> {
+fn biflow<'a>(
+    record: &'a FlowRecord,
+    reason: EndReason,
+    finished: &FinishedFlow<'a>,
+    first_header: FirstHeader,
+) -> BiflowRecord<'a> {
     let FinishedFlow { counters, retransmitted, process, .. } = *finished;
     let flow = &record.flow;
     let (source, destination) = match flow.opened_by {
@@ -103,6 +115,7 @@ fn biflow<'a>(record: &'a FlowRecord, reason: EndReason, finished: &FinishedFlow
         DirectionRecord {
             packets: counters.packets,
             wire_bytes: counters.wire_bytes,
+            first_header,
             tcp_flags: *tcp.flags.of(direction),
             retransmitted: *retransmitted.of(direction),
         }

@@ -9,7 +9,8 @@ use nix::unistd::{Gid, Uid};
 use super::*;
 use crate::flow::{Flow, FlowKey, Increment, ObservationPoint, Payload, PayloadGrowth, Traffic};
 use crate::process::Usages;
-use crate::session::{CaptureScope, GrowthTiming, Session, SessionConfig};
+use crate::report::{Interface, Run};
+use crate::session::{CaptureScope, GrowthTiming, Session, SessionConfig, Started};
 
 const SELF: fn() -> (Uid, Gid) = || (Uid::effective(), Gid::effective());
 /// Bounds every wait. Long enough for a machine with all processors busy.
@@ -79,7 +80,7 @@ fn record_bytes() -> usize {
         failure: None,
         process: None,
     };
-    encode_flow(&biflow(&record, reason, &finished)).bytes.len()
+    encode_flow(&biflow(&record, reason, &finished, FirstHeader::Ethernet)).bytes.len()
 }
 
 fn flows(messages: &[Decoded]) -> u64 {
@@ -87,11 +88,18 @@ fn flows(messages: &[Decoded]) -> u64 {
     sets.map(|(_, bytes)| (bytes.len() / record_bytes()) as u64).sum()
 }
 
-/// Packets that the source of each flow sent: packetDeltaCount, which follows 39 bytes.
-fn packets(messages: &[Decoded]) -> Vec<u64> {
+/// What the source of each flow sent: packetDeltaCount, which follows 39 bytes, octetDeltaCount and
+/// layer2OctetDeltaCount.
+fn sent(messages: &[Decoded]) -> Vec<[u64; 3]> {
     let sets = messages.iter().flat_map(|(_, sets)| sets).filter(|(set, _)| *set == 256);
     let records = sets.flat_map(|(_, bytes)| bytes.chunks(record_bytes()));
-    records.map(|record| u64::from_be_bytes(record[39..47].try_into().expect("eight bytes"))).collect()
+    let number = |record: &[u8], at: usize| u64::from_be_bytes(record[at..at + 8].try_into().expect("eight bytes"));
+    records.map(|record| [39, 47, 55].map(|at| number(record, at))).collect()
+}
+
+/// Packets that the source of each flow sent.
+fn packets(messages: &[Decoded]) -> Vec<u64> {
+    sent(messages).into_iter().map(|[packets, ..]| packets).collect()
 }
 
 /// Templates come first, and each message counts the records before it.
@@ -131,6 +139,22 @@ fn a_file_has_every_flow_once_and_late_packets_as_a_delta() {
     assert_eq!(flows(&messages), 1001);
     let again = IpfixDestination::open(&IpfixTarget::parse(&target).expect("a target"), SELF());
     assert!(again.expect_err("it exists").to_string().contains("EEXIST"));
+}
+
+/// Packets at the sockets of cgroups have no Ethernet header.
+#[test]
+fn octets_are_those_of_ip_packets() {
+    let of_cgroups = Interface::of_cgroups("/system.slice");
+    for (interface, expected) in [(Interface::default(), [2, 172, 200]), (of_cgroups, [2, 200, 0])] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("flows.ipfix");
+        let mut ipfix = open(&format!("file:{}", file.display()));
+        let started = Event::Started(Arc::new(Started { run: Run::default(), interface }));
+        ipfix.consume(vec![started, ended(1)]).expect("written");
+        ipfix.finish(&StreamEnd::Abandoned).expect("nothing was dropped");
+        let messages = decode(&std::fs::read(file).expect("the file"));
+        assert_eq!(sent(&messages), [expected]);
+    }
 }
 
 /// Each interval of a session: late packets of a closed connection are exported with their own

@@ -7,6 +7,17 @@ use super::{EncodedRecord, milliseconds};
 
 /// Bytes of an Ethernet header, which IPFIX does not count as octets of a flow.
 const ETHERNET_HEADER_BYTES: u64 = 14;
+
+/// Where the packets of a flow begin.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum FirstHeader {
+    /// With an Ethernet header: at interfaces.
+    #[default]
+    Ethernet,
+    /// With the IP header: at the sockets of cgroups.
+    Ip,
+}
+
 /// biflowDirection: the source is the end that opened the flow.
 const INITIATOR: u8 = 1;
 
@@ -15,8 +26,10 @@ const INITIATOR: u8 = 1;
 pub struct DirectionRecord {
     /// Packets as a wire would carry them.
     pub packets: u64,
-    /// Their bytes, Ethernet headers included.
+    /// Their bytes, from the first header on.
     pub wire_bytes: u64,
+    /// The header that they begin with.
+    pub first_header: FirstHeader,
     /// OR of all flag bytes of TCP.
     pub tcp_flags: u8,
     /// Packets that repeat data, or came out of order.
@@ -55,7 +68,18 @@ pub struct BiflowRecord<'a> {
 impl DirectionRecord {
     /// Bytes from the IP header on.
     pub fn octets(&self) -> u64 {
-        self.wire_bytes.saturating_sub(self.packets.saturating_mul(ETHERNET_HEADER_BYTES))
+        match self.first_header {
+            FirstHeader::Ethernet => self.wire_bytes.saturating_sub(self.packets.saturating_mul(ETHERNET_HEADER_BYTES)),
+            FirstHeader::Ip => self.wire_bytes,
+        }
+    }
+
+    /// Bytes with the header of layer 2; 0 if the packets have none.
+    fn layer2_octets(&self) -> u64 {
+        match self.first_header {
+            FirstHeader::Ethernet => self.wire_bytes,
+            FirstHeader::Ip => 0,
+        }
     }
 }
 
@@ -90,12 +114,12 @@ const FIELDS: [(TemplateField, Write); 25] = [
     // packetDeltaCount, octetDeltaCount, layer2OctetDeltaCount, tcpControlBits
     (TemplateField::of(2, 8), |flow, out| out.extend(flow.forward.packets.to_be_bytes())),
     (TemplateField::of(1, 8), |flow, out| out.extend(flow.forward.octets().to_be_bytes())),
-    (TemplateField::of(352, 8), |flow, out| out.extend(flow.forward.wire_bytes.to_be_bytes())),
+    (TemplateField::of(352, 8), |flow, out| out.extend(flow.forward.layer2_octets().to_be_bytes())),
     (TemplateField::of(6, 1), |flow, out| out.push(flow.forward.tcp_flags)),
     // The same of the other direction.
     (TemplateField::reverse(2, 8), |flow, out| out.extend(flow.reverse.packets.to_be_bytes())),
     (TemplateField::reverse(1, 8), |flow, out| out.extend(flow.reverse.octets().to_be_bytes())),
-    (TemplateField::reverse(352, 8), |flow, out| out.extend(flow.reverse.wire_bytes.to_be_bytes())),
+    (TemplateField::reverse(352, 8), |flow, out| out.extend(flow.reverse.layer2_octets().to_be_bytes())),
     (TemplateField::reverse(6, 1), |flow, out| out.push(flow.reverse.tcp_flags)),
     // applicationName
     (TemplateField::text(96), |flow, out| push_text(flow.service, out)),
@@ -158,6 +182,10 @@ fn below_millisecond(ns: u64) -> u32 {
 pub(super) mod tests {
     use super::*;
 
+    fn sent(packets: u64, wire_bytes: u64, tcp_flags: u8, retransmitted: u64) -> DirectionRecord {
+        DirectionRecord { packets, wire_bytes, first_header: FirstHeader::Ethernet, tcp_flags, retransmitted }
+    }
+
     pub(in super::super) fn record() -> BiflowRecord<'static> {
         BiflowRecord {
             id: 7,
@@ -166,13 +194,19 @@ pub(super) mod tests {
             protocol: 6,
             end_reason: 3,
             time_ns: (1_700_000_000_001_000_002, 1_700_000_000_900_000_003),
-            forward: DirectionRecord { packets: 3, wire_bytes: 300, tcp_flags: 0x1b, retransmitted: 1 },
-            reverse: DirectionRecord { packets: 2, wire_bytes: 3000, tcp_flags: 0x13, retransmitted: 0 },
+            forward: sent(3, 300, 0x1b, 1),
+            reverse: sent(2, 3000, 0x13, 0),
             handshake_ns: 1_500,
             service: "h2",
             remote_name: "app.example",
             process: (4711, "curl"),
         }
+    }
+
+    #[test]
+    fn packets_without_an_ethernet_header_have_no_octets_of_layer_2() {
+        let sent = DirectionRecord { first_header: FirstHeader::Ip, ..sent(3, 300, 0, 0) };
+        assert_eq!((sent.octets(), sent.layer2_octets()), (300, 0));
     }
 
     #[test]

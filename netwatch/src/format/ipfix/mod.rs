@@ -6,7 +6,7 @@ mod flow;
 mod message;
 mod options;
 
-pub use flow::{BiflowRecord, DirectionRecord, encode_flow};
+pub use flow::{BiflowRecord, DirectionRecord, FirstHeader, encode_flow};
 pub use message::{MAX_MESSAGE_BYTES, MessageWriter};
 pub use options::{ExporterRecord, MeasurementRecord, encode_exporter, encode_measurement, encode_sampling};
 
