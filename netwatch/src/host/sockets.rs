@@ -14,6 +14,11 @@ use crate::error::Result;
 /// Every state of `enum tcp_states` (net/tcp_states.h) but TIME_WAIT and NEW_SYN_RECV, in which
 /// there is no socket of a process.
 const STATES: u32 = !(1 << 6 | 1 << 12);
+/// `TCP_LISTEN`.
+const LISTEN: u8 = 10;
+/// The states of a connection that waits to be accepted: `TCP_ESTABLISHED`, `TCP_SYN_RECV`,
+/// `TCP_CLOSE_WAIT`. One that its process has closed is in others.
+const WAITING_STATES: u32 = 1 << 1 | 1 << 3 | 1 << 8;
 
 /// A socket that a process may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +31,9 @@ pub struct ExistingSocket {
     pub local: SocketAddr,
     /// Whether it is connected.
     pub is_connected: bool,
-    /// Identifies it in /proc/PID/fd.
+    /// Whether it accepts connections.
+    pub is_listening: bool,
+    /// Identifies it in /proc/PID/fd; 0 of a connection that no process has accepted yet.
     pub inode: u32,
     /// The inode of the cgroup (v2) that it belongs to: that of the process that created it. `None`
     /// before Linux 5.9.
@@ -54,7 +61,7 @@ const MESSAGE_BYTES: usize = 72;
 /// `INET_DIAG_CGROUP_ID` (linux/inet_diag.h).
 const CGROUP_ID: u16 = 21;
 
-/// `struct inet_diag_msg`: family in byte 0; in network order both ports from 4, the addresses from
+/// `struct inet_diag_msg`: family in byte 0, state in byte 1; in network order both ports from 4, the addresses from
 /// 8; the cookie at 44, the inode at 68.
 fn parse(body: &[u8], protocol: u8) -> Option<ExistingSocket> {
     let is_v4 = i32::from(*body.first()?) == libc::AF_INET;
@@ -65,10 +72,14 @@ fn parse(body: &[u8], protocol: u8) -> Option<ExistingSocket> {
     };
     let cookie = u64::from(u32_at(body, 44)?) | u64::from(u32_at(body, 48)?) << 32;
     let (local, is_connected) = (SocketAddr::new(address, port(4)?), port(6)? != 0);
+    let (state, is_tcp) = (*body.get(1)?, i32::from(protocol) == libc::IPPROTO_TCP);
+    let is_listening = is_tcp && state == LISTEN;
+    let is_waiting = is_tcp && WAITING_STATES.checked_shr(state.into()).is_some_and(|states| states & 1 != 0);
     let inode = u32_at(body, 68)?;
     let cgroup = attribute(body.get(MESSAGE_BYTES..)?, CGROUP_ID).and_then(|value| u64_at(value, 0));
     // A socket that no process has any more has none.
-    (inode != 0).then_some(ExistingSocket { cookie, protocol, local, is_connected, inode, cgroup })
+    let is_used = inode != 0 || is_waiting;
+    is_used.then_some(ExistingSocket { cookie, protocol, local, is_connected, is_listening, inode, cgroup })
 }
 
 /// The processes that have these sockets, by inode, as far as their descriptors can be read.
@@ -147,6 +158,28 @@ mod tests {
             assert!(owners.values().all(|pids| pids.contains(&std::process::id())));
             let cookies: HashSet<u64> = sockets.iter().map(|one| one.cookie).collect();
             assert!(cookies.len() == 4 && !cookies.contains(&0));
+        });
+    }
+
+    #[test]
+    fn a_connection_is_listed_before_it_is_accepted_and_not_after_its_end() {
+        in_fresh_namespace(|| {
+            let listener = TcpListener::bind("127.0.0.1:81").unwrap();
+            let listed = || {
+                let all = all(&mut Netlink::sock_diag().unwrap()).unwrap();
+                let of_listener = all.into_iter().filter(|socket| socket.local.port() == 81);
+                let mut shown: Vec<_> = of_listener.map(|one| (one.is_listening, one.inode != 0)).collect();
+                shown.sort_unstable();
+                shown
+            };
+            let client = TcpStream::connect("127.0.0.1:81").unwrap();
+            assert_eq!(listed(), [(false, false), (true, true)]);
+            let (accepted, _) = listener.accept().unwrap();
+            assert_eq!(listed(), [(false, true), (true, true)]);
+            // The kernel waits for the FIN of the client.
+            drop(accepted);
+            assert_eq!(listed(), [(true, true)]);
+            drop(client);
         });
     }
 

@@ -252,6 +252,38 @@ fn sockets_of_another_cgroup_are_noted() {
     process.wait().expect("waited");
 }
 
+/// A stopped server has not accepted the connection when netwatch attaches.
+#[test]
+fn a_connection_that_waits_to_be_accepted_is_metered() {
+    let net = internet!();
+    let gate = net.host.gate();
+    let mut server = start_in(&net.host, "session.scope", &format!("exec {TRAFFIC} serve 127.0.0.1:81"));
+    net.host.wait_for("grep -q ':0051 .* 0A ' /proc/net/tcp");
+    let pid = server.id().to_string();
+    net.host.sh(&format!("kill -STOP {pid}"));
+    let script = format!(
+        "exec 3<>/dev/tcp/127.0.0.1/81; echo open >connected
+            until [ -e {} ]; do sleep 0.02 3>&-; done; echo hello >&3; read -r line <&3",
+        gate.path()
+    );
+    let mut client = net.host.command("bash").args(["-euc", &script]).spawn().expect("start bash");
+    net.host.wait_for("[ -s connected ]");
+    let attached = net.host.attach(&["-p", &pid, "--pid-only"]);
+    net.host.sh(&format!("kill -CONT {pid}"));
+    gate.open();
+    assert!(client.wait().expect("waited").success());
+    assert!(server.wait().expect("waited").success());
+    let run = attached.finish();
+    let document = run.assert_ok().report();
+    let [flow] = &report::list(document, "loopback.flows")[..] else { panic!("{run}") };
+    assert_eq!(flow["started_before"], true, "{run}");
+    // Both the word and its echo.
+    for direction in report::DIRECTIONS {
+        assert!(report::number(flow, &format!("{direction}.bytes")) > 6, "{run}");
+    }
+    assert!(user_names(document, flow).contains(&"traffic"), "{run}");
+}
+
 /// Other programs use the same cgroup, as in the session of a shell.
 #[test]
 fn only_the_sockets_of_a_process_are_metered() {

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::follow::{ExistingSockets, Followed, TargetSummary};
 use super::names::NameList;
 use super::notes;
-use super::selection::{require_initial_pids, select, sockets_of};
+use super::selection::{require_initial_pids, select, select_later, sockets_of};
 use crate::error::{Error, Result};
 use crate::flow::InterfaceCounters;
 use crate::host::existing_cgroup::{ExistingCgroup, descends_from, trees};
@@ -182,7 +182,11 @@ impl Followed for AttachedCgroups {
                     .selection
                     .as_mut()
                     .map_or(Ok(0), |selection| select(target.as_fd(), &target.shown, || target.tree(), selection));
-                let attach = |unlisted| Ok((unlisted, self.attacher.attach(target.as_fd(), &target.shown)?));
+                let attach = |unlisted| {
+                    let attached = self.attacher.attach(target.as_fd(), &target.shown)?;
+                    self.selection.as_ref().map_or(Ok(()), |selection| select_later(&target.tree(), selection))?;
+                    Ok((unlisted, attached))
+                };
                 match selected.and_then(attach) {
                     Ok((unlisted, attached)) => {
                         self.attached.insert(number, attached);

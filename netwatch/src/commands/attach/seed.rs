@@ -77,6 +77,7 @@ mod tests {
             protocol: 6,
             local: ([127, 0, 0, 1], port).into(),
             is_connected,
+            is_listening: false,
             inode,
             cgroup: None,
         };

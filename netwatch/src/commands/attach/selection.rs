@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::MetadataExt;
 
@@ -63,19 +64,52 @@ pub(super) fn select(
             known.insert(pid, start);
         }
     }
-    let found = sockets_of(&known.keys().copied().collect())?;
-    let listed = found.iter().map(|(socket, _)| socket.inode).collect();
-    let owners = sockets::owners(&listed);
-    let is_theirs = |socket: &ExistingSocket| {
-        owners.get(&socket.inode).is_some_and(|owners| owners.iter().any(|pid| known.contains_key(pid)))
-    };
-    let theirs = found.iter().map(|(socket, _)| socket).filter(|socket| is_theirs(socket));
-    theirs.map(|socket| socket.cookie).try_for_each(|cookie| selection.add_socket(cookie))?;
+    let listed = add_sockets(&known.keys().copied().collect(), selection)?;
     let unlisted = existing.into_iter().flat_map(|(pid, before)| {
         let still = sockets::of_process(pid);
         before.into_iter().filter(move |inode| still.contains(inode))
     });
     Ok(unlisted.filter(|inode| !listed.contains(inode)).collect::<HashSet<u32>>().len())
+}
+
+/// Selects the connections that came before the classifier was attached and after [`select`] listed
+/// the sockets: a listening socket marks what it accepts from its first metered packet on. To be
+/// called when the classifier is attached.
+pub(super) fn select_later(tree: &HashSet<u32>, selection: &ProcessSelection) -> Result<()> {
+    add_sockets(tree, selection).map(drop)
+}
+
+/// Selects the sockets that these processes have or will accept. Returns the inodes of all sockets
+/// in their network namespaces.
+fn add_sockets(processes: &HashSet<u32>, selection: &ProcessSelection) -> Result<HashSet<u32>> {
+    let found = sockets_of(processes)?;
+    let listed = found.iter().map(|(socket, _)| socket.inode).filter(|inode| *inode != 0).collect();
+    let owners = sockets::owners(&listed);
+    let is_theirs = |socket: &ExistingSocket| {
+        owners.get(&socket.inode).is_some_and(|owners| owners.iter().any(|pid| processes.contains(pid)))
+    };
+    of_processes(&found, is_theirs).into_iter().try_for_each(|cookie| selection.add_socket(cookie))?;
+    Ok(listed)
+}
+
+/// The cookies of sockets of some processes, and of the connections that wait until a socket of
+/// these accepts them. The kernel lists no relation between the two but the address.
+fn of_processes(found: &[(ExistingSocket, u64)], is_theirs: impl Fn(&ExistingSocket) -> bool) -> Vec<u64> {
+    // Several sockets can listen at one address (SO_REUSEPORT).
+    let mut listening: HashMap<(SocketAddr, u64), bool> = HashMap::new();
+    for (socket, netns) in found.iter().filter(|(socket, _)| socket.is_listening) {
+        *listening.entry((socket.local, *netns)).or_default() |= is_theirs(socket);
+    }
+    let is_selected = |(socket, netns): &&(ExistingSocket, u64)| {
+        if socket.inode != 0 {
+            return is_theirs(socket);
+        }
+        let any: IpAddr =
+            if socket.local.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let at = |address| listening.get(&(address, *netns)).copied();
+        at(socket.local).or_else(|| at(SocketAddr::new(any, socket.local.port()))).unwrap_or(false)
+    };
+    found.iter().filter(is_selected).map(|(socket, _)| socket.cookie).collect()
 }
 
 /// The sockets in the network namespaces of these processes, each with the cookie of its namespace.
@@ -117,6 +151,44 @@ mod tests {
         assert!(check_pid_namespace(INITIAL_PID_NAMESPACE).is_ok());
         let error = check_pid_namespace(4_026_532_000).expect_err("another one").to_string();
         assert!(error.contains("PID namespace"), "{error}");
+    }
+
+    #[test]
+    fn connections_that_wait_belong_to_the_listening_socket() {
+        let socket = |inode: u32, local: &str, is_listening: bool| ExistingSocket {
+            cookie: 0,
+            protocol: 6,
+            local: local.parse().expect("an address"),
+            is_connected: !is_listening,
+            is_listening,
+            inode,
+            cgroup: None,
+        };
+        // The sockets with inodes below 10 are theirs.
+        let mut found = vec![
+            (socket(1, "0.0.0.0:80", true), 5),
+            (socket(11, "127.0.0.1:80", true), 5),
+            (socket(2, "[::]:81", true), 5),
+            (socket(3, "10.0.0.1:9", false), 5),
+            (socket(12, "10.0.0.1:80", false), 5),
+            (socket(13, "[::1]:90", true), 5),
+            (socket(4, "[::1]:90", true), 5),
+        ];
+        for (cookie, (listed, _)) in (1..).zip(&mut found) {
+            listed.cookie = cookie;
+        }
+        let waiting = [
+            (20, "10.0.0.1:80", 5),
+            (21, "127.0.0.1:80", 5),
+            (22, "[::ffff:10.0.0.1]:81", 5),
+            (23, "10.0.0.1:81", 5),
+            (24, "[::1]:90", 5),
+            (25, "10.0.0.1:80", 6),
+        ];
+        let waiting =
+            waiting.map(|(cookie, local, netns)| (ExistingSocket { cookie, ..socket(0, local, false) }, netns));
+        found.extend(waiting);
+        assert_eq!(of_processes(&found, |socket| socket.inode < 10), [1, 3, 4, 7, 20, 22, 24]);
     }
 
     #[test]
