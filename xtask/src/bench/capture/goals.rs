@@ -23,17 +23,23 @@ pub fn print(case: &CaptureCase, measured: &Rounds) {
             println!("  {column} s/M, {name} / tcpdump: {ratio:.3} {range}  goal: at most {MAX_CPU}: {verdict}");
         }
     }
+    for (subject, rounds) in [(CaptureSubject::Netwatch, netwatch), (CaptureSubject::SuperFrames, super_frames)] {
+        print_losses(subject.name(), case, rounds, tcpdump);
+    }
+}
+
+fn print_losses(name: &str, case: &CaptureCase, rounds: &[MeasuredCapture], tcpdump: &[MeasuredCapture]) {
     match case.snaplen {
         Some(_) => {
-            let fair: Vec<_> = netwatch.iter().zip(tcpdump).filter(|(_, tcpdump)| tcpdump.lost == 0).collect();
-            let lost: u64 = fair.iter().map(|(netwatch, _)| netwatch.lost).sum();
+            let fair: Vec<_> = rounds.iter().zip(tcpdump).filter(|(_, tcpdump)| tcpdump.lost == 0).collect();
+            let lost: u64 = fair.iter().map(|(own, _)| own.lost).sum();
             let verdict = if fair.is_empty() { "not measured" } else { verdict(lost == 0) };
-            println!("  lost in {} rounds in which tcpdump lost none: {lost}  goal: 0: {verdict}", fair.len());
+            println!("  lost, {name}, in {} rounds in which tcpdump lost none: {lost}  goal: 0: {verdict}", fair.len());
         }
         None => {
-            let [ours, theirs] = [netwatch, tcpdump].map(|rounds| lost_part(rounds));
+            let [ours, theirs] = [rounds, tcpdump].map(lost_part);
             println!(
-                "  lost: netwatch {:.3} %, tcpdump {:.3} %  goal: no more than tcpdump: {}",
+                "  lost: {name} {:.3} %, tcpdump {:.3} %  goal: no more than tcpdump: {}",
                 ours * 100.0,
                 theirs * 100.0,
                 verdict(ours <= theirs)
