@@ -1,58 +1,89 @@
 //! Events of connections for people and programs: a line for each connection that was opened,
-//! named, failed or ended.
+//! named, failed or ended, and for each attempt that failed without one.
 
-use std::collections::HashMap;
+mod attempts;
+#[cfg(test)]
+mod tests;
+
 use std::io::{self, BufWriter, Write};
+use std::sync::Arc;
 
-use super::remembered::RememberedProcesses;
+use self::attempts::WrittenAttempts;
+use super::remembered::{RememberedFlows, RememberedProcesses};
 use super::{Consumer, StreamEnd};
 use crate::error::{Error, Result};
-use crate::flow::{EndpointKey, FailedAttempts, FlowId};
-use crate::format::events::{ConnectionEvent, ConnectionEventKind, write_lost, write_note};
-use crate::process::Process;
-use crate::report::Interface;
-use crate::session::{Event, EventKinds, FlowRecord};
+use crate::flow::{EndpointKey, FailedAttempts};
+use crate::format::events::{AttemptEvent, ConnectionEvent, ConnectionEventKind, write_lost, write_note};
+use crate::process::{Attempt, Process, ProcessId};
+use crate::report::{Interface, Report};
+use crate::session::{Event, EventKinds, FlowRecord, ProcessRecord};
 
 /// Writes the events of connections.
 #[derive(Debug)]
 pub struct EventLines<W: Write> {
     out: BufWriter<W>,
     is_json: bool,
-    /// What was written about each live flow.
-    flows: HashMap<FlowId, Written>,
-    processes: RememberedProcesses<Process>,
+    /// What was written about each flow.
+    flows: RememberedFlows<Written>,
+    attempts: WrittenAttempts,
+    processes: RememberedProcesses<Arc<ProcessRecord>>,
     interface: Interface,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
 struct Written {
+    /// It was opened, and has not ended since.
+    is_open: bool,
     is_named: bool,
     failed: FailedAttempts,
+}
+
+/// What a record of a flow reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RecordChange {
+    Opened,
+    Grew,
+    Ended,
 }
 
 impl<W: Write> EventLines<W> {
     /// Writes to `out`: text, or JSON lines.
     pub fn new(out: W, is_json: bool) -> Self {
-        let (flows, processes, interface) = (HashMap::new(), RememberedProcesses::default(), Interface::default());
-        Self { out: BufWriter::new(out), is_json, flows, processes, interface }
+        Self {
+            out: BufWriter::new(out),
+            is_json,
+            flows: RememberedFlows::default(),
+            attempts: WrittenAttempts::default(),
+            processes: RememberedProcesses::default(),
+            interface: Interface::default(),
+        }
     }
 
     fn event(&mut self, event: &Event) -> io::Result<()> {
         match event {
-            Event::FlowOpened(record) | Event::FlowGrew(record) => self.flow(record, record.flow.failed_so_far()),
+            Event::FlowOpened(record) => self.flow(record, RecordChange::Opened),
+            Event::FlowGrew(record) => self.flow(record, RecordChange::Grew),
             Event::FlowEnded(record, reason) => {
-                self.flow(record, record.flow.failed())?;
-                self.flows.remove(&record.id());
+                self.flow(record, RecordChange::Ended)?;
                 self.write(ConnectionEventKind::Ended(*reason), record)
             }
             Event::UsedBy(used) => {
-                self.processes.insert(used.process.number, used.process.clone());
+                self.processes.insert(used.process.number, used.clone());
                 Ok(())
             }
             Event::Started(started) => {
                 self.interface.clone_from(&started.interface);
                 Ok(())
             }
+            Event::Attempts(all) => {
+                let new = self.attempts.new_calls(all);
+                self.write_attempts(&new)
+            }
+            Event::DnsExchange(_, lookup) => {
+                let new = self.attempts.new_of_lookup(lookup);
+                self.write_attempts(&new)
+            }
+            Event::Finished(finished) => self.last_attempts(&finished.report),
             Event::Lost(reason, count) => write_lost(reason, *count, self.is_json, &mut self.out),
             // As text, notes of importance are on standard error already.
             Event::Note(text) if self.is_json => write_note(text, &mut self.out),
@@ -60,40 +91,82 @@ impl<W: Write> EventLines<W> {
         }
     }
 
-    /// Writes what is new about a flow with these failed attempts.
-    fn flow(&mut self, record: &FlowRecord, failed: FailedAttempts) -> io::Result<()> {
-        let before = self.flows.get(&record.id()).copied();
+    /// Writes what is new about a flow.
+    fn flow(&mut self, record: &FlowRecord, change: RecordChange) -> io::Result<()> {
+        self.attempts.note_flow(record);
+        let serial = record.flow.serial;
+        // Late segments, errors and names: the flow has not opened again. If it was forgotten, it
+        // ended long ago.
+        let is_late = change == RecordChange::Grew && record.flow.ended.is_some();
+        if is_late && !self.flows.has(serial) {
+            return Ok(());
+        }
+        let failed = if change == RecordChange::Ended { record.flow.failed() } else { record.flow.failed_so_far() };
         let is_named = record.naming.as_ref().is_some_and(|naming| naming.display_name.is_some());
-        self.flows.insert(record.id(), Written { is_named, failed });
-        if before.is_none() {
+        let written = self.flows.entry(serial);
+        let before = *written;
+        let is_open = change != RecordChange::Ended && !is_late;
+        *written = Written { is_open, is_named: is_named || before.is_named, failed };
+        match change {
+            RecordChange::Ended => self.flows.end(serial),
+            _ if is_open && !before.is_open => self.flows.reopen(serial),
+            _ => {}
+        }
+        if !before.is_open && !is_late {
             self.write(ConnectionEventKind::Opened, record)?;
         }
-        let before = before.unwrap_or_default();
-        if is_named && !before.is_named {
+        if is_named && !before.is_named && !is_late {
             self.write(ConnectionEventKind::Named, record)?;
         }
-        if has_new_failures(before.failed, failed) {
+        if failed.attempts() > before.failed.attempts() {
             self.write(ConnectionEventKind::Failed(failed), record)?;
-        } else if before.failed.unanswered > 0 && failed.unanswered == 0 {
+        } else if before.failed.unanswered > 0 && failed.attempts() == 0 {
             self.write(ConnectionEventKind::Answered, record)?;
         }
         Ok(())
     }
 
     fn write(&mut self, kind: ConnectionEventKind, record: &FlowRecord) -> io::Result<()> {
-        let process = record.usages.first().and_then(|usage| self.processes.get(usage.process));
-        let FlowRecord { flow, naming, .. } = record;
+        let FlowRecord { flow, naming, usages } = record;
+        let users: Vec<_> = usages.iter().filter_map(|usage| self.processes.get(usage.process).cloned()).collect();
+        let processes: Vec<&Process> = users.iter().map(|user| &user.process).collect();
         let is_dns_forwarder = self.interface.is_dns_forwarder(&EndpointKey::of(&flow.key, flow.opened_by));
-        let event = ConnectionEvent { kind, flow, naming: naming.as_deref(), process, is_dns_forwarder };
+        let event = ConnectionEvent { kind, flow, naming: naming.as_deref(), processes: &processes, is_dns_forwarder };
         if self.is_json { event.write_json(&mut self.out) } else { event.write_text(&mut self.out) }
     }
-}
 
-/// Whether attempts failed that had not failed before, or in another way.
-fn has_new_failures(before: FailedAttempts, now: FailedAttempts) -> bool {
-    now.causes().any(|(cause, attempts)| {
-        before.causes().find(|(earlier, _)| *earlier == cause).is_none_or(|(_, earlier)| attempts > earlier)
-    })
+    fn write_attempts(&mut self, new: &[Attempt]) -> io::Result<()> {
+        for attempt in new {
+            let process = attempt.process.and_then(|ProcessId(number)| self.processes.get(number).cloned());
+            self.write_attempt(attempt, process.as_ref().map(|record| &record.process))?;
+        }
+        Ok(())
+    }
+
+    fn write_attempt(&mut self, attempt: &Attempt, process: Option<&Process>) -> io::Result<()> {
+        let event = AttemptEvent { attempt, process };
+        if self.is_json { event.write_json(&mut self.out) } else { event.write_text(&mut self.out) }
+    }
+
+    /// Writes the attempts of which only the end shows that they failed.
+    fn last_attempts(&mut self, report: &Report) -> io::Result<()> {
+        for attempt in self.attempts.new_of_report(report) {
+            let process = attempt.process.and_then(|id| report.processes.get(id));
+            self.write_attempt(&attempt, process)?;
+        }
+        Ok(())
+    }
+
+    /// Writes how much the session did not deliver, because this consumer was too slow.
+    fn write_missed(&mut self, end: &StreamEnd) -> io::Result<()> {
+        if let StreamEnd::Concluded(missed) = end {
+            let count = missed.events + missed.flows.counts().flows;
+            if count > 0 {
+                write_lost("events.missed", count, self.is_json, &mut self.out)?;
+            }
+        }
+        self.out.flush()
+    }
 }
 
 impl<W: Write + Send + 'static> Consumer for EventLines<W> {
@@ -106,6 +179,8 @@ impl<W: Write + Send + 'static> Consumer for EventLines<W> {
             .with(EventKinds::FLOW_GREW)
             .with(EventKinds::FLOW_ENDED)
             .with(EventKinds::USED_BY)
+            .with(EventKinds::ATTEMPTS)
+            .with(EventKinds::DNS_EXCHANGE)
             .with(EventKinds::LOST)
             .with(EventKinds::NOTE)
             .with(EventKinds::SESSION)
@@ -116,129 +191,7 @@ impl<W: Write + Send + 'static> Consumer for EventLines<W> {
         written.map_err(|error| Error::os("write", "events", error))
     }
 
-    fn finish(&mut self, _end: &StreamEnd) -> Result<()> {
-        self.out.flush().map_err(|error| Error::os("write", "events", error))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::{Arc, Mutex};
-
-    use super::*;
-    use crate::flow::{
-        Counters, Direction, EndReason, FlowKey, Increment, ObservationPoint, PayloadGrowth, PerDirection, TcpFacts,
-        Traffic, TransportAddress,
-    };
-    use crate::session::{CaptureScope, GrowthTiming, Session, SessionConfig};
-
-    /// What was written.
-    #[derive(Debug, Clone, Default)]
-    struct Shared(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Shared {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().expect("not poisoned").extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    fn increment(ended: Option<EndReason>) -> Increment {
-        let end = |addr: [u8; 4], port| TransportAddress { addr: addr.into(), port };
-        let key = FlowKey {
-            point: ObservationPoint::Link,
-            protocol: 6,
-            fragment: false,
-            local: end([198, 51, 100, 2], 5000),
-            remote: end([198, 51, 100, 1], 443),
-        };
-        let egress = Counters { skbs: 1, packets: 1, bytes: 60, wire_bytes: 60 };
-        let counters = PerDirection { egress, ingress: Counters::default() };
-        Increment {
-            traffic: Traffic::Flow(key),
-            point: ObservationPoint::Link,
-            counters,
-            payload: PayloadGrowth { bytes: PerDirection { egress: 6, ingress: 0 }, ..PayloadGrowth::default() },
-            first_seen_ns: 1_000_000_000,
-            last_seen_ns: 3_000_000_000,
-            opened_by: Direction::Egress,
-            connections: 1,
-            initial_sequence: None,
-            epoch: 0,
-            superseded: false,
-            is_last: false,
-            ended,
-            tcp: Some(TcpFacts::default()),
-        }
-    }
-
-    /// The lines of a connection that is opened in one interval and ends in the next.
-    fn lines(is_json: bool) -> String {
-        let out = Shared::default();
-        let mut events = EventLines::new(out.clone(), is_json);
-        let mut session = Session::new(CaptureScope::default(), SessionConfig::default());
-        let outlet = session.attach(events.wants());
-        for ended in [None, Some(EndReason::EndOfFlow)] {
-            session.apply(increment(ended));
-            events.consume(session.deliver(outlet, 100, GrowthTiming::Now)).expect("written");
-        }
-        session.note("noted".to_owned());
-        events.consume(session.deliver(outlet, 100, GrowthTiming::Now)).expect("written");
-        let text = out.0.lock().expect("not poisoned").clone();
-        String::from_utf8(text).expect("UTF-8")
-    }
-
-    #[test]
-    fn a_connection_has_a_line_when_it_opens_and_when_it_ends() {
-        let text = lines(false);
-        let lines: Vec<_> = text.lines().collect();
-        assert_eq!(lines.len(), 2, "{text}");
-        assert!(lines[0].starts_with("00:00:01.000 opened tcp 198.51.100.2:5000 -> 198.51.100.1:443"), "{text}");
-        assert!(lines[1].contains("ended") && lines[1].ends_with(", closed"), "{text}");
-    }
-
-    /// The events of a connection of which more SYNs, and SYN-ACKs, are observed in each interval.
-    fn handshake(steps: &[(u64, u64, Option<EndReason>)]) -> Vec<String> {
-        let out = Shared::default();
-        let mut events = EventLines::new(out.clone(), true);
-        let mut session = Session::new(CaptureScope::default(), SessionConfig::default());
-        let outlet = session.attach(events.wants());
-        for (step, (syns, syn_acks, ended)) in steps.iter().enumerate() {
-            let syns = PerDirection { egress: *syns, ingress: 0 };
-            let syn_acks = PerDirection { egress: 0, ingress: *syn_acks };
-            let tcp = Some(TcpFacts { syns, syn_acks, ..TcpFacts::default() });
-            session.apply(Increment { tcp, connections: (step == 0).into(), ..increment(*ended) });
-            events.consume(session.deliver(outlet, 100, GrowthTiming::Now)).expect("written");
-        }
-        let text = String::from_utf8(out.0.lock().expect("not poisoned").clone()).expect("UTF-8");
-        let event = |line: &str| serde_json::from_str::<serde_json::Value>(line).expect("JSON")["event"].clone();
-        text.lines().map(|line| event(line).as_str().expect("a text").to_owned()).collect()
-    }
-
-    #[test]
-    fn a_handshake_in_flight_has_not_failed() {
-        let ended = Some(EndReason::EndOfFlow);
-        assert_eq!(handshake(&[(1, 0, None), (0, 1, ended)]), ["opened", "ended"]);
-        assert_eq!(handshake(&[(1, 0, None), (0, 0, ended)]), ["opened", "failed", "ended"]);
-        assert_eq!(handshake(&[(1, 0, None), (1, 0, None), (1, 0, None)]), ["opened", "failed"]);
-        assert_eq!(handshake(&[(1, 0, None), (1, 0, None), (0, 1, ended)]), ["opened", "failed", "answered", "ended"]);
-    }
-
-    #[test]
-    fn json_lines_have_the_counts_of_the_connection() {
-        let text = lines(true);
-        let events: Vec<serde_json::Value> =
-            text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-        assert_eq!((&events[0]["event"], &events[1]["event"]), (&"opened".into(), &"ended".into()), "{text}");
-        assert_eq!(
-            events[1]["egress"],
-            serde_json::json!({ "packets": 2, "wire_bytes": 120, "payload_bytes": 12 }),
-            "{text}"
-        );
-        assert_eq!(events[2], serde_json::json!({ "schema": 1, "event": "note", "text": "noted" }));
-        assert_eq!((&events[1]["end_reason"], &events[1]["remote_port"]), (&"end_of_flow".into(), &443.into()));
+    fn finish(&mut self, end: &StreamEnd) -> Result<()> {
+        self.write_missed(end).map_err(|error| Error::os("write", "events", error))
     }
 }

@@ -11,7 +11,7 @@ use super::summary::units::{bytes, duration, plural};
 use super::words::with_plain_spaces;
 use super::{escape, rfc3339};
 use crate::flow::{Direction, EndReason, FailedAttempts, Flow, PerDirection, Protocol, TransportAddress};
-use crate::process::Process;
+use crate::process::{Attempt, AttemptCause, AttemptTarget, Process};
 use crate::report::{DnsForwarder, FlowNaming};
 
 /// The version of the JSON lines.
@@ -41,8 +41,8 @@ pub struct ConnectionEvent<'a> {
     pub flow: &'a Flow,
     /// Its names.
     pub naming: Option<&'a FlowNaming>,
-    /// The process that uses it.
-    pub process: Option<&'a Process>,
+    /// The processes that use it, the one with the strongest evidence first.
+    pub processes: &'a [&'a Process],
     /// The remote is the DNS forwarder of the run.
     pub is_dns_forwarder: bool,
 }
@@ -66,24 +66,15 @@ impl ConnectionEvent<'_> {
     pub fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
         let key = &self.flow.key;
         let arrow = if self.flow.opened_by == Direction::Egress { "->" } else { "<-" };
-        let end = |end: &TransportAddress| match (end.addr, end.port) {
-            (address, 0) => address.to_string(),
-            (address, port) => SocketAddr::new(address, port).to_string(),
-        };
-        let time = rfc3339(self.time_ns());
-        // The time of day with milliseconds, in UTC.
-        let time = time.get(11..23).unwrap_or(&time);
-        let protocol = Protocol(key.protocol);
+        let end = |end: &TransportAddress| end_text(SocketAddr::new(end.addr, end.port));
+        let (time, protocol) = (time_of_day(self.time_ns()), Protocol(key.protocol));
         write!(out, "{time} {:<6} {protocol} {} {arrow} {}", self.name(), end(&key.local), end(&key.remote))?;
         if let Some(name) = self.naming.and_then(|naming| naming.display_name.as_ref()) {
             write!(out, " {} ({})", escape(name.name.as_str()), name.source.name())?;
         } else if self.is_dns_forwarder {
             write!(out, " {}", DnsForwarder::NAME)?;
         }
-        if let Some(process) = self.process {
-            write!(out, " {}[{}]", escape(process.program()), process.pid)?;
-        }
-        writeln!(out, "{}", self.details())
+        writeln!(out, "{}{}", processes_text(self.processes), self.details())
     }
 
     fn details(&self) -> String {
@@ -91,8 +82,7 @@ impl ConnectionEvent<'_> {
             ConnectionEventKind::Opened | ConnectionEventKind::Named => String::new(),
             ConnectionEventKind::Answered => ": it has not failed".to_owned(),
             ConnectionEventKind::Failed(failed) => {
-                let failed: Vec<_> = failed.causes().map(|(cause, _)| cause).collect();
-                format!(": {}", failed.join(", "))
+                format!(": {}", failed.causes().map(|(cause, _)| cause).collect::<Vec<_>>().join(", "))
             }
             ConnectionEventKind::Ended(reason) => {
                 let counters = &self.flow.counters;
@@ -101,8 +91,9 @@ impl ConnectionEvent<'_> {
                 let rtt = rtt.map_or(String::new(), |rtt| format!(", rtt {rtt}"));
                 let again = self.retransmitted();
                 let again = if again == 0 { String::new() } else { format!(", {again} retransmitted") };
+                let failed: String = self.flow.failed().causes().map(|(cause, _)| format!(", {cause}")).collect();
                 format!(
-                    ": {lasted}, sent {} in {}, received {} in {}{rtt}{again}, {}",
+                    ": {lasted}, sent {} in {}, received {} in {}{rtt}{again}{failed}, {}",
                     bytes(counters.egress.wire_bytes),
                     with_plain_spaces(plural(counters.egress.packets, "packet", "packets")),
                     bytes(counters.ingress.wire_bytes),
@@ -135,16 +126,14 @@ impl ConnectionEvent<'_> {
         if let Some(name) = self.naming.and_then(|naming| naming.display_name.as_ref()) {
             event["name"] = json!({ "name": name.name.as_str(), "source": name.source.name() });
         }
-        if let Some(Process { pid, comm, exe, .. }) = self.process {
-            event["process"] = json!({ "pid": pid, "comm": comm, "exe": exe });
-        }
+        add_processes(self.processes, &mut event);
         match self.kind {
             ConnectionEventKind::Opened | ConnectionEventKind::Named | ConnectionEventKind::Answered => {}
-            ConnectionEventKind::Failed(failed) => {
-                event["failed"] =
-                    failed.causes().map(|(cause, times)| (cause.to_owned(), Value::from(times))).collect();
-            }
+            ConnectionEventKind::Failed(failed) => event["failed"] = causes(failed),
             ConnectionEventKind::Ended(reason) => {
+                if self.flow.failed().attempts() > 0 {
+                    event["failed"] = causes(self.flow.failed());
+                }
                 event["end_reason"] = reason.name().into();
                 event["duration_ns"] = (self.flow.last_seen_ns - self.flow.first_seen_ns).into();
                 for (way, counters) in [("egress", &counters.egress), ("ingress", &counters.ingress)] {
@@ -164,6 +153,89 @@ impl ConnectionEvent<'_> {
         }
         write_line(&event, out)
     }
+}
+
+/// Attempts of which no flow shows that they failed: without a packet, or lookups.
+#[derive(Debug, Clone, Copy)]
+pub struct AttemptEvent<'a> {
+    /// The attempts. Their number is that of those that no earlier event contains.
+    pub attempt: &'a Attempt,
+    /// Their process.
+    pub process: Option<&'a Process>,
+}
+
+impl AttemptEvent<'_> {
+    /// Writes a line of text.
+    pub fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
+        let Attempt { last_ns, count, target, protocol, cause, .. } = self.attempt;
+        let protocol = protocol.map_or(String::new(), |protocol| format!("{protocol} "));
+        let target = match target {
+            AttemptTarget::Address(end) => format!("{protocol}-> {}", end_text(*end)),
+            AttemptTarget::Name(name, kind) => format!("DNS {} {}", escape(name), escape(kind)),
+            AttemptTarget::LocalSocket(path) => escape(path).into_owned(),
+        };
+        let times = if *count > 1 { format!(" ({count}×)") } else { String::new() };
+        let (time, processes) = (time_of_day(*last_ns), processes_text(self.process.as_slice()));
+        writeln!(out, "{time} failed {target}{processes}: {}{times}", escape(&cause.word()))
+    }
+
+    /// Writes a line of JSON.
+    pub fn write_json(&self, out: &mut dyn Write) -> io::Result<()> {
+        let Attempt { last_ns, count, target, protocol, cause, .. } = self.attempt;
+        let mut event = json!({ "schema": SCHEMA, "event": "failed", "time": rfc3339(*last_ns), "direction": "out" });
+        if let Some(protocol) = protocol {
+            event["protocol"] = protocol.to_string().into();
+        }
+        match target {
+            AttemptTarget::Address(end) => {
+                event["remote"] = end.ip().to_string().into();
+                event["remote_port"] = end.port().into();
+            }
+            AttemptTarget::Name(name, kind) => event["query"] = json!({ "name": name, "type": kind }),
+            AttemptTarget::LocalSocket(_) => {}
+        }
+        add_processes(self.process.as_slice(), &mut event);
+        let cause_name = if let AttemptCause::Dns(code) = cause { code } else { cause.name() };
+        event["failed"] = json!({ cause_name: count });
+        if let AttemptCause::Errno(errno) = cause {
+            event["errno"] = (*errno).into();
+        }
+        write_line(&event, out)
+    }
+}
+
+/// The time of day with milliseconds, in UTC.
+fn time_of_day(time_ns: u64) -> String {
+    let time = rfc3339(time_ns);
+    time.get(11..23).unwrap_or(&time).to_owned()
+}
+
+/// An address, and the port if there is one.
+fn end_text(end: SocketAddr) -> String {
+    if end.port() == 0 { end.ip().to_string() } else { end.to_string() }
+}
+
+fn processes_text(processes: &[&Process]) -> String {
+    let texts = processes.iter().map(|process| format!("{}[{}]", escape(process.program()), process.pid));
+    let texts: Vec<_> = texts.collect();
+    if texts.is_empty() { String::new() } else { format!(" {}", texts.join(", ")) }
+}
+
+fn add_processes(processes: &[&Process], event: &mut Value) {
+    let object = |Process { pid, comm, exe, .. }: &Process| match exe {
+        Some(exe) => json!({ "pid": pid, "comm": comm, "exe": exe }),
+        None => json!({ "pid": pid, "comm": comm }),
+    };
+    if let Some(first) = processes.first() {
+        event["process"] = object(first);
+    }
+    if processes.len() > 1 {
+        event["processes"] = processes.iter().map(|process| object(process)).collect();
+    }
+}
+
+fn causes(failed: FailedAttempts) -> Value {
+    failed.causes().map(|(cause, times)| (cause.to_owned(), Value::from(times))).collect()
 }
 
 /// Why a connection ended, for people. Documents have the words of IPFIX.

@@ -192,11 +192,15 @@ impl<S: Scope> Session<S> {
         }
         let calls = self.ledger.trace.calls(self.packet_coverage(false));
         out.known.next_calls_ns = now_ns + pause_ns(&calls);
-        let LocalCalls { attempts, local_sockets } = &out.known.calls;
-        if out.wants.has(EventKinds::ATTEMPTS) && calls.attempts != *attempts {
+        let known = std::mem::take(&mut out.known.calls);
+        if out.wants.has(EventKinds::ATTEMPTS) && calls.attempts != known.attempts {
+            if out.wants.has(EventKinds::USED_BY) {
+                let numbers = calls.attempts.iter().filter_map(|attempt| attempt.process);
+                numbers.for_each(|number| self.introduce_process(out, number.0, events));
+            }
             events.push(Event::Attempts(calls.attempts.as_slice().into()));
         }
-        if out.wants.has(EventKinds::LOCAL_SOCKETS) && calls.local_sockets != *local_sockets {
+        if out.wants.has(EventKinds::LOCAL_SOCKETS) && calls.local_sockets != known.local_sockets {
             events.push(Event::LocalSockets(calls.local_sockets.as_slice().into()));
         }
         out.known.calls = calls;

@@ -26,7 +26,8 @@ pub enum Event {
     /// of the session ends with [`EndReason::ForcedEnd`], and [`Flow::ended`] stays `None` in its
     /// record. There are no events of flows that are not tracked individually.
     FlowEnded(Arc<FlowRecord>, EndReason),
-    /// A process used a flow for the first time. Precedes the first record that refers to it.
+    /// A process used a flow for the first time, or a call of it failed. Precedes the first record
+    /// or attempt that refers to it.
     UsedBy(Arc<ProcessRecord>),
     /// A DNS lookup was added or changed; contains its number in the session and its current state.
     DnsExchange(u64, Arc<Lookup>),

@@ -343,6 +343,20 @@ fn failed_attempts_without_a_packet_are_reported() {
     let exact = [("2001:db8:9::9 443", "no_route"), ("2001:db8:9::9 53", "no_route"), ("/no/such/socket", "errno")];
     assert_eq!(found, expected(exact), "{run}");
     assert!(run.stderr.contains("no route (network is unreachable) (python3)"), "{run}");
+    let run = net.host.run(&["-q", "--failed-calls", "--events=json"], &[PYTHON, "-c", FAILING_CALLS]);
+    let events = run.assert_ok().stderr.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let mut failed: Vec<Value> = events.filter(|event| event["event"] == "failed").collect();
+    failed.sort_by_key(|event| event["remote_port"].as_u64());
+    let ports: Vec<_> = failed.iter().map(|event| event["remote_port"].as_u64()).collect();
+    assert_eq!(ports, [Some(53), Some(443)], "{run}");
+    for event in failed {
+        assert_eq!((&event["failed"]["no_route"], &event["errno"]), (&1.into(), &libc::ENETUNREACH.into()), "{run}");
+        assert_eq!(
+            (&event["remote"], &event["process"]["comm"]),
+            (&"2001:db8:9::9".into(), &"python3".into()),
+            "{run}"
+        );
+    }
 }
 
 /// A server and its client on the loopback of a namespace that the command creates.

@@ -137,7 +137,10 @@ const NETWATCH: &[Module] = &[
     effectful("output_policy", &["error", "host", "meter"]),
     effectful("rights", &["error", "target"]),
     effectful("record", &["error", "flow", "format", "name", "process", "report", "rights", "target", "wire"]),
-    effectful("consumer", &["error", "flow", "format", "name", "process", "record", "report", "rights", "session"]),
+    effectful(
+        "consumer",
+        &["error", "flow", "format", "name", "process", "record", "report", "rights", "session", "wire"],
+    ),
     effectful(
         "packets",
         &[
