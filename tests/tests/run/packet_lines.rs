@@ -31,6 +31,18 @@ fn the_lines_of_a_capture_are_those_of_the_run() {
 }
 
 #[test]
+fn all_fragments_of_a_ping_have_its_process() {
+    let net = internet!();
+    let live = record(&net.host, &format!("ping -c1 -s 4000 {APP_V4}; ping -c1 -s 4000 {APP_V6}"));
+    for (way, count) in [("-> ", 6), ("<- ", 6)] {
+        let is_of_ping = |line: &&str| line.contains(way) && line.contains("fragment of ");
+        let lines: Vec<_> = live.lines().filter(is_of_ping).collect();
+        assert_eq!(lines.len(), count, "{live}");
+        assert!(lines.iter().all(|line| line.contains("| ping[")), "{live}");
+    }
+}
+
+#[test]
 fn hellos_of_tls_are_shown_in_words() {
     let net = internet!();
     let live = record(&net.host, "curl -sk https://app.example/ -o /dev/null");

@@ -1,9 +1,12 @@
 //! The flow of a packet, and what leads to its process. The key of an ICMP flow has no more than
 //! the addresses, which several processes may use at once.
 
-use netwatch_common::parse::{Captured, Hook, LinkType, Linked, protocol};
+use netwatch_common::address::Address;
+use netwatch_common::fragment::FragmentKey;
+use netwatch_common::parse::{Captured, Hook, LinkType, Linked, Packet, part, protocol};
 use netwatch_common::tcp;
 
+use super::fragments::RecentFragments;
 use super::{CountedFrame, FrameReader};
 use crate::flow::{Direction, FlowKey};
 
@@ -28,13 +31,18 @@ pub enum PacketOrigin {
     Query(u16, bool),
     /// The flow of the packet that an ICMP error quotes, whose local end is the target.
     Quoted(FlowKey),
-    /// Another ICMP message or a fragment, of this direction: the socket that sent it, if any.
+    /// Another ICMP message, or a fragment whose first one was not observed, of this direction: the
+    /// socket that sent it, if any.
     Message(Direction),
 }
 
 /// Parses packets of the link as the classifier does. Joins a later fragment to the first one.
 #[derive(Debug, Default)]
-pub struct PacketFlows(FrameReader);
+pub struct PacketFlows {
+    reader: FrameReader,
+    /// The origins of messages that came in fragments: only the first one has the header.
+    origins: RecentFragments<PacketOrigin>,
+}
 
 impl PacketFlows {
     /// The flow that an Ethernet frame is counted in. `None` for frames of remainders.
@@ -44,28 +52,63 @@ impl PacketFlows {
             Direction::Egress => Hook::FromTarget,
             Direction::Ingress => Hook::ToTarget,
         };
-        let seen = self.0.read(&frame, |_| hook, time_ns);
+        let seen = self.reader.read(&frame, |_| hook, time_ns);
         let counted = CountedFrame { seen: &seen, frame: &frame };
         let key = counted.flow()?;
         let opens = seen.packet.flags & tcp::SYN_ACK == tcp::SYN;
-        let is_fragment = seen.packet.fragment_protocol != 0;
         let origin = match key.protocol {
             _ if key.fragment => PacketOrigin::Message(direction),
-            // Later fragments have no header, and the first one is not remembered.
-            protocol::ICMP | protocol::ICMPV6 if is_fragment => PacketOrigin::Message(direction),
-            protocol::ICMP | protocol::ICMPV6 => match counted.icmp_error(time_ns) {
-                Some(error) => PacketOrigin::Quoted(error.flow),
-                None => of_message(bytes, seen.packet.payload_offset as usize, direction),
-            },
+            protocol::ICMP | protocol::ICMPV6 => self.of_icmp(&counted, direction, time_ns),
             _ => PacketOrigin::Flow,
         };
         Some(PacketFlow { key, opens, origin })
     }
+
+    /// The origin of an ICMP message, or of a part of one.
+    fn of_icmp(&mut self, counted: &CountedFrame<'_>, direction: Direction, time_ns: u64) -> PacketOrigin {
+        let (packet, bytes) = (&counted.seen.packet, counted.frame.captured.bytes);
+        let of_header = || match counted.icmp_error(time_ns) {
+            Some(error) => PacketOrigin::Quoted(error.flow),
+            None => of_message(bytes, packet.payload_offset as usize, direction),
+        };
+        // The protocol of a fragment; 0 for a whole message.
+        if packet.fragment_protocol == 0 {
+            return of_header();
+        }
+        let key = FragmentKey {
+            source: packet.source,
+            destination: packet.destination,
+            id: packet.fragment_id,
+            protocol: packet.fragment_protocol,
+            ..FragmentKey::default()
+        };
+        if packet.fragment == part::FIRST || follows_ipv4_header(packet, bytes) {
+            let origin = of_header();
+            self.origins.remember(key, origin);
+            return origin;
+        }
+        self.origins.recall(&key).unwrap_or(PacketOrigin::Message(direction))
+    }
+}
+
+/// Length of the header of an ICMP message, which the parser takes for the one before the payload.
+const ICMP_HEADER: usize = 8;
+
+/// Whether the header of an ICMP message follows that of IPv4, as in the first fragment. The
+/// parser does not distinguish it from later ones, because both are counted in one flow.
+fn follows_ipv4_header(packet: &Packet, bytes: &[u8]) -> bool {
+    let Some(end) = (packet.payload_offset as usize).checked_sub(ICMP_HEADER) else { return false };
+    let address = |at: usize| bytes.get(at..at + 4)?.first_chunk().map(Address::v4);
+    (5..=15).any(|words: u8| {
+        let Some(start) = end.checked_sub(usize::from(words) * 4) else { return false };
+        let ends = (address(start + 12), address(start + 16));
+        bytes.get(start) == Some(&(0x40 | words)) && ends == (Some(packet.source), Some(packet.destination))
+    })
 }
 
 /// The origin of a message that is no error. The eight bytes before the payload are its header.
 fn of_message(bytes: &[u8], payload: usize, direction: Direction) -> PacketOrigin {
-    let header = payload.checked_sub(8).and_then(|start| bytes.get(start..payload));
+    let header = payload.checked_sub(ICMP_HEADER).and_then(|start| bytes.get(start..payload));
     let Some(&[kind, _, _, _, high, low, ..]) = header else { return PacketOrigin::Message(direction) };
     let is_egress = direction == Direction::Egress;
     let id = u16::from_be_bytes([high, low]);
@@ -135,6 +178,40 @@ mod tests {
         assert_eq!(origin(8, 5, Direction::Ingress), PacketOrigin::Query(5, false));
         assert_eq!(origin(0, 5, Direction::Egress), PacketOrigin::Query(5, false));
         assert_eq!(origin(40, 5, Direction::Egress), PacketOrigin::Message(Direction::Egress));
+    }
+
+    #[test]
+    fn fragments_of_a_message_have_the_origin_of_the_first_one() {
+        let mut flows = PacketFlows::default();
+        let query = PacketOrigin::Query(5, true);
+        let reply = frame(1, 0x2000, [REMOTE, TARGET], &[0, 0, 0, 0, 0, 5, 0, 1, 8, 9, 10, 11, 12, 13, 14, 15]);
+        // What would be the identifier of a query in a first one.
+        let later = frame(1, 2, [REMOTE, TARGET], &[8, 0, 0, 0, 0, 6, 0, 1, 8, 9, 10, 11, 12, 13, 14, 15]);
+        let mut origin = |bytes: &[u8]| read(&mut flows, bytes, Direction::Ingress).origin;
+        assert_eq!(origin(&later), PacketOrigin::Message(Direction::Ingress), "its first one was not observed");
+        assert_eq!([origin(&reply), origin(&later), origin(&later)], [query; 3]);
+        let mut other = later.clone();
+        other[19] = 8;
+        assert_eq!(origin(&other), PacketOrigin::Message(Direction::Ingress), "of another message");
+    }
+
+    #[test]
+    fn fragments_of_a_message_of_ipv6_have_the_origin_of_the_first_one() {
+        let mut flows = PacketFlows::default();
+        let fragment = |offset: u16, body: [u8; 8]| {
+            let mut bytes = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x86, 0xdd, 0x60, 0, 0, 0, 0, 16, 44, 64];
+            bytes.extend([[0x20, 1, 0xd, 0xb8, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0, 1]].concat());
+            bytes.extend([[0x20, 1, 0xd, 0xb8, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0, 2]].concat());
+            bytes.extend([58, 0]);
+            bytes.extend((offset | 1).to_be_bytes());
+            bytes.extend([0, 0, 0, 9]);
+            bytes.extend(body);
+            bytes
+        };
+        let mut origin = |bytes: &[u8]| read(&mut flows, bytes, Direction::Ingress).origin;
+        let reply = fragment(0, [129, 0, 0, 0, 0, 5, 0, 1]);
+        let later = fragment(8, [128, 0, 0, 0, 0, 6, 0, 1]);
+        assert_eq!([origin(&reply), origin(&later)], [PacketOrigin::Query(5, true); 2]);
     }
 
     #[test]
