@@ -145,10 +145,10 @@ impl CaptureFiles {
         self.check_name()
     }
 
-    /// A file without a name is gone when it is closed.
+    /// A file that lost its name is gone when it is closed.
     fn check_name(&self) -> Result<()> {
-        let is_deleted =
-            matches!(self.target, WriteTarget::Place(_)) && self.sink.as_ref().is_some_and(Sink::is_deleted);
+        let has_had_name = matches!(self.target, WriteTarget::Place(_)) && self.unused.is_none();
+        let is_deleted = has_had_name && self.sink.as_ref().is_some_and(Sink::is_deleted);
         if is_deleted { Err(Error::other("write", self.path(), "the file was deleted")) } else { Ok(()) }
     }
 

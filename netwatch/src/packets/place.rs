@@ -6,16 +6,16 @@ mod tests;
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, FcntlArg, OFlag, fcntl, openat, renameat};
-use nix::sys::stat::{FileStat, Mode, fstat, fstatat};
-use nix::unistd::{Gid, Uid, UnlinkatFlags, unlinkat};
+use nix::fcntl::{AT_FDCWD, AtFlags, FcntlArg, OFlag, fcntl, openat, renameat};
+use nix::sys::stat::{FileStat, Mode, fstat, fstatat, stat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, linkat, unlinkat};
 
 use crate::error::{Error, Result};
 use crate::rights::as_user;
@@ -184,32 +184,68 @@ impl CapturePlace {
         }
     }
 
-    /// Creates a file that is removed if nothing uses it. One with its name stays until then.
+    /// Creates a file that is gone if nothing uses it. It has no name until then, so that a process
+    /// that is killed leaves nothing, unless the file system has only files with names.
     pub(super) fn create_unused(self: &Arc<Self>, name: &str) -> Result<(File, UnusedFile)> {
         let created = as_user(self.owner, || {
-            let is_there = self.replaces && self.check_replaceable(name)?;
-            if !is_there {
-                return Ok((self.open_as(name, OFlag::O_CREAT | OFlag::O_EXCL)?, name.to_owned()));
+            let is_there = self.check_replaceable(name)?;
+            if is_there && !self.replaces {
+                return Err(Errno::EEXIST);
             }
-            (0..MAX_TEMPORARY_NAMES)
-                .map(temporary_name)
-                .find_map(|temporary| match self.open_as(&temporary, OFlag::O_CREAT | OFlag::O_EXCL) {
-                    Err(Errno::EEXIST) => None,
-                    opened => Some(opened.map(|file| (file, temporary))),
-                })
-                .unwrap_or(Err(Errno::EEXIST))
+            match self.create_unnamed()? {
+                Some((file, copy)) => Ok((file, CreatedFile::Unnamed(copy))),
+                None => {
+                    let (file, name) = self.create_named(name, is_there)?;
+                    Ok((file, CreatedFile::Named(name)))
+                }
+            }
         });
         let (file, created) = created.map_err(|errno| self.failed(name, errno))?;
         let (place, name, creator) = (self.clone(), name.to_owned(), Some(std::process::id()));
         Ok((file, UnusedFile { place, created, name, creator }))
     }
 
-    /// Whether there is a file, which can be replaced.
+    /// A file without a name, twice. `None` if the file system has none, or if /proc is missing, by
+    /// which it gets a name.
+    fn create_unnamed(&self) -> nix::Result<Option<(File, File)>> {
+        let file = match self.open_as(".", OFlag::O_TMPFILE) {
+            // The last two are of kernels and file systems that take the flag for another one.
+            Err(Errno::EOPNOTSUPP | Errno::EINVAL | Errno::EISDIR | Errno::ENOENT) => return Ok(None),
+            opened => opened?,
+        };
+        let copy = file.try_clone().map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;
+        let (own, seen) = (fstat(&copy)?, stat(proc_path(&copy).as_str()));
+        let is_reachable = seen.is_ok_and(|seen| (seen.st_dev, seen.st_ino) == (own.st_dev, own.st_ino));
+        Ok(is_reachable.then_some((file, copy)))
+    }
+
+    /// A file with its name, or with a temporary one if it is to replace another file.
+    fn create_named(&self, name: &str, is_there: bool) -> nix::Result<(File, String)> {
+        let create = |name: &str| self.open_as(name, OFlag::O_CREAT | OFlag::O_EXCL);
+        if is_there { with_temporary_name(create) } else { Ok((create(name)?, name.to_owned())) }
+    }
+
+    /// Gives a file without a name this one.
+    fn link(&self, file: &File, name: &str) -> nix::Result<()> {
+        let (directory, own) = (self.directory.as_fd(), proc_path(file));
+        let link_as = |name: &str| linkat(AT_FDCWD, own.as_str(), directory, name, AtFlags::AT_SYMLINK_FOLLOW);
+        match link_as(name) {
+            Err(Errno::EEXIST) if self.replaces => {}
+            linked => return linked,
+        }
+        let ((), temporary) = with_temporary_name(link_as)?;
+        renameat(directory, temporary.as_str(), directory, name).inspect_err(|_| _ = self.unlink(&temporary))
+    }
+
+    /// Whether there is a file. If it is to be replaced, it can be.
     fn check_replaceable(&self, name: &str) -> nix::Result<bool> {
         let about = match fstatat(self.directory.as_fd(), name, AtFlags::AT_SYMLINK_NOFOLLOW) {
             Err(Errno::ENOENT) => return Ok(false),
             about => about?,
         };
+        if !self.replaces {
+            return Ok(true);
+        }
         if about.st_mode & libc::S_IFMT == libc::S_IFDIR {
             return Err(Errno::EISDIR);
         }
@@ -299,46 +335,75 @@ impl CapturePlace {
     }
 }
 
-/// A new file before anything uses it. Removes it when it is dropped.
+/// A new file before anything uses it. It is gone when this is dropped.
 #[derive(Debug)]
 pub(super) struct UnusedFile {
     place: Arc<CapturePlace>,
-    /// The name that it has.
-    created: String,
+    created: CreatedFile,
     /// The name that it gets when it is kept.
     name: String,
     /// The process that created it; `None` if it is kept. Processes that it starts have a copy.
     creator: Option<u32>,
 }
 
+#[derive(Debug)]
+enum CreatedFile {
+    /// It has this name.
+    Named(String),
+    /// It has no name.
+    Unnamed(File),
+}
+
 impl UnusedFile {
     /// Gives the file its name. A file that had the name is replaced: its mode, its owner and its
     /// links are not those of the new file.
     pub(super) fn keep(mut self) -> Result<()> {
-        let (place, from, to) = (&self.place, self.created.as_str(), self.name.as_str());
-        if from != to {
-            let directory = place.directory.as_fd();
-            as_user(place.owner, || renameat(directory, from, directory, to))
-                .map_err(|errno| place.failed(to, errno))?;
-        }
+        let (place, to) = (&self.place, self.name.as_str());
+        let kept = as_user(place.owner, || match &self.created {
+            CreatedFile::Unnamed(file) => place.link(file, to),
+            CreatedFile::Named(from) if from != to => {
+                renameat(place.directory.as_fd(), from.as_str(), place.directory.as_fd(), to)
+            }
+            CreatedFile::Named(_) => Ok(()),
+        });
+        kept.map_err(|errno| place.failed(to, errno))?;
         self.creator = None;
         Ok(())
     }
 
     /// As [`UnusedFile::keep`], and removes the other files of an earlier series.
     pub(super) fn keep_as_first(self) -> Result<()> {
-        self.place.clear_series(&self.created)?;
+        let own = if let CreatedFile::Named(name) = &self.created { name } else { "" };
+        self.place.clear_series(own)?;
         self.keep()
     }
 }
 
 impl Drop for UnusedFile {
     fn drop(&mut self) {
-        if self.creator == Some(std::process::id()) {
+        if let CreatedFile::Named(name) = &self.created
+            && self.creator == Some(std::process::id())
+        {
             // The error that prevented the start matters.
-            let _ = self.place.remove(&self.created);
+            let _ = self.place.remove(name);
         }
     }
+}
+
+/// The path by which this process can give an open file a name.
+fn proc_path(file: &File) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
+}
+
+/// Creates something with the first temporary name that is free. Returns both.
+fn with_temporary_name<T>(create: impl Fn(&str) -> nix::Result<T>) -> nix::Result<(T, String)> {
+    (0..MAX_TEMPORARY_NAMES)
+        .map(temporary_name)
+        .find_map(|name| match create(&name) {
+            Err(Errno::EEXIST) => None,
+            created => Some(created.map(|created| (created, name))),
+        })
+        .unwrap_or(Err(Errno::EEXIST))
 }
 
 /// The name of a file until it replaces another one. Does not depend on the name, which may be as

@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Command;
 
-use netwatch_tests::{StartOptions, TestHost, USER, USER_ID, addresses::*, internet, needs};
+use netwatch_tests::{StartOptions, TestHost, USER, USER_ID, addresses::*, internet, needs, wait_until};
 use serde_json::Value;
 
 use crate::TRAFFIC;
@@ -127,6 +127,29 @@ fn names_of_files_are_escaped() {
     assert!(!run.stderr.contains('\u{1b}'), "{run}");
 }
 
+/// The run waits for a reader of its lines when it has opened the file of the packets.
+#[test]
+fn a_run_that_is_killed_before_it_starts_leaves_no_file() {
+    let net = internet!();
+    net.host.sh("mkdir files; cd files; mkfifo lines; echo older > older.pcapng");
+    for (file, flags) in [("files/x.pcapng", &[][..]), ("files/older.pcapng", &["--force"])] {
+        let start = [&["run", "-w", file, "--packets=files/lines"], flags, &["--", "true"]].concat();
+        let run = net.host.start_netwatch(&start);
+        wait_until(|| run.stderr().contains("waiting for a reader"), || format!("the pipe: {}", run.stderr()));
+        run.signal(libc::SIGKILL);
+        run.finish_early();
+    }
+    assert_eq!(net.host.sh("ls -A files; cat files/older.pcapng"), "lines\nolder.pcapng\nolder\n");
+    let owner = USER_ID.to_string();
+    net.host.sh("chmod 777 files");
+    let sudo = StartOptions::env(&[("SUDO_UID", &owner), ("SUDO_GID", &owner), ("SUDO_USER", USER)]);
+    let run = net.host.start_netwatch_with(sudo, &["run", "-q", "-w", "files/x.pcapng", "--", "true"]);
+    run.finish_early().assert_ok();
+    assert_eq!(net.host.sh("stat -c '%u %a' files/x.pcapng"), format!("{owner} 600\n"));
+    let refused = net.host.netwatch(&["run", "-q", "-w", "files/x.pcapng", "--", "true"]);
+    refused.assert_error(125, &["files/x.pcapng", "(EEXIST)", "--force"]);
+}
+
 #[test]
 fn a_file_that_was_deleted_is_reported() {
     let net = internet!();
@@ -244,4 +267,23 @@ fn packets_and_connections_are_printed_as_they_happen() {
     assert!(of("opened").is_some() && of("named").is_some(), "{run}");
     assert_eq!((&ended["name"]["name"], &ended["process"]["comm"]), (&"app.example".into(), &"curl".into()), "{run}");
     assert!(ended["egress"]["packets"].as_u64() > Some(3) && ended["end_reason"] == "end_of_flow", "{run}");
+}
+
+#[test]
+fn an_attempt_and_a_lookup_that_failed_are_one_event_each() {
+    let net = internet!();
+    let connect = format!("exec 3<>/dev/tcp/{APP_V4}/{REFUSED}");
+    let script = format!("curl -s http://no.such.example/; bash -c '{connect}'; true");
+    let run = net.host.netwatch(&["run", "-q", "--events=json", "--", "sh", "-c", &script]);
+    let events: Vec<Value> =
+        run.assert_ok().stderr.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let failed = |key: &str, value: Value| {
+        events.iter().filter(|event| event["event"] == "failed" && event[key] == value).collect::<Vec<_>>()
+    };
+    let lookups = events.iter().filter(|event| event["query"]["name"] == "no.such.example").collect::<Vec<_>>();
+    assert!(!lookups.is_empty() && lookups.iter().all(|event| event["failed"]["nxdomain"] == 1), "{run}");
+    let refused = failed("remote_port", REFUSED.into());
+    assert_eq!((refused.len(), &refused[0]["failed"]["refused"]), (1, &1.into()), "{run}");
+    let is_end = |event: &&Value| event["event"] == "ended" && event["remote_port"] == REFUSED;
+    assert!(events.iter().find(is_end).is_some_and(|event| event["failed"]["refused"] == 1), "{run}");
 }

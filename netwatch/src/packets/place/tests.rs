@@ -172,3 +172,29 @@ fn an_existing_file_is_replaced_only_if_permitted() {
     let file = place(dir.path(), "x.pcapng", true).create("x.pcapng").expect("replaced");
     assert_eq!(file.metadata().expect("metadata").len(), 0);
 }
+
+#[test]
+fn a_new_file_has_no_name_until_it_is_kept() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let names = || std::fs::read_dir(dir.path()).expect("a directory").flatten().count();
+    let is_root = Uid::effective().is_root();
+    let own = (Uid::effective(), Gid::effective());
+    let owner = if is_root { (Uid::from_raw(65534), Gid::from_raw(65534)) } else { own };
+    nix::unistd::chown(dir.path(), Some(owner.0), Some(owner.1)).expect("the directory is ours");
+    let create = |replaces| {
+        let place = Arc::new(CapturePlace::open(&dir.path().join("x.pcapng"), owner, replaces).expect("a directory"));
+        place.create_unused("x.pcapng").expect("created")
+    };
+    let (first, second) = (create(false), create(false));
+    if !matches!(first.1.created, CreatedFile::Unnamed(_)) {
+        return; // The file system of temporary files has only files with names.
+    }
+    assert_eq!(names(), 0, "a process that is killed leaves nothing");
+    first.1.keep().expect("named");
+    let about = first.0.metadata().expect("metadata");
+    assert_eq!((about.mode() & 0o7777, about.uid(), about.nlink()), (0o600, owner.0.as_raw(), 1));
+    let refused = second.1.keep().expect_err("another one has the name").to_string();
+    assert!(refused.contains("(EEXIST)") && refused.contains("--force"), "{refused}");
+    create(true).1.keep().expect("replaced");
+    assert_eq!((names(), first.0.metadata().expect("metadata").nlink()), (1, 0));
+}
