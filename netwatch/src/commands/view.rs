@@ -10,7 +10,8 @@ use nix::errno::Errno;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
 use crate::error::{Error, Result};
-use crate::packets::{CaptureFacts, CapturePlace, CaptureWriter, PacketPrinter, ViewSpec};
+use crate::escape::escape;
+use crate::packets::{CaptureFacts, CapturePlace, CaptureWriter, PacketPrinter, Selection, ViewSpec};
 use crate::rights;
 use crate::settings::ViewSettings;
 use crate::terminal::print_message;
@@ -53,7 +54,7 @@ fn open_writer(settings: &ViewSettings, file: &Path) -> Result<CaptureWriter> {
         }
         CaptureWriter::open(place, settings.rotation)?
     };
-    writer.set_facts(own_facts(), Vec::new());
+    writer.set_facts(with_selection(own_facts(), (true, true), &settings.only), Vec::new());
     Ok(writer)
 }
 
@@ -84,6 +85,19 @@ pub(super) fn own_facts() -> CaptureFacts {
         application: format!("netwatch {}", env!("CARGO_PKG_VERSION")),
         comment: String::new(),
     }
+}
+
+/// Adds lines to the comment of a file that does not have all packets: nothing else in it shows
+/// that. A filter is part of the interface description.
+pub(super) fn with_selection(facts: CaptureFacts, (egress, ingress): (bool, bool), only: &Selection) -> CaptureFacts {
+    let direction = match (egress, ingress) {
+        (true, false) => "direction: out".to_owned(),
+        (false, true) => "direction: in".to_owned(),
+        _ => String::new(),
+    };
+    let only = if only.is_everything() { String::new() } else { format!("only: {}", escape(&only.to_string())) };
+    let lines: Vec<String> = [facts.comment, direction, only].into_iter().filter(|line| !line.is_empty()).collect();
+    CaptureFacts { comment: lines.join("\n"), ..facts }
 }
 
 /// Whether the error means that the reader of the output has left, as in `| head`.

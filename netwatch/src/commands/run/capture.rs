@@ -8,7 +8,7 @@ use super::metering::Metering;
 use super::network::Network;
 use crate::capture::CapturedInterface;
 use crate::capture::write::ETHERNET;
-use crate::commands::view::{own_facts, require_secrets, warn_of_secrets};
+use crate::commands::view::{own_facts, require_secrets, warn_of_secrets, with_selection};
 use crate::error::{Error, Result};
 use crate::escape::escape;
 use crate::guardian::{GuardianClient, StartCapture};
@@ -94,6 +94,7 @@ pub(super) async fn start(
             }
             None => None,
         };
+        let facts = with_selection(facts, (settings.egress, settings.ingress), &settings.only);
         writer.set_facts(facts, vec![interface(network.link.name(), settings.snaplen, expression)]);
     }
     let CaptureOptions { snaplen, egress, ingress, .. } = settings;
