@@ -54,6 +54,19 @@ fn a_tail_prints_the_packets_of_a_run_until_it_ends() {
 }
 
 #[test]
+fn a_tail_reports_that_its_filter_is_applied_in_user_space() {
+    let net = internet!();
+    let (gate, script) = downloads(&net.host, "ready");
+    let mut run = net.host.start(&["-q"], &["sh", "-c", &script]);
+    run.wait_for_stdout("ready");
+    let tail = net.host.netwatch(&["tail", "-c", "3", "--filter", "ip6 protochain 6 or ip protochain 6"]);
+    assert_eq!(tail.assert_ok().stdout.lines().count(), 3, "{tail}");
+    assert!(tail.stderr.contains("the capture is filtered by netwatch and not by the kernel: "), "{tail}");
+    gate.open();
+    run.finish().assert_ok();
+}
+
+#[test]
 fn the_programs_of_a_tail_are_detached_when_it_leaves() {
     let net = internet!();
     let (gate, script) = downloads(&net.host, "ready");

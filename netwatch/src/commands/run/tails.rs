@@ -14,6 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use nix::unistd::Uid;
+use tokio::sync::mpsc::error::SendError;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, timeout_at};
 
@@ -127,9 +128,7 @@ impl Tails {
                         Ok(())
                     }
                     Err(error) => {
-                        // It may have disconnected already.
-                        let _ = protocol::send(&stream, &TailAnswer::Refused(error));
-                        let _ = stream.shutdown(Shutdown::Both);
+                        refuse(&stream, error);
                         guardian.stop_capture(number)
                     }
                 }
@@ -158,7 +157,7 @@ impl Tails {
         let failed = |error| Error::os("duplicate", "a file descriptor", error);
         let (own, ends) = (stream.try_clone().map_err(failed)?, stream.try_clone().map_err(failed)?);
         let CaptureFacts { os, comment, .. } = facts.clone();
-        protocol::send(stream, &TailAnswer::Started { os, comment, interface: interface.clone() })?;
+        protocol::send(stream, &TailAnswer::Started { os, comment, interface: interface.clone(), filter_error })?;
         let mut writer = CaptureWriter::stream(OwnedFd::from(own).into(), "the packets to the tail")?;
         writer.set_facts(facts.clone(), vec![capture::interface(interface, snaplen, expression)]);
         RunningCapture::start(CaptureSpec {
@@ -190,6 +189,7 @@ impl Tails {
     /// Sends the last packets to all tails, and waits for at most [`FINISH_TIMEOUT`]. Called when
     /// no packet can move any more.
     pub(super) async fn finish(&mut self) {
+        self.refuse_further();
         let deadline = Instant::now() + FINISH_TIMEOUT;
         for (_, mut tail) in std::mem::take(&mut self.running) {
             if let Some(capture) = tail.capture.take() {
@@ -198,6 +198,28 @@ impl Tails {
             }
         }
     }
+
+    /// Answers those that asked and those that will ask: nothing would start their captures.
+    fn refuse_further(&mut self) {
+        self.events.close();
+        while let Ok(event) = self.events.try_recv() {
+            refuse_at_end(event);
+        }
+    }
+}
+
+/// Answers a process that asked for packets when the run was ending.
+fn refuse_at_end(event: TailEvent) {
+    if let TailEvent::Asked(_, stream, _) = event {
+        refuse(&stream, Error::other("attach to", "the run", "it is ending"));
+    }
+}
+
+/// Answers why there are no packets, and closes the connection.
+fn refuse(stream: &UnixStream, why: Error) {
+    // Both fail if it has disconnected already.
+    let _ = protocol::send(stream, &TailAnswer::Refused(why));
+    let _ = stream.shutdown(Shutdown::Both);
 }
 
 /// Distinguishes all connections to a run.
@@ -236,8 +258,7 @@ fn accept(listener: &UnixListener, owner: Uid, is_stopped: &AtomicBool, events: 
     for (connection, stream) in (0..).zip(run_sockets::served(listener.incoming(), owner, is_stopped)) {
         let Some(slot) = TailSlot::take(&free, connection) else {
             let why = format!("{} tails are attached already", MAX_CAPTURES - 1);
-            // It may have disconnected already.
-            let _ = protocol::send(&stream, &TailAnswer::Refused(Error::other("attach to", "the run", why)));
+            refuse(&stream, Error::other("attach to", "the run", why));
             continue;
         };
         let events = events.clone();
@@ -254,10 +275,60 @@ fn serve(stream: UnixStream, slot: TailSlot, events: &UnboundedSender<TailEvent>
         return;
     }
     let Ok(request) = protocol::receive(&own) else { return };
-    // Both fail only at the end of the run.
-    let _ = events.send(TailEvent::Asked(request, stream, slot));
+    // Fails only at the end of the run.
+    if let Err(SendError(event)) = events.send(TailEvent::Asked(request, stream, slot)) {
+        return refuse_at_end(event);
+    }
     let _ = own.set_read_timeout(None);
     // The process sends nothing more.
     while own.read(&mut [0; 64]).is_ok_and(|length| length > 0) {}
+    // As above.
     let _ = events.send(TailEvent::Left(connection));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request() -> TailRequest {
+        TailRequest {
+            snaplen: 96,
+            ring_bytes: 1,
+            egress: true,
+            ingress: true,
+            super_frames: false,
+            keylog: false,
+            filter: None,
+            expression: None,
+        }
+    }
+
+    fn slot() -> TailSlot {
+        TailSlot::take(&Arc::new(Mutex::new([1].into())), 0).expect("a free slot")
+    }
+
+    fn assert_is_refused(stream: &UnixStream) {
+        match protocol::receive(stream).expect("an answer") {
+            TailAnswer::Refused(error) => assert_eq!(error.to_string(), "cannot attach to the run: it is ending"),
+            started => panic!("{started:?}"),
+        }
+    }
+
+    #[test]
+    fn a_tail_that_comes_at_the_end_is_answered() {
+        let (sender, events) = unbounded_channel();
+        let captured = TailCapture { facts: CaptureFacts::default(), interface: "nw0".to_owned(), keys: None };
+        let mut tails = Tails { events, running: BTreeMap::new(), captured, _server: None };
+        let ((waiting, of_waiting), (late, of_late)) = (pair(), pair());
+        assert!(sender.send(TailEvent::Asked(request(), of_waiting, slot())).is_ok());
+        tails.refuse_further();
+        assert_is_refused(&waiting);
+        protocol::send(&late, &request()).expect("sent");
+        serve(of_late, slot(), &sender);
+        assert_is_refused(&late);
+    }
+
+    fn pair() -> (UnixStream, UnixStream) {
+        UnixStream::pair().expect("a pair of sockets")
+    }
 }

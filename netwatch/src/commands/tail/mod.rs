@@ -12,6 +12,7 @@ use super::view::{self, STOP, stop_on_signals};
 use super::{filter, run_sockets};
 use crate::capture::{Capture, CaptureEnd, CapturedFrame};
 use crate::error::{Error, Result};
+use crate::escape::escape;
 use crate::exit::Exit;
 use crate::flow::Direction;
 use crate::meter::PacketFlows;
@@ -28,13 +29,19 @@ pub(super) fn tail(settings: &TailSettings) -> Result<Exit> {
     let sent = protocol::send(&stream, &request);
     // A run that refuses the connection does not wait for the request.
     let answer = protocol::receive(&stream).or_else(|error| sent.and(Err(error)));
-    let (os, comment) = match answer.map_err(|error| without_answer(&id, error))? {
+    let (os, comment, filter_error) = match answer.map_err(|error| without_answer(&id, error))? {
         TailAnswer::Refused(error) => return Err(error),
-        TailAnswer::Started { os, comment, .. } => (os, comment),
+        TailAnswer::Started { os, comment, filter_error, .. } => (os, comment, filter_error),
     };
+    if let Some(cause) = filter_error {
+        // What `run` notes.
+        let cause = escape(&cause);
+        print_message(&format!("the capture is filtered by netwatch and not by the kernel: {cause}"));
+    }
     // Packets wait in the buffer of the run meanwhile.
     let mut spec = view::open(&settings.view)?;
-    set_facts(&mut spec, os, comment);
+    let facts = CaptureFacts { os, comment, ..view::own_facts() };
+    set_facts(&mut spec, view::with_selection(facts, (settings.egress, settings.ingress), &settings.view.only));
     if settings.view.keylog {
         view::warn_of_secrets("what -w writes");
     }
@@ -83,10 +90,10 @@ fn request(settings: &TailSettings) -> Result<TailRequest> {
     Ok(TailRequest { snaplen, ring_bytes, egress, ingress, super_frames, keylog, filter, expression })
 }
 
-/// The file states what the run states.
-fn set_facts(spec: &mut ViewSpec, os: String, comment: String) {
+/// The file states what the run states, and what the tail selects.
+fn set_facts(spec: &mut ViewSpec, facts: CaptureFacts) {
     if let Some(writer) = &mut spec.writer {
-        writer.set_facts(CaptureFacts { os, comment, ..view::own_facts() }, Vec::new());
+        writer.set_facts(facts, Vec::new());
     }
 }
 
@@ -133,7 +140,7 @@ mod tests {
         drop(run);
         let error = protocol::receive::<TailAnswer>(&tail).expect_err("closed");
         let id = RunId::random().expect("random bytes");
-        let wanted = format!("attach to run {id}: it ended before it answered");
+        let wanted = format!("cannot attach to run {id}: it ended before it answered");
         assert_eq!(without_answer(&id, error).to_string(), wanted);
     }
 

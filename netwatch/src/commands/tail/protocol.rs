@@ -49,6 +49,9 @@ pub enum TailAnswer {
         comment: String,
         /// The name of the interface.
         interface: String,
+        /// Why the run and not the kernel filters the packets, if so.
+        #[serde(default)]
+        filter_error: Option<String>,
     },
     /// It could not be started.
     Refused(Error),
@@ -104,7 +107,7 @@ mod tests {
         (&there).read_exact(&mut rest).expect("received");
         assert_eq!(&rest, b"rest");
         drop(here);
-        let error = receive::<TailRequest>(&there).expect_err("closed").to_string();
-        assert!(error.contains("closed the connection"), "{error}");
+        let error = receive::<TailRequest>(&there).expect_err("closed");
+        assert_eq!(error.errno(), Some(Errno::ECONNRESET), "{error}");
     }
 }
