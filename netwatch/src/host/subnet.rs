@@ -85,6 +85,14 @@ impl Subnet {
     pub fn target(&self) -> IpAddr {
         add(self.net.addr(), 2)
     }
+
+    /// The last address, by which IPv4 means all hosts of the subnet.
+    pub fn broadcast(&self) -> Option<Ipv4Addr> {
+        match self.net {
+            IpNet::V4(net) => Some(net.broadcast()),
+            IpNet::V6(_) => None,
+        }
+    }
 }
 
 /// The subnets of `--subnet`: at most one of each family.

@@ -67,6 +67,7 @@ fn convert(document: ReportDocument) -> Result<Report, ImportError> {
             mtu: document.interface.mtu_bytes,
             local: document.interface.local_addresses,
             gateway: document.interface.gateway_addresses,
+            broadcast: None,
             host_loopback: document.interface.host_loopback,
             published: document.interface.published,
         },

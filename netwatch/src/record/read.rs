@@ -111,6 +111,7 @@ pub(super) fn head(db: &Connection) -> Result<RunRow> {
                 mtu: row.take()?,
                 local: row.take()?,
                 gateway: row.take()?,
+                broadcast: None,
                 host_loopback: host_services(row)?,
                 published: Vec::new(),
             },

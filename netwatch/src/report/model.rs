@@ -2,7 +2,7 @@
 //! protocols and processes.
 
 use std::borrow::Cow;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::host_service::HostService;
 use super::published::PublishedPort;
@@ -193,6 +193,9 @@ pub struct Interface {
     pub local: Vec<IpAddr>,
     /// Addresses of the host on the link: the default routes of the target.
     pub gateway: Vec<IpAddr>,
+    /// The broadcast address of its IPv4 subnet, while the run lasts: recordings and documents do
+    /// not contain it.
+    pub broadcast: Option<Ipv4Addr>,
     /// Services of the host's loopback that the namespace's loopback leads to (`--host-loopback`).
     pub host_loopback: Vec<HostService>,
     /// Ports of the host that lead to ports of the target (`--publish`).

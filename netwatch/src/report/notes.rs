@@ -2,7 +2,7 @@
 //! report may be incomplete.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::{AddressRole, ExitStatus, Interface, Report, ReportFlow, Run};
 use crate::flow::{Direction, Flow, RemainderKind, Remote, TransportAddress};
@@ -52,7 +52,10 @@ fn localhost(loopback: &[ReportFlow]) -> Option<String> {
 /// The note about packets to groups, which without netwatch would reach the local network.
 fn groups(flows: &[ReportFlow], interface: &Interface) -> Option<String> {
     let sent = flows.iter().map(|known| &known.flow).filter(|flow| flow.counters.egress.packets > 0);
-    let to_group = sent.filter(|flow| interface.role_of(flow.key.remote.addr) == AddressRole::Group);
+    // To policies the broadcast address of the link is one of the run itself.
+    let is_broadcast = |address: IpAddr| interface.broadcast.is_some_and(|broadcast| address == broadcast);
+    let is_group = |address| interface.role_of(address) == AddressRole::Group || is_broadcast(address);
+    let to_group = sent.filter(|flow| is_group(flow.key.remote.addr));
     let groups: BTreeSet<TransportAddress> = to_group.map(|flow| flow.key.remote).collect();
     groups.first()?;
     let listed = list(groups.iter().map(|end| SocketAddr::from((end.addr, end.port)).to_string()));
@@ -176,6 +179,7 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow::{Counters, FlowKey, ObservationPoint, Payload, PerDirection};
 
     fn peer(path: &str, connections: u64, missing: u64) -> LocalSocket {
         LocalSocket { path: path.to_owned(), connections, failed: missing, missing, processes: Vec::new() }
@@ -183,6 +187,41 @@ mod tests {
 
     fn hint(unix: Vec<LocalSocket>) -> Option<String> {
         abstract_sockets(&Processes { local_sockets: unix, ..Processes::default() }, Some(ExitStatus::Code(1)))
+    }
+
+    #[test]
+    fn the_broadcast_address_of_the_link_is_a_group() {
+        let interface = Interface {
+            local: vec![[10, 87, 0, 2].into()],
+            gateway: vec![[10, 87, 0, 1].into()],
+            broadcast: Some([10, 87, 0, 255].into()),
+            ..Interface::default()
+        };
+        let sent_to = |address: [u8; 4]| {
+            let end = |addr: [u8; 4]| TransportAddress { addr: addr.into(), port: 9 };
+            let (local, remote) = (end([10, 87, 0, 2]), end(address));
+            let key = FlowKey { point: ObservationPoint::Link, protocol: 17, fragment: false, local, remote };
+            let egress = Counters { packets: 1, ..Counters::default() };
+            let flow = Flow {
+                key,
+                epoch: 0,
+                serial: 0,
+                counters: PerDirection { egress, ingress: Counters::default() },
+                payload: Payload::default(),
+                first_seen_ns: 1,
+                last_seen_ns: 1,
+                opened_by: Direction::Egress,
+                connections: 0,
+                tcp: None,
+                icmp_error: None,
+                ended: None,
+            };
+            groups(&[ReportFlow { flow, naming: None, users: Vec::new() }], &interface)
+        };
+        for group in [[10, 87, 0, 255], [255; 4], [224, 0, 0, 251]] {
+            assert!(sent_to(group).is_some_and(|note| note.contains("did not leave this machine")), "{group:?}");
+        }
+        assert_eq!((sent_to([10, 87, 0, 3]), sent_to([198, 51, 100, 255])), (None, None));
     }
 
     #[test]

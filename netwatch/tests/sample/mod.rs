@@ -173,6 +173,7 @@ pub fn facts(table: &FlowTable, command: &[&str]) -> Facts {
             mtu: 1500,
             local: vec![[10, 87, 0, 2].into(), "2001:db8:87::2".parse().unwrap()],
             gateway: vec![[10, 87, 0, 1].into(), "2001:db8:87::1".parse().unwrap()],
+            broadcast: None,
             host_loopback: vec!["tcp 127.0.0.1:8080".parse().expect("a service")],
             published: vec![],
         },

@@ -159,6 +159,7 @@ fn scope(plan: &RunPlan, run_dir: &RunDir, network: &Network, pid: i32) -> Isola
         mtu: network.plan.mtu,
         local: network.targets(),
         gateway: network.gateways(),
+        broadcast: network.broadcast(),
         host_loopback: network.host_services(),
         published: plan.published(),
     };

@@ -9,7 +9,7 @@ mod plan;
 mod tests;
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -170,6 +170,11 @@ impl Network {
     /// The host's addresses on the link.
     pub(super) fn gateways(&self) -> Vec<IpAddr> {
         self.plan.gateways()
+    }
+
+    /// The broadcast address of the link.
+    pub(super) fn broadcast(&self) -> Option<Ipv4Addr> {
+        self.plan.broadcast()
     }
 
     /// The DNS forwarder, for another thread: reading its state can block.

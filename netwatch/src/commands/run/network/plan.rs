@@ -118,6 +118,11 @@ impl NetworkPlan {
         self.ends(Subnet::gateway)
     }
 
+    /// The broadcast address of the link, if it has IPv4.
+    pub(super) fn broadcast(&self) -> Option<Ipv4Addr> {
+        self.all_subnets().find_map(|subnet| subnet.broadcast())
+    }
+
     fn ends(&self, end: impl Fn(&Subnet) -> IpAddr) -> Vec<IpAddr> {
         self.all_subnets().map(|subnet| end(&subnet)).collect()
     }
