@@ -1,6 +1,10 @@
 //! The comments on packets that netwatch writes and reads: the process of a packet, and the name of
 //! its remote. The comments of ptcpdump are read too.
 
+use std::fmt::Write as _;
+
+use crate::escape::needs_escape;
+
 /// The kernel's limit for the name of a process, bytes.
 const COMM_BYTES: usize = 15;
 /// Maximum length of each text in a comment that is read, bytes: that of a path (`PATH_MAX`).
@@ -89,8 +93,18 @@ fn read_text(value: &serde_json::Value) -> Option<String> {
     value.as_str().filter(|text| text.len() <= MAX_TEXT_BYTES).map(str::to_owned)
 }
 
+/// A JSON string in which characters that a terminal interprets are written as `\u` escapes:
+/// programs that show comments print them as they are.
 fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    let mut quoted = String::with_capacity(text.len() + 2);
+    for c in serde_json::Value::from(text).to_string().chars() {
+        match needs_escape(c) {
+            // Four digits suffice: every such character is below U+10000.
+            true => _ = write!(quoted, "\\u{:04x}", u32::from(c)),
+            false => quoted.push(c),
+        }
+    }
+    quoted
 }
 
 /// Visits each `KEY=VALUE`, where the value is JSON. `None` if one of them is not.
@@ -115,6 +129,18 @@ mod tests {
         assert_eq!(CommentedProcess::parse(&process.to_comment()), Some(process));
         let short = CommentedProcess { pid: 7, uid: None, comm: "a".into(), exe: None };
         assert_eq!(short.to_comment(), r#"process pid=7 comm="a""#);
+    }
+
+    #[test]
+    fn what_a_terminal_interprets_is_escaped_and_read_back() {
+        let (comm, name) = ("a\u{9b}2J\u{202e}\u{7f}", "x\u{2066}y\u{1b}[2J");
+        let process = CommentedProcess { pid: 7, uid: None, comm: comm.into(), exe: Some("/tmp/grüße".into()) };
+        let comment = process.to_comment();
+        assert_eq!(comment, r#"process pid=7 comm="a\u009b2J\u202e\u007f" exe="/tmp/grüße""#);
+        assert_eq!(CommentedProcess::parse(&comment), Some(process));
+        let comment = remote_comment(name);
+        assert!(!comment.contains(needs_escape), "{comment}");
+        assert_eq!(parse_remote(&comment).as_deref(), Some(name));
     }
 
     #[test]

@@ -100,7 +100,7 @@ const NETWATCH: &[Module] = &[
     effectful("readiness", &["error"]),
     effectful("seccomp", &[]),
     effectful("confine", &["error", "seccomp"]),
-    effectful("capture", &["error", "filter", SHARED]),
+    effectful("capture", &["error", "escape", "filter", SHARED]),
     effectful("meter", &["error", "faults", "filter", "flow", "name", "proc", "process", "session", SHARED]),
     effectful("dns", &["error", "wire"]),
     effectful("undo", &["error", "pidfd", "proc"]),

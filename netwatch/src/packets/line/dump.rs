@@ -9,14 +9,18 @@ const ROW_BYTES: usize = 16;
 /// Width of the hexadecimal digits of a full line.
 const HEX_WIDTH: usize = 40;
 
-/// Appends the bytes, each line after a line feed. `network` is the offset of the network header.
+/// Appends the bytes, each line after a line feed and a tab: the payload has line feeds of its own,
+/// and may not imitate the line of another packet. `network` is the offset of the network header.
 pub(super) fn push(text: &mut String, style: DumpStyle, frame: &[u8], network: usize) {
     let start = if style.includes_link { 0 } else { network.min(frame.len()) };
     let bytes = &frame[start..];
     if style.columns == DumpColumns::Text {
-        text.push('\n');
-        return text
-            .extend(bytes.iter().map(|byte| if b" \t\n".contains(byte) { (*byte).into() } else { printable(*byte) }));
+        text.push_str("\n\t");
+        return bytes.iter().for_each(|byte| match byte {
+            b'\n' => text.push_str("\n\t"),
+            b' ' | b'\t' => text.push((*byte).into()),
+            other => text.push(printable(*other)),
+        });
     }
     for (row, bytes) in bytes.chunks(ROW_BYTES).enumerate() {
         let mut hex = String::with_capacity(HEX_WIDTH);
@@ -57,6 +61,6 @@ mod tests {
             dump(DumpColumns::Hex, true),
             "\n\t0x0000:  6c69 6e6b 3031 3233 3420 3637 3839 6162\n\t0x0010:  6364 6566 1b67 0a"
         );
-        assert_eq!(dump(DumpColumns::Text, false), "\n01234 6789abcdef.g\n");
+        assert_eq!(dump(DumpColumns::Text, false), "\n\t01234 6789abcdef.g\n\t");
     }
 }

@@ -1,7 +1,9 @@
 //! Tests of packet lines.
 
 use super::*;
+use crate::escape::needs_escape;
 use crate::flow::{ObservationPoint, TransportAddress};
+use crate::wire::testing::{DnsBuilder, HelloBuilder, QUIC_INITIAL, hex};
 
 /// Ethernet and IPv4 of a packet from 198.51.100.2 to 198.51.100.1.
 fn ipv4(protocol: u8, body: &[u8]) -> Vec<u8> {
@@ -93,6 +95,65 @@ fn messages_of_icmp_and_neighbor_discovery_are_shown_in_words() {
     request.extend_from_slice(&[0, 0, 0, 0, 0, 0, 198, 51, 100, 1]);
     let frame = [&[255; 6][..], &[2, 0, 0, 0, 0, 2, 8, 6], &request].concat();
     assert_eq!(words_of(&frame), "ARP, Request who-has 198.51.100.1 tell 198.51.100.2, length 28");
+}
+
+/// A UDP datagram from and to these ports.
+fn datagram([source, destination]: [u16; 2], payload: &[u8]) -> Vec<u8> {
+    let length = (8 + payload.len()) as u16;
+    let header = [source, destination, length, 0].map(u16::to_be_bytes).concat();
+    ipv4(17, &[&header[..], payload].concat())
+}
+
+#[test]
+fn answers_of_dns_are_shown() {
+    let answer = DnsBuilder::response(7, 0, "app.example", 1).answer("app.example", 1, &[198, 51, 100, 7]);
+    let line = words_of(&datagram([53, 5000], &answer.bytes()));
+    assert!(line.contains("DNS 7 A? app.example NOERROR A 198.51.100.7"), "{line}");
+    let missing = DnsBuilder::response(7, 3, "old.example", 28);
+    let line = words_of(&datagram([53, 5000], &missing.bytes()));
+    assert!(line.contains("DNS 7 AAAA? old.example NXDOMAIN"), "{line}");
+}
+
+#[test]
+fn hellos_of_tls_and_quic_are_shown() {
+    let hello = HelloBuilder::named("app.example").alpn(&["h2", "http/1.1"]);
+    let line = words_of(&segment(24, 7, &[], &hello.records(4096)));
+    assert!(line.contains("TLS ClientHello ") && line.ends_with(" app.example (h2, http/1.1)"), "{line}");
+    let line = words_of(&datagram([5000, 443], &hex(QUIC_INITIAL)));
+    assert!(line.contains("QUIC ") && line.contains(" ClientHello ") && line.contains(" example.com"), "{line}");
+}
+
+#[test]
+fn the_status_of_http_is_shown() {
+    let line = words_of(&segment(24, 7, &[], b"HTTP/1.1 404 Not Found\r\nServer: x\r\n\r\n"));
+    assert!(line.ends_with("HTTP HTTP/1.1 404 Not Found"), "{line}");
+}
+
+#[test]
+fn names_from_outside_are_escaped() {
+    let hostile = "a\u{1b}[2J\u{9b}\u{202e}\n | good.example";
+    let hello = HelloBuilder::named(hostile).alpn(&[hostile]).records(4096);
+    let query = DnsBuilder::query(7, hostile, 1).bytes();
+    let alias = DnsBuilder::response(7, 0, hostile, 5).answer(hostile, 5, &crate::wire::testing::dns_name(hostile));
+    let frames = [
+        segment(24, 7, &[], &hello),
+        datagram([5000, 53], &query),
+        datagram([53, 5000], &alias.bytes()),
+        segment(24, 7, &[], format!("HTTP/1.1 200 {hostile}\r\n\r\n").as_bytes()),
+    ];
+    for frame in frames {
+        let line = words_of(&frame);
+        assert!(line.contains("[2"), "the text is shown: {line}");
+        assert!(!line.contains(needs_escape) && !line.contains(" | "), "{line}");
+    }
+}
+
+#[test]
+fn text_cannot_imitate_a_line() {
+    let dump = Some(DumpStyle { columns: DumpColumns::Text, includes_link: false });
+    let frame = segment(24, 7, &[], b"x\n00:00:00.000000 -> IP 198.51.100.2.1 > 198.51.100.1.2: forged\n");
+    let line = line_in(LineStyle { dump, ..LineStyle::default() }, &frame, &PacketIdentity::default());
+    assert!(line.contains("forged") && line.lines().skip(1).all(|line| line.starts_with('\t')), "{line}");
 }
 
 #[test]
