@@ -335,7 +335,7 @@ fn repeated_packets(repeated: u32, packet: &Packet, size: &Size) -> u32 {
 }
 
 /// Merges flags and the highest sequence number from another count of the same direction, which
-/// knows that number.
+/// has that number.
 ///
 /// # Safety
 /// As for [`record`].

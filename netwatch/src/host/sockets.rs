@@ -61,8 +61,8 @@ const MESSAGE_BYTES: usize = 72;
 /// `INET_DIAG_CGROUP_ID` (linux/inet_diag.h).
 const CGROUP_ID: u16 = 21;
 
-/// `struct inet_diag_msg`: family in byte 0, state in byte 1; in network order both ports from 4, the addresses from
-/// 8; the cookie at 44, the inode at 68.
+/// `struct inet_diag_msg`: family in byte 0, state in byte 1; in network order both ports from 4,
+/// the addresses from 8; the cookie at 44, the inode at 68.
 fn parse(body: &[u8], protocol: u8) -> Option<ExistingSocket> {
     let is_v4 = i32::from(*body.first()?) == libc::AF_INET;
     let port = |at: usize| Some(u16::from_be_bytes(body.get(at..at + 2)?.try_into().ok()?));

@@ -139,9 +139,9 @@ impl PacketThread {
         }
     }
 
-    /// Reads what is in the ring now. Packets that arrive meanwhile wait for the next wake-up: reading
-    /// until the ring is empty would handle each of them alone. After the end of the capture,
-    /// packets are skipped.
+    /// Reads what is in the ring now. Packets that arrive meanwhile wait for the next wake-up:
+    /// reading until the ring is empty would handle each of them alone. After the end of the
+    /// capture, packets are skipped.
     fn read(&mut self) {
         let mut left = self.ring.filled_bytes();
         while left > 0 {
