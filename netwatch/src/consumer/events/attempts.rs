@@ -52,7 +52,7 @@ impl WrittenAttempts {
             _ => false,
         };
         let calls = calls.into_iter().filter(|(call, process)| !is_explained(call, *process)).collect();
-        self.new(calls)
+        self.added(calls)
     }
 
     /// The new ones of a lookup: responses with an error. Queries may still be answered.
@@ -74,7 +74,7 @@ impl WrittenAttempts {
                 process: None,
             })
             .collect();
-        self.new(failed.iter().map(|attempt| (attempt, None)).collect())
+        self.added(failed.iter().map(|attempt| (attempt, None)).collect())
     }
 
     /// The new ones of a final report.
@@ -88,11 +88,11 @@ impl WrittenAttempts {
             let process = attempt.process.and_then(|id| report.processes.get(id));
             process.filter(|_| attempt.protocol.is_some()).map(|process| process.number)
         };
-        self.new(attempts.map(|attempt| (attempt, number(attempt))).collect())
+        self.added(attempts.map(|attempt| (attempt, number(attempt))).collect())
     }
 
     /// The attempts that exceed those that were written, in the order of their time.
-    fn new(&mut self, attempts: Vec<(&Attempt, Option<ProcessNumber>)>) -> Vec<Attempt> {
+    fn added(&mut self, attempts: Vec<(&Attempt, Option<ProcessNumber>)>) -> Vec<Attempt> {
         let mut sums: BTreeMap<WrittenAttemptKey, Attempt> = BTreeMap::new();
         for (attempt, process) in attempts {
             let key = (attempt.target.clone(), attempt.protocol, attempt.cause.clone(), process);
