@@ -275,7 +275,7 @@ fn a_connection_that_waits_to_be_accepted_is_metered() {
     assert!(server.wait().expect("waited").success());
     let run = attached.finish();
     let document = run.assert_ok().report();
-    let [flow] = &report::list(document, "loopback.flows")[..] else { panic!("{run}") };
+    let [flow] = report::list(document, "loopback.flows") else { panic!("{run}") };
     assert_eq!(flow["started_before"], true, "{run}");
     // Both the word and its echo.
     for direction in report::DIRECTIONS {
