@@ -11,7 +11,10 @@ pub fn reason(crossing: &Crossing) -> Option<String> {
     let Crossing { text, state, .. } = crossing;
     match state {
         ThresholdState::Kept => None,
-        ThresholdState::Crossed => Some(format!("threshold {text}: it is {}", value(crossing))),
+        ThresholdState::Crossed => {
+            let after = crossing.after_ns.map(|after_ns| format!(", crossed after about {}", duration(after_ns)));
+            Some(format!("threshold {text}: it is {}{}", value(crossing), after.unwrap_or_default()))
+        }
         ThresholdState::Uncertain => {
             Some(format!("threshold {text}: it is {} as far as known, but flows were folded", value(crossing)))
         }
@@ -57,7 +60,7 @@ mod tests {
     use super::*;
 
     fn crossing(state: ThresholdState, value: f64, unit: ThresholdUnit) -> Crossing {
-        Crossing { text: "x > 1".into(), state, value: Some(value), unit, held_ns: None }
+        Crossing { text: "x > 1".into(), state, value: Some(value), unit, held_ns: None, after_ns: None }
     }
 
     #[test]
@@ -75,6 +78,11 @@ mod tests {
         assert_eq!(
             first_crossing(&held, 750_000_000_000).expect("a crossing"),
             "threshold x > 1: crossed after 12 min 30 s, when it was 501 for 5 min 00 s"
+        );
+        let timed = Crossing { after_ns: Some(450_000_000_000), ..held };
+        assert_eq!(
+            reason(&timed).expect("a reason"),
+            "threshold x > 1: it is 501 for 5 min 00 s, crossed after about 7 min 30 s"
         );
         assert_eq!(annotations(&["100 %\nx".to_owned()]), "::error title=netwatch::100 %25%0Ax\n");
     }

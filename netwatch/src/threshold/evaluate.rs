@@ -4,7 +4,7 @@ use super::Threshold;
 use super::open::longest;
 use super::over_time::longest_hold;
 use super::quantity::{Quantity, ThresholdUnit};
-use crate::report::Report;
+use crate::report::{Report, Run};
 
 /// The result of a threshold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +30,9 @@ pub struct Crossing {
     pub unit: ThresholdUnit,
     /// How long the condition held, nanoseconds, if it has to hold for a time.
     pub held_ns: Option<u64>,
+    /// From the start of the run to the first crossing, nanoseconds, if it is known. Of a number it
+    /// is that of the interval of the series.
+    pub after_ns: Option<u64>,
 }
 
 impl Crossing {
@@ -45,20 +48,26 @@ impl Threshold {
         if let (None, Some((statistic, times))) = (self.hold_ns, self.quantity.of_series(report)) {
             return self.evaluate_range(statistic.range_of_histogram(&times));
         }
-        let (value, held_ns) = match self.quantity {
+        let Run { started_ns, duration_ns, .. } = report.run;
+        let holds = |value: f64| self.comparison.holds(value, self.limit);
+        let needed_ns = self.hold_ns.unwrap_or(0);
+        let (value, held_ns, crossed_ns) = match self.quantity {
             Quantity::Open => {
-                let found = longest(report, |open| self.comparison.holds(open, self.limit));
-                (Some(found.open as f64), Some(found.held_ns))
+                let found = longest(report, needed_ns, holds);
+                (Some(found.open as f64), Some(found.held_ns), found.crossed_ns)
             }
             other if self.hold_ns.is_some() => {
-                let end_ns = report.run.started_ns.saturating_add(report.run.duration_ns);
-                let found =
-                    longest_hold((&report.series, end_ns), other, |value| self.comparison.holds(value, self.limit));
-                (found.value.filter(|_| found.held_ns > 0), Some(found.held_ns))
+                let series = (&report.series, started_ns.saturating_add(duration_ns));
+                let found = longest_hold(series, (other, needed_ns), holds);
+                (found.value.filter(|_| found.held_ns > 0), Some(found.held_ns), found.crossed_ns)
             }
-            other => (other.value(report), None),
+            other => {
+                let can_reach = self.comparison.is_lower_limit() && !other.can_fall();
+                let reached = if can_reach { other.reached(&report.series, holds) } else { None };
+                (other.value(report), None, reached)
+            }
         };
-        let holds = value.is_some_and(|value| self.comparison.holds(value, self.limit));
+        let holds = value.is_some_and(holds);
         let lasts = self.hold_ns.is_none_or(|needed| held_ns.is_some_and(|held| held >= needed));
         let is_partial = self.quantity.is_partial(report, self.hold_ns.is_some());
         let state = match (holds && lasts, is_partial) {
@@ -71,7 +80,9 @@ impl Threshold {
             (false, false) => ThresholdState::Kept,
         };
         let held_ns = held_ns.filter(|_| self.hold_ns.is_some());
-        Crossing { text: self.text.clone(), state, value, unit: self.quantity.unit(), held_ns }
+        let crossed_ns = crossed_ns.filter(|_| state == ThresholdState::Crossed);
+        let after_ns = crossed_ns.map(|crossed_ns| crossed_ns.saturating_sub(started_ns));
+        Crossing { text: self.text.clone(), state, value, unit: self.quantity.unit(), held_ns, after_ns }
     }
 
     /// Compares a value of which only the range is known. `None` if there is none.
@@ -82,7 +93,7 @@ impl Threshold {
             Some(None) => ThresholdState::Uncertain,
         };
         let value = range.map(|(_, most)| most);
-        Crossing { text: self.text.clone(), state, value, unit: self.quantity.unit(), held_ns: None }
+        Crossing { text: self.text.clone(), state, value, unit: self.quantity.unit(), held_ns: None, after_ns: None }
     }
 }
 
@@ -138,5 +149,30 @@ mod tests {
             let threshold = Threshold::parse_all(text).expect("read").remove(0);
             assert_eq!(threshold.evaluate(&report).state, expected, "{text}");
         }
+    }
+
+    #[test]
+    fn a_crossing_has_the_time_after_which_it_happened() {
+        const SECOND: u64 = 1_000_000_000;
+        let interval = |second: u64| Interval {
+            start_ns: second * SECOND,
+            length_ns: SECOND,
+            connections: 2,
+            tcp_packets: 100,
+            retransmitted: second,
+            ..Interval::default()
+        };
+        let series = Series { intervals: (100..110).map(interval).collect(), ..Series::default() };
+        let run = Run { started_ns: 100 * SECOND, duration_ns: 10 * SECOND, ..Run::default() };
+        let report = Report { series, run, ..Report::empty() };
+        let after = |text: &str| {
+            let crossing = Threshold::parse_all(text).expect("read").remove(0).evaluate(&report);
+            crossing.after_ns.map(|after_ns| after_ns / SECOND)
+        };
+        assert_eq!(after("retransmitted > 301"), Some(2), "100, 201, 303");
+        assert_eq!(after("retransmit_ratio > 1 for 3s"), Some(4), "all but the first");
+        assert_eq!(after("retransmit_ratio > 1 for 30s"), None);
+        assert_eq!(after("retransmitted > 99999"), None);
+        assert_eq!(after("endpoints < 5"), None);
     }
 }

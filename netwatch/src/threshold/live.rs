@@ -184,7 +184,9 @@ impl Threshold {
     }
 
     fn evaluate_series(&self, series: &Series, now_ns: u64) -> Crossing {
-        let found = longest_hold((series, now_ns), self.quantity, |value| self.comparison.holds(value, self.limit));
+        let found = longest_hold((series, now_ns), (self.quantity, self.hold_ns.unwrap_or(0)), |value| {
+            self.comparison.holds(value, self.limit)
+        });
         let is_crossed = found.held_ns > 0 && self.hold_ns.is_some_and(|needed| found.held_ns >= needed);
         let state = if is_crossed { ThresholdState::Crossed } else { ThresholdState::Kept };
         Crossing {
@@ -193,6 +195,7 @@ impl Threshold {
             value: found.value,
             unit: self.quantity.unit(),
             held_ns: Some(found.held_ns),
+            after_ns: None,
         }
     }
 }

@@ -18,9 +18,35 @@ pub(super) struct LongestHold {
     pub held_ns: u64,
     /// The last value in it, or the last one at all if it never held; `None` without a value.
     pub value: Option<f64>,
+    /// When it had held for as long as needed for the first time, nanoseconds since the Unix epoch.
+    pub crossed_ns: Option<u64>,
 }
 
 impl Quantity {
+    /// What an interval adds to a number that only grows; `None` if the series does not have it.
+    fn part_of(self, interval: &Interval) -> Option<u64> {
+        Some(match self.name()? {
+            "connections" => interval.connections,
+            "sent" => interval.totals.egress.wire_bytes,
+            "received" => interval.totals.ingress.wire_bytes,
+            "packets" => interval.totals.both().packets,
+            "retransmitted" => interval.retransmitted,
+            "lost" => interval.lost,
+            "cpu" => interval.cpu_ns,
+            _ => return None,
+        })
+    }
+
+    /// The start of the interval in which a number began to meet a condition.
+    pub fn reached(self, series: &Series, holds: impl Fn(f64) -> bool) -> Option<u64> {
+        let mut sum = 0_u64;
+        let reached = series.intervals.iter().find(|interval| {
+            sum = sum.saturating_add(self.part_of(interval).unwrap_or(0));
+            sum > 0 && holds(sum as f64)
+        });
+        reached.map(|interval| interval.start_ns)
+    }
+
     /// Whether it has a value at each time of a run, and not only for the whole of it.
     pub fn is_over_time(self) -> bool {
         match self {
@@ -50,10 +76,10 @@ impl Quantity {
 /// series goes.
 pub(super) fn longest_hold(
     (series, now_ns): (&Series, u64),
-    quantity: Quantity,
+    (quantity, needed_ns): (Quantity, u64),
     holds: impl Fn(f64) -> bool,
 ) -> LongestHold {
-    let mut longest = LongestHold { held_ns: 0, value: None };
+    let mut longest = LongestHold { held_ns: 0, value: None, crossed_ns: None };
     // Start, end and last value of the current time.
     let mut current: Option<(u64, u64, f64)> = None;
     for interval in whole_seconds(&series.intervals) {
@@ -69,8 +95,10 @@ pub(super) fn longest_hold(
         }
         let (held_ns, value) = current.map_or((0, value), |(start_ns, end_ns, last)| (end_ns - start_ns, last));
         if held_ns > longest.held_ns || longest.held_ns == 0 {
-            longest = LongestHold { held_ns, value: Some(value) };
+            longest = LongestHold { held_ns, value: Some(value), ..longest };
         }
+        let crossed = current.filter(|_| held_ns >= needed_ns).map(|(start_ns, ..)| start_ns.saturating_add(needed_ns));
+        longest.crossed_ns = longest.crossed_ns.or(crossed);
     }
     longest
 }
@@ -115,7 +143,9 @@ mod tests {
         let series = Series { intervals: intervals.collect(), ..Series::default() };
         let Threshold { quantity, comparison, limit, hold_ns, .. } =
             Threshold::parse_all(text).expect("read").remove(0);
-        let found = longest_hold((&series, 60 * SECOND), quantity, |value| comparison.holds(value, limit));
+        let found = longest_hold((&series, 60 * SECOND), (quantity, hold_ns.unwrap_or(0)), |value| {
+            comparison.holds(value, limit)
+        });
         (hold_ns.is_some_and(|needed| found.held_ns >= needed), found.held_ns / SECOND)
     }
 
@@ -138,7 +168,7 @@ mod tests {
                 series.push(interval);
                 start_ns += length_ns;
             }
-            longest_hold((&series, start_ns), Quantity::Open, |open| open > 5.0).held_ns / SECOND
+            longest_hold((&series, start_ns), (Quantity::Open, 0), |open| open > 5.0).held_ns / SECOND
         };
         // The oldest of them are merged to minutes.
         assert_eq!(held(&[SECOND; 7_200]), 7_200);
