@@ -72,6 +72,22 @@ pub enum BalanceState {
     NotApplicable,
 }
 
+impl BalanceState {
+    /// All states.
+    pub const ALL: [Self; 5] = [Self::Closed, Self::Open, Self::Live, Self::Unknown, Self::NotApplicable];
+
+    /// The word for it in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::Live => "live",
+            Self::Unknown => "unknown",
+            Self::NotApplicable => "not_applicable",
+        }
+    }
+}
+
 /// The balance of a replay against the frames of the capture file. Frames in a file have no
 /// direction, so these are sums of both directions.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]

@@ -14,6 +14,8 @@ pub(super) struct ReportDocument {
     pub run: Option<RunObject>,
     pub replay: Option<ReplayObject>,
     #[serde(default)]
+    pub balance: BalanceObject,
+    #[serde(default)]
     pub interface: InterfaceObject,
     pub dns: DnsObject,
     #[serde(default)]
@@ -34,6 +36,8 @@ pub(super) struct ReportDocument {
     pub attribution: Option<AttributionObject>,
     #[serde(default)]
     pub processes: Vec<ProcessObject>,
+    #[serde(default)]
+    pub local_sockets: Vec<LocalSocketObject>,
     #[serde(default)]
     pub remainders: Vec<RemainderObject>,
     #[serde(default)]
@@ -74,6 +78,18 @@ pub(super) struct ReplayObject {
     pub started: Option<String>,
     #[serde(default)]
     pub duration_ns: u64,
+    pub ended_early: Option<EndedEarlyObject>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct EndedEarlyObject {
+    pub offset_bytes: u64,
+    pub cause: String,
+}
+
+#[derive(Deserialize, Default)]
+pub(super) struct BalanceObject {
+    pub state: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -331,6 +347,19 @@ pub(super) struct ProcessObject {
     #[serde(default)]
     pub cmdline_truncated: bool,
     pub uid: Option<u32>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct LocalSocketObject {
+    pub path: String,
+    #[serde(default)]
+    pub connections: u64,
+    #[serde(default)]
+    pub failed_connections: u64,
+    #[serde(default)]
+    pub missing_connections: u64,
+    #[serde(default)]
+    pub processes: Vec<u32>,
 }
 
 #[derive(Deserialize)]

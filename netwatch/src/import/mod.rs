@@ -1,6 +1,6 @@
 //! Reads a JSON report of netwatch back, so that runs of other machines can be listed, checked and
-//! compared. What the document leaves out (TCP facts of a flow, the balance in numbers) is unknown
-//! in the result.
+//! compared. What the document leaves out (TCP facts of a flow) and the numbers of the balance are
+//! unknown in the result.
 
 mod document;
 mod traffic;
@@ -9,18 +9,21 @@ mod value;
 use std::collections::BTreeMap;
 
 use document::{
-    AttemptObject, AttributionObject, LookupObject, ProcessObject, ReplayObject, ReportDocument, RunObject,
+    AttemptObject, AttributionObject, LocalSocketObject, LookupObject, ProcessObject, ReplayObject, ReportDocument,
+    RunObject,
 };
-use value::{Numbers, direction, lookup_protocol, protocol, time_ns};
+use value::{Numbers, balance_state, direction, lookup_protocol, protocol, time_ns};
 
 use crate::flow::{
     Balance, FlowTable, IcmpError, Malformed, ObservationLosses, ObservationPoint, RemainderKind, Remainders, Traffic,
 };
 use crate::format::json::SCHEMA;
 use crate::name::{Lookup, NamesLost, ResponseTimes};
-use crate::process::{Attempt, AttemptCause, AttemptTarget, Attribution, Process, ProcessLosses, Processes};
+use crate::process::{
+    Attempt, AttemptCause, AttemptTarget, Attribution, LocalSocket, Process, ProcessLosses, Processes,
+};
 use crate::report::{
-    DnsForwarder, ExitStatus, Interface, Loopback, Naming, Replay, Report, ResourceUsage, Run, Series,
+    DnsForwarder, EndedEarly, ExitStatus, Interface, Loopback, Naming, Replay, Report, ResourceUsage, Run, Series,
 };
 use crate::wire::Name;
 use crate::wire::dns::{Question, Rcode, RecordType};
@@ -51,7 +54,7 @@ struct SchemaOnly {
 
 fn convert(document: ReportDocument) -> Result<Report, ImportError> {
     let numbers = Numbers::of(&document.processes);
-    let table = FlowTable::default();
+    let unknown = Balance::new(&FlowTable::default(), None, false);
     let naming = Naming {
         lookups: document.dns.lookups.iter().map(lookup).collect::<Result<_, _>>()?,
         unused: document.dns.unused_names.iter().map(|name| Name::of_text(name)).collect(),
@@ -74,7 +77,7 @@ fn convert(document: ReportDocument) -> Result<Report, ImportError> {
         dns: DnsForwarder { resolvers: document.dns.resolvers },
         complete: document.complete,
         totals: document.totals.into(),
-        balance: Balance::new(&table, None, false),
+        balance: Balance { state: balance_state(document.balance.state.as_deref())?, ..unknown },
         remainders: remainders(&document.remainders),
         lost: observation_losses(&document.lost),
         folded: document.folded.into(),
@@ -90,7 +93,10 @@ fn convert(document: ReportDocument) -> Result<Report, ImportError> {
         },
         naming,
         attempts: document.attempts.into_iter().map(|entry| attempt(entry, &numbers)).collect::<Result<_, _>>()?,
-        processes: processes(document.processes, document.attribution, &numbers)?,
+        processes: Processes {
+            local_sockets: document.local_sockets.into_iter().map(|entry| local_socket(entry, &numbers)).collect(),
+            ..processes(document.processes, document.attribution, &numbers)?
+        },
         series: Series::default(),
         notes: document.notes,
         folded_traffic: Vec::new(),
@@ -121,7 +127,8 @@ fn run(run: RunObject) -> Result<Run, ImportError> {
 
 fn replay(replay: ReplayObject) -> Result<Replay, ImportError> {
     let started_ns = replay.started.map_or(Ok(0), |time| time_ns(&time))?;
-    Ok(Replay { file: replay.file, started_ns, duration_ns: replay.duration_ns, ..Replay::default() })
+    let ended_early = replay.ended_early.map(|early| EndedEarly { offset: early.offset_bytes, cause: early.cause });
+    Ok(Replay { file: replay.file, started_ns, duration_ns: replay.duration_ns, ended_early, ..Replay::default() })
 }
 
 fn lookup(entry: &LookupObject) -> Result<Lookup, ImportError> {
@@ -175,6 +182,16 @@ fn process(entry: ProcessObject, numbers: &Numbers) -> Result<Process, ImportErr
         cmdline_cut: entry.cmdline_truncated,
         uid: entry.uid,
     })
+}
+
+fn local_socket(entry: LocalSocketObject, numbers: &Numbers) -> LocalSocket {
+    LocalSocket {
+        path: entry.path,
+        connections: entry.connections,
+        failed: entry.failed_connections,
+        missing: entry.missing_connections,
+        processes: entry.processes.into_iter().filter_map(|number| numbers.id(number)).collect(),
+    }
 }
 
 fn attempt(entry: AttemptObject, numbers: &Numbers) -> Result<Attempt, ImportError> {

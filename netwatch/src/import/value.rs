@@ -5,7 +5,7 @@ use std::time::UNIX_EPOCH;
 
 use super::ImportError;
 use super::document::{NamesObject, ProcessObject};
-use crate::flow::{Direction, Protocol};
+use crate::flow::{BalanceState, Direction, Protocol};
 use crate::name::NameSource;
 use crate::process::ProcessId;
 use crate::report::ApplicationProtocol;
@@ -63,6 +63,13 @@ pub(super) fn source(text: &str) -> Result<NameSource, ImportError> {
 pub(super) fn lookup_protocol(text: &str) -> Result<Application, ImportError> {
     let known = [Application::Dns, Application::Mdns, Application::Llmnr];
     known.into_iter().find(|one| one.name() == text).ok_or_else(|| format!("unknown lookup protocol {text}"))
+}
+
+/// Unknown if the document leaves it out.
+pub(super) fn balance_state(text: Option<&str>) -> Result<BalanceState, ImportError> {
+    let Some(text) = text else { return Ok(BalanceState::Unknown) };
+    let known = BalanceState::ALL.into_iter().find(|state| state.name() == text);
+    known.ok_or_else(|| format!("unknown state of the balance {text}"))
 }
 
 /// If the document has no evidence, it is the port.

@@ -1,13 +1,13 @@
 //! What a check finds in whole reports: which traffic counts, and what lost observations mean.
 
 use netwatch::allow::PolicyVerdict;
-use netwatch::flow::{Direction, FlowKey, Increment, Protocol, Remote, Traffic};
+use netwatch::flow::{BalanceState, Direction, FlowKey, Increment, Protocol, Remote, Traffic};
 use netwatch::format::check::CheckFormat;
 use netwatch::format::json;
 use netwatch::import;
 use netwatch::name::{Hidden, NameSource, SourcedName};
-use netwatch::process::{Attempt, AttemptCause, AttemptTarget, Evidence, FlowUser, Process, ProcessId};
-use netwatch::report::{FlowNaming, Report};
+use netwatch::process::{Attempt, AttemptCause, AttemptTarget, Evidence, FlowUser, LocalSocket, Process, ProcessId};
+use netwatch::report::{EndedEarly, FlowNaming, Replay, Report};
 
 use crate::formats::written;
 use crate::sample::scene::{NamedAddress, add_names, address, came, connections, everything, lookup, name};
@@ -397,9 +397,36 @@ fn a_json_report_gives_the_same_verdict() {
 }
 
 #[test]
+fn a_json_report_is_as_uncertain_as_its_run() {
+    let mut open = named_run();
+    open.balance.state = BalanceState::Open;
+    let mut cut = named_run();
+    let ended_early = Some(EndedEarly { offset: 4_096, cause: "the file ends in a packet".into() });
+    cut.replay = Some(Replay { file: "a.pcap".into(), ended_early, ..Default::default() });
+    let mut sockets = named_run();
+    let socket = |path: &str, failed, missing| LocalSocket {
+        path: path.into(),
+        connections: 2,
+        failed,
+        missing,
+        processes: vec![],
+    };
+    sockets.processes.local_sockets =
+        vec![socket("/run/docker.sock", 1, 1), socket("/run/a.sock", 2, 0), socket("@b", 0, 2)];
+    let expected: [(_, &[&str], usize); 3] =
+        [(open, &["the balance is open"], 0), (cut, &["up to byte 4096"], 0), (sockets, &[], 1)];
+    for (run, uncertain, notes) in expected {
+        let (own, other) = (check(&[&run], BY_ADDRESS), check(&[&imported(&run)], BY_ADDRESS));
+        assert_eq!((&own.uncertain, &own.notes, own.fails()), (&other.uncertain, &other.notes, other.fails()));
+        assert!(own.uncertain.iter().zip(uncertain).all(|(text, words)| text.contains(words)), "{own:?}");
+        assert_eq!((own.uncertain.len(), own.notes.len()), (uncertain.len(), notes), "{own:?}");
+    }
+}
+
+#[test]
 fn a_capture_has_no_resolver_of_its_own() {
     let mut run = of([open("203.0.113.53", 17, 53)]);
-    run.replay = Some(netwatch::report::Replay { file: "a.pcap".into(), ..Default::default() });
+    run.replay = Some(Replay { file: "a.pcap".into(), ..Replay::default() });
     assert_eq!(subjects(&check(&[&run], "")), ["udp/53 203.0.113.53"], "not recognized as DNS");
     let application = netwatch::report::ApplicationProtocol { name: "dns".into(), evidence: "message".into() };
     run.flows[0].naming = Some(Box::new(FlowNaming { application: Some(application), ..FlowNaming::default() }));

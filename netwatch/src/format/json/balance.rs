@@ -7,8 +7,8 @@ use serde::Serialize;
 use super::document::{JsonCounters, JsonDirections, protocol_name};
 use super::{is_false, is_zero};
 use crate::flow::{
-    Amount, Balance, BalanceState, Counters, Difference, FileBalance, FoldedCounts, ObservationLosses, PerDirection,
-    Protocol, RemainderKind, Traffic,
+    Amount, Balance, Counters, Difference, FileBalance, FoldedCounts, ObservationLosses, PerDirection, Protocol,
+    RemainderKind, Traffic,
 };
 use crate::report::Report;
 
@@ -112,13 +112,7 @@ fn detail(traffic: &Traffic) -> Option<String> {
 impl From<&Balance> for JsonBalance {
     fn from(balance: &Balance) -> Self {
         Self {
-            state: match balance.state {
-                BalanceState::Closed => "closed",
-                BalanceState::Open => "open",
-                BalanceState::Live => "live",
-                BalanceState::Unknown => "unknown",
-                BalanceState::NotApplicable => "not_applicable",
-            },
+            state: balance.state.name(),
             counted: balance.counted.into(),
             interface: balance.interface.map(Into::into),
             dropped_skbs: balance.dropped,

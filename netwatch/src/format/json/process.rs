@@ -182,6 +182,8 @@ pub(super) struct JsonLocalSocket<'a> {
     connections: u64,
     #[serde(skip_serializing_if = "is_zero")]
     failed_connections: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    missing_connections: u64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     processes: Vec<ProcessNumber>,
 }
@@ -289,6 +291,7 @@ fn local_socket<'a>(processes: &Processes, peer: &'a LocalSocket) -> JsonLocalSo
         path: &peer.path,
         connections: peer.connections,
         failed_connections: peer.failed,
+        missing_connections: peer.missing,
         processes: numbers(processes, &peer.processes),
     }
 }
