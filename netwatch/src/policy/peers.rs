@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
-use crate::flow::{Direction, EndpointKey};
+use crate::flow::{Direction, EndpointKey, Remote};
 use crate::name::{NameSource, SourcedName};
 use crate::report::{Report, ReportEndpoint};
 use crate::wire::{Application, Name};
@@ -28,10 +28,22 @@ impl<'a> PeerNames<'a> {
 
     /// The display names of all flows of this endpoint: one address may serve several names. Empty
     /// if there are none.
+    ///
+    /// A name that a program sends leads to another host if it is for a proxy, and to any host if
+    /// the program chose the address. If DNS gave this address to other names, those are listed.
     pub fn names(&self, known: &'a ReportEndpoint) -> Vec<&'a Name> {
-        match self.by_endpoint.get(&known.endpoint.key) {
-            Some(names) => names.iter().copied().collect(),
+        let displayed: BTreeSet<&Name> = match self.by_endpoint.get(&known.endpoint.key) {
+            Some(names) => names.clone(),
             None => known.display_name.iter().map(|shown| &shown.name).collect(),
+        };
+        let looked_up = looked_up(known);
+        let leads_here = |name: &&Name| looked_up.contains(*name) || self.is_answer(name, known.endpoint.key.remote);
+        if displayed.is_empty() || looked_up.is_empty() || displayed.iter().all(leads_here) {
+            return displayed.into_iter().collect();
+        }
+        match displayed.iter().any(leads_here) {
+            true => displayed.into_iter().filter(leads_here).collect(),
+            false => looked_up.into_iter().collect(),
         }
     }
 
@@ -41,18 +53,27 @@ impl<'a> PeerNames<'a> {
         if let Some(name) = name.filter(|name| self.lookups.contains_key(name)) {
             return vec![name];
         }
-        let queried: BTreeSet<&Name> =
-            known.names.iter().filter(|named| named.source == NameSource::Dns).map(SourcedName::shown).collect();
+        let queried = looked_up(known);
         match name.filter(|name| queried.contains(name)) {
             Some(name) => vec![name],
             None => queried.into_iter().collect(),
         }
     }
 
+    /// Whether a DNS response for the name contains this remote.
+    fn is_answer(&self, name: &Name, remote: Remote) -> bool {
+        self.answers(name).any(|address| remote == Remote::Address(address))
+    }
+
     /// Addresses from DNS responses for a name, whether or not they were used.
     pub fn answers(&self, name: &Name) -> impl Iterator<Item = IpAddr> {
         self.lookups.get(name).into_iter().flatten().copied()
     }
+}
+
+/// Names that DNS responses gave the address of this endpoint, as they were asked for.
+fn looked_up(known: &ReportEndpoint) -> BTreeSet<&Name> {
+    known.names.iter().filter(|named| named.source == NameSource::Dns).map(SourcedName::shown).collect()
 }
 
 /// Names that the target queried over DNS, with the addresses in the responses.

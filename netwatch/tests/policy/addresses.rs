@@ -22,18 +22,41 @@ fn one_address_of_several_names_is_listed_with_each() {
     add_names(&mut report, &[NamedAddress { address: "203.0.113.10", name: "a.example", source: NameSource::Dns }]);
     let other = netwatch::report::DisplayName { name: name("b.example"), source: NameSource::Sni };
     report.flows[1].naming.as_mut().expect("it has names").display_name = Some(other);
-    let names: Vec<String> = Requirements::of(&[&report], &plain())
-        .needs
-        .iter()
-        .map(|need| need.name.as_ref().map(ToString::to_string).unwrap_or_default())
-        .collect();
-    assert_eq!(names, ["a.example", "b.example"]);
+    assert_eq!(names(&report), ["a.example"], "DNS gave b.example no address");
+    report.naming.lookups.push(lookup(name("b.example"), vec![address("203.0.113.10")]));
+    assert_eq!(names(&report), ["a.example", "b.example"]);
     let cilium = rules(RuleFormat::Cilium, &[&report], &plain());
-    assert!(cilium.contains("matchName: \"a.example\""), "{cilium}");
-    assert!(
-        !cilium.contains("matchName: \"b.example\""),
-        "there was no DNS query for it, so that Cilium cannot follow it\n{cilium}"
-    );
+    for name in ["a.example", "b.example"] {
+        assert!(cilium.contains(&format!("matchName: \"{name}\"")), "{cilium}");
+    }
+}
+
+/// The names of the requirements; empty for those without.
+fn names(report: &Report) -> Vec<String> {
+    let needs = Requirements::of(&[report], &plain()).needs;
+    needs.iter().map(|need| need.name.as_ref().map(ToString::to_string).unwrap_or_default()).collect()
+}
+
+#[test]
+fn a_proxy_is_one_row_with_its_own_name_and_all_its_addresses() {
+    for other_was_looked_up in [false, true] {
+        let mut report = connections(&[("203.0.113.10", 3128, Some("proxy.example"))]);
+        report.naming.lookups.push(lookup(name("proxy.example"), vec![address("203.0.113.11")]));
+        if other_was_looked_up {
+            report.naming.lookups.push(lookup(name("app.example"), vec![address("198.51.100.7")]));
+        }
+        // The client sends it to the proxy: `CONNECT app.example:443`.
+        let named = NamedAddress { address: "203.0.113.10", name: "app.example", source: NameSource::Http };
+        add_names(&mut report, &[named]);
+        assert_eq!(names(&report), ["proxy.example"]);
+        let text = rules(RuleFormat::Csv, &[&report], &plain());
+        for line in
+            ["proxy.example,tcp,3128,outbound,203.0.113.10,yes", "proxy.example,tcp,3128,outbound,203.0.113.11,no"]
+        {
+            assert!(text.contains(line), "{text}");
+        }
+        assert!(!text.contains("app.example"), "{text}");
+    }
 }
 
 #[test]
