@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use ipnet::IpNet;
 use serde_json::{Map, Value, json};
 
-use super::header::{self, FAILED_ATTEMPTS, NAMES_LIMIT, failed, purpose};
+use super::header::{self, FAILED_ATTEMPTS, NAMES_LIMIT, failed, peers, purpose};
 use super::need::{Need, Service};
 use super::{Requirements, RuleOptions};
 use crate::flow::Direction;
@@ -22,7 +22,7 @@ const USAGE: [&str; 3] = [
     "A new group allows all outgoing traffic: remove that rule with revoke-security-group-egress. Responses to allowed traffic need no rule.",
     "Security groups never filter DNS to the VPC's own resolver, so there is no rule for it. Name other resolvers with --resolver.",
 ];
-const LIMITS: &str = "multicast; ports of protocols other than TCP and UDP, which are opened as a whole";
+const LIMITS: &str = "multicast and broadcast; ports of protocols other than TCP and UDP, which are opened as a whole";
 
 pub(super) fn text(requirements: &Requirements, options: &RuleOptions) -> String {
     let mut about = header::lines(requirements, options, &USAGE, &[NAMES_LIMIT, LIMITS]);
@@ -45,6 +45,7 @@ pub(super) fn text(requirements: &Requirements, options: &RuleOptions) -> String
     for (way, permissions) in [("egress", &egress), ("ingress", &ingress)] {
         about.extend(permissions.over_quota(way));
     }
+    about.extend(requirements.groups.iter().map(|need| format!("Not expressible in this format: {}.", peers(need))));
     if requirements.not_opened().next().is_some() {
         about.push(FAILED_ATTEMPTS.into());
         about.extend(requirements.not_opened().map(failed));

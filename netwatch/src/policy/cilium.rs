@@ -14,7 +14,7 @@ use crate::wire::port;
 const USAGE: &str = "Apply with `kubectl apply -f FILE`. It selects pods by the label `app` below: replace it with yours. Responses to allowed \
     traffic need no rule. Port ranges need Cilium 1.16, ICMP 1.13.";
 const NAMES: &str = "Cilium follows the addresses of names, because DNS passes through its proxy. Peers without a DNS query are listed by address.";
-const LIMITS: &str = "multicast, and protocols other than TCP, UDP, SCTP and ICMP";
+const LIMITS: &str = "multicast and broadcast, and protocols other than TCP, UDP, SCTP and ICMP";
 /// The DNS proxy, without which Cilium does not follow names. It allows every query, because with
 /// search domains a resolver queries more names than those in the rules.
 const DNS_PROXY: &str = "          rules:

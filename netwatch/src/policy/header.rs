@@ -182,6 +182,13 @@ pub(super) fn purpose(need: &Need, limit: usize) -> String {
     }
 }
 
+/// `udp/67 out (255.255.255.255)`.
+pub(super) fn peers(need: &Need) -> String {
+    let peers: Vec<String> = need.peers.iter().map(shown).collect();
+    let name = need.name.as_ref().map(|name| comment(&name.to_string(), 200) + " ").unwrap_or_default();
+    format!("{} {} {name}({})", need.service, need.direction.of_flow(), peers.join(", "))
+}
+
 /// `tcp/443 out app.example: 2 refused`, for the list of failed attempts.
 pub(super) fn failed(need: &Need) -> String {
     let peer = match &need.name {

@@ -10,8 +10,7 @@ use crate::flow::Direction;
 
 const USAGE: &str = "Apply with `kubectl apply -f FILE`. It selects pods by the label `app` below: replace it with yours. Responses to allowed \
     traffic need no rule. The policy has an effect only if the cluster's network plugin enforces policies.";
-const LIMITS: &str =
-    "ICMP, multicast and protocols other than TCP, UDP and SCTP; the network plugin decides whether they pass";
+const LIMITS: &str = "ICMP, multicast and broadcast, and protocols other than TCP, UDP and SCTP; the network plugin decides whether they pass";
 const DNS: &str = "    # DNS of the cluster
     - to:
         - namespaceSelector:
@@ -39,14 +38,11 @@ pub(super) fn text(requirements: &Requirements, options: &RuleOptions) -> String
     let mut ingress = String::new();
     requirements.of_direction(Direction::Ingress).for_each(|need| rule(&mut ingress, need, options));
     section(&mut text, "ingress", &ingress);
-    for need in requirements.groups.iter().chain(&requirements.needs).filter(|need| is_inexpressible(need)) {
+    let without_ports = requirements.needs.iter().filter(|need| ports(need.service).is_none());
+    for need in requirements.groups.iter().chain(without_ports) {
         text += &inexpressible(need, "  ");
     }
     text
-}
-
-fn is_inexpressible(need: &Need) -> bool {
-    ports(need.service).is_none() || need.peers.iter().any(|peer| peer.addr().is_multicast())
 }
 
 fn section(text: &mut String, name: &str, rules: &str) {

@@ -1,7 +1,7 @@
 //! Quoting, names and comments that both kinds of Kubernetes policies use.
 
-use super::header::failed;
-use super::need::{Need, Service, shown};
+use super::header::{failed, peers};
+use super::need::{Need, Service};
 use super::text::{comment, label};
 use super::{Requirements, RuleOptions};
 use crate::flow::Protocol;
@@ -36,14 +36,7 @@ pub(super) fn title(need: &Need, indent: &str) -> String {
 
 /// A need that the format cannot express, as a comment.
 pub(super) fn inexpressible(need: &Need, indent: &str) -> String {
-    let peers: Vec<String> = need.peers.iter().map(shown).collect();
-    let name = need.name.as_ref().map(|name| comment(&name.to_string(), 200) + " ").unwrap_or_default();
-    format!(
-        "{indent}# not expressible in this format: {} {} {name}({})\n",
-        need.service,
-        need.direction.of_flow(),
-        peers.join(", ")
-    )
+    format!("{indent}# not expressible in this format: {}\n", peers(need))
 }
 
 /// Failed attempts, as comments.

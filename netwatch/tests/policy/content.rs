@@ -347,6 +347,16 @@ fn systemd_reports_denied_resolvers_and_restricts_no_families() {
 }
 
 #[test]
+fn groups_are_listed_where_no_rule_can_express_them() {
+    for format in [RuleFormat::K8s, RuleFormat::Cilium, RuleFormat::AwsSg] {
+        let text = rules(format, &[&everything()], &plain());
+        for group in ["udp/67 out (255.255.255.255)", "udp/5353 out (224.0.0.251, ff02::fb)"] {
+            assert!(text.contains(group), "{format:?}: {text}");
+        }
+    }
+}
+
+#[test]
 fn requirements_are_sorted_out_before_in_and_with_a_name_before_without() {
     let requirements = Requirements::of(&[&everything()], &plain());
     let rank = |need: &netwatch::policy::Need| (need.direction, need.name.is_none());
