@@ -98,6 +98,16 @@ fn markdown_has_every_name_of_an_address() {
 }
 
 #[test]
+fn markdown_names_what_a_wrapper_ran() {
+    let mut report = rich::build();
+    let shell = &mut report.processes.list[0];
+    (shell.comm, shell.exe) = ("sh".into(), Some("/bin/sh".into()));
+    shell.cmdline = Some(["sh", "-c", "cargo build"].map(str::to_owned).into());
+    let text = as_markdown(&report);
+    assert!(text.starts_with("# Network requirements of `git-remote-https`\n"), "{text}");
+}
+
+#[test]
 fn markdown_lists_gaps() {
     let mut table = netwatch::flow::FlowTable::new(1);
     for host in 1..=5 {

@@ -14,7 +14,7 @@ use super::summary::units::{bytes, count, plural};
 use super::words::{self, with_plain_spaces};
 use crate::flow::{Direction, PerDirection};
 use crate::name::Lookup;
-use crate::process::{AttemptCause, Attribution};
+use crate::process::{AttemptCause, Attribution, file_name};
 use crate::report::{AttemptNames, DnsForwarder, Failure, Report};
 use crate::wire::Application;
 use crate::wire::dns::Rcode;
@@ -36,11 +36,10 @@ pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
 
 /// The name of the program or of the capture.
 fn program(report: &Report) -> String {
-    let path = match &report.replay {
-        Some(replay) => &replay.file,
-        None => report.run.command.first().map_or("", String::as_str),
-    };
-    path.rsplit('/').find(|part| !part.is_empty()).unwrap_or(path).to_owned()
+    match &report.replay {
+        Some(replay) => file_name(&replay.file).to_owned(),
+        None => report.programs().into_iter().next().unwrap_or_default(),
+    }
 }
 
 fn about(report: &Report) -> String {

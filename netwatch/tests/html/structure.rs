@@ -18,6 +18,21 @@ fn table<'a>(data: &'a Value, id: &str) -> &'a Value {
 }
 
 #[test]
+fn headings_name_what_a_wrapper_ran() {
+    let mut report = rich::build();
+    report.run.command = ["/bin/sh", "-c", "cargo build"].map(str::to_owned).to_vec();
+    let shell = &mut report.processes.list[0];
+    (shell.comm, shell.exe) = ("sh".into(), Some("/bin/sh".into()));
+    shell.cmdline = Some(["sh", "-c", "cargo build"].map(str::to_owned).into());
+    let page = page(&report);
+    for tag in ["title", "h1"] {
+        let (_, rest) = page.split_once(&format!("<{tag}>")).expect("a heading");
+        let (heading, _) = rest.split_once("</").expect("its end");
+        assert!(heading.contains("git-remote-http") && !heading.contains("sh -c"), "{heading}");
+    }
+}
+
+#[test]
 fn ten_thousand_flows_fit_into_three_megabytes() {
     let page = page(&rich::crawl(10_000));
     println!("{} bytes", page.len());

@@ -6,6 +6,7 @@ use super::series::LabelValues;
 use super::sums::{SECOND_NS, SeriesSums};
 use crate::flow::{Counters, PerDirection, RemainderKind};
 use crate::format::exposition::{Exposition, ExpositionFormat, MetricFamily, MetricKind, number};
+use crate::process::program_of_command;
 use crate::report::Run;
 use crate::session::IntervalTotals;
 
@@ -58,7 +59,7 @@ fn identity(run: Option<&Run>, out: &mut Exposition) {
     out.metric(build);
     out.sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
     let Some(run) = run else { return };
-    let program = run.command.first().map_or("", |path| path.rsplit('/').next().unwrap_or(path));
+    let program = program_of_command(&run.command).unwrap_or_default();
     out.metric(MetricFamily {
         name: "netwatch_run",
         kind: MetricKind::Info,
@@ -206,5 +207,19 @@ fn own_numbers(own: &OwnNumbers, out: &mut Exposition) {
     }
     if let Some(memory) = own.memory_bytes {
         out.single(gauge("process_resident_memory_bytes", "bytes", "Memory of netwatch."), memory);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_is_what_a_wrapper_runs() {
+        let command = ["timeout", "5", "/opt/shop"].map(str::to_owned).to_vec();
+        let mut out = Exposition::new(ExpositionFormat::OpenMetrics);
+        identity(Some(&Run { command, ..Run::default() }), &mut out);
+        let text = out.finish();
+        assert!(text.contains("program=\"shop\""), "{text}");
     }
 }

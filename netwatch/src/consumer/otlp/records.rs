@@ -15,6 +15,7 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use super::EndedConnection;
 use crate::consumer::finished::FlowProcess;
 use crate::flow::{Direction, PerDirection, Protocol, TransportAddress};
+use crate::process::program_of_command;
 use crate::report::Run;
 use crate::session::{FlowRecord, IntervalTotals};
 
@@ -43,7 +44,7 @@ fn scope() -> InstrumentationScope {
 
 /// What was metered: the command of a run.
 fn resource(run: &Run) -> Resource {
-    let program = run.command.first().map_or("", |path| path.rsplit('/').next().unwrap_or(path));
+    let program = program_of_command(&run.command).unwrap_or_default();
     let mut attributes = vec![
         text("service.name", if program.is_empty() { "netwatch" } else { program }),
         text("service.instance.id", &run.id),
@@ -166,4 +167,23 @@ fn number(key: &str, value: u64) -> KeyValue {
 
 fn attribute(key: &str, value: Value) -> KeyValue {
     KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_service_is_what_a_wrapper_runs() {
+        let service = |command: &[&str]| {
+            let run = Run { command: command.iter().map(|&word| word.to_owned()).collect(), ..Run::default() };
+            resource(&run).attributes.into_iter().find(|attribute| attribute.key == "service.name")
+        };
+        assert_eq!(
+            service(&["/usr/bin/env", "A=1", "timeout", "5", "/opt/shop", "-v"]),
+            Some(text("service.name", "shop"))
+        );
+        assert_eq!(service(&["/bin/sh", "-c", "python3 shop.py"]), Some(text("service.name", "shop.py")));
+        assert_eq!(service(&[]), Some(text("service.name", "netwatch")));
+    }
 }

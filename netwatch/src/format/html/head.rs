@@ -4,9 +4,9 @@ use std::fmt::Write;
 
 use super::markup::text;
 use super::{Page, hosts};
-use crate::format::summary::head::{ending, to_the_second};
+use crate::format::summary::head::{ending, program, to_the_second};
 use crate::format::summary::hosts::connections;
-use crate::format::summary::text::{command, cut};
+use crate::format::summary::text::cut;
 use crate::format::summary::units::{bytes, count, duration, plural};
 use crate::format::words;
 use crate::report::Report;
@@ -23,11 +23,11 @@ pub(super) fn title(report: &Report) -> String {
     format!("netwatch: {}", subject(report))
 }
 
-/// The command as it could be typed, or the name of the capture.
+/// The command as it could be typed, the programs that a wrapper ran, or the name of the capture.
 fn subject(report: &Report) -> String {
     let subject = match &report.replay {
         Some(replay) => replay.file.clone(),
-        None => command(&report.run.command),
+        None => program(report),
     };
     cut(&subject, MAX_COMMAND)
 }

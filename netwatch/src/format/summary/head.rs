@@ -87,7 +87,7 @@ fn ran(report: &Report, options: &SummaryOptions, width: usize) -> Vec<Line> {
 }
 
 /// The command line; of a wrapper, the programs that it ran.
-fn program(report: &Report) -> String {
+pub(in crate::format) fn program(report: &Report) -> String {
     let programs = report.programs();
     let own = report.processes.list.first().map(|process| process.program());
     let is_wrapped = own.is_some_and(|own| programs.first().is_some_and(|first| first != own));
