@@ -9,7 +9,7 @@ use netwatch::diff::{ChangeKind, Comparison, DiffOptions, SubjectKind, compare};
 use netwatch::flow::{Direction, FlowKey, Increment, Protocol, Traffic};
 use netwatch::format::diff::{DiffFormat, write};
 use netwatch::name::NameSource;
-use netwatch::process::{Attempt, AttemptCause, AttemptTarget, Attribution, Process};
+use netwatch::process::{Attempt, AttemptCause, AttemptTarget, Attribution, Process, ProcessId};
 use netwatch::report::{Facts, Report};
 use proptest::prelude::*;
 use sample::scene::{NamedAddress, add_names, address, came, connections, everything, lookup, name};
@@ -193,6 +193,16 @@ fn failures_are_compared_by_name_port_and_cause() {
         report
     };
     let old = refused("203.0.113.10", "app.example");
+    let mut by_curl = old.clone();
+    by_curl.processes.list = vec![Process { comm: "curl".into(), ..Process::default() }];
+    by_curl.attempts.iter_mut().for_each(|attempt| attempt.process = Some(ProcessId(0)));
+    assert_eq!(of_kind(&diff(&by_curl, &old), SubjectKind::Failures), [""; 0], "the program is no part of it");
+    let appeared = diff(&bytes(100), &by_curl);
+    for format in [DiffFormat::Text, DiffFormat::Markdown] {
+        let written = text(&appeared, format);
+        assert!(written.contains("tcp app.example:81: refused (curl)"), "{written}");
+    }
+    assert!(text(&appeared, DiffFormat::Json).contains(r#""programs":["curl"]"#));
     assert!(diff(&old, &refused("203.0.113.11", "app.example")).is_same());
     let unanswered = one(failed(key(6, 1, address("203.0.113.10"), 81), 1, false));
     let expected = ["+tcp app.example:81: timeout", "-tcp app.example:81: refused"];
@@ -213,7 +223,7 @@ fn failures_are_compared_by_name_port_and_cause() {
         attempt(AttemptTarget::LocalSocket("/run/docker.sock".into()), AttemptCause::Errno(13)),
         attempt(AttemptTarget::Address("[2001:db8::1]:443".parse().unwrap()), AttemptCause::Errno(101)),
     ];
-    let expected = ["+/run/docker.sock: denied", "+[2001:db8::1]:443: no route", "+missing.example: NXDOMAIN"];
+    let expected = ["+[2001:db8::1]:443: no route", "+missing.example: NXDOMAIN"];
     let mut failures = of_kind(&diff(&bytes(100), &nowhere), SubjectKind::Failures);
     failures.sort();
     assert_eq!(failures, expected);

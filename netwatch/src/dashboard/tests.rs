@@ -117,7 +117,8 @@ fn updates() -> Vec<Update> {
         lookup(0, "app.example", "A", &[], &["198.51.100.7", "198.51.100.8"]),
         lookup(1, "old.example", "AAAA", &[("nxdomain", 2)], &[]),
         Update::Attempts(vec![AttemptFacts {
-            target: "[2001:db8::1]:443".to_owned(),
+            target: "2001:db8::1".to_owned(),
+            service: "tcp/443".to_owned(),
             cause: "no route".to_owned(),
             count: 3,
             last_ns: START + SECOND,
@@ -223,6 +224,56 @@ fn an_endpoint_leads_to_its_connections_and_back() {
     assert_eq!(first_cells(&mut dashboard).len(), 4);
     press(&mut dashboard, &[Key::Char('3'), Key::Down, Key::Enter]);
     assert!(screen_of(&mut dashboard, 80, 24).contains("of curl (4001)"));
+}
+
+#[test]
+fn failures_have_the_name_and_the_process() {
+    let process = |number, comm: &str| {
+        Update::Process(ProcessFacts { number, pid: 4_000 + number, comm: comm.to_owned(), ..ProcessFacts::default() })
+    };
+    let lookup = |number, name: &str, errors: Vec<(String, u64)>, addresses: Vec<String>| {
+        let (name, kind, first_ns) = (name.to_owned(), "A".to_owned(), START + 2 * SECOND);
+        let facts = LookupFacts {
+            name,
+            kind,
+            queries: 1,
+            responses: 1,
+            errors,
+            is_own: true,
+            mean_ns: None,
+            addresses,
+            first_ns,
+        };
+        Update::Lookup(number, facts)
+    };
+    let attempt = AttemptFacts {
+        target: "203.0.113.9".to_owned(),
+        service: "tcp/443".to_owned(),
+        cause: "no route".to_owned(),
+        count: 1,
+        last_ns: START + 2 * SECOND,
+        process: Some(2),
+    };
+    let mut dashboard = Dashboard::new(false);
+    dashboard.apply([
+        process(1, "curl"),
+        process(2, "wget"),
+        Update::Flow(Box::new(flow(1, "10.73.4.1:53", 3, 60, 60))),
+        Update::Flow(Box::new(FlowUpdate {
+            processes: vec![(2, "socket".to_owned())],
+            ..flow(2, "10.73.4.1:53", 1, 9, 9)
+        })),
+        lookup(0, "old.example", vec![("nxdomain".to_owned(), 1)], vec![]),
+        lookup(1, "app.example", vec![], vec!["203.0.113.9".to_owned()]),
+        Update::Attempts(vec![attempt]),
+        tick(3, 1, 1),
+    ]);
+    press(&mut dashboard, &[Key::Char('5')]);
+    let screen = screen_of(&mut dashboard, 120, 24);
+    for words in [["old.example", "DNS", "NXDOMAIN", "curl"], ["app.example", "tcp/443", "no route", "wget"]] {
+        let is_row = |line: &&str| words.iter().all(|word| line.contains(word));
+        assert!(screen.lines().any(|line| is_row(&line)), "{words:?}: {screen}");
+    }
 }
 
 #[test]

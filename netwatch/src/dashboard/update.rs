@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::flow::{Counters, Direction, EndReason, ObservationPoint, PerDirection, TransportAddress};
+use crate::flow::{Counters, Direction, EndReason, ObservationPoint, PerDirection, Protocol, TransportAddress};
 use crate::name::Lookup;
 use crate::process::{Attempt, AttemptTarget};
 use crate::report::ExitStatus;
@@ -164,11 +164,17 @@ pub struct LookupFacts {
     pub first_ns: u64,
 }
 
+/// The service of a failed lookup.
+pub(super) const DNS: &str = "DNS";
+
 /// Attempts of one process that failed before a packet was sent.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct AttemptFacts {
-    /// What they were to reach.
+    /// What they were to reach: an address without the port, or a name.
     pub target: String,
+    /// `tcp/443`, or `DNS`.
+    #[serde(default)]
+    pub service: String,
     /// Why they failed.
     pub cause: String,
     /// How many there were.
@@ -293,13 +299,22 @@ fn attempt(attempt: &Attempt) -> Option<AttemptFacts> {
     if !attempt.target.is_remote() {
         return None;
     }
-    let target = match &attempt.target {
-        AttemptTarget::Address(end) => end.to_string(),
-        AttemptTarget::Name(name, _) => name.clone(),
+    let (target, service) = match &attempt.target {
+        AttemptTarget::Address(end) => (end.ip().to_string(), service(attempt.protocol, end.port())),
+        AttemptTarget::Name(name, _) => (name.clone(), DNS.to_owned()),
         AttemptTarget::LocalSocket(_) => return None,
     };
     let process = attempt.process.map(|process| process.0);
-    Some(AttemptFacts { target, cause: attempt.cause.word(), count: attempt.count, last_ns: attempt.last_ns, process })
+    let (cause, count, last_ns) = (attempt.cause.word(), attempt.count, attempt.last_ns);
+    Some(AttemptFacts { target, service, cause, count, last_ns, process })
+}
+
+fn service(protocol: Option<Protocol>, port: u16) -> String {
+    match protocol {
+        Some(protocol) if protocol.has_ports() => format!("{protocol}/{port}"),
+        Some(protocol) => protocol.to_string(),
+        None => format!("port {port}"),
+    }
 }
 
 fn losses(totals: &IntervalTotals) -> Update {

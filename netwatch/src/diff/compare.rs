@@ -58,6 +58,8 @@ pub struct Change {
     pub subject: Subject,
     /// The numbers of the subject.
     pub measures: Vec<Measure>,
+    /// Of a failure, the programs that failed, as far as they are known.
+    pub programs: BTreeSet<String>,
 }
 
 /// A run that is compared.
@@ -110,9 +112,13 @@ pub fn compare(old: &[&Report], new: &[&Report], options: &DiffOptions) -> Compa
     if !notes.is_empty() {
         options.kinds.retain(|kind| *kind != SubjectKind::Processes);
     }
-    let subjects: BTreeSet<&Subject> = before.0.keys().chain(after.0.keys()).collect();
+    let subjects: BTreeSet<&Subject> = before.subjects.keys().chain(after.subjects.keys()).collect();
     let wanted = |subject: &&&Subject| options.kinds.contains(&subject.kind());
-    let change = |subject: &&Subject| change(subject, before.0.get(subject), after.0.get(subject), &options);
+    let change = |subject: &&Subject| {
+        let change = change(subject, before.subjects.get(subject), after.subjects.get(subject), &options)?;
+        let programs = [&before, &after].into_iter().filter_map(|side| side.programs.get(subject)).flatten();
+        Some(Change { programs: programs.cloned().collect(), ..change })
+    };
     let mut changes: Vec<Change> = subjects.iter().filter(wanted).filter_map(change).collect();
     changes.sort_by_key(|change| (change.subject.kind(), change.kind));
     let count = |kind: &SubjectKind| (*kind, subjects.iter().filter(|subject| subject.kind() == *kind).count());
@@ -133,7 +139,8 @@ fn change(
         _ if measures.iter().any(|measure| measure.is_changed) => ChangeKind::Changed,
         _ => return None,
     };
-    options.changes.contains(&kind).then(|| Change { kind, subject: subject.clone(), measures })
+    let wanted = options.changes.contains(&kind);
+    wanted.then(|| Change { kind, subject: subject.clone(), measures, programs: BTreeSet::new() })
 }
 
 fn measures(

@@ -1,6 +1,6 @@
 //! The subjects of one side and their numbers.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use super::identity::Identities;
@@ -25,15 +25,23 @@ pub(super) type MeasureValues<T> = BTreeMap<MeasureKind, T>;
 
 /// The subjects of one or several runs, with ranges of numbers.
 #[derive(Debug, Default)]
-pub(super) struct SideTotals(pub BTreeMap<Subject, MeasureValues<ValueRange>>);
+pub(super) struct SideTotals {
+    pub subjects: BTreeMap<Subject, MeasureValues<ValueRange>>,
+    /// Which programs failed. No part of the failure, because not every run recorded them.
+    pub programs: BTreeMap<Subject, BTreeSet<String>>,
+}
 
 impl SideTotals {
     /// Sums up each run, then combines the runs to ranges.
     pub fn of(reports: &[&Report], identities: &Identities) -> Self {
         let mut totals = Self::default();
         for report in reports {
-            for (subject, numbers) in RunTotals::of(report, identities).0 {
-                let known = totals.0.entry(subject).or_default();
+            let one = RunTotals::of(report, identities);
+            for (subject, programs) in one.programs {
+                totals.programs.entry(subject).or_default().extend(programs);
+            }
+            for (subject, numbers) in one.subjects {
+                let known = totals.subjects.entry(subject).or_default();
                 for (kind, number) in numbers {
                     known.entry(kind).and_modify(|range| *range = range.with(number.into())).or_insert(number.into());
                 }
@@ -45,7 +53,10 @@ impl SideTotals {
 
 /// The subjects of one run.
 #[derive(Default)]
-struct RunTotals(BTreeMap<Subject, MeasureValues<u64>>);
+struct RunTotals {
+    subjects: BTreeMap<Subject, MeasureValues<u64>>,
+    programs: BTreeMap<Subject, BTreeSet<String>>,
+}
 
 impl RunTotals {
     fn of(report: &Report, identities: &Identities) -> Self {
@@ -62,12 +73,14 @@ impl RunTotals {
         for process in &report.processes.list {
             one.add(Subject::Process(identities.program(process)), [(MeasureKind::Times, 1)]);
         }
-        report.attempts.iter().for_each(|attempt| one.add_attempt(report, identities, attempt));
+        // Most programs try local sockets that do not exist, such as that of nscd.
+        let attempts = report.attempts.iter().filter(|attempt| attempt.target.is_remote());
+        attempts.for_each(|attempt| one.add_attempt(report, identities, attempt));
         one
     }
 
     fn add<const N: usize>(&mut self, subject: Subject, numbers: [(MeasureKind, u64); N]) {
-        let known = self.0.entry(subject).or_default();
+        let known = self.subjects.entry(subject).or_default();
         for (kind, number) in numbers {
             *known.entry(kind).or_default() += number;
         }
@@ -149,8 +162,11 @@ impl RunTotals {
             AttemptTarget::Name(name, _) => name.clone(),
             AttemptTarget::LocalSocket(path) => path.clone(),
         };
-        let cause = attempt.cause.word();
-        self.add(Subject::Failure { target, protocol: attempt.protocol, cause }, [(MeasureKind::Times, attempt.count)]);
+        let failure = Subject::Failure { target, protocol: attempt.protocol, cause: attempt.cause.word() };
+        if let Some(process) = attempt.process.and_then(|id| report.processes.get(id)) {
+            self.programs.entry(failure.clone()).or_default().insert(process.program().to_owned());
+        }
+        self.add(failure, [(MeasureKind::Times, attempt.count)]);
     }
 }
 

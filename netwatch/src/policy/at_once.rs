@@ -6,13 +6,17 @@ use std::net::SocketAddr;
 
 use ipnet::IpNet;
 
+use super::header::in_brackets;
 use super::need::{Need, Service, host};
+use super::text::comment;
 use crate::flow::{Direction, Protocol, Remote};
 use crate::process::{Attempt, AttemptCause, AttemptTarget};
-use crate::report::{AddressRole, Report};
+use crate::report::{AddressRole, AttemptNames, Report};
 
 /// Maximum number of these in the header, for each run.
 const MAX_LISTED: usize = 5;
+/// Maximum length of a name, bytes.
+const MAX_NAME_BYTES: usize = 80;
 
 /// An attempt that always failed before a packet was sent.
 pub(super) struct FailedAtOnce {
@@ -20,11 +24,22 @@ pub(super) struct FailedAtOnce {
     protocol: Option<Protocol>,
     end: SocketAddr,
     how: String,
+    /// What the program looked up.
+    name: Option<String>,
+    program: Option<String>,
 }
 
 impl FailedAtOnce {
     pub fn peer(&self) -> IpNet {
         host(self.end.ip())
+    }
+
+    /// `tcp app.example, 203.0.113.9:443 failed at once (no route) and is not listed (curl)`.
+    fn line(&self) -> String {
+        let protocol = self.protocol.map(|protocol| format!("{protocol} ")).unwrap_or_default();
+        let name = self.name.as_ref().map(|name| format!("{name}, ")).unwrap_or_default();
+        let by = in_brackets(self.program.as_deref());
+        format!("{protocol}{name}{} {} and is not listed{by}", self.end, self.how)
     }
 
     /// Whether it attempted this service.
@@ -40,11 +55,12 @@ impl FailedAtOnce {
 }
 
 /// These attempts of a run, without those to addresses that packets reached.
-pub(super) fn attempts(report: &Report, run: &str) -> Vec<FailedAtOnce> {
+pub(super) fn attempts<'a>(report: &'a Report, run: &str) -> Vec<FailedAtOnce> {
     let endpoints = report.endpoints.iter().map(|known| &known.endpoint.key);
     let out = endpoints.filter(|key| key.direction == Direction::Egress);
     let listed: HashSet<_> = out.map(|key| (key.remote, key.protocol, key.port)).collect();
-    let failed = |attempt: &Attempt| {
+    let names = AttemptNames::of(report);
+    let failed = |attempt: &'a Attempt| {
         let (AttemptTarget::Address(end), AttemptCause::Errno(_) | AttemptCause::NoPacket) =
             (&attempt.target, &attempt.cause)
         else {
@@ -58,7 +74,17 @@ pub(super) fn attempts(report: &Report, run: &str) -> Vec<FailedAtOnce> {
             AttemptCause::NoPacket => attempt.cause.word().to_string(),
             cause => format!("failed at once ({})", cause.word()),
         };
-        let found = FailedAtOnce { run: run.to_owned(), protocol: attempt.protocol, end: *end, how };
+        let found = FailedAtOnce {
+            run: run.to_owned(),
+            protocol: attempt.protocol,
+            end: *end,
+            how,
+            name: names.name(attempt).map(|name| comment(name, MAX_NAME_BYTES)),
+            program: attempt
+                .process
+                .and_then(|id| report.processes.get(id))
+                .map(|process| process.program().to_owned()),
+        };
         (is_elsewhere && !is_listed).then_some(found)
     };
     report.attempts.iter().filter_map(failed).collect()
@@ -70,10 +96,7 @@ pub(super) fn gaps(failed: &[FailedAtOnce]) -> Vec<String> {
     failed.iter().for_each(|one| runs.entry(&one.run).or_default().push(one));
     let mut lines = Vec::new();
     for (run, failed) in runs {
-        for FailedAtOnce { protocol, end, how, .. } in failed.iter().take(MAX_LISTED) {
-            let protocol = protocol.map(|protocol| format!("{protocol} ")).unwrap_or_default();
-            lines.push(format!("{run}: {protocol}{end} {how} and is not listed"));
-        }
+        lines.extend(failed.iter().take(MAX_LISTED).map(|failed| format!("{run}: {}", failed.line())));
         let more = failed.len().saturating_sub(MAX_LISTED);
         if more > 0 {
             lines.push(format!("{run}: {more} more addresses failed at once"));

@@ -189,13 +189,20 @@ pub(super) fn peers(need: &Need) -> String {
     format!("{} {} {name}({})", need.service, need.direction.of_flow(), peers.join(", "))
 }
 
-/// `tcp/443 out app.example: 2 refused`, for the list of failed attempts.
+/// `tcp/443 out app.example: 2 refused (curl)`, for the list of failed attempts.
 pub(super) fn failed(need: &Need) -> String {
     let peer = match &need.name {
         Some(name) => comment(&name.to_string(), MAX_NAME_BYTES),
         None => need.peers.iter().map(shown).collect::<Vec<_>>().join(", "),
     };
-    format!("{} {} {peer}: {}", need.service, need.direction.of_flow(), failures(&need.failed))
+    let by = in_brackets(need.programs.iter().map(String::as_str));
+    format!("{} {} {peer}: {}{by}", need.service, need.direction.of_flow(), failures(&need.failed))
+}
+
+/// ` (curl, wget)`; empty without any.
+pub(super) fn in_brackets<'a>(programs: impl IntoIterator<Item = &'a str>) -> String {
+    let programs: Vec<String> = programs.into_iter().map(|program| comment(program, MAX_NAME_BYTES)).collect();
+    if programs.is_empty() { String::new() } else { format!(" ({})", programs.join(", ")) }
 }
 
 /// Stands for the table of what is required if it is empty.

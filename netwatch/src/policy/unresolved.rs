@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::header::in_brackets;
 use super::text::comment;
 use crate::flow::Direction;
+use crate::process::AttemptTarget;
 use crate::report::Report;
 use crate::wire::dns::{Rcode, RecordType};
 use crate::wire::{Application, Name};
@@ -11,9 +13,12 @@ use crate::wire::{Application, Name};
 /// Maximum length of a name, bytes.
 const MAX_NAME_BYTES: usize = 80;
 
-/// The names with their responses; `None` once one had an address.
+/// The names with their responses; `None` once one had an address. And who looked names up in vain.
 #[derive(Default)]
-pub(super) struct Unresolved(BTreeMap<Name, Option<BTreeSet<String>>>);
+pub(super) struct Unresolved {
+    names: BTreeMap<Name, Option<BTreeSet<String>>>,
+    programs: BTreeMap<String, BTreeSet<String>>,
+}
 
 impl Unresolved {
     pub fn add(&mut self, report: &Report) {
@@ -22,7 +27,7 @@ impl Unresolved {
             if lookup.queried_by != Direction::Egress || lookup.application != Application::Dns || !is_of_address {
                 continue;
             }
-            let known = self.0.entry(lookup.question.name.clone()).or_insert_with(|| Some(BTreeSet::new()));
+            let known = self.names.entry(lookup.question.name.clone()).or_insert_with(|| Some(BTreeSet::new()));
             if !lookup.addresses.is_empty() {
                 *known = None;
             }
@@ -34,14 +39,21 @@ impl Unresolved {
                 responses.insert("no response".to_owned());
             }
         }
+        for attempt in &report.attempts {
+            let process = attempt.process.and_then(|id| report.processes.get(id));
+            if let (AttemptTarget::Name(name, _), Some(process)) = (&attempt.target, process) {
+                self.programs.entry(name.clone()).or_default().insert(process.program().to_owned());
+            }
+        }
     }
 
-    /// `app.example (NXDOMAIN)`.
+    /// `app.example (NXDOMAIN) (curl)`.
     pub fn finish(self) -> Vec<String> {
         let line = |(name, responses): (Name, Option<BTreeSet<String>>)| {
             let responses: Vec<String> = responses?.into_iter().collect();
-            Some(format!("{} ({})", comment(name.as_str(), MAX_NAME_BYTES), responses.join(", ")))
+            let by = in_brackets(self.programs.get(name.as_str()).into_iter().flatten().map(String::as_str));
+            Some(format!("{} ({}){by}", comment(name.as_str(), MAX_NAME_BYTES), responses.join(", ")))
         };
-        self.0.into_iter().filter_map(line).collect()
+        self.names.into_iter().filter_map(line).collect()
     }
 }

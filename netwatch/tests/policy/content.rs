@@ -5,12 +5,14 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use netwatch::flow::{Direction, FlowTable, Increment, Protocol, Traffic};
+use netwatch::name::Lookup;
 use netwatch::policy::{AddressFamily, Pattern, Requirements, RuleFormat, RuleOptions, Service};
 use netwatch::process::{Attempt, AttemptCause, AttemptTarget, Evidence, FlowUser, Process, ProcessId};
 use netwatch::report::Report;
+use netwatch::wire::dns::Rcode;
 use snapbox::{Data, assert_data_eq};
 
-use crate::sample::scene::{ATTACKS, address, came, connections, everything, name};
+use crate::sample::scene::{ATTACKS, address, came, connections, everything, lookup, name};
 use crate::sample::{facts, failed, growth, key, replayed, report, table};
 use crate::{rules, variants};
 
@@ -249,6 +251,45 @@ fn the_header_lists_attempts_that_failed_before_a_packet_was_sent() {
         "3f2a: tcp [2001:db8::9]:443 failed at once (no route) and is not listed",
     ];
     assert_eq!(Requirements::of(&[&report], &plain()).gaps, expected);
+    report.attempts.truncate(1);
+    report.processes.list = vec![Process { comm: "curl".into(), ..Process::default() }];
+    report.attempts[0].process = Some(ProcessId(0));
+    report.naming.lookups.push(lookup(name("old.example"), vec![address("2001:db8::9")]));
+    let expected = ["3f2a: tcp old.example, [2001:db8::9]:443 failed at once (no route) and is not listed (curl)"];
+    assert_eq!(Requirements::of(&[&report], &plain()).gaps, expected);
+}
+
+#[test]
+fn failures_name_the_program_in_every_format() {
+    let mut report = everything();
+    report.processes.list = vec![Process { comm: "curl".into(), ..Process::default() }];
+    for known in &mut report.endpoints {
+        known.processes = vec![ProcessId(0)];
+    }
+    report
+        .naming
+        .lookups
+        .push(Lookup { outcomes: [(Rcode::NXDOMAIN, 1)].into(), ..lookup(name("missing.example"), vec![]) });
+    report.attempts = vec![Attempt {
+        first_ns: 0,
+        last_ns: 0,
+        count: 1,
+        packets: 1,
+        target: AttemptTarget::Name("missing.example".into(), "A".into()),
+        protocol: None,
+        cause: AttemptCause::Dns("nxdomain".into()),
+        process: Some(ProcessId(0)),
+    }];
+    for format in RuleFormat::ALL {
+        let text = rules(format, &[&report], &plain());
+        let words = text.replace('#', " ").split_whitespace().collect::<Vec<_>>().join(" ");
+        if format != RuleFormat::Csv {
+            assert!(words.contains("missing.example (NXDOMAIN) (curl)"), "{format:?}: {text}");
+        }
+        if !RuleFormat::TABLES.contains(&format) {
+            assert!(words.contains("tcp/81 out 203.0.113.99: 1 refused (curl)"), "{format:?}: {text}");
+        }
+    }
 }
 
 #[test]

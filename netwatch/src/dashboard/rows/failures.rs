@@ -1,11 +1,13 @@
 //! The table of failures: failed attempts that packets show, those that failed before a packet was
 //! sent, and failed DNS lookups.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{Cell, Column, SharedNames};
 use crate::dashboard::model::{LiveEndpoint, Model, RemoteKey};
+use crate::dashboard::update::{AttemptFacts, DNS, FlowUpdate};
 use crate::process::AttemptCause;
+use crate::wire::port;
 
 pub const COLUMNS: &[Column] = &[
     Column::text("TARGET", 0, 0),
@@ -17,6 +19,9 @@ pub const COLUMNS: &[Column] = &[
 ];
 /// The last ones first.
 pub const DEFAULT_SORT: (usize, bool) = (5, false);
+
+/// Packets are counted a moment before or after they are read for names.
+const CLOCK_SLACK_NS: u64 = 10_000_000;
 
 /// A failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,8 +49,8 @@ pub fn failures(model: &Model, shared: &SharedNames<'_>) -> Vec<FailureRow> {
         endpoint: Some(*key),
     });
     let attempts = model.attempts.iter().map(|attempt| FailureRow {
-        target: attempt.target.clone(),
-        service: String::new(),
+        target: name_of(model, attempt),
+        service: attempt.service.clone(),
         cause: attempt.cause.clone(),
         count: attempt.count,
         process: attempt.process,
@@ -60,7 +65,9 @@ pub fn failures(model: &Model, shared: &SharedNames<'_>) -> Vec<FailureRow> {
 /// One row for the queries of a name for several record types.
 fn lookups(model: &Model) -> impl Iterator<Item = FailureRow> {
     let mut counts: BTreeMap<(&str, String), u64> = BTreeMap::new();
+    let mut times: HashMap<&str, Vec<u64>> = HashMap::new();
     for lookup in model.lookups.values().filter(|lookup| lookup.facts.is_own) {
+        times.entry(&lookup.facts.name).or_default().push(lookup.facts.first_ns);
         let unanswered = lookup.unanswered(model.now.time_ns);
         let errors = lookup.facts.errors.iter().map(|(code, count)| (code.to_uppercase(), *count));
         for (cause, count) in errors.chain((unanswered > 0).then(|| (AttemptCause::TIMEOUT.to_owned(), unanswered))) {
@@ -68,15 +75,37 @@ fn lookups(model: &Model) -> impl Iterator<Item = FailureRow> {
             *most = count.max(*most);
         }
     }
-    counts.into_iter().map(|((name, cause), count)| FailureRow {
+    let flows = model.flows.values().map(|flow| &flow.facts);
+    let to_servers: Vec<&FlowUpdate> = flows.filter(|flow| flow.out && flow.remote.port() == port::DNS).collect();
+    counts.into_iter().map(move |((name, cause), count)| FailureRow {
         target: name.to_owned(),
-        service: "DNS".to_owned(),
+        service: DNS.to_owned(),
         cause,
         count,
-        process: None,
+        process: querier(&to_servers, times.get(name).map_or(&[], Vec::as_slice)),
         last_ns: None,
         endpoint: None,
     })
+}
+
+/// The process that sent the queries of these times: that of the connections to DNS servers then,
+/// if it is only one.
+fn querier(to_servers: &[&FlowUpdate], times: &[u64]) -> Option<u32> {
+    let queried = |flow: &&&FlowUpdate| {
+        let first_ns = flow.first_ns.saturating_sub(CLOCK_SLACK_NS);
+        times.iter().any(|time| (first_ns..=flow.last_ns.saturating_add(CLOCK_SLACK_NS)).contains(time))
+    };
+    let flows = to_servers.iter().filter(queried);
+    let processes: BTreeSet<u32> = flows.filter_map(|flow| Some(flow.processes.first()?.0)).collect();
+    if processes.len() == 1 { processes.first().copied() } else { None }
+}
+
+/// The name that the program looked up last before the attempt, else the address.
+fn name_of(model: &Model, attempt: &AttemptFacts) -> String {
+    let lookups = model.lookups.values().map(|lookup| &lookup.facts);
+    let led_there = lookups
+        .filter(|facts| facts.is_own && facts.first_ns <= attempt.last_ns && facts.addresses.contains(&attempt.target));
+    led_there.max_by_key(|facts| facts.first_ns).map_or_else(|| attempt.target.clone(), |facts| facts.name.clone())
 }
 
 pub fn cell(model: &Model, failure: &FailureRow, column: usize) -> Cell {

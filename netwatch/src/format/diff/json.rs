@@ -1,6 +1,6 @@
 //! A comparison as JSON. docs/diff.md describes every key.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -49,6 +49,9 @@ struct JsonChange<'a> {
     change: &'static str,
     #[serde(flatten)]
     subject: JsonSubject<'a>,
+    /// Of a failure.
+    #[serde(skip_serializing_if = "is_empty")]
+    programs: &'a BTreeSet<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     measures: BTreeMap<&'static str, JsonMeasure>,
 }
@@ -117,11 +120,16 @@ fn run(side: &ComparedRun) -> JsonComparedRun<'_> {
     JsonComparedRun { run_id: &side.from, command: &side.command, started: rfc3339(side.started_ns), complete }
 }
 
+fn is_empty(programs: &&BTreeSet<String>) -> bool {
+    programs.is_empty()
+}
+
 fn entry(change: &Change) -> JsonChange<'_> {
     JsonChange {
         kind: change.subject.kind().name(),
         change: change.kind.name(),
         subject: json_subject(&change.subject),
+        programs: &change.programs,
         measures: change.measures.iter().map(|measure| (measure_key(measure), JsonMeasure::from(measure))).collect(),
     }
 }

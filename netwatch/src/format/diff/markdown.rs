@@ -1,6 +1,6 @@
 //! A comparison as Markdown: a table of changes.
 
-use super::{notes, side, threshold, values, verdict};
+use super::{notes, side, subject, threshold, values, verdict};
 use crate::diff::{Change, Comparison};
 use crate::format::escape;
 use crate::format::markdown::cell;
@@ -31,7 +31,7 @@ fn row(change: &Change) -> String {
         "| {} | {} | {} | {} | {} |\n",
         change.kind.name(),
         change.subject.kind().name(),
-        cell(&change.subject.to_string()),
+        cell(&subject(change)),
         values(change, |measure| measure.old),
         values(change, |measure| measure.new),
     )

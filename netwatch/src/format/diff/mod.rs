@@ -71,6 +71,15 @@ pub(in crate::format) fn values(change: &Change, pick: fn(&Measure) -> Option<Va
     change.measures.iter().filter_map(value).collect::<Vec<_>>().join(", ")
 }
 
+/// The subject, and of a failure the programs: `tcp app.example:81: refused (curl)`.
+pub(in crate::format) fn subject(change: &Change) -> String {
+    let subject = change.subject.to_string();
+    match change.programs.is_empty() {
+        true => subject,
+        false => format!("{subject} ({})", change.programs.iter().map(String::as_str).collect::<Vec<_>>().join(", ")),
+    }
+}
+
 /// `nothing differs: 3 endpoints, …` or `2 appeared, 1 vanished`.
 pub(in crate::format) fn verdict(difference: &Comparison) -> String {
     let number = |how: ChangeKind| difference.changes.iter().filter(|change| change.kind == how).count();

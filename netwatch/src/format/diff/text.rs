@@ -1,6 +1,6 @@
 //! A comparison as plain text: `+` appeared, `-` vanished, `~` changed.
 
-use super::{notes, number, side, threshold, verdict, word};
+use super::{notes, number, side, subject, threshold, verdict, word};
 use crate::diff::{Change, ChangeKind, Comparison, Measure, SubjectKind};
 use crate::format::escape;
 
@@ -31,7 +31,7 @@ fn line(change: &Change) -> String {
         ChangeKind::Vanished => '-',
         ChangeKind::Changed => '~',
     };
-    let subject = change.subject.to_string();
+    let subject = subject(change);
     let numbers: Vec<String> = change.measures.iter().filter_map(|measure| measure_text(change, measure)).collect();
     let numbers = if numbers.is_empty() { String::new() } else { format!("  ({})", numbers.join(", ")) };
     format!("  {mark} {}{numbers}\n", escape(&subject))

@@ -4,7 +4,7 @@ use super::Baseline;
 use super::markup::text;
 use super::table::{ColumnKind, HtmlCell, HtmlTable, column};
 use crate::diff::Change;
-use crate::format::diff::{notes, side, threshold, values};
+use crate::format::diff::{notes, side, subject, threshold, values};
 use crate::format::summary::text::cut;
 
 /// Characters of a run or a note.
@@ -24,7 +24,7 @@ pub(super) fn introduction(baseline: &Baseline<'_>) -> String {
 pub(super) fn table(baseline: &Baseline<'_>) -> HtmlTable {
     let row = |change: &Change| {
         vec![
-            HtmlCell::text(change.subject.to_string()),
+            HtmlCell::text(subject(change)),
             HtmlCell::text(change.kind.name()),
             HtmlCell::text(change.subject.kind().name()),
             HtmlCell::text(values(change, |measure| measure.old)),
