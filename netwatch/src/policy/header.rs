@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::need::{Need, shown};
 use super::require::failures;
 use super::rows::Row;
-use super::text::comment;
+use super::text::{comment, wrap};
 use super::{AddressFamily, Requirements, RuleOptions};
 use crate::format::rfc3339;
 
@@ -159,14 +159,16 @@ pub(super) fn wrapped(lines: &[String], mark: &str, width: usize) -> String {
     let mut text = String::new();
     for line in lines {
         let mut current = mark.to_owned();
-        for word in line.split(' ') {
+        // A longer word, which is a name, is broken behind its dots.
+        let longest = width.saturating_sub(mark.len() + 3).max(1);
+        for word in line.split(' ').flat_map(|word| wrap(word, longest)) {
             if current.len() > mark.len() && current.len() + 1 + word.len() > width {
                 text += current.trim_end();
                 text.push('\n');
                 current = format!("{mark}  ");
             }
             current.push(' ');
-            current += word;
+            current += &word;
         }
         text += current.trim_end();
         text.push('\n');

@@ -8,6 +8,7 @@ mod at_once;
 mod aws;
 mod cilium;
 mod csv;
+mod families;
 mod firewalld;
 mod generalize;
 mod header;

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 use super::RuleOptions;
 use super::at_once::{self, FailedAtOnce};
+use super::families::AskedFamilies;
 use super::generalize::generalize;
 use super::need::{Need, Pattern, PeerUse, Service, host};
 use super::peers::PeerNames;
@@ -107,6 +108,7 @@ struct Collector {
     dns: bool,
     resolvers: BTreeSet<IpAddr>,
     unresolved: Unresolved,
+    asked: AskedFamilies,
     at_once: Vec<FailedAtOnce>,
     on_machine: BTreeSet<(Direction, Service)>,
     /// Incoming services of which a remote had only failed attempts.
@@ -128,6 +130,7 @@ impl Collector {
             self.add_endpoint(report, &peers, known, options);
         }
         self.unresolved.add(report);
+        self.asked.add(report);
         self.at_once.extend(at_once::attempts(report, &run_id(report)));
         self.gaps.extend(gaps(report));
     }
@@ -222,6 +225,7 @@ impl Collector {
         self.at_once.retain(|failed| !is_listed(failed));
         self.gaps.extend(at_once::gaps(&self.at_once));
         self.gaps.extend(self.ephemeral());
+        self.gaps.extend(self.asked.gaps(self.needs.values()));
         self.leave_out_services_of_the_machine();
         let values = |needs: BTreeMap<NeedKey, Need>| needs.into_values().collect::<Vec<_>>();
         let mut needs = values(self.needs);
@@ -354,9 +358,12 @@ fn gaps(report: &Report) -> Vec<String> {
     let mut gaps: Vec<String> = report.gaps().iter().map(|gap| format!("{id}: {}", comment(gap, 300))).collect();
     // The addresses of a capture, of cgroups and of the other end of a link are unknown.
     let local = &report.interface.local;
-    let is_v6_missing = report.replay.is_none() && !local.is_empty() && !local.iter().any(IpAddr::is_ipv6);
-    if is_v6_missing {
-        gaps.push(format!("{id}: the run had no IPv6, so IPv6 addresses are not listed"));
+    let is_known = report.replay.is_none() && !local.is_empty();
+    for (family, is_there) in [("IPv4", local.iter().any(IpAddr::is_ipv4)), ("IPv6", local.iter().any(IpAddr::is_ipv6))]
+    {
+        if is_known && !is_there {
+            gaps.push(format!("{id}: the run had no {family}, so {family} addresses are not listed"));
+        }
     }
     gaps
 }

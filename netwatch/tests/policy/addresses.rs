@@ -5,7 +5,7 @@ use netwatch::name::{Lookup, NameSource};
 use netwatch::policy::{Requirements, RuleFormat, RuleOptions};
 use netwatch::process::{Attempt, AttemptCause, AttemptTarget};
 use netwatch::report::Report;
-use netwatch::wire::dns::Rcode;
+use netwatch::wire::dns::{Question, Rcode, RecordType};
 
 use crate::content::{active, plain};
 use crate::rules;
@@ -176,4 +176,41 @@ fn names_without_an_address_are_notes() {
     assert!(text.contains("DNS returned no address for these names: typo.example (NXDOMAIN)."), "{text}");
     let good = connections(&[("203.0.113.11", 443, Some("typo.example"))]);
     assert_eq!(Requirements::of(&[&run, &good], &plain()).unresolved, Vec::<String>::new());
+}
+
+#[test]
+fn a_family_that_no_run_asked_for_is_a_gap() {
+    let asked = |kinds: &[RecordType]| {
+        let mut run = connections(&[("203.0.113.10", 443, Some("app.example"))]);
+        let one = run.naming.lookups.remove(0);
+        for kind in kinds {
+            let question = Question { kind: *kind, ..one.question.clone() };
+            let addresses = if *kind == RecordType::A { one.addresses.clone() } else { vec![] };
+            run.naming.lookups.push(Lookup { question, addresses, ..one.clone() });
+        }
+        run
+    };
+    let gaps = |run: &Report| Requirements::of(&[run], &plain()).gaps;
+    let v4 = asked(&[RecordType::A]);
+    assert_eq!(gaps(&v4), ["only IPv4 addresses are known for app.example: the runs did not ask for IPv6 ones"]);
+    for format in [RuleFormat::Table, RuleFormat::Markdown, RuleFormat::Json, RuleFormat::K8s] {
+        let text = rules(format, &[&v4], &plain()).replace('#', " ");
+        let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words.contains("only IPv4 addresses are known for app.example"), "{format:?}: {text}");
+    }
+    assert_eq!(gaps(&asked(&[RecordType::A, RecordType::AAAA])), [""; 0], "it has no IPv6 address");
+    let both = [&v4, &asked(&[RecordType::AAAA])];
+    assert_eq!(Requirements::of(&both, &plain()).gaps, [""; 0], "another run asked");
+    assert_eq!(
+        gaps(&asked(&[])),
+        ["only used addresses are known for app.example: the runs show no DNS lookup of them"]
+    );
+    let mut v6 = connections(&[("2001:db8::10", 443, Some("app.example"))]);
+    v6.naming.lookups[0].question.kind = RecordType::AAAA;
+    v6.interface.local.retain(std::net::IpAddr::is_ipv6);
+    let expected = [
+        "3f2a: the run had no IPv4, so IPv4 addresses are not listed",
+        "only IPv6 addresses are known for app.example: the runs did not ask for IPv4 ones",
+    ];
+    assert_eq!(gaps(&v6), expected);
 }
