@@ -93,7 +93,7 @@ fn a_recording_of_schema_1_gives_the_same_report() {
     assert_eq!(read.complete, Completeness::Complete);
 }
 
-/// Schemas 3 to 5 only add columns at the end of a table, so that without them a file is of the
+/// Schemas 3 to 6 only add columns at the end of a table, so that without them a file is of the
 /// schema before.
 fn drop_added_columns(path: &Path, upgrade: &str) {
     let db = rusqlite::Connection::open(path).unwrap();
@@ -108,16 +108,37 @@ fn drop_added_columns(path: &Path, upgrade: &str) {
     db.execute_batch(&format!("PRAGMA user_version = {}", version - 1)).unwrap();
 }
 
+/// What a recording of schema 5 holds of a report.
+fn before_schema_6(mut report: Report) -> Report {
+    report.processes.local_sockets.iter_mut().for_each(|socket| socket.missing = 0);
+    report
+}
+
 /// What a recording of schema 4 holds of a report.
-fn before_schema_5(mut report: Report) -> Report {
+fn before_schema_5(report: Report) -> Report {
+    let mut report = before_schema_6(report);
     report.interface.published.clear();
     forget_payload(&mut report);
     report
 }
 
 #[test]
+fn a_recording_of_schema_5_has_the_words_of_today_for_its_losses() {
+    let (_dir, path) = recorded(&everything());
+    drop_added_columns(&path, include_str!("../src/record/upgrade_5_to_6.sql"));
+    let db = rusqlite::Connection::open(&path).unwrap();
+    for (new, old) in [("exited", "gone"), ("unknown_records", "unknown"), ("over_limit", "beyond")] {
+        let rename = format!("UPDATE lost SET reason = 'processes.{old}' WHERE reason = 'processes.{new}'");
+        assert_eq!(db.execute(&rename, ()).unwrap(), 1, "{new}");
+    }
+    drop(db);
+    assert_eq!(read_file(&path).unwrap().report, before_schema_6(in_order(everything())));
+}
+
+#[test]
 fn a_recording_of_schema_4_gives_the_same_report_without_published_ports_and_payload() {
     let (_dir, path) = recorded(&everything());
+    drop_added_columns(&path, include_str!("../src/record/upgrade_5_to_6.sql"));
     drop_added_columns(&path, include_str!("../src/record/upgrade_4_to_5.sql"));
     assert_eq!(read_file(&path).unwrap().report, before_schema_5(in_order(everything())));
 }
@@ -126,6 +147,7 @@ fn a_recording_of_schema_4_gives_the_same_report_without_published_ports_and_pay
 fn a_recording_of_schema_3_has_the_traffic_of_its_series() {
     let report = Report { series: full_series(), ..everything() };
     let (_dir, path) = recorded(&report);
+    drop_added_columns(&path, include_str!("../src/record/upgrade_5_to_6.sql"));
     drop_added_columns(&path, include_str!("../src/record/upgrade_4_to_5.sql"));
     drop_added_columns(&path, include_str!("../src/record/upgrade_3_to_4.sql"));
     let expected = before_schema_5(Report { series: series(), ..in_order(everything()) });
@@ -135,6 +157,7 @@ fn a_recording_of_schema_3_has_the_traffic_of_its_series() {
 #[test]
 fn a_recording_of_schema_2_gives_the_same_report_without_cpu_and_memory() {
     let (_dir, path) = recorded(&everything());
+    drop_added_columns(&path, include_str!("../src/record/upgrade_5_to_6.sql"));
     drop_added_columns(&path, include_str!("../src/record/upgrade_4_to_5.sql"));
     drop_added_columns(&path, include_str!("../src/record/upgrade_3_to_4.sql"));
     drop_added_columns(&path, include_str!("../src/record/upgrade_2_to_3.sql"));
@@ -193,9 +216,9 @@ fn other_files_are_refused_with_a_reason() {
 fn a_recording_of_a_newer_version_is_refused() {
     let (_dir, path) = recorded(&download_report());
     let mut bytes = fs::read(&path).unwrap();
-    bytes[60..64].copy_from_slice(&6_u32.to_be_bytes());
+    bytes[60..64].copy_from_slice(&7_u32.to_be_bytes());
     fs::write(&path, bytes).unwrap();
-    assert_refused(&path, "a newer netwatch wrote it (schema 6, this one reads up to 5); use that netwatch");
+    assert_refused(&path, "a newer netwatch wrote it (schema 7, this one reads up to 6); use that netwatch");
 }
 
 #[test]

@@ -3,7 +3,10 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{Read, Seek};
+use std::os::unix::fs::FileTypeExt;
 
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::unistd::{SysconfVar, sysconf};
 
 use super::clock::{self, Clock};
@@ -43,6 +46,20 @@ impl SystemView for ProcFs {
         }
         // Names may end in zero bytes, which the kernel displays as `@`.
         self.names.as_ref().map(|names| names.contains(name.trim_end_matches('@')))
+    }
+
+    fn has_socket(&mut self, pid: u32, path: &str) -> Option<bool> {
+        if !path.starts_with('/') {
+            return None;
+        }
+        let root = File::open(format!("/proc/{pid}/root")).ok()?;
+        // Absolute symbolic links, such as /var/run, are those of the process.
+        let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_IN_ROOT);
+        match openat2(&root, path, how) {
+            Ok(file) => Some(File::from(file).metadata().ok()?.file_type().is_socket()),
+            Err(Errno::ENOENT | Errno::ENOTDIR) => Some(false),
+            Err(_) => None,
+        }
     }
 }
 
@@ -112,5 +129,20 @@ mod tests {
         assert_eq!(proc_fs.is_bound(&expected), Some(true), "the names are read once");
         proc_fs.names = None;
         assert_eq!(proc_fs.is_bound(&expected), Some(false));
+    }
+
+    #[test]
+    fn looks_up_paths_in_the_root_of_the_process() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name).to_str().expect("text").to_owned();
+        let _listener = UnixListener::bind(path("there.sock")).expect("bound");
+        fs::write(path("file"), "").expect("written");
+        std::os::unix::fs::symlink(path("there.sock"), path("link")).expect("linked");
+        let (mut proc_fs, own) = (ProcFs::default(), std::process::id());
+        let found = ["there.sock", "link", "file", "gone.sock", "no/gone.sock", "file/x"]
+            .map(|name| proc_fs.has_socket(own, &path(name)));
+        assert_eq!(found, [true, true, false, false, false, false].map(Some));
+        assert_eq!(proc_fs.has_socket(own, "relative.sock"), None);
+        assert_eq!(proc_fs.has_socket(u32::MAX, &path("there.sock")), None, "the process has ended");
     }
 }

@@ -82,8 +82,8 @@ pub struct LocalSocket {
     pub connections: u64,
     /// How many of them failed at once, if failed calls were recorded.
     pub failed: u64,
-    /// How often no socket had that abstract name when netwatch looked, which may be a moment after
-    /// the call, so that it proves no failure. Recordings hold only the note that follows from it.
+    /// How often no socket had that path or abstract name when netwatch looked, which may be a
+    /// moment after the call, so that it proves no failure.
     pub missing: u64,
     /// The processes that connected.
     pub processes: Vec<ProcessId>,

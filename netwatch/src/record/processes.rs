@@ -72,7 +72,7 @@ pub(super) fn write_local_sockets(
     let mut rows = Rows::of(db, "unix_socket");
     for (position, socket) in (0_u64..).zip(sockets) {
         let users: Vec<ProcessNumber> = socket.processes.iter().filter_map(|process| numbers.of(*process)).collect();
-        rows.put(&[&position, &socket.path, &socket.connections, &socket.failed, &users])?;
+        rows.put(&[&position, &socket.path, &socket.connections, &socket.failed, &users, &socket.missing])?;
     }
     Ok(())
 }
@@ -146,7 +146,8 @@ pub(super) fn take(db: &Connection, attribution: Attribution, lost: ProcessLosse
         let path = row.take()?;
         let [connections, failed] = [row.take::<Count>()?, row.take::<Count>()?].map(u64::from);
         let processes = row.take::<Vec<ProcessNumber>>()?.into_iter().filter_map(|number| ids.of(number)).collect();
-        Ok(LocalSocket { path, connections, failed, missing: 0, processes })
+        let missing = row.take::<Count>()?.into();
+        Ok(LocalSocket { path, connections, failed, missing, processes })
     })?;
     Ok(Processes { attribution, list, local_sockets, lost })
 }

@@ -273,10 +273,10 @@ impl LossCounts {
         process::ProcessLosses {
             events: self.of("processes.events"),
             sockets: self.of("processes.sockets"),
-            gone: self.of("processes.gone"),
+            gone: self.of("processes.exited"),
             unreadable: self.of("processes.unreadable"),
-            unknown: self.of("processes.unknown"),
-            beyond: self.of("processes.beyond"),
+            unknown: self.of("processes.unknown_records"),
+            beyond: self.of("processes.over_limit"),
         }
     }
 }

@@ -320,7 +320,8 @@ CREATE TABLE unix_socket (
     path        TEXT NOT NULL,
     connections INTEGER NOT NULL,
     failed      INTEGER NOT NULL,
-    processes   TEXT NOT NULL
+    processes   TEXT NOT NULL,
+    missing     INTEGER NOT NULL
 );
 
 CREATE TABLE attempt (

@@ -1,4 +1,5 @@
-//! Names of the reasons why observations were lost, the same in recordings and in events.
+//! Names of the reasons why observations were lost, the same in recordings, events, metrics and JSON
+//! reports.
 
 use crate::flow::ObservationLosses;
 use crate::name::NamesLost;
@@ -29,10 +30,10 @@ pub fn loss_reasons(
         ("names.http2_broken", names.http2_broken),
         ("processes.events", processes.events),
         ("processes.sockets", processes.sockets),
-        ("processes.gone", processes.gone),
+        ("processes.exited", processes.gone),
         ("processes.unreadable", processes.unreadable),
-        ("processes.unknown", processes.unknown),
-        ("processes.beyond", processes.beyond),
+        ("processes.unknown_records", processes.unknown),
+        ("processes.over_limit", processes.beyond),
     ]
 }
 

@@ -135,7 +135,7 @@ fn processes() -> Processes {
             path: "@bus".into(),
             connections: 2,
             failed: 1,
-            missing: 0,
+            missing: 1,
             processes: vec![ProcessId(1)],
         }],
         lost: netwatch::process::ProcessLosses { events: 1, sockets: 2, gone: 3, unreadable: 5, unknown: 6, beyond: 4 },

@@ -52,7 +52,7 @@ pub fn processes() -> Processes {
         path: "/run/docker.sock".to_owned(),
         connections: 3,
         failed: 1,
-        missing: 0,
+        missing: 1,
         processes: vec![HELPER],
     };
     let lost = ProcessLosses { gone: 1, ..ProcessLosses::default() };

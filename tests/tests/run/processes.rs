@@ -304,6 +304,25 @@ fn local_sockets_are_listed_by_path_and_a_missing_abstract_one_is_explained() {
     assert_eq!(attempts(&run), expected([("@/tmp/no-such-bus", "errno")]), "{run}");
 }
 
+/// Tries a local socket that does not exist, and stays until the event is read.
+const MISSING: &str = "
+import socket, time
+try: socket.socket(socket.AF_UNIX).connect('/no/such/socket')
+except OSError: time.sleep(1)
+";
+
+#[test]
+fn a_local_socket_that_does_not_exist_is_not_listed_for_people() {
+    needs!(PYTHON);
+    let net = internet!();
+    let run = net.host.watch(&[PYTHON, "-c", MISSING]);
+    let sockets = report::list(run.report(), "local_sockets");
+    let found: Vec<_> =
+        sockets.iter().map(|one| (report::text(one, "path"), report::number(one, "missing_connections"))).collect();
+    assert_eq!(found, [("/no/such/socket", 1)], "{run}");
+    assert!(!run.stderr.contains("/no/such/socket"), "{run}");
+}
+
 /// A connection and a datagram without a route, and a missing local socket.
 const FAILING_CALLS: &str = "
 import socket

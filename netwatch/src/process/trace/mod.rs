@@ -35,6 +35,11 @@ pub trait SystemView {
     /// Whether a local socket in the target's namespace is bound to an abstract name (with its
     /// `@`); `None` if that cannot be determined.
     fn is_bound(&mut self, name: &str) -> Option<bool>;
+    /// Whether there is a local socket at this path for this process; `None` if that cannot be
+    /// determined, because it has ended or the path is not absolute.
+    fn has_socket(&mut self, _pid: u32, _path: &str) -> Option<bool> {
+        None
+    }
 }
 
 /// A process that was found alive.
@@ -227,11 +232,17 @@ impl Trace {
 
     fn apply_local_socket(&mut self, event: &ProcessEvent, path: &str, system: &mut dyn SystemView) {
         let Some(process) = self.processes.current(event, system) else { return };
-        let missing = path.starts_with('@') && system.is_bound(path) == Some(false);
         let Some(socket) = self.local_socket(path, process) else { return };
+        // The event is that of the call, whatever its result.
+        let exists = match path.starts_with('@') {
+            true => system.is_bound(path),
+            // A path that existed once is not looked up again.
+            false if socket.connections > socket.missing => None,
+            false => system.has_socket(event.pid, path),
+        };
         socket.connections += 1;
         // Not a failed attempt: the listening process may have ended since the call.
-        socket.missing += u64::from(missing);
+        socket.missing += u64::from(exists == Some(false));
     }
 
     /// A local socket, used by this process too.

@@ -27,6 +27,10 @@ impl SystemView for Machine {
     fn is_bound(&mut self, name: &str) -> Option<bool> {
         Some(self.bound.contains(&name))
     }
+
+    fn has_socket(&mut self, _pid: u32, path: &str) -> Option<bool> {
+        (!path.starts_with("/run/unknown")).then(|| self.bound.contains(&path))
+    }
 }
 
 /// A trace and its clock.

@@ -94,10 +94,15 @@ fn an_unsupported_address_family_is_an_attempt_without_an_address() {
 #[test]
 fn sums_up_local_sockets_by_path() {
     let mut scene = Scene::new();
-    scene.machine.bound.push("@there");
-    for path in ["/run/docker.sock", "/run/docker.sock", "@there", "@gone", "@closed", "/run/gone.sock"] {
+    scene.machine.bound.extend(["@there", "/run/docker.sock"]);
+    let paths =
+        ["/run/docker.sock", "/run/docker.sock", "@there", "@gone", "@closed", "/run/gone.sock", "/run/unknown"];
+    for path in paths {
         scene.apply(COMMAND, ProcessAction::LocalSocket(path.into()));
     }
+    // It existed once.
+    scene.machine.bound.clear();
+    scene.apply(COMMAND, ProcessAction::LocalSocket("/run/docker.sock".into()));
     scene.call(COMMAND, CallName::Connect, 2, CallTarget::LocalSocket("/run/gone.sock".into()));
     scene.call(COMMAND, CallName::Connect, 111, CallTarget::LocalSocket("@gone".into()));
     let result = scene.result(&[]);
@@ -108,8 +113,9 @@ fn sums_up_local_sockets_by_path() {
         .map(|socket| (socket.path.as_str(), socket.connections, socket.failed, socket.missing));
     let peers: Vec<_> = peers.collect();
     let expected = [
-        ("/run/docker.sock", 2, 0, 0),
-        ("/run/gone.sock", 1, 1, 0),
+        ("/run/docker.sock", 3, 0, 0),
+        ("/run/gone.sock", 1, 1, 1),
+        ("/run/unknown", 1, 0, 0),
         ("@closed", 1, 0, 1),
         ("@gone", 1, 1, 1),
         ("@there", 1, 0, 0),
