@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 
 use nix::errno::Errno;
+use nix::unistd::geteuid;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::escape::{escape, escape_lines};
@@ -14,6 +15,21 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// The hint of EFBIG.
 const FILE_SIZE_HINT: &str = "raise the limit for the size of files (`ulimit -f`)";
+
+/// The hint of an operation that needs privileges: `needs CAP_NET_RAW; run with sudo`. For root sudo
+/// changes nothing: what it lacks, its container withholds, bpf(2) also by seccomp.
+pub fn needs(capabilities: &str) -> String {
+    needs_as(geteuid().is_root(), capabilities)
+}
+
+fn needs_as(is_root: bool, capabilities: &str) -> String {
+    let remedy = match (is_root, capabilities.contains("CAP_BPF")) {
+        (false, _) => "run with sudo",
+        (true, false) => "in a container, add what is missing",
+        (true, true) => "in a container, add what is missing, and use a seccomp profile that allows bpf(2)",
+    };
+    format!("needs {capabilities}; {remedy}")
+}
 
 /// A failed operation. `{}` displays it on one line, for notes in reports; `{:#}` puts the hint on
 /// a second line, for people:
@@ -148,6 +164,14 @@ mod tests {
             "cannot attach classifier to nw3f2a: Operation not permitted (EPERM)\nhint: run with sudo"
         );
         assert_eq!(error.errno(), Some(Errno::EPERM));
+    }
+
+    #[test]
+    fn root_is_not_told_to_use_sudo() {
+        assert_eq!(needs_as(false, "CAP_NET_RAW"), "needs CAP_NET_RAW; run with sudo");
+        assert_eq!(needs_as(true, "CAP_NET_RAW"), "needs CAP_NET_RAW; in a container, add what is missing");
+        let hint = needs_as(true, "CAP_BPF and CAP_NET_ADMIN");
+        assert!(hint.ends_with("add what is missing, and use a seccomp profile that allows bpf(2)"), "{hint}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use nix::errno::Errno;
 
 use super::Check;
-use crate::error::{Error, Result};
+use crate::error::{self, Error, Result};
 
 const STATUS: &str = "/proc/self/status";
 const SYS_ADMIN: u32 = 21;
@@ -45,9 +45,7 @@ pub fn require_capabilities() -> Result<()> {
             Err(Error::os("set up a run", "", Errno::EPERM).hint(format!("{USER_NAMESPACE}; {USER_NAMESPACE_ADVICE}")))
         }
         names if names.is_empty() => Ok(()),
-        names => {
-            Err(Error::os("set up a run", "", Errno::EPERM).hint(format!("needs {}; run with sudo", names.join(", "))))
-        }
+        names => Err(Error::os("set up a run", "", Errno::EPERM).hint(error::needs(&names.join(", ")))),
     }
 }
 

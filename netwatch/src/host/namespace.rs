@@ -9,7 +9,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 use super::named::NamedNamespace;
 use super::netlink::Netlink;
-use crate::error::{Error, Result};
+use crate::error::{self, Error, Result};
 use crate::undo::Journal;
 
 /// A network namespace with sockets inside it. It exists as long as this value, a process in it, or
@@ -63,9 +63,8 @@ impl Namespace {
     /// Runs `work` in a thread inside the namespace and waits for it.
     pub fn run_in<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
         in_thread(|| {
-            setns(&self.file, CloneFlags::CLONE_NEWNET).map_err(|errno| {
-                Error::os("enter network namespace", "", errno).hint("needs CAP_SYS_ADMIN; run with sudo")
-            })?;
+            setns(&self.file, CloneFlags::CLONE_NEWNET)
+                .map_err(|errno| Error::os("enter network namespace", "", errno).hint(error::needs("CAP_SYS_ADMIN")))?;
             Ok(work())
         })?
     }

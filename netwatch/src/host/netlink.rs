@@ -14,7 +14,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE, NETLINK_SOCK_DIAG};
 use netlink_sys::{Socket, SocketAddr};
 
-use crate::error::{Error, Result};
+use crate::error::{self, Error, Result};
 
 const HEADER: usize = 16;
 const ERROR: u16 = libc::NLMSG_ERROR as u16;
@@ -69,7 +69,7 @@ impl NetlinkRequest {
         let error = Error::os(self.operation, self.object.clone(), io::Error::from_raw_os_error(failure.errno));
         match failure.text {
             Some(text) => error.hint(format!("the kernel reports: {text}")),
-            None if failure.errno == libc::EPERM => error.hint("needs CAP_NET_ADMIN; run with sudo"),
+            None if failure.errno == libc::EPERM => error.hint(error::needs("CAP_NET_ADMIN")),
             None => error,
         }
     }

@@ -10,7 +10,7 @@ use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, Li
 use netwatch_common::parse::Hook;
 use nix::net::if_::if_nametoindex;
 
-use crate::error::{Error, Result};
+use crate::error::{self, Error, Result};
 use crate::host::namespace;
 use crate::host::netlink::{Netlink, NetlinkRequest};
 use crate::meter::KernelMeter;
@@ -60,7 +60,7 @@ impl Lane {
         meter.attach_egress(hook, ifindex)?;
         netlink.batch(&[NetlinkRequest::new("bring up interface", NAME, RouteNetlinkMessage::SetLink(up(ifindex)))])?;
         let socket = packet_socket()
-            .map_err(|error| Error::os("open packet socket", "", error).hint("needs CAP_NET_RAW; run with sudo"))?;
+            .map_err(|error| Error::os("open packet socket", "", error).hint(error::needs("CAP_NET_RAW")))?;
         Ok(Self { socket, ifindex })
     }
 

@@ -81,6 +81,7 @@ fn run_and_doctor_report_a_missing_capability() {
             !ok && output.lines().count() == 2 && output.contains("\nhint: ") && output.contains(&name),
             "{capability}: {output}"
         );
+        assert!(output.contains("in a container, add what is missing") && !output.contains("sudo"), "{output}");
         let (ok, output) = without("doctor");
         assert!(!ok && output.contains(&format!("missing: {name}")), "{capability}: {output}");
     }

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 
 use super::sys;
-use crate::error::{Error, Result};
+use crate::error::{self, Error, Result};
 
 /// The `lo` of every network namespace.
 const LOOPBACK_IFINDEX: u32 = 1;
@@ -208,7 +208,7 @@ fn attach(entries: &[HookProgram<'_>], ifindex: u32, methods: &[AttachMethod]) -
     }
     outcome.map_err(|cause| {
         Error::os("attach classifier to", format!("interface {ifindex}"), cause)
-            .hint("needs CAP_BPF and CAP_NET_ADMIN; run with sudo")
+            .hint(error::needs("CAP_BPF and CAP_NET_ADMIN"))
     })
 }
 

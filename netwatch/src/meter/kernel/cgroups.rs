@@ -11,7 +11,7 @@ use aya_obj::generated::bpf_attach_type::{
 
 use super::object::Loaded;
 use super::sys;
-use crate::error::{Error, Result};
+use crate::error::{self, Error, Result};
 
 /// Attaches it, from any thread.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl CgroupAttacher {
             let attached = sys::cgroup_attach(program.as_fd(), cgroup, hook);
             attached.map_err(|cause| {
                 Error::os("attach classifier to", name, cause)
-                    .hint("needs CAP_BPF and CAP_NET_ADMIN, and Linux 6.1; run with sudo")
+                    .hint(error::needs("CAP_BPF and CAP_NET_ADMIN, and Linux 6.1"))
             })
         };
         let egress = attach(&self.egress, BPF_CGROUP_INET_EGRESS as u32)?;

@@ -11,7 +11,7 @@ use netwatch_common::config::Config;
 use netwatch_common::process::ProcessFilter;
 
 use super::sys::{self, MapShape, ProgramKind};
-use crate::error::{Error, Result};
+use crate::error::{self, Error, Result};
 
 /// The object of the classifier, built by `cargo xtask build` and committed.
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../bpf/netwatch.o");
@@ -169,8 +169,7 @@ fn create_map(name: &str, map: &Map, sizes: MapSizes<'_>, inner: InnerMaps<'_>) 
         max_entries: size.map_or(map.max_entries(), |&(_, size)| size),
         flags: map.map_flags(),
     };
-    let failed =
-        |cause| Error::os("create BPF map", name, cause).hint("needs CAP_BPF and CAP_NET_ADMIN; run with sudo");
+    let failed = |cause| Error::os("create BPF map", name, cause).hint(error::needs("CAP_BPF and CAP_NET_ADMIN"));
     let inner = inner.iter().find(|(outer, _)| *outer == name).map(|(_, inner)| *inner);
     let fd = sys::map_create(name, shape, inner).map_err(failed)?;
     if matches!(map.section_kind(), EbpfSectionKind::Rodata | EbpfSectionKind::Data) {
@@ -236,9 +235,7 @@ fn program_type(section: &ProgramSection) -> ProgramKind {
 
 pub(super) fn load_program(name: &str, kind: ProgramKind, code: &[bpf_insn]) -> Result<OwnedFd> {
     sys::program_load(name, kind, code, None).map_err(|cause| match cause.raw_os_error() {
-        Some(libc::EPERM) => {
-            Error::os("load program", name, cause).hint("needs CAP_BPF and CAP_NET_ADMIN; run with sudo")
-        }
+        Some(libc::EPERM) => Error::os("load program", name, cause).hint(error::needs("CAP_BPF and CAP_NET_ADMIN")),
         _ => Error::os("load program", name, cause).hint(verifier_log(name, kind, code)),
     })
 }

@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 
-use crate::error::{Error, Result};
+use crate::error::{self, Error, Result};
 use crate::host::netlink::u32_at;
 use crate::host::nft::NftHook;
 
@@ -100,10 +100,8 @@ pub(super) struct LegacyTable<'a> {
 impl<'a> LegacyTable<'a> {
     pub(super) fn read(layout: &'a LegacyLayout, name: &str) -> Result<Self> {
         let fail = |error: io::Error| Error::os("read", format!("{} table {name}", layout.program), error);
-        let socket =
-            socket(layout.family, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Raw).map_err(|errno| {
-                fail(errno.into()).hint("needs CAP_NET_RAW, because iptables-legacy has rules; run with sudo")
-            })?;
+        let socket = socket(layout.family, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Raw)
+            .map_err(|errno| fail(errno.into()).hint(error::needs("CAP_NET_RAW, because iptables-legacy has rules")))?;
         let get = |option, bytes: &mut [u8]| get_option(&socket, layout.level, option, bytes).map_err(fail);
         let mut info = [0; INFO_SIZE];
         info[..name.len()].copy_from_slice(name.as_bytes());
