@@ -126,7 +126,8 @@ impl Report {
         let (overflow, malformed) = (packets(RemainderKind::Overflow), packets(RemainderKind::Malformed));
         gap(overflow > 0, format!("the flow table was full for {overflow} packets, their remotes are unknown"));
         gap(malformed > 0, format!("{malformed} packets were malformed"));
-        gap(self.lost.samples > 0, format!("{} samples were lost, names may be missing", self.lost.samples));
+        let missing = if self.has_unnamed() { "names" } else { "lookups" };
+        gap(self.lost.samples > 0, format!("{} samples were lost, {missing} may be missing", self.lost.samples));
         let lost = &self.processes.lost;
         let events = lost.events + lost.unknown;
         gap(events > 0, format!("{events} process events were lost"));
@@ -154,8 +155,11 @@ impl Report {
     /// Number of lost observations about names. 0 if no name is missing: the tables of names under
     /// way were full, but every remote has its name all the same.
     pub fn lost_names(&self) -> u64 {
-        let is_unnamed = self.naming.unnamed.flows > 0 || self.folded.flows > 0;
-        if is_unnamed { self.naming.lost.sum() } else { 0 }
+        if self.has_unnamed() { self.naming.lost.sum() } else { 0 }
+    }
+
+    fn has_unnamed(&self) -> bool {
+        self.naming.unnamed.flows > 0 || self.folded.flows > 0
     }
 
     /// Local sockets that matter. Every program that uses glibc tries the socket of nscd, which
