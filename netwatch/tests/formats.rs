@@ -104,7 +104,7 @@ fn markdown_names_what_a_wrapper_ran() {
     (shell.comm, shell.exe) = ("sh".into(), Some("/bin/sh".into()));
     shell.cmdline = Some(["sh", "-c", "cargo build"].map(str::to_owned).into());
     let text = as_markdown(&report);
-    assert!(text.starts_with("# Network requirements of `git-remote-https`\n"), "{text}");
+    assert!(text.starts_with("# Network traffic of `") && !text.starts_with("# Network traffic of `sh`"), "{text}");
 }
 
 #[test]

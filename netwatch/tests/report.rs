@@ -63,7 +63,7 @@ fn every_format_of_a_recorded_run() {
         ("json", "{\n  \"schema\": 2,"),
         ("ndjson", "{\"type\":\"report\",\"run_id\":\"3f2a\","),
         ("csv", "run_id,kind,"),
-        ("markdown", "# Network requirements of `cargo`\n"),
+        ("markdown", "# Network traffic of `cargo`\n"),
         ("html", "<!DOCTYPE html>\n"),
     ];
     for (format, begin) in begins {
@@ -168,7 +168,7 @@ fn several_runs_in_formats_that_have_room_for_them() {
     let (lines, _) = output_of(&folder.report(&[&["--format", "ndjson"], &twice[..]].concat()), 0);
     assert_eq!(lines.matches("{\"type\":\"report\"").count(), 2);
     let (markdown, _) = output_of(&folder.report(&[&["--format", "markdown"], &twice[..]].concat()), 0);
-    assert_eq!(markdown.matches("\n# Network requirements").count(), 1);
+    assert_eq!(markdown.matches("\n# Network traffic").count(), 1);
     for format in ["json", "html"] {
         let (_, err) = output_of(&folder.report(&[&["--format", format], &twice[..]].concat()), 2);
         assert_eq!(

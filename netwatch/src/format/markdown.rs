@@ -1,5 +1,5 @@
-//! The network requirements of a program as Markdown (CommonMark with GitHub's tables): for a
-//! README or a pull request.
+//! The traffic of a program as Markdown (CommonMark with GitHub's tables): for a pull request. What
+//! a firewall has to allow is in `netwatch ports --format markdown`, with unused answers of DNS.
 //!
 //! Text from the wire is in code spans only, so that none of it is markup.
 
@@ -20,9 +20,12 @@ use crate::wire::Application;
 use crate::wire::dns::Rcode;
 use requirements::{PeerHost, Requirement};
 
+/// Before the connections, because used addresses are not all that a firewall has to allow.
+const PORTS: &str = "These are the addresses that were used. `netwatch ports --format markdown` lists what a firewall has to allow.\n\n";
+
 /// Writes the document.
 pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
-    let mut text = format!("# Network requirements of {}\n\n", code(&program(report)));
+    let mut text = format!("# Network traffic of {}\n\n", code(&program(report)));
     text += &about(report);
     text += &requirements(report, Direction::Egress);
     text += &requirements(report, Direction::Ingress);
@@ -74,6 +77,9 @@ fn requirements(report: &Report, direction: Direction) -> String {
         return if nothing.is_empty() { String::new() } else { format!("## {title}\n\n{nothing}") };
     }
     let mut text = format!("## {title}\n\n");
+    if direction == Direction::Egress {
+        text += PORTS;
+    }
     text += "| Host | Port | Protocol | Programs | Addresses | Connections | Sent | Received |\n";
     text += "|---|---|---|---|---|--:|--:|--:|\n";
     all.iter().for_each(|requirement| text += &row(requirement));

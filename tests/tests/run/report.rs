@@ -49,7 +49,7 @@ fn all_formats_have_the_same_numbers() {
     assert_eq!(sum, received, "the intervals add up to the totals");
     let markdown = report("markdown");
     assert!(
-        markdown.contains("# Network requirements of `curl`") && markdown.contains("| `app.example` | tcp/443 |"),
+        markdown.contains("# Network traffic of `curl`") && markdown.contains("| `app.example` | tcp/443 |"),
         "{markdown}"
     );
     let html = report("html");

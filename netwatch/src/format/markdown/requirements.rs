@@ -77,10 +77,9 @@ impl Requirement {
         let endpoint = &known.endpoint;
         self.application = self.application.take().or_else(|| Some(words::application(part.application?)));
         self.processes.extend(report.programs_of(&part.processes.iter().copied().collect::<Vec<_>>()));
-        match report.forwarded_to(endpoint) {
-            [] => drop(self.addresses.insert(words::address(&endpoint.key.remote))),
-            // The gateway exists in the run only: the requirement is the resolvers behind it.
-            resolvers => self.addresses.extend(resolvers.iter().map(|resolver| resolver.ip().to_string())),
+        // The gateway exists in the run only, and the resolvers behind it are those of this machine.
+        if report.forwarded_to(endpoint).is_empty() {
+            self.addresses.insert(words::address(&endpoint.key.remote));
         }
         self.connections += part.connections;
         self.counters += part.counters;
