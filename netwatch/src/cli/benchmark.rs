@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum, ValueHint, value_parser};
 use super::source::run_settings;
 use crate::error::{Error, Result};
 use crate::format::benchmark::BenchmarkFormat;
-use crate::settings::value::extension;
+use crate::settings::value::{TEXT, format_of_file};
 use crate::settings::{BenchSettings, BenchmarkOutput, CompareSettings, Compared, Repetition, RunSettings};
 
 #[derive(Debug, Args)]
@@ -131,7 +131,7 @@ Exit code: 0 on success, also if there are differences; 1 if a run of a command 
 impl BenchArgs {
     pub(super) fn settings(self) -> Result<BenchSettings> {
         let run = settings_of(self.command)?;
-        Ok(BenchSettings { run, repetition: self.repetition.into(), output: self.output.into() })
+        Ok(BenchSettings { run, repetition: self.repetition.into(), output: self.output.settings()? })
     }
 }
 
@@ -144,7 +144,7 @@ impl CompareArgs {
             }
             false => Compared::Recorded([self.a, self.b]),
         };
-        Ok(CompareSettings { compared, output: self.output.into() })
+        Ok(CompareSettings { compared, output: self.output.settings()? })
     }
 }
 
@@ -176,28 +176,30 @@ impl From<RepetitionArgs> for Repetition {
 }
 
 impl FormatArg {
-    fn of_file(path: &Path) -> Self {
-        match extension(path).as_str() {
-            "json" => Self::Json,
-            "csv" => Self::Csv,
-            "md" | "markdown" => Self::Markdown,
-            "html" | "htm" => Self::Html,
-            _ => Self::Text,
-        }
+    fn of_file(path: &Path) -> Result<Option<Self>> {
+        let formats: [(&[&str], _); 5] = [
+            (&TEXT, Self::Text),
+            (&["json"], Self::Json),
+            (&["csv"], Self::Csv),
+            (&["md", "markdown"], Self::Markdown),
+            (&["html", "htm"], Self::Html),
+        ];
+        format_of_file(path, &formats)
     }
 }
 
-impl From<OutputArgs> for BenchmarkOutput {
-    fn from(arguments: OutputArgs) -> Self {
-        let by_extension = || arguments.output.as_deref().map_or(FormatArg::Text, FormatArg::of_file);
-        let format = match arguments.format.unwrap_or_else(by_extension) {
+impl OutputArgs {
+    fn settings(self) -> Result<BenchmarkOutput> {
+        let by_extension = || self.output.as_deref().map(FormatArg::of_file).transpose();
+        let named = self.format.map_or_else(|| by_extension().map(Option::flatten), |format| Ok(Some(format)))?;
+        let format = match named.unwrap_or(FormatArg::Text) {
             FormatArg::Text => BenchmarkFormat::Text,
             FormatArg::Json => BenchmarkFormat::Json,
             FormatArg::Csv => BenchmarkFormat::Csv,
             FormatArg::Markdown => BenchmarkFormat::Markdown,
             FormatArg::Html => BenchmarkFormat::Html,
         };
-        Self { format, file: arguments.output }
+        Ok(BenchmarkOutput { format, file: self.output })
     }
 }
 
@@ -223,6 +225,17 @@ mod tests {
         let compared = settings(&["3", "2", "--", "1", "x.json"]).expect("valid").compared;
         let sides = [["3", "2"], ["1", "x.json"]].map(|side| side.map(str::to_owned).to_vec());
         assert_eq!(compared, Compared::Recorded(sides));
+    }
+
+    #[test]
+    fn the_extension_of_the_file_selects_the_format() {
+        let format =
+            |words: &[&str]| settings(&[words, &["2", "--", "1"]].concat()).map(|settings| settings.output.format);
+        assert_eq!(format(&["-o", "a.csv"]).expect("known"), BenchmarkFormat::Csv);
+        assert_eq!(format(&["-o", "a.pdf", "--format", "json"]).expect("named"), BenchmarkFormat::Json);
+        assert!(
+            format(&["-o", "a.pdf"]).expect_err("unknown").to_string().contains("no format has the extension .pdf")
+        );
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::source::SourceArgs;
 use crate::error::{Error, Result};
 use crate::format::check::CheckFormat;
 use crate::settings::CheckSettings;
-use crate::settings::value::extension;
+use crate::settings::value::{TEXT, format_of_file};
 
 #[derive(Debug, Args)]
 #[command(after_help = AFTER)]
@@ -70,14 +70,16 @@ fn describe(format: CheckFormat) -> &'static str {
 }
 
 /// The format that the name of a file asks for.
-fn of_file(file: Option<&Path>) -> CheckFormat {
-    match file.map(extension).unwrap_or_default().as_str() {
-        "json" => CheckFormat::Json,
-        "xml" => CheckFormat::Junit,
-        "sarif" => CheckFormat::Sarif,
-        "md" | "markdown" => CheckFormat::Markdown,
-        _ => CheckFormat::Text,
-    }
+fn of_file(file: Option<&Path>) -> Result<CheckFormat> {
+    let formats: [(&[&str], _); 5] = [
+        (&TEXT, CheckFormat::Text),
+        (&["json"], CheckFormat::Json),
+        (&["xml"], CheckFormat::Junit),
+        (&["sarif"], CheckFormat::Sarif),
+        (&["md", "markdown"], CheckFormat::Markdown),
+    ];
+    let by_extension = file.map(|path| format_of_file(path, &formats)).transpose()?;
+    Ok(by_extension.flatten().unwrap_or(CheckFormat::Text))
 }
 
 const AFTER: &str = "\
@@ -90,7 +92,7 @@ Examples:
 
 Exit code: 0 if everything is allowed, 1 if something is not or could be hidden by lost observations,
 2 on error. With a COMMAND that fails although everything is allowed, its own exit code. In GitHub
-Actions, annotations and the summary of the job are written too. docs/check.md is the manual.";
+Actions, annotations and the summary of the job are written too. `netwatch help checking` is the manual.";
 
 impl CheckArgs {
     pub(super) fn settings(self) -> Result<CheckSettings> {
@@ -98,7 +100,7 @@ impl CheckArgs {
         Ok(CheckSettings {
             policy: self.policy,
             shown_as: self.shown_as,
-            format: self.format.map_or_else(|| of_file(self.output.as_deref()), |format| format.0),
+            format: self.format.map_or_else(|| of_file(self.output.as_deref()), |format| Ok(format.0))?,
             output: self.output,
             allow_uncertain: self.allow_uncertain,
             source,
@@ -131,6 +133,7 @@ mod tests {
         assert_eq!(settings(&["--policy", "a.toml", "--format", "sarif"]).format, CheckFormat::Sarif);
         assert_eq!(settings(&["-o", "net.xml"]).format, CheckFormat::Junit);
         assert_eq!(settings(&["-o", "net.xml", "--format", "text"]).format, CheckFormat::Text);
+        assert!(of_file(Some(Path::new("net.pdf"))).is_err());
     }
 
     #[test]

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum, ValueHint};
 
 use crate::diff::{ChangeKind, DiffOptions, SubjectKind};
+use crate::error::Result;
 use crate::format::diff::DiffFormat;
 use crate::settings::DiffSettings;
-use crate::settings::value::{extension, parse_ratio};
+use crate::settings::value::{TEXT, format_of_file, parse_ratio};
 
 #[derive(Debug, Args)]
 #[command(after_help = AFTER)]
@@ -104,29 +105,28 @@ Examples:
   netwatch diff --gate base.json 1                    in CI: fail on new endpoints
 
 Exit code: 0 if nothing changed, 1 if something changed, 2 on error. Different addresses of one name
-and different ephemeral ports are not changes. docs/diff.md describes the comparison.";
+and different ephemeral ports are not changes. `netwatch help differences` describes the comparison.";
 
 impl DiffArgs {
-    pub(super) fn settings(self) -> DiffSettings {
-        DiffSettings {
-            format: if self.json { DiffFormat::Json } else { self.format() },
+    pub(super) fn settings(self) -> Result<DiffSettings> {
+        Ok(DiffSettings {
+            format: if self.json { DiffFormat::Json } else { self.format()? },
             options: self.options(),
             output: self.output,
             quiet: self.quiet,
             old: self.old,
             new: self.new,
-        }
+        })
     }
 
-    fn format(&self) -> DiffFormat {
+    fn format(&self) -> Result<DiffFormat> {
         if let Some(format) = self.format {
-            return format.into();
+            return Ok(format.into());
         }
-        match self.output.as_deref().map(extension).unwrap_or_default().as_str() {
-            "json" => DiffFormat::Json,
-            "md" | "markdown" => DiffFormat::Markdown,
-            _ => DiffFormat::Text,
-        }
+        let formats: [(&[&str], _); 3] =
+            [(&TEXT, DiffFormat::Text), (&["json"], DiffFormat::Json), (&["md", "markdown"], DiffFormat::Markdown)];
+        let by_extension = self.output.as_deref().map(|path| format_of_file(path, &formats)).transpose()?;
+        Ok(by_extension.flatten().unwrap_or(DiffFormat::Text))
     }
 
     fn options(&self) -> DiffOptions {
@@ -193,7 +193,8 @@ mod tests {
     #[test]
     fn the_gate_fails_on_new_endpoints_only() {
         let words = ["diff", "--gate", "base.json", "1"];
-        let options = DiffCommand::try_parse_from(words).expect("valid flags").arguments.settings().options;
+        let options =
+            DiffCommand::try_parse_from(words).expect("valid flags").arguments.settings().expect("valid").options;
         assert_eq!(options.kinds, [SubjectKind::Endpoints]);
         assert_eq!(options.changes, [ChangeKind::Appeared], "more bytes of a known endpoint are no failure");
         assert!(DiffCommand::try_parse_from(["diff", "--gate", "--only", "names", "2", "1"]).is_err());

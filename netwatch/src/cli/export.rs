@@ -1,13 +1,13 @@
 //! The command line of `netwatch export`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum, ValueHint};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::export::{ExportFormat, ExportTable};
 use crate::settings::ExportSettings;
-use crate::settings::value::extension;
+use crate::settings::value::{TEXT, format_of_file};
 
 #[derive(Debug, Args)]
 #[command(after_help = AFTER)]
@@ -70,15 +70,10 @@ impl ExportArgs {
                 ExportFormatArg::Csv => ExportFormat::Csv,
             });
         }
-        match self.output.as_deref().map(extension).unwrap_or_default().as_str() {
-            "parquet" => Ok(ExportFormat::Parquet),
-            "csv" | "txt" | "" => Ok(ExportFormat::Csv),
-            other => {
-                let path = self.output.as_deref().unwrap_or(Path::new("")).display().to_string();
-                Err(Error::other("write", path, format!("no format has the extension .{other}"))
-                    .hint("use .csv or .parquet, or name the format with --format"))
-            }
-        }
+        let formats: [(&[&str], _); 3] =
+            [(&["csv"], ExportFormat::Csv), (&["parquet"], ExportFormat::Parquet), (&TEXT, ExportFormat::Csv)];
+        let by_extension = self.output.as_deref().map(|path| format_of_file(path, &formats)).transpose()?;
+        Ok(by_extension.flatten().unwrap_or(ExportFormat::Csv))
     }
 }
 

@@ -7,6 +7,7 @@ use clap::{Args, ValueHint};
 use super::source::SourceArgs;
 use crate::error::{Error, Result};
 use crate::settings::LearnSettings;
+use crate::settings::value::{TEXT, format_of_file};
 
 #[derive(Debug, Args)]
 #[command(after_help = AFTER)]
@@ -30,10 +31,14 @@ Examples:
   netwatch learn --update netwatch.toml 2 1        add what two runs need beside
 
 Exit code: 0; 2 if there is no such run, or netwatch failed; with a COMMAND, those of `netwatch run`.
-docs/check.md describes policies.";
+`netwatch help policy` describes policies.";
 
 impl LearnArgs {
     pub(super) fn settings(self) -> Result<LearnSettings> {
+        if let Some(path) = &self.output {
+            let known = format_of_file(path, &[(&["toml"], ()), (&TEXT, ())]);
+            known.map_err(|error| error.hint("a policy is TOML: use .toml"))?;
+        }
         let source = self.source.source().map_err(|error| Error::other("run", "the command", error.to_string()))?;
         Ok(LearnSettings { update: self.update, output: self.output, source })
     }

@@ -150,7 +150,7 @@ impl CommandArgs {
             Self::Ports(arguments) => Invocation::Ports(Box::new(arguments.settings()?)),
             Self::Check(arguments) => Invocation::Check(Box::new(arguments.settings()?)),
             Self::Learn(arguments) => Invocation::Learn(Box::new(arguments.settings()?)),
-            Self::Diff(arguments) => Invocation::Diff(arguments.settings()),
+            Self::Diff(arguments) => Invocation::Diff(arguments.settings()?),
             Self::Bench(arguments) => Invocation::Bench(Box::new(arguments.settings()?)),
             Self::Compare(arguments) => Invocation::Compare(Box::new(arguments.settings()?)),
             Self::Doctor => Invocation::Doctor,
@@ -280,7 +280,7 @@ fn is_program(name: &OsStr) -> bool {
 }
 
 /// The definition of the command line. Help texts do not show environment variables:
-/// docs/environment.md lists them.
+/// `netwatch help environment` lists them.
 fn command() -> clap::Command {
     Cli::command().mut_subcommands(hide_environment).mut_subcommand("report", rules::hide)
 }

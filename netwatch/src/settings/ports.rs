@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::RunSettings;
-use super::value::extension;
-use crate::error::{Error, Result};
+use super::value::{TEXT, format_of_file};
+use crate::error::Result;
 use crate::policy::{RuleFormat, RuleOptions};
 
 /// What `netwatch ports` does.
@@ -40,21 +40,15 @@ impl RunSource {
 }
 
 impl RuleFormat {
-    /// The format that the extension of a file name stands for; `None` without an extension. An
-    /// extension of another format is an error: a table in `ports.xlsx` would surprise.
+    /// The format that the extension of a file name stands for; `None` without an extension.
     pub fn of_file(path: &Path) -> Result<Option<Self>> {
-        Ok(Some(match extension(path).as_str() {
-            "" => return Ok(None),
-            "txt" => Self::Table,
-            "md" | "markdown" => Self::Markdown,
-            "csv" => Self::Csv,
-            "json" => Self::Json,
-            "nft" => Self::Nft,
-            other => {
-                let cause = format!("no format has the extension .{other}");
-                return Err(Error::other("write", path.display().to_string(), cause)
-                    .hint("name the format with --format, or use .txt, .md, .csv, .json or .nft"));
-            }
-        }))
+        let formats: [(&[&str], _); 5] = [
+            (&TEXT, Self::Table),
+            (&["md", "markdown"], Self::Markdown),
+            (&["csv"], Self::Csv),
+            (&["json"], Self::Json),
+            (&["nft"], Self::Nft),
+        ];
+        format_of_file(path, &formats)
     }
 }

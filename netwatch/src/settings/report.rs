@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::ColorChoice;
-use super::value::extension;
+use super::value::{TEXT, format_of_file};
 use crate::error::{Error, Result};
 use crate::format::summary;
 use crate::policy;
@@ -69,7 +69,7 @@ pub enum ReportFormat {
     Ndjson,
     /// One row per flow.
     Csv,
-    /// Network requirements for a README.
+    /// The traffic, for a pull request.
     Markdown,
     /// A page with charts.
     Html,
@@ -111,24 +111,18 @@ impl ReportFormat {
         matches!(format, policy::RuleFormat::Markdown | policy::RuleFormat::Csv | policy::RuleFormat::Json)
     }
 
-    /// The format that the extension of a file name stands for; `None` without an extension. That
-    /// of another format is an error: text in `report.pdf` would surprise.
+    /// The format that the extension of a file name stands for; `None` without an extension.
     pub fn of_file(path: &Path) -> Result<Option<Self>> {
-        Ok(Some(match extension(path).as_str() {
-            "" => return Ok(None),
-            "txt" | "text" | "log" => Self::Text,
-            "json" => Self::Json,
-            "ndjson" | "jsonl" => Self::Ndjson,
-            "csv" => Self::Csv,
-            "md" | "markdown" => Self::Markdown,
-            "html" | "htm" => Self::Html,
-            "nft" => Self::Rules(policy::RuleFormat::Nft),
-            other => {
-                let cause = format!("no format has the extension .{other}");
-                return Err(Error::other("write", path.display().to_string(), cause)
-                    .hint("name the format with --format, or use .txt, .json, .ndjson, .csv, .md or .html"));
-            }
-        }))
+        let formats: [(&[&str], _); 7] = [
+            (&TEXT, Self::Text),
+            (&["json"], Self::Json),
+            (&["ndjson", "jsonl"], Self::Ndjson),
+            (&["csv"], Self::Csv),
+            (&["md", "markdown"], Self::Markdown),
+            (&["html", "htm"], Self::Html),
+            (&["nft"], Self::Rules(policy::RuleFormat::Nft)),
+        ];
+        format_of_file(path, &formats)
     }
 
     /// The file name extension, without the dot.

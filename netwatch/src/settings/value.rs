@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{HostPorts, LineTarget, Linger, StatusStyle};
+use crate::error::{self, Error};
 
 /// Maximum of every time that can be set: ten years. Far below what the clock's type can represent,
 /// so that adding it to the current time cannot overflow.
@@ -40,8 +41,8 @@ pub fn parse_idle_timeout(text: &str) -> Result<Duration, String> {
     if time < Duration::from_secs(1) { Err("the minimum is 1s".to_owned()) } else { Ok(time) }
 }
 
-/// The file of `-o` of a run: text, or JSON by its extension. The extension of a format that only
-/// other subcommands write is an error: a summary in `page.html` would surprise.
+/// The file of `-o` of a run: text, or JSON by its extension. Any other extension is an error: a
+/// summary in `page.html` would surprise.
 pub fn parse_report_file(text: &str) -> Result<PathBuf, String> {
     const OF_REPORT: [&str; 8] = ["html", "htm", "md", "markdown", "csv", "ndjson", "jsonl", "nft"];
     const OF_EXPORT: [&str; 4] = ["parquet", "xlsx", "sqlite", "db"];
@@ -50,16 +51,43 @@ pub fn parse_report_file(text: &str) -> Result<PathBuf, String> {
         Err(format!("here is only text or JSON (.json); after the run: netwatch {subcommand} -o {text}"))
     };
     match extension(&path).as_str() {
+        "json" => Ok(path),
+        other if other.is_empty() || TEXT.contains(&other) => Ok(path),
         other if OF_REPORT.contains(&other) => of_others("report"),
         other if OF_EXPORT.contains(&other) => of_others("export"),
         "pcap" | "pcapng" => Err("packets are written by -w".to_owned()),
-        _ => Ok(path),
+        other => Err(format!("no format has the extension .{other}: use .txt for text, .json for JSON")),
     }
 }
 
-/// The extension of a file in lower case, which decides on a format; empty without one.
+/// Extensions of text.
+pub const TEXT: [&str; 4] = ["txt", "text", "log", "out"];
+
+/// The format that the extension of a file name stands for, among these formats with theirs; `None`
+/// without an extension. Another one is an error: text in `report.pdf` would surprise.
+pub fn format_of_file<T: Copy>(path: &Path, known: &[(&[&str], T)]) -> error::Result<Option<T>> {
+    let extension = extension(path);
+    if extension.is_empty() {
+        return Ok(None);
+    }
+    let found = known.iter().find(|(extensions, _)| extensions.contains(&extension.as_str()));
+    found.map(|(_, format)| Some(*format)).ok_or_else(|| {
+        let mut names: Vec<String> = known.iter().map(|(extensions, _)| format!(".{}", extensions[0])).collect();
+        let last = names.pop().unwrap_or_default();
+        let listed = if names.is_empty() { last } else { format!("{} or {last}", names.join(", ")) };
+        Error::other("write", path.display().to_string(), format!("no format has the extension .{extension}"))
+            .hint(format!("name the format with --format, or use {listed}"))
+    })
+}
+
+/// The extension of a file in lower case, which decides on a format; empty without one. Numbers and
+/// dates (`run.1`) are none, nor are words that are longer than every extension, as in the names of
+/// mktemp(1).
 pub fn extension(path: &Path) -> String {
-    path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase()
+    const MAX_BYTES: usize = 8;
+    let extension = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    let is_number = extension.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+    if is_number || extension.len() > MAX_BYTES { String::new() } else { extension }
 }
 
 /// Whether the name of a file asks for JSON.
@@ -237,7 +265,7 @@ mod tests {
 
     #[test]
     fn the_report_of_a_run_is_text_or_json() {
-        for valid in ["report", "report.txt", "net.json", "/dev/fd/3", "run.1"] {
+        for valid in ["report", "report.txt", "a.LOG", "net.json", "/dev/fd/3", "run.1", "/tmp/tmp.Ab3dE5fG7h"] {
             assert_eq!(parse_report_file(valid), Ok(PathBuf::from(valid)));
         }
         for (invalid, hint) in [
@@ -245,10 +273,23 @@ mod tests {
             ("x.MD", "netwatch report"),
             ("x.xlsx", "netwatch export"),
             ("x.pcapng", "-w"),
+            ("x.pdf", "use .txt for text"),
         ] {
             assert!(parse_report_file(invalid).expect_err(invalid).contains(hint), "{invalid}");
         }
         assert!(is_json_file(Path::new("a.JSON")) && !is_json_file(Path::new("json")));
+    }
+
+    #[test]
+    fn an_extension_names_a_format_or_is_refused() {
+        let of =
+            |name: &str| format_of_file(Path::new(name), &[(&TEXT, 'x'), (&["md", "markdown"], 'm'), (&["csv"], 'c')]);
+        for (name, format) in [("a", None), ("a.TXT", Some('x')), ("a.b.markdown", Some('m')), ("a.2026-01-02", None)] {
+            assert_eq!(of(name).expect("known"), format, "{name}");
+        }
+        let error = of("a.pdf").expect_err("unknown").to_string();
+        assert!(error.contains("a.pdf: no format has the extension .pdf"), "{error}");
+        assert!(error.ends_with("name the format with --format, or use .txt, .md or .csv"), "{error}");
     }
 
     #[test]
