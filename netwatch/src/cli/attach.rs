@@ -92,15 +92,14 @@ Examples:
   sudo netwatch attach -i veth7 --peer                   what is behind the host's end of a link
 
 Nothing of the target changes, and nothing is left if netwatch is killed. Needs Linux 6.6, for
-cgroups 6.1.
-docs/attach.md describes what is counted and what is not.
+cgroups 6.1. `netwatch help attaching` describes what is counted and what is not.
 
 Exit code: 0, also after Ctrl-C and SIGTERM; 121 if a condition of --fail-if holds; 2 on error.
 
 Signals: SIGINT, SIGQUIT, SIGTERM and SIGHUP end with a report. SIGUSR1 prints an interim report.
 
-Environment: the flags that `run` has too can be set as NETWATCH_<FLAG>; docs/environment.md lists
-the variables.";
+Environment: the flags that `run` has too can be set as NETWATCH_<FLAG>; `netwatch help environment`
+lists the variables.";
 
 impl AttachArgs {
     pub(super) fn settings(self) -> AttachSettings {

@@ -18,7 +18,7 @@ pub(super) struct FleetArgs {
     ///
     /// At http://ADDR:PORT/metrics while the command runs, without authentication: on another
     /// address than the loopback, everyone who reaches it can read them. Port 0 chooses a free port
-    /// and prints it. docs/metrics.md lists the metrics.
+    /// and prints it. `netwatch help metrics` lists the metrics.
     #[arg(
         long,
         value_name = "[ADDR:]PORT",
@@ -46,7 +46,7 @@ pub(super) struct FleetArgs {
     ///
     /// In IPFIX, to a collector, port 4739 by default, or to a new file;
     /// repeatable. A collector that is slow or dead never delays the run: dropped records are
-    /// counted in the report. docs/ipfix.md describes the records.
+    /// counted in the report. `netwatch help ipfix` describes the records.
     #[arg(
         long,
         value_name = "TARGET",
@@ -61,7 +61,7 @@ pub(super) struct FleetArgs {
     ///
     /// By OTLP over HTTP, port 4318 by default: a log record for each connection, and metrics;
     /// repeatable. A receiver that is slow or dead never delays the run: dropped records are
-    /// counted in the report. docs/otlp.md describes the records.
+    /// counted in the report. `netwatch help otlp` describes the records.
     #[arg(
         long,
         value_name = "http://HOST[:PORT]",

@@ -69,9 +69,10 @@ Examples:
   sudo netwatch bench -- curl -sS https://app.example/   ten runs: duration, bytes, CPU, RTT
   sudo netwatch doctor                                   can this machine run netwatch?
 
-Topics of `netwatch help`: environment, exit-codes, files, formats, policy, summary, json,
-recording, thresholds, packets, capture, events, live, benchmark, soak, metrics, ipfix, otlp, ci,
-install, security, accuracy, tutorial, limits.
+Topics of `netwatch help`: environment, exit-codes, files, formats, firewall, checking, policy,
+summary, json, recording, reports, differences, attaching, replaying, thresholds, packets, capture,
+events, live, benchmark, soak, metrics, ipfix, otlp, fleet, ci, install, security, accuracy,
+tutorial, limits.
 `netwatch help run` describes every flag.";
 
 #[derive(Debug, Subcommand)]

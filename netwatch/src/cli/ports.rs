@@ -73,7 +73,8 @@ Examples:
   netwatch ports --format k8s --generalize        a NetworkPolicy with address prefixes
 
 Exit code: 0; 2 if there is no such run, or netwatch failed; with a COMMAND, those of `netwatch run`.
-File extensions that select a format: .txt, .md, .csv, .json, .nft. docs/ports.md is the manual.";
+File extensions that select a format: .txt, .md, .csv, .json, .nft.
+`netwatch help firewall` is the manual.";
 
 impl PortsArgs {
     pub(super) fn settings(self) -> Result<PortsSettings> {

@@ -110,7 +110,7 @@ Examples:
 
 Exit code: 0; 1 if the capture is damaged (the part before the damage is reported); 2 if the file is
 not a capture, or netwatch failed. Link types: Ethernet, Linux cooked, raw IP, BSD null, PPP, PPI.
-docs/replay.md describes how a replay differs from a run.";
+`netwatch help replaying` describes how a replay differs from a run.";
 
 impl ReplayArgs {
     pub(super) fn settings(self) -> ReplaySettings {

@@ -99,7 +99,7 @@ fn describe(format: ReportFormat) -> &'static str {
         ReportFormat::Json => "One JSON document",
         ReportFormat::Ndjson => "One JSON object per line",
         ReportFormat::Csv => "One row per flow, for spreadsheets",
-        ReportFormat::Markdown => "Network requirements for a README or a pull request",
+        ReportFormat::Markdown => "The traffic as tables, for a pull request",
         ReportFormat::Html => "One self-contained page with charts, tables and search",
         ReportFormat::Rules(_) => "Moved to `netwatch ports`",
     }
@@ -116,7 +116,7 @@ Examples:
   netwatch report -o flows.csv trace.pcapng              the flows in a capture, for a spreadsheet
 
 Exit code: 0; 2 if there is no such run, or netwatch failed. File extensions that select a format:
-.txt, .json, .ndjson, .jsonl, .csv, .md, .html, .nft. docs/report.md describes the formats.
+.txt, .json, .ndjson, .jsonl, .csv, .md, .html, .nft. `netwatch help reports` describes the formats.
 `netwatch ports` writes firewall rules.";
 
 impl ReportArgs {

@@ -17,7 +17,7 @@ const HEADING: &str = "What is listed";
 pub(super) struct RulesArgs {
     /// Fold addresses into prefixes, names into wildcards, ports into ranges
     ///
-    /// docs/ports.md describes the rules.
+    /// `netwatch help firewall` describes the rules.
     #[arg(long, alias = "generalise")]
     generalize: bool,
 
@@ -35,7 +35,7 @@ pub(super) struct RulesArgs {
 
     /// Resolver of your users, to which DNS is allowed (repeatable)
     ///
-    /// The default depends on the format: see docs/ports.md.
+    /// The default depends on the format: see `netwatch help firewall`.
     #[arg(long, value_name = "ADDR", value_delimiter = ',')]
     resolver: Vec<IpAddr>,
 

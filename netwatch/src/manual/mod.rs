@@ -10,7 +10,7 @@ mod text;
 /// A page about a subject of several subcommands.
 #[derive(Debug)]
 pub(crate) struct Topic {
-    /// TOPIC of `netwatch help TOPIC`.
+    /// TOPIC of `netwatch help TOPIC`. No name of a subcommand, whose flags `netwatch help` lists.
     pub name: &'static str,
     /// One line, without a full stop.
     pub about: &'static str,
@@ -34,10 +34,16 @@ pub(crate) const TOPICS: &[Topic] = topics! {
     "exit-codes": "Exit codes and signals",
     "files": "Files and directories that netwatch reads and writes",
     "formats": "Output formats of every subcommand",
+    "firewall": "What a program needs a firewall to allow, as lists and rules (ports)",
+    "checking": "Whether a program reached what a policy allows (check, learn)",
     "policy": "The file netwatch.toml: what a program may reach",
     "summary": "The text after a run, line by line",
     "json": "The JSON report, key by key",
     "recording": "Recorded runs: the store, the SQLite schema, export",
+    "reports": "Recorded runs as text, tables, and a page (report)",
+    "differences": "What changed between runs (diff)",
+    "attaching": "What runs already: processes, containers, units, interfaces (attach)",
+    "replaying": "Captures as runs (replay)",
     "thresholds": "Conditions under which a run fails",
     "packets": "The packets of a run as lines",
     "capture": "The packets of a run in a file",
@@ -48,6 +54,7 @@ pub(crate) const TOPICS: &[Topic] = topics! {
     "metrics": "Metrics for Prometheus",
     "ipfix": "Export of flows in IPFIX",
     "otlp": "Export of connections and metrics to OpenTelemetry",
+    "fleet": "Agents on many machines",
     "ci": "GitHub Actions, GitLab and other CI systems",
     "install": "Installation, and what it needs",
     "security": "What netwatch may do, and what it protects",
@@ -103,6 +110,13 @@ mod tests {
             let has_markup = |line: &&str| line.contains("](") || line.contains('`');
             let prose = text.lines().filter(|line| !line.starts_with("    "));
             assert_eq!(prose.filter(has_markup).collect::<Vec<_>>(), [""; 0], "{} has Markdown left", topic.name);
+        }
+    }
+
+    #[test]
+    fn the_manuals_that_the_help_names_are_topics() {
+        for name in ["firewall", "checking", "differences", "attaching", "reports", "replaying", "fleet"] {
+            assert!(Topic::find(name).is_some_and(|topic| topic.text(80, false).contains("netwatch")), "{name}");
         }
     }
 
