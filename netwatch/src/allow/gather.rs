@@ -214,11 +214,27 @@ impl<'a> Gathering<'a> {
         }
     }
 
+    /// The port of an endpoint. That of fragments is not known: if all other traffic with the remote
+    /// uses one port, they belong to it.
+    fn port(&self, key: &EndpointKey) -> Option<u16> {
+        if !key.protocol.has_ports() || !key.fragment {
+            return key.protocol.has_ports().then_some(key.port);
+        }
+        let is_like = |other: &&EndpointKey| {
+            let is_same = (other.remote, other.protocol, other.direction) == (key.remote, key.protocol, key.direction);
+            is_same && !other.fragment
+        };
+        let mut ports = self.endpoints.keys().filter(is_like).map(|other| other.port);
+        let port = ports.next()?;
+        ports.next().is_none().then_some(port)
+    }
+
     /// The target of an access to this endpoint; `None` if the endpoint is not checked.
     fn target(&self, key: &EndpointKey) -> Option<AccessTarget> {
         let Remote::Address(address) = key.remote else { return None };
         let interface = &self.report.interface;
-        let is_query = key.direction == Direction::Egress && key.port == port::DNS && key.protocol.has_ports();
+        let port = self.port(key);
+        let is_query = key.direction == Direction::Egress && port == Some(port::DNS);
         if is_query && interface.gateway.contains(&address) {
             return None;
         }
@@ -230,7 +246,6 @@ impl<'a> Gathering<'a> {
             AddressRole::Gateway => AccessPeer::Host,
             AddressRole::Group | AddressRole::Other => AccessPeer::Address(address),
         };
-        let port = (key.protocol.has_ports() && !key.fragment).then_some(key.port);
         Some(AccessTarget::Service { peer, protocol: key.protocol, port })
     }
 

@@ -54,6 +54,12 @@ pub(super) fn uncertainties(report: &Report, list: &AllowList, decided: &[(Netwo
             "lost",
         ),
         counted(
+            reliance.programs,
+            sum([lost.gone, lost.unreadable]),
+            ["process", "processes"],
+            "exited or could not be read before the program was known",
+        ),
+        counted(
             true,
             reliance.folded,
             ["connection was", "connections were"],

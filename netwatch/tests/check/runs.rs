@@ -1,18 +1,20 @@
 //! What a check finds in whole reports: which traffic counts, and what lost observations mean.
 
-use netwatch::allow::PolicyVerdict;
+use netwatch::allow::{self, PolicyVerdict};
 use netwatch::flow::{BalanceState, Direction, FlowKey, Increment, Protocol, Remote, Traffic};
 use netwatch::format::check::CheckFormat;
 use netwatch::format::json;
 use netwatch::import;
 use netwatch::name::{Hidden, NameSource, SourcedName};
-use netwatch::process::{Attempt, AttemptCause, AttemptTarget, Evidence, FlowUser, LocalSocket, Process, ProcessId};
+use netwatch::process::{
+    Attempt, AttemptCause, AttemptTarget, Evidence, FlowUser, LocalSocket, Process, ProcessId, ProcessLosses,
+};
 use netwatch::report::{EndedEarly, FlowNaming, Replay, Report};
 
 use crate::formats::written;
 use crate::sample::scene::{NamedAddress, add_names, address, came, connections, everything, lookup, name};
 use crate::sample::{START_NS, facts, failed, growth, key, on_loopback, report, table, tcp};
-use crate::{check, subjects};
+use crate::{check, policy, subjects, today};
 
 fn of(increments: impl IntoIterator<Item = Increment>) -> Report {
     let table = table(increments);
@@ -212,6 +214,20 @@ fn what_a_remote_tried_without_an_answer_is_not_the_program() {
 }
 
 #[test]
+fn fragments_have_the_port_of_the_other_traffic_with_the_remote() {
+    let fragment = || {
+        growth(Traffic::Flow(FlowKey { fragment: true, ..key(17, 0, address("203.0.113.10"), 0) }), (1, 1500), (0, 0))
+    };
+    let rules = "[[allow]]\nprotocol = \"udp\"\nport = 4433\n";
+    let one = of([open("203.0.113.10", 17, 4433), fragment()]);
+    assert!(!check(&[&one], rules).fails());
+    let learned = allow::policy(&allow::learn(&[&one], &policy(""), today()), &[&one]);
+    assert!(learned.contains("port = 4433"), "{learned}");
+    let two = of([open("203.0.113.10", 17, 4433), open("203.0.113.10", 17, 99), fragment()]);
+    assert_eq!(subjects(&check(&[&two], rules)).len(), 2, "which of them it belongs to is not known");
+}
+
+#[test]
 fn icmp_errors_of_the_kernel_are_not_ping() {
     let errors = [open("203.0.113.10", 17, 443), open("203.0.113.10", 1, 0)];
     let mut run = of(errors);
@@ -329,8 +345,13 @@ fn unknown_remotes_are_always_uncertain() {
 #[test]
 fn lost_process_events_matter_to_rules_of_programs() {
     let mut run = by("curl", false);
+    let by_program = "[[allow]]\nprocess = \"curl\"\n";
     run.processes.lost.events = 2;
-    assert_uncertain(&check(&[&run], "[[allow]]\nprocess = \"curl\"\n"), &["2 process events or sockets were lost"]);
+    assert_uncertain(&check(&[&run], by_program), &["2 process events or sockets were lost"]);
+    assert_uncertain(&check(&[&run], BY_ADDRESS), &[]);
+    run.processes.lost = ProcessLosses { gone: 2, unreadable: 1, ..ProcessLosses::default() };
+    assert_uncertain(&check(&[&run], by_program), &["3 processes exited or could not be read"]);
+    assert_uncertain(&check(&[&imported(&run)], by_program), &["3 processes exited or could not be read"]);
     assert_uncertain(&check(&[&run], BY_ADDRESS), &[]);
 }
 
