@@ -32,7 +32,7 @@ pub(super) fn check(settings: &CheckSettings) -> Result<Exit> {
     let file = settings.shown_as.clone().unwrap_or_else(|| settings.policy.display().to_string());
     let checked = CheckedPolicy { file: &file, list: &policy.list, verdict: &verdict };
     write_result(output, &text(&checked, settings.format)?)?;
-    if let Err(error) = report_to_github(&checked, settings.format) {
+    if let Err(error) = report_to_github(&checked, is_annotated(settings)) {
         print_error(&error);
     }
     if source.exit.code() != 0 {
@@ -47,13 +47,18 @@ fn text(checked: &CheckedPolicy<'_>, format: CheckFormat) -> Result<Vec<u8>> {
     Ok(text)
 }
 
+/// Whether the verdict itself annotates: the log of the job contains no file.
+fn is_annotated(settings: &CheckSettings) -> bool {
+    settings.format == CheckFormat::Github && settings.output.is_none()
+}
+
 /// In GitHub Actions, annotates the policy and adds to the summary of the job. Annotations are read
 /// from standard error too, so that standard output keeps its format.
-fn report_to_github(checked: &CheckedPolicy<'_>, format: CheckFormat) -> Result<()> {
+fn report_to_github(checked: &CheckedPolicy<'_>, is_annotated: bool) -> Result<()> {
     if env::var_os("GITHUB_ACTIONS") != Some(OsString::from("true")) {
         return Ok(());
     }
-    if format != CheckFormat::Github {
+    if !is_annotated {
         let annotations = text(checked, CheckFormat::Github)?;
         print_text(move || String::from_utf8_lossy(&annotations).into_owned());
     }
@@ -74,4 +79,25 @@ fn append(path: &Path, text: &[u8]) -> Result<()> {
 pub(super) fn today() -> PolicyDate {
     let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     PolicyDate::of_text(&now).expect("a time begins with its date")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::RunSource;
+
+    #[test]
+    fn annotations_in_a_file_annotate_nothing() {
+        let settings = |format, output: Option<&str>| CheckSettings {
+            policy: "netwatch.toml".into(),
+            shown_as: None,
+            format,
+            output: output.map(Into::into),
+            allow_uncertain: false,
+            source: RunSource::Recorded(Vec::new()),
+        };
+        assert!(is_annotated(&settings(CheckFormat::Github, None)));
+        assert!(!is_annotated(&settings(CheckFormat::Github, Some("annotations.txt"))));
+        assert!(!is_annotated(&settings(CheckFormat::Text, None)));
+    }
 }
