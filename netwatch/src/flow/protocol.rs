@@ -30,6 +30,29 @@ impl Protocol {
         }
     }
 
+    /// The word for it in text for people (IANA's keyword), also of protocols that reports number.
+    pub fn keyword(self) -> Option<&'static str> {
+        self.name().or(match self.0 {
+            2 => Some("igmp"),
+            4 => Some("ipip"),
+            41 => Some("ipv6"),
+            46 => Some("rsvp"),
+            47 => Some("gre"),
+            50 => Some("esp"),
+            51 => Some("ah"),
+            88 => Some("eigrp"),
+            89 => Some("ospf"),
+            97 => Some("etherip"),
+            103 => Some("pim"),
+            108 => Some("ipcomp"),
+            112 => Some("vrrp"),
+            115 => Some("l2tp"),
+            136 => Some("udplite"),
+            137 => Some("mpls-in-ip"),
+            _ => None,
+        })
+    }
+
     /// True for protocols with ports that netwatch parses.
     pub fn has_ports(self) -> bool {
         matches!(self, Self::TCP | Self::UDP | Self::SCTP)
@@ -53,5 +76,7 @@ mod tests {
     fn is_displayed_as_its_name_or_number() {
         assert_eq!(Protocol::ICMPV6.to_string(), "icmpv6");
         assert_eq!(Protocol(47).to_string(), "47");
+        assert_eq!([6, 47, 50, 89].map(|number| Protocol(number).keyword()), ["tcp", "gre", "esp", "ospf"].map(Some));
+        assert_eq!(Protocol(253).keyword(), None);
     }
 }

@@ -6,7 +6,7 @@ use super::need::{Need, PeerUse, Service, shown};
 use super::purpose::Purpose;
 use super::require::failures;
 use super::{Requirements, RuleOptions};
-use crate::flow::{Direction, Protocol};
+use crate::flow::Direction;
 
 /// One requirement as a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub(super) struct Row {
     pub purpose: Purpose,
     /// The host, or a description such as `your DNS resolvers`; empty if only addresses are known.
     pub name: String,
-    /// `tcp`, `udp, tcp`, `icmp`, or the number of a protocol.
+    /// `tcp`, `udp, tcp`, `icmp`, `gre`, or the number of a protocol without a usual name.
     pub protocol: String,
     /// `443`, `32768-65535`; empty for protocols without ports.
     pub port: String,
@@ -108,7 +108,9 @@ fn row(need: &Need, options: &RuleOptions, is_required: bool) -> Row {
         Service::Ports(protocol, first, last) if first == last => (protocol.to_string(), first.to_string()),
         Service::Ports(protocol, first, last) => (protocol.to_string(), format!("{first}-{last}")),
         Service::Echo => ("icmp".into(), String::new()),
-        Service::Protocol(Protocol(number)) => (number.to_string(), String::new()),
+        Service::Protocol(protocol) => {
+            (protocol.keyword().map_or_else(|| protocol.0.to_string(), str::to_owned), String::new())
+        }
     };
     let is_open = need.direction == Direction::Ingress && !options.by_remote;
     let address = |peer| RowAddress { address: shown(peer), seen: Some(need.use_of(peer)) };
