@@ -159,3 +159,35 @@ fn collect_keys(value: &Value, keys: &mut BTreeSet<String>) {
         _ => {}
     }
 }
+
+/// The programs of the recipes in docs/json.md: what follows `jq` and its options, in quotes.
+fn recipes() -> Vec<(Vec<String>, String)> {
+    let page = include_str!("../../docs/json.md");
+    let (_, section) = page.split_once("## Recipes for jq").expect("the section");
+    let block = section.split("```").nth(1).expect("a block of code");
+    let commands = block.split("\njq ").skip(1);
+    let recipe = |command: &str| {
+        let (options, rest) = command.split_once('\'').expect("a quote");
+        let (program, _) = rest.split_once('\'').expect("its end");
+        (options.split_whitespace().map(str::to_owned).collect(), program.to_owned())
+    };
+    commands.map(recipe).collect()
+}
+
+#[test]
+fn the_recipes_of_the_page_run() {
+    let recipes = recipes();
+    assert_eq!(recipes.len(), 5, "{recipes:?}");
+    if !tool::has("jq", &["jq", "--version"]) {
+        return;
+    }
+    for report in [everything(), download_report()] {
+        let text = text(&report);
+        for (options, program) in &recipes {
+            let output = tool::jq(options, program, &text);
+            let is_test = options.iter().any(|option| option == "-e");
+            assert!(output.ok || is_test && output.text.trim() == "false", "{program}: {}", output.text);
+            assert!(!output.text.trim().is_empty(), "{program} prints nothing");
+        }
+    }
+}

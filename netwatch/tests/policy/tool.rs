@@ -45,6 +45,12 @@ pub fn python(program: &str, arguments: &[&str], rules: &str) -> ToolOutput {
     run(Command::new(PYTHON).args(["-c", program]).args(arguments), rules)
 }
 
+/// Runs a program of jq with a document on its standard input.
+#[allow(dead_code, reason = "for JSON reports only")]
+pub fn jq(options: &[String], program: &str, document: &str) -> ToolOutput {
+    run(Command::new("jq").args(options).arg(program), document)
+}
+
 fn run(command: &mut Command, input: &str) -> ToolOutput {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     // The default path of Debian's users lacks sbin.
