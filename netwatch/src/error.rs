@@ -16,8 +16,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// The hint of EFBIG.
 const FILE_SIZE_HINT: &str = "raise the limit for the size of files (`ulimit -f`)";
 
-/// The hint of an operation that needs privileges: `needs CAP_NET_RAW; run with sudo`. For root sudo
-/// changes nothing: what it lacks, its container withholds, bpf(2) also by seccomp.
+/// The hint of an operation that needs privileges: `needs CAP_NET_RAW; run with sudo`. For root
+/// sudo changes nothing: what it lacks, its container withholds, bpf(2) also by seccomp.
 pub fn needs(capabilities: &str) -> String {
     needs_as(geteuid().is_root(), capabilities)
 }
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn root_is_not_told_to_use_sudo() {
+    fn the_hint_for_root_is_not_sudo() {
         assert_eq!(needs_as(false, "CAP_NET_RAW"), "needs CAP_NET_RAW; run with sudo");
         assert_eq!(needs_as(true, "CAP_NET_RAW"), "needs CAP_NET_RAW; in a container, add what is missing");
         let hint = needs_as(true, "CAP_BPF and CAP_NET_ADMIN");

@@ -214,8 +214,8 @@ impl<'a> Gathering<'a> {
         }
     }
 
-    /// The port of an endpoint. That of fragments is not known: if all other traffic with the remote
-    /// uses one port, they belong to it.
+    /// The port of an endpoint. That of fragments is not known: if all other traffic with the
+    /// remote uses one port, they belong to it.
     fn port(&self, key: &EndpointKey) -> Option<u16> {
         if !key.protocol.has_ports() || !key.fragment {
             return key.protocol.has_ports().then_some(key.port);

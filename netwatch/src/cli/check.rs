@@ -92,7 +92,8 @@ Examples:
 
 Exit code: 0 if everything is allowed, 1 if something is not or could be hidden by lost observations,
 2 on error. With a COMMAND that fails although everything is allowed, its own exit code. In GitHub
-Actions, annotations and the summary of the job are written too. `netwatch help checking` is the manual.";
+Actions, annotations and the summary of the job are written too. `netwatch help checking` is the
+manual.";
 
 impl CheckArgs {
     pub(super) fn settings(self) -> Result<CheckSettings> {

@@ -13,10 +13,11 @@ use crate::wire::{Application, Name};
 /// Maximum length of a name, bytes.
 const MAX_NAME_BYTES: usize = 80;
 
-/// The names with their responses; `None` once one had an address. And who looked names up in vain.
+/// The names with their responses; `None` once one had an address.
 #[derive(Default)]
 pub(super) struct Unresolved {
     names: BTreeMap<Name, Option<BTreeSet<String>>>,
+    /// The programs whose lookups of a name failed.
     programs: BTreeMap<String, BTreeSet<String>>,
 }
 

@@ -1,5 +1,5 @@
-//! Names of the reasons why observations were lost, the same in recordings, events, metrics and JSON
-//! reports.
+//! Names of the reasons why observations were lost, the same in recordings, events, metrics and
+//! JSON reports.
 
 use crate::flow::ObservationLosses;
 use crate::name::NamesLost;

@@ -77,7 +77,7 @@ impl Requirement {
         let endpoint = &known.endpoint;
         self.application = self.application.take().or_else(|| Some(words::application(part.application?)));
         self.processes.extend(report.programs_of(&part.processes.iter().copied().collect::<Vec<_>>()));
-        // The gateway exists in the run only, and the resolvers behind it are those of this machine.
+        // The gateway exists in the run only, the resolvers behind it only on this machine.
         if report.forwarded_to(endpoint).is_empty() {
             self.addresses.insert(words::address(&endpoint.key.remote));
         }
