@@ -86,7 +86,7 @@ mod tests {
         let counters = |packets, wire_bytes| Counters { skbs: packets, packets, bytes: wire_bytes, wire_bytes };
         let before = StatusNumbers { time_ns: 10 * SECOND_NS, duration_ns: 83 * SECOND_NS, ..Default::default() };
         let totals = PerDirection { egress: counters(40, 5_000), ingress: counters(2_000, 3_000_000) };
-        let flows = FlowActivity { opened: 1_234, open: 12, failed: 2 };
+        let flows = FlowActivity { opened: 1_234, open: 12, failed: 2, failed_for_good: 1 };
         let now =
             StatusNumbers { time_ns: 12 * SECOND_NS, duration_ns: 85_250_000_000, flows, failures: 3, totals, lost: 0 };
         [before, now]

@@ -137,6 +137,11 @@ impl Names {
         self.dns.failed_lookups(now_ns)
     }
 
+    /// Those lookups among them that were answered with an error, which no later answer takes back.
+    pub fn lookups_with_error(&self) -> u64 {
+        self.dns.lookups_with_error()
+    }
+
     /// Lookups that are new or have changed since the last call, with their index in
     /// [`Self::lookups`].
     pub fn changed_lookups(&mut self) -> impl Iterator<Item = (usize, &Lookup)> {

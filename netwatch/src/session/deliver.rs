@@ -144,12 +144,15 @@ impl<S: Scope> Session<S> {
         let table = &self.ledger.table;
         let lost = self.losses().by_reason().into_iter().map(|(_, count)| count).sum();
         let (now_ns, flows) = (self.moment.now_ns(), table.activity(ObservationPoint::Link));
-        let failed_attempts = flows.failed + table.activity(ObservationPoint::Loopback).failed;
+        let loopback = table.activity(ObservationPoint::Loopback);
+        let failed_attempts = flows.failed + loopback.failed;
         SessionStatus {
             time_ns: now_ns,
             duration_ns: self.moment.duration_ns,
             flows,
             failures: failed_attempts + failed_calls + self.ledger.names.failed_lookups(now_ns),
+            failed_for_good: flows.failed_for_good + loopback.failed_for_good,
+            lookups_with_error: self.ledger.names.lookups_with_error(),
             totals: table.totals_by_sums(ObservationPoint::Link),
             lost,
             usage: self.timeline.usage(),

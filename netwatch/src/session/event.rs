@@ -211,6 +211,10 @@ pub struct SessionStatus {
     pub flows: FlowActivity,
     /// Failures, as the report counts them: attempts of the target on remotes, and its lookups.
     pub failures: u64,
+    /// The attempts among them that packets show and that no late answer takes back.
+    pub failed_for_good: u64,
+    /// The lookups among them that were answered with an error.
+    pub lookups_with_error: u64,
     /// Counts of what the target sent and received on the link.
     pub totals: PerDirection<Counters>,
     /// Observations that were lost.

@@ -23,6 +23,10 @@ pub struct LiveNumbers {
     pub connections: u64,
     /// Failed attempts that packets show.
     pub failed: u64,
+    /// Failed attempts that no late answer takes back.
+    pub failed_for_good: u64,
+    /// DNS lookups that were answered with an error, which no late answer takes back.
+    pub lookups_with_error: u64,
     /// Retransmitted packets.
     pub retransmitted: u64,
     /// Traffic of the target.
@@ -45,6 +49,15 @@ impl LiveNumbers {
             "lost" => Some(self.lost),
             "duration" => Some(self.duration_ns),
             "cpu" => self.cpu_ns,
+            _ => None,
+        }
+    }
+
+    /// What the final report has at least of a number that can fall; `None` if that is not known.
+    fn at_least(&self, name: &str) -> Option<u64> {
+        match name {
+            "failed" => Some(self.failed_for_good),
+            "dns_failed" => Some(self.lookups_with_error),
             _ => None,
         }
     }
@@ -94,14 +107,21 @@ impl LiveThresholds {
     pub fn needs_report(&mut self, numbers: &LiveNumbers) -> bool {
         // No short cut: each of them follows the number of open connections.
         self.waiting()
-            .filter(|live| !live.threshold.is_in_series())
+            .filter(|live| !live.threshold.is_in_series() && !live.threshold.is_in_numbers())
             .fold(false, |any, live| live.may_cross(numbers) | any)
     }
 
     /// Compares a report of the run so far. Returns the thresholds that were crossed since the last
     /// time.
     pub fn observe(&mut self, report: &Report, open: OpenKnowledge) -> Vec<Crossing> {
-        self.cross(|live| (!live.threshold.is_in_series()).then(|| live.evaluate(report, open)))
+        let needs_report = |threshold: &Threshold| !threshold.is_in_series() && !threshold.is_in_numbers();
+        self.cross(|live| needs_report(&live.threshold).then(|| live.evaluate(report, open)))
+    }
+
+    /// As [`LiveThresholds::observe`], for those that only need numbers: of failures, those are
+    /// compared that no late answer takes back. The final report may have more.
+    pub fn observe_numbers(&mut self, numbers: &LiveNumbers) -> Vec<Crossing> {
+        self.cross(|LiveThreshold { threshold, .. }| threshold.evaluate_numbers(numbers))
     }
 
     /// As [`LiveThresholds::observe`], for those that only need the series.
@@ -173,6 +193,7 @@ impl Threshold {
         match self.quantity {
             _ if self.hold_ns.is_some() => true,
             Quantity::Open => self.comparison.is_lower_limit(),
+            Quantity::Number(_) if self.is_in_numbers() => true,
             Quantity::Number(_) => self.comparison.is_lower_limit() && !self.quantity.can_fall(),
             Quantity::Statistic(..) => false,
         }
@@ -181,6 +202,20 @@ impl Threshold {
     /// Whether only the series decides.
     fn is_in_series(&self) -> bool {
         self.hold_ns.is_some() && self.quantity != Quantity::Open
+    }
+
+    /// Whether numbers of the run decide: what the final report has at least.
+    fn is_in_numbers(&self) -> bool {
+        let is_known = |name| LiveNumbers::default().at_least(name).is_some();
+        self.comparison.is_lower_limit() && self.quantity.name().is_some_and(is_known)
+    }
+
+    fn evaluate_numbers(&self, numbers: &LiveNumbers) -> Option<Crossing> {
+        let number = numbers.at_least(self.quantity.name()?)?;
+        let holds = self.is_in_numbers() && self.holds(number);
+        let state = if holds { ThresholdState::Crossed } else { ThresholdState::Kept };
+        let (value, unit) = (Some(number as f64), self.quantity.unit());
+        Some(Crossing { text: self.text.clone(), state, value, unit, held_ns: None, after_ns: None })
     }
 
     fn evaluate_series(&self, series: &Series, now_ns: u64) -> Crossing {
@@ -225,9 +260,10 @@ mod tests {
     fn only_conditions_that_stay_crossed_are_compared() {
         for (text, is_live) in [
             ("connections > 0", true),
-            // A late answer takes a failure back.
-            ("failed > 0", false),
-            ("dns_failed > 0", false),
+            ("failed > 0", true),
+            ("dns_failed >= 1", true),
+            ("failed < 1", false),
+            ("dns_failed == 0", false),
             ("open >= 5", true),
             ("open < 5", false),
             ("open < 5 for 1m", true),
@@ -276,6 +312,18 @@ mod tests {
         let mut connect = live("p99(connect) > 50ms for 3s");
         assert!(!connect.needs_numbers() && !connect.needs_report(&at(9, 0)));
         assert!(live("failed > 0, p99(connect) > 50ms for 3s, open > 5").needs_numbers());
+    }
+
+    #[test]
+    fn failures_that_no_answer_takes_back_are_compared() {
+        let mut live = live("failed > 1, dns_failed > 0, connections > 5");
+        let mut now = LiveNumbers { failed_for_good: 1, failed: 3, ..LiveNumbers::default() };
+        assert!(live.observe_numbers(&now).is_empty() && !live.needs_report(&now), "the others may be answered");
+        now = LiveNumbers { failed_for_good: 2, lookups_with_error: 1, ..now };
+        let crossed = live.observe_numbers(&now);
+        assert_eq!(crossed.iter().map(|crossing| crossing.value).collect::<Vec<_>>(), [Some(2.0), Some(1.0)]);
+        assert!(live.observe_numbers(&now).is_empty() && !live.is_empty(), "once");
+        assert!(!live.conclude(&Report::empty(), OpenKnowledge::Sampled(now))[0].fails(), "the report decides");
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub(super) const RETRANSMIT_RATIO: &str = "retransmit_ratio";
 /// The name of the times of handshakes.
 const CONNECT: &str = "connect";
 
-/// Numbers that can fall while a run lasts: a late answer takes a failure back.
+/// Numbers that can fall while a run lasts: a late answer takes an unanswered attempt back.
 const FALLING: [&str; 3] = ["failed", "dns_failed", RETRANSMIT_RATIO];
 
 /// Quantities of which a report has one number.

@@ -74,6 +74,7 @@ impl ThresholdWatch {
         // Status looks at every flow.
         if self.live.needs_numbers() {
             let numbers = numbers(session, duration_ns);
+            crossed.extend(self.live.observe_numbers(&numbers));
             if self.live.needs_report(&numbers) && now >= self.next_report {
                 crossed.extend(self.live.observe(&session.report(duration_ns, None), knowledge(session, numbers)));
                 self.next_report = now + SEARCH_INTERVAL.max(MIN_REPORT_SPACING * now.elapsed());
@@ -108,6 +109,8 @@ fn numbers(session: &mut Session<IsolatedScope>, duration_ns: u64) -> LiveNumber
         open: status.flows.open,
         connections: sum(|interval| interval.connections),
         failed: sum(|interval| interval.failed),
+        failed_for_good: status.failed_for_good,
+        lookups_with_error: status.lookups_with_error,
         retransmitted: sum(|interval| interval.retransmitted),
         totals: status.totals,
         lost: status.lost,

@@ -1,7 +1,7 @@
 //! How many connections are open and how many attempts have failed, while a session runs.
 
 use super::{FlowTable, Place};
-use crate::flow::{Direction, FlowKey, ObservationPoint};
+use crate::flow::{Direction, Flow, FlowKey, ObservationPoint};
 
 /// Numbers of flows of one observation point.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +13,9 @@ pub struct FlowActivity {
     pub open: u64,
     /// Failed attempts of the target, without those that may still be answered.
     pub failed: u64,
+    /// Those among them that no late answer takes back: their flow has ended, or the answer was a
+    /// refusal.
+    pub failed_for_good: u64,
 }
 
 /// What of a flow is part of numbers over time.
@@ -67,8 +70,14 @@ impl FlowTable {
 
     /// Numbers of flows of one observation point. Looks at every flow.
     pub fn activity(&self, point: ObservationPoint) -> FlowActivity {
-        let folded = self.evicted.failed(point) + self.untracked.failed(point);
-        let mut activity = FlowActivity { opened: self.opened(point), open: 0, failed: folded };
+        // All of them have ended; untracked ones may not have.
+        let evicted = self.evicted.failed(point);
+        let mut activity = FlowActivity {
+            opened: self.opened(point),
+            open: 0,
+            failed: evicted + self.untracked.failed(point),
+            failed_for_good: evicted,
+        };
         for stored in self.store.iter().filter(|stored| stored.flow.key.point == point) {
             // Few flows have an error, and only those are copied.
             let failed = match self.pending_error(stored) {
@@ -76,10 +85,20 @@ impl FlowTable {
                 None => stored.flow.failed_so_far().attempts(),
             };
             activity.open += u64::from(failed == 0 && stored.flow.is_open());
-            activity.failed += if stored.flow.opened_by == Direction::Egress { failed } else { 0 };
+            if failed > 0 && stored.flow.opened_by == Direction::Egress {
+                activity.failed += failed;
+                activity.failed_for_good += for_good(&stored.flow);
+            }
         }
         activity
     }
+}
+
+/// Failed attempts of a flow that no late answer takes back. An ICMP error that may belong to
+/// another flow is none.
+fn for_good(flow: &Flow) -> u64 {
+    let failed = flow.failed();
+    if flow.end_reason().is_some() { failed.attempts() } else { failed.attempts() - failed.unanswered }
 }
 
 #[cfg(test)]
@@ -128,15 +147,16 @@ mod tests {
         let activity = |increments: &[Increment]| {
             let mut table = FlowTable::new(100);
             increments.iter().for_each(|increment| _ = table.apply(*increment));
-            let FlowActivity { opened, open, failed } = table.activity(ObservationPoint::Link);
-            (opened, open, failed)
+            let FlowActivity { opened, open, failed, failed_for_good } = table.activity(ObservationPoint::Link);
+            (opened, open, failed, failed_for_good)
         };
-        assert_eq!(activity(&[attempt(1, 1, 0, None)]), (1, 1, 0), "its SYN was sent once");
-        assert_eq!(activity(&[attempt(1, 2, 0, None)]), (1, 0, 1), "its SYN was repeated");
-        assert_eq!(activity(&[attempt(1, 1, 0, Some(EndReason::IdleTimeout))]), (1, 0, 1), "it ended");
-        assert_eq!(activity(&[attempt(1, 1, 1, None), attempt(2, 1, 0, None)]).2, 1, "one was refused");
+        assert_eq!(activity(&[attempt(1, 1, 0, None)]), (1, 1, 0, 0), "its SYN was sent once");
+        assert_eq!(activity(&[attempt(1, 2, 0, None)]), (1, 0, 1, 0), "its SYN was repeated");
+        assert_eq!(activity(&[attempt(1, 1, 0, Some(EndReason::IdleTimeout))]), (1, 0, 1, 1), "it ended");
+        let (.., failed, for_good) = activity(&[attempt(1, 1, 1, None), attempt(2, 1, 0, None)]);
+        assert_eq!((failed, for_good), (1, 1), "one was refused");
         let of_a_remote = Increment { opened_by: Direction::Ingress, ..attempt(1, 1, 1, None) };
-        assert_eq!(activity(&[swapped(of_a_remote)]), (1, 0, 0), "an attempt of a remote");
+        assert_eq!(activity(&[swapped(of_a_remote)]), (1, 0, 0, 0), "an attempt of a remote");
     }
 
     /// The same with both directions exchanged.
@@ -157,7 +177,7 @@ mod tests {
         }
         let mut table = FlowTable::new(100);
         table.apply(datagram);
-        let FlowActivity { opened, open, failed } = table.activity(ObservationPoint::Link);
+        let FlowActivity { opened, open, failed, .. } = table.activity(ObservationPoint::Link);
         assert_eq!((opened, open, failed), (1, 0, 0));
     }
 }

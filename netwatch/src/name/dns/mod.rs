@@ -88,9 +88,7 @@ impl DnsTracker {
     pub fn failed_lookups(&self, now_ns: u64) -> u64 {
         let in_flight = self.pending.in_flight(now_ns);
         let mut failed: HashMap<(&Name, Option<Rcode>), u64> = HashMap::new();
-        let is_own =
-            |lookup: &&Lookup| lookup.queried_by == Direction::Egress && lookup.application == Application::Dns;
-        for lookup in self.lookups.all().iter().filter(is_own) {
+        for lookup in self.own_lookups() {
             let waiting = in_flight.get(&(&lookup.question, lookup.queried_by)).copied().unwrap_or(0);
             let unanswered = lookup.unanswered().saturating_sub(waiting);
             let errors = lookup.outcomes.iter().filter(|(rcode, _)| **rcode != Rcode::NOERROR);
@@ -101,6 +99,24 @@ impl DnsTracker {
             }
         }
         failed.into_values().sum()
+    }
+
+    /// Those lookups among them that were answered with an error, which no later answer takes back.
+    pub fn lookups_with_error(&self) -> u64 {
+        let mut failed: HashMap<(&Name, Rcode), u64> = HashMap::new();
+        for lookup in self.own_lookups() {
+            for (rcode, count) in lookup.outcomes.iter().filter(|(rcode, _)| **rcode != Rcode::NOERROR) {
+                let most = failed.entry((&lookup.question.name, *rcode)).or_default();
+                *most = (*count).max(*most);
+            }
+        }
+        failed.into_values().sum()
+    }
+
+    fn own_lookups(&self) -> impl Iterator<Item = &Lookup> {
+        let is_own =
+            |lookup: &&Lookup| lookup.queried_by == Direction::Egress && lookup.application == Application::Dns;
+        self.lookups.all().iter().filter(is_own)
     }
 
     fn observe_query(&mut self, observed: &ObservedMessage<'_>, lost: &mut NamesLost) {
