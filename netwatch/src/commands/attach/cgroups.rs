@@ -54,7 +54,9 @@ impl TargetCgroup {
             return Err(Error::other("attach to", name, "there is no such process"));
         };
         let cgroup = ExistingCgroup::of_process(pid)?;
-        let others = cgroup.processes().into_iter().filter(|other| !descends_from(*other, pid)).count();
+        // One that has ended meanwhile descends from none.
+        let is_other = |other: &u32| !descends_from(*other, pid) && ProcStat::of(*other).is_some();
+        let others = cgroup.processes().into_iter().filter(is_other).count();
         if others > 0 && !only_it {
             let others = if others == 1 { "another process".to_owned() } else { format!("{others} other processes") };
             let cause =
