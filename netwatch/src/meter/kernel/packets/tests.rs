@@ -10,7 +10,7 @@ use nix::sys::eventfd::EventFd;
 use super::{PacketRing, PacketTap, TapConfig};
 use crate::filter::FilterProgram;
 use crate::flow::{Direction, PerDirection};
-use crate::meter::AttachMethod;
+use crate::meter::{AttachMethod, RingPacket};
 use crate::meter::kernel::tests::{TestLink, bind_again, with_link};
 
 const METHODS: [&[AttachMethod]; 2] = [&[AttachMethod::Clsact], &[AttachMethod::Tcx]];
