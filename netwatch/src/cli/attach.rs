@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, value_parser};
 
 use super::session::SessionArgs;
+use crate::error::Result;
 use crate::settings::value::parse_time;
 use crate::settings::{AttachSettings, AttachTarget};
 
@@ -102,7 +103,7 @@ Environment: the flags that `run` has too can be set as NETWATCH_<FLAG>; `netwat
 lists the variables.";
 
 impl AttachArgs {
-    pub(super) fn settings(self) -> AttachSettings {
+    pub(super) fn settings(self) -> Result<AttachSettings> {
         let words = self.words();
         let (is_peer, only_processes) = (self.peer, self.pid_only);
         let namespaces = self.netns.into_iter().map(AttachTarget::Namespace);
@@ -113,7 +114,8 @@ impl AttachArgs {
         let cgroups = self.cgroup.into_iter().map(AttachTarget::Cgroup);
         let targets =
             namespaces.chain(processes).chain(containers).chain(units).chain(cgroups).chain(interfaces).collect();
-        AttachSettings { session: self.session.settings(), targets, only_processes, duration: self.duration, words }
+        let session = self.session.settings()?;
+        Ok(AttachSettings { session, targets, only_processes, duration: self.duration, words })
     }
 
     fn words(&self) -> Vec<String> {
@@ -150,7 +152,7 @@ mod tests {
 
     fn settings(words: &[&str]) -> Option<AttachSettings> {
         let words = std::iter::once(&"attach").chain(words);
-        AttachCommand::try_parse_from(words).ok().map(|command| command.arguments.settings())
+        AttachCommand::try_parse_from(words).ok().map(|command| command.arguments.settings().expect("valid"))
     }
 
     #[test]

@@ -130,7 +130,7 @@ Exit code: 0 on success, also if there are differences; 1 if a run of a command 
 
 impl BenchArgs {
     pub(super) fn settings(self) -> Result<BenchSettings> {
-        let run = settings_of(self.command)?;
+        let run = run_settings(self.command)?;
         Ok(BenchSettings { run, repetition: self.repetition.into(), output: self.output.settings()? })
     }
 }
@@ -148,14 +148,10 @@ impl CompareArgs {
     }
 }
 
-fn settings_of(command: Vec<OsString>) -> Result<RunSettings> {
-    run_settings(command).map_err(|error| Error::other("run", "the command", error.to_string()))
-}
-
 /// A side is one argument, as in `sh -c`.
 fn shell_command(words: &[String]) -> Result<RunSettings> {
     match words {
-        [command] => settings_of(vec!["sh".into(), "-c".into(), command.into()]),
+        [command] => run_settings(vec!["sh".into(), "-c".into(), command.into()]),
         _ => {
             let error = Error::other("compare", words.join(" "), "with --exec, each side is one argument");
             Err(error.hint("quote the command: netwatch compare -x 'COMMAND A' -- 'COMMAND B'"))

@@ -7,7 +7,7 @@ use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum, ValueHint};
 
 use super::source::SourceArgs;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::check::CheckFormat;
 use crate::settings::CheckSettings;
 use crate::settings::value::{TEXT, format_of_file};
@@ -97,7 +97,7 @@ manual.";
 
 impl CheckArgs {
     pub(super) fn settings(self) -> Result<CheckSettings> {
-        let source = self.source.source().map_err(|error| Error::other("run", "the command", error.to_string()))?;
+        let source = self.source.source()?;
         Ok(CheckSettings {
             policy: self.policy,
             shown_as: self.shown_as,

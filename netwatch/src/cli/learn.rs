@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueHint};
 
 use super::source::SourceArgs;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::settings::LearnSettings;
 use crate::settings::value::{TEXT, format_of_file};
 
@@ -39,7 +39,7 @@ impl LearnArgs {
             let known = format_of_file(path, &[(&["toml"], ()), (&TEXT, ())]);
             known.map_err(|error| error.hint("a policy is TOML: use .toml"))?;
         }
-        let source = self.source.source().map_err(|error| Error::other("run", "the command", error.to_string()))?;
+        let source = self.source.source()?;
         Ok(LearnSettings { update: self.update, output: self.output, source })
     }
 }

@@ -142,9 +142,9 @@ enum CommandArgs {
 impl CommandArgs {
     fn invocation(self) -> Result<Invocation> {
         Ok(match self {
-            Self::Run(arguments) => Invocation::Run(Box::new(arguments.settings())),
-            Self::Attach(arguments) => Invocation::Attach(Box::new(arguments.settings())),
-            Self::Replay(arguments) => Invocation::Replay(Box::new(arguments.settings())),
+            Self::Run(arguments) => Invocation::Run(Box::new(arguments.settings()?)),
+            Self::Attach(arguments) => Invocation::Attach(Box::new(arguments.settings()?)),
+            Self::Replay(arguments) => Invocation::Replay(Box::new(arguments.settings()?)),
             Self::Tail(arguments) => Invocation::Tail(Box::new(arguments.settings())),
             Self::Top(arguments) => Invocation::Top(arguments.settings()),
             Self::Report(arguments) => Invocation::Report(Box::new(arguments.settings()?)),

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum, ValueHint};
 
 use super::rules::RulesArgs;
 use super::source::SourceArgs;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::policy::RuleFormat;
 use crate::settings::PortsSettings;
 
@@ -84,7 +84,7 @@ impl PortsArgs {
             None => by_extension().transpose()?.flatten().unwrap_or(RuleFormat::Table),
         };
         let rules = self.rules.options(Some(format), format.name())?;
-        let source = self.source.source().map_err(|error| Error::other("run", "the command", error.to_string()))?;
+        let source = self.source.source()?;
         Ok(PortsSettings { format, output: self.output, source, rules })
     }
 }

@@ -9,8 +9,9 @@ use super::ColorArgs;
 use super::capture::FilterArgs;
 use super::display::DisplayArgs;
 use super::session::FlowArgs;
+use crate::error::Result;
 use crate::packets::{OnlyCondition, Selection};
-use crate::settings::value::{is_json_file, parse_report_file};
+use crate::settings::value::is_json_report;
 use crate::settings::{ReplaySettings, ViewSettings};
 
 #[derive(Debug, Args)]
@@ -21,7 +22,6 @@ pub(super) struct ReplayArgs {
         short,
         long,
         value_name = "FILE",
-        value_parser = parse_report_file,
         env = "NETWATCH_REPLAY_OUTPUT",
         value_hint = ValueHint::FilePath
     )]
@@ -113,9 +113,9 @@ not a capture, or netwatch failed. Link types: Ethernet, Linux cooked, raw IP, B
 `netwatch help replaying` describes how a replay differs from a run.";
 
 impl ReplayArgs {
-    pub(super) fn settings(self) -> ReplaySettings {
-        ReplaySettings {
-            json: self.json || self.output.as_deref().is_some_and(is_json_file),
+    pub(super) fn settings(self) -> Result<ReplaySettings> {
+        Ok(ReplaySettings {
+            json: is_json_report(self.output.as_deref(), self.json)?,
             output: self.output,
             quiet: self.quiet,
             color: self.color.into(),
@@ -136,6 +136,6 @@ impl ReplayArgs {
                 ..ViewSettings::default()
             },
             file: self.file,
-        }
+        })
     }
 }

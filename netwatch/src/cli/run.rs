@@ -9,6 +9,7 @@ use clap::{Args, ValueHint};
 
 use super::capture::{CAPTURE, CaptureArgs};
 use super::session::{METERING, SessionArgs};
+use crate::error::Result;
 use crate::settings::value::{parse_host_ports, parse_line_target, parse_linger, parse_report_interval, parse_time};
 use crate::settings::{HostPorts, LineTarget, Linger, RunSettings, SoakSettings};
 
@@ -211,9 +212,9 @@ fn parse_lines(text: &str) -> Result<LinesArg, std::convert::Infallible> {
 }
 
 impl RunArgs {
-    pub(super) fn settings(self) -> RunSettings {
-        RunSettings {
-            session: self.session.settings(),
+    pub(super) fn settings(self) -> Result<RunSettings> {
+        Ok(RunSettings {
+            session: self.session.settings()?,
             user: self.user,
             subnet: self.subnet,
             no_nat: self.no_nat,
@@ -231,6 +232,6 @@ impl RunArgs {
             failed_calls: self.failed_calls,
             soak: self.soak.then_some(SoakSettings { report_every: self.report_every, report_dir: self.report_dir }),
             command: self.command,
-        }
+        })
     }
 }

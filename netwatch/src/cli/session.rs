@@ -8,11 +8,12 @@ use clap::{Args, ValueEnum, ValueHint, value_parser};
 
 use super::fleet::FleetArgs;
 use super::{ByArg, ColorArgs};
+use crate::error::Result;
 use crate::exit::DEFAULT_THRESHOLD_CODE;
 use crate::meter::{MAX_ENTRIES, defaults};
 use crate::settings::value::{
-    extension, is_json_file, parse_file_size, parse_idle_timeout, parse_keep, parse_report_file, parse_ring_kib,
-    parse_size, parse_status,
+    extension, is_json_report, parse_file_size, parse_idle_timeout, parse_keep, parse_ring_kib, parse_size,
+    parse_status,
 };
 use crate::settings::{EventFile, EventStyle, LogRotation, SessionSettings, StatusStyle};
 use crate::threshold::{Threshold, ThresholdError};
@@ -27,7 +28,6 @@ pub(super) struct SessionArgs {
         short,
         long,
         value_name = "FILE",
-        value_parser = parse_report_file,
         env = "NETWATCH_OUTPUT",
         value_hint = ValueHint::FilePath
     )]
@@ -339,9 +339,9 @@ impl EventFileArgs {
 }
 
 impl SessionArgs {
-    pub(super) fn settings(self) -> SessionSettings {
-        SessionSettings {
-            json: self.json || self.output.as_deref().is_some_and(is_json_file),
+    pub(super) fn settings(self) -> Result<SessionSettings> {
+        Ok(SessionSettings {
+            json: is_json_report(self.output.as_deref(), self.json)?,
             output: self.output,
             quiet: self.quiet,
             verbose: self.verbose,
@@ -368,6 +368,6 @@ impl SessionArgs {
             record_size: self.record_size,
             fail_if: self.fail_if.into_iter().flat_map(|thresholds| thresholds.0).collect(),
             fail_code: self.fail_code,
-        }
+        })
     }
 }

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use clap::{Args, Parser, ValueHint};
 
 use super::run::RunArgs;
+use crate::error::{Error, Result};
 use crate::settings::{RunSettings, RunSource};
 
 #[derive(Debug, Args)]
@@ -24,7 +25,7 @@ pub(super) struct SourceArgs {
 }
 
 impl SourceArgs {
-    pub(super) fn source(self) -> Result<RunSource, clap::Error> {
+    pub(super) fn source(self) -> Result<RunSource> {
         if self.command.is_empty() {
             return Ok(RunSource::Recorded(self.runs));
         }
@@ -33,10 +34,11 @@ impl SourceArgs {
 }
 
 /// The settings of a quiet run of this command, from defaults and variables.
-pub(super) fn run_settings(command: Vec<OsString>) -> Result<RunSettings, clap::Error> {
+pub(super) fn run_settings(command: Vec<OsString>) -> Result<RunSettings> {
     let mut words: Vec<OsString> = vec!["run".into(), "--quiet".into(), "--".into()];
     words.extend(command);
-    Ok(RunWords::try_parse_from(words)?.arguments.settings())
+    let parsed = RunWords::try_parse_from(words);
+    parsed.map_err(|error| Error::other("run", "the command", error.to_string()))?.arguments.settings()
 }
 
 /// The command line of `netwatch run`, for the defaults and variables of its options.

@@ -2,7 +2,7 @@
 //! the flag and the value.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use super::{HostPorts, LineTarget, Linger, StatusStyle};
@@ -41,24 +41,28 @@ pub fn parse_idle_timeout(text: &str) -> Result<Duration, String> {
     if time < Duration::from_secs(1) { Err("the minimum is 1s".to_owned()) } else { Ok(time) }
 }
 
-/// The file of `-o` of a run: text, or JSON by its extension. Any other extension is an error: a
-/// summary in `page.html` would surprise.
-pub fn parse_report_file(text: &str) -> Result<PathBuf, String> {
+/// Whether the report of a run is JSON: by `-j`, else by the extension of the file of `-o`. Without
+/// `-j`, an extension of neither JSON nor text is an error: a summary in `page.html` would surprise.
+pub fn is_json_report(file: Option<&Path>, flag: bool) -> error::Result<bool> {
     const OF_REPORT: [&str; 8] = ["html", "htm", "md", "markdown", "csv", "ndjson", "jsonl", "nft"];
     const OF_EXPORT: [&str; 4] = ["parquet", "xlsx", "sqlite", "db"];
-    let path = PathBuf::from(text);
-    let of_others = |subcommand: &str| {
-        Err(format!("here is only text or JSON (.json); after the run: netwatch {subcommand} -o {text}"))
+    let Some(file) = file.filter(|_| !flag) else { return Ok(flag) };
+    let shown = file.display();
+    let (cause, hint) = match extension(file).as_str() {
+        "json" => return Ok(true),
+        other if other.is_empty() || TEXT.contains(&other) => return Ok(false),
+        other if OF_REPORT.contains(&other) => (ONLY.to_owned(), format!("after the run: netwatch report -o {shown}")),
+        other if OF_EXPORT.contains(&other) => (ONLY.to_owned(), format!("after the run: netwatch export -o {shown}")),
+        "pcap" | "pcapng" => (ONLY.to_owned(), "packets are written by -w".to_owned()),
+        other => {
+            (format!("no format has the extension .{other}"), "use .txt for text; .json or -j for JSON".to_owned())
+        }
     };
-    match extension(&path).as_str() {
-        "json" => Ok(path),
-        other if other.is_empty() || TEXT.contains(&other) => Ok(path),
-        other if OF_REPORT.contains(&other) => of_others("report"),
-        other if OF_EXPORT.contains(&other) => of_others("export"),
-        "pcap" | "pcapng" => Err("packets are written by -w".to_owned()),
-        other => Err(format!("no format has the extension .{other}: use .txt for text, .json for JSON")),
-    }
+    Err(Error::other("write", shown.to_string(), cause).hint(hint))
 }
+
+/// What `-o` of a run writes.
+const ONLY: &str = "here is only text or JSON (.json)";
 
 /// Extensions of text.
 pub const TEXT: [&str; 4] = ["txt", "text", "log", "out"];
@@ -88,11 +92,6 @@ pub fn extension(path: &Path) -> String {
     let extension = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
     let is_number = extension.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
     if is_number || extension.len() > MAX_BYTES { String::new() } else { extension }
-}
-
-/// Whether the name of a file asks for JSON.
-pub fn is_json_file(path: &Path) -> bool {
-    extension(path) == "json"
 }
 
 /// The time of `--linger`: a time, or `forever`.
@@ -265,9 +264,12 @@ mod tests {
 
     #[test]
     fn the_report_of_a_run_is_text_or_json() {
-        for valid in ["report", "report.txt", "a.LOG", "net.json", "/dev/fd/3", "run.1", "/tmp/tmp.Ab3dE5fG7h"] {
-            assert_eq!(parse_report_file(valid), Ok(PathBuf::from(valid)));
+        let of = |name: &str, flag| is_json_report(Some(Path::new(name)), flag);
+        for text in ["report", "report.txt", "a.LOG", "/dev/fd/3", "run.1", "json", "/tmp/tmp.Ab3dE5fG7h"] {
+            assert!(!of(text, false).expect(text), "{text}");
         }
+        assert!(of("a.JSON", false).expect("known"));
+        assert!(!is_json_report(None, false).expect("no file") && is_json_report(None, true).expect("no file"));
         for (invalid, hint) in [
             ("page.html", "netwatch report -o page.html"),
             ("x.MD", "netwatch report"),
@@ -275,9 +277,9 @@ mod tests {
             ("x.pcapng", "-w"),
             ("x.pdf", "use .txt for text"),
         ] {
-            assert!(parse_report_file(invalid).expect_err(invalid).contains(hint), "{invalid}");
+            assert!(of(invalid, false).expect_err(invalid).to_string().contains(hint), "{invalid}");
+            assert!(of(invalid, true).expect("the flag names the format"), "{invalid}");
         }
-        assert!(is_json_file(Path::new("a.JSON")) && !is_json_file(Path::new("json")));
     }
 
     #[test]
