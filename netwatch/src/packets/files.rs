@@ -55,7 +55,7 @@ impl CaptureFiles {
     pub(super) fn open(place: CapturePlace, rotation: Rotation) -> Result<Self> {
         place.require_compression()?;
         if rotation.is_on() {
-            place.check_series()?;
+            place.check_series(None)?;
         }
         let mut files = Self::new(WriteTarget::Place(Arc::new(place)), rotation, None);
         files.open_next()?;
@@ -202,6 +202,22 @@ mod tests {
         let mut expected: Vec<&str> = others.iter().copied().chain(["x-00001.pcapng.zst"]).collect();
         expected.sort_unstable();
         assert_eq!(names(dir.path()), expected);
+    }
+
+    /// The first file has no name until the capture starts.
+    #[test]
+    fn of_two_series_that_start_together_the_second_is_refused() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let [mut first, mut second] = [(); 2].map(|()| open(dir.path(), ROTATION, false).expect("opened"));
+        first.write(b"block").expect("written");
+        first.open_next().expect("opened");
+        std::fs::remove_file(dir.path().join("x-00001.pcapng.zst")).expect("removed");
+        let refused = second.write(b"block").expect_err("there is a series").to_string();
+        assert!(refused.contains("x-00002.pcapng.zst") && refused.contains("--force"), "{refused}");
+        drop(second);
+        first.write(b"block").expect("written");
+        first.close().expect("it has its name");
+        assert_eq!(names(dir.path()), ["x-00002.pcapng.zst"]);
     }
 
     #[test]

@@ -129,18 +129,19 @@ impl CapturePlace {
     }
 
     /// Refuses to begin a series where an earlier one is: it would end where it meets its files.
-    pub(super) fn check_series(&self) -> Result<()> {
-        match self.series()?.first() {
+    /// `own` is a file of this series.
+    pub(super) fn check_series(&self, own: Option<&str>) -> Result<()> {
+        match self.series()?.iter().find(|name| Some(name.as_str()) != own) {
             Some(name) if !self.replaces => Err(Error::os("write", self.path_of(name), Errno::EEXIST)
                 .hint("use --force to remove all files of the earlier series")),
             _ => Ok(()),
         }
     }
 
-    /// Removes the files of an earlier series with these names, except for one file.
-    fn clear_series(&self, except: &str) -> Result<()> {
+    /// Removes the files of an earlier series with these names. `own` is a file of this series.
+    fn clear_series(&self, own: Option<&str>) -> Result<()> {
         let names = self.series()?;
-        names.iter().filter(|name| *name != except).try_for_each(|name| self.remove(name))
+        names.iter().filter(|name| Some(name.as_str()) != own).try_for_each(|name| self.remove(name))
     }
 
     /// The names of files with a number, sorted.
@@ -371,10 +372,14 @@ impl UnusedFile {
         Ok(())
     }
 
-    /// As [`UnusedFile::keep`], and removes the other files of an earlier series.
+    /// As [`UnusedFile::keep`], and removes the other files of an earlier series. Another capture
+    /// may have begun one since this file was created, when neither had a name.
     pub(super) fn keep_as_first(self) -> Result<()> {
-        let own = if let CreatedFile::Named(name) = &self.created { name } else { "" };
-        self.place.clear_series(own)?;
+        let own = if let CreatedFile::Named(name) = &self.created { Some(name.as_str()) } else { None };
+        match self.place.replaces {
+            true => self.place.clear_series(own)?,
+            false => self.place.check_series(own)?,
+        }
         self.keep()
     }
 }
