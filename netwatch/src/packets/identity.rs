@@ -86,6 +86,8 @@ impl PacketIdentity {
 /// A remembered flow.
 #[derive(Debug, Default)]
 struct KnownFlow {
+    /// Distinguishes connections with the same ends. An answer about an earlier one may be late.
+    generation: u64,
     identity: PacketIdentity,
     /// The socket that sent its packets.
     socket: Option<u64>,
@@ -97,6 +99,12 @@ struct KnownFlow {
 }
 
 impl KnownFlow {
+    /// A flow of which nothing is known. `generations` is their number so far.
+    fn next(generations: &mut u64) -> Self {
+        *generations += 1;
+        Self { generation: *generations, ..Self::default() }
+    }
+
     /// Encodes the options of its packets.
     fn encode(&mut self, states_names: bool) {
         let PacketIdentity { pid, comment, remote, .. } = &self.identity;
@@ -133,8 +141,11 @@ impl<'a> IdentifiedFlow<'a> {
 /// The flow of a packet, and what leads to its process.
 type FlowOrigin = (FlowKey, PacketOrigin);
 
-/// The flows of a request, and its answer when it arrives.
-type LateAnswer = (Vec<FlowOrigin>, Receiver<Vec<FlowIdentity>>);
+/// A requested flow by its place, and its generation.
+type WantedFlow = (usize, u64);
+
+/// The flows of a request with their generations, and its answer when it arrives.
+type LateAnswer = (Vec<(FlowOrigin, u64)>, Receiver<Vec<FlowIdentity>>);
 
 /// Remembers the identities of flows.
 pub(super) struct FlowIdentities {
@@ -142,6 +153,7 @@ pub(super) struct FlowIdentities {
     states_names: bool,
     reader: PacketFlows,
     flows: IndexMap<FlowOrigin, KnownFlow, foldhash::fast::RandomState>,
+    generations: u64,
     /// The places of flows by the headers of their packets.
     cache: FlowCache,
     /// Answers that packets no longer wait for.
@@ -153,7 +165,8 @@ impl FlowIdentities {
     /// With `states_names`, packets have a comment with the name of the remote.
     pub(super) fn new(identify: Identify, states_names: bool) -> Self {
         let (reader, flows, cache) = (PacketFlows::default(), IndexMap::default(), FlowCache::default());
-        Self { identify, states_names, reader, flows, cache, late: Vec::new(), names: HashMap::new() }
+        let (generations, late, names) = (0, Vec::new(), HashMap::new());
+        Self { identify, states_names, reader, flows, generations, cache, late, names }
     }
 
     /// Requests what is not known about the flows of these packets, and waits for the answer for at
@@ -164,14 +177,14 @@ impl FlowIdentities {
             self.cache.clear();
         }
         self.take_late_answers();
-        let (mut queries, mut wanted): (Vec<FlowQuery>, Vec<usize>) = Default::default();
+        let (mut queries, mut wanted): (Vec<FlowQuery>, Vec<WantedFlow>) = Default::default();
         let places = packets.map(|packet| {
             let header = HeaderKey::of(packet.bytes, packet.orig_len, packet.direction);
             if let Some(place) = header.and_then(|header| self.cache.get(&header)) {
                 if self.is_wanted(place, &packet, false) {
                     let (key, _) = self.flows.get_index(place)?;
                     queries.push((key.0, packet.direction, packet.time_ns, self.flows[place].socket));
-                    wanted.push(place);
+                    wanted.push((place, self.flows[place].generation));
                 }
                 return Some(place);
             }
@@ -182,7 +195,7 @@ impl FlowIdentities {
             }
             if self.is_wanted(place, &packet, flow.opens) {
                 queries.push(self.query(place, &flow, &packet));
-                wanted.push(place);
+                wanted.push((place, self.flows[place].generation));
             }
             Some(place)
         });
@@ -195,17 +208,14 @@ impl FlowIdentities {
 
     /// Requests, and waits for the answer. If an earlier one is late, the packets do not wait: the
     /// ring would fill while each batch waits again.
-    fn request(&mut self, queries: Vec<FlowQuery>, wanted: &[usize]) {
-        if self.late.len() >= MAX_LATE {
-            return;
-        }
+    fn request(&mut self, queries: Vec<FlowQuery>, wanted: &[WantedFlow]) {
         let answers = (self.identify)(queries);
         let timeout = if self.late.is_empty() { TIMEOUT } else { Duration::ZERO };
         match answers.recv_timeout(timeout) {
             Ok(answers) => wanted.iter().zip(answers).for_each(|(place, answer)| self.remember(*place, answer)),
             Err(_) => {
-                let flows = wanted.iter().filter_map(|place| self.flows.get_index(*place)).map(|(flow, _)| *flow);
-                self.late.push((flows.collect(), answers));
+                let flow = |(place, generation): &WantedFlow| Some((*self.flows.get_index(*place)?.0, *generation));
+                self.late.push((wanted.iter().filter_map(flow).collect(), answers));
             }
         }
     }
@@ -215,9 +225,9 @@ impl FlowIdentities {
         for (flows, receiver) in std::mem::take(&mut self.late) {
             match receiver.try_recv() {
                 Ok(answers) => {
-                    for (flow, answer) in flows.iter().zip(answers) {
+                    for ((flow, generation), answer) in flows.iter().zip(answers) {
                         if let Some(place) = self.flows.get_index_of(flow) {
-                            self.remember(place, answer);
+                            self.remember((place, *generation), answer);
                         }
                     }
                 }
@@ -242,7 +252,7 @@ impl FlowIdentities {
     fn place(&mut self, flow: FlowOrigin) -> usize {
         let entry = self.flows.entry(flow);
         let place = entry.index();
-        entry.or_default();
+        entry.or_insert_with(|| KnownFlow::next(&mut self.generations));
         place
     }
 
@@ -252,12 +262,13 @@ impl FlowIdentities {
         let known = &mut self.flows[place];
         let is_new_socket = packet.socket.is_some() && known.socket.is_some() && packet.socket != known.socket;
         if is_new_socket || (opens && packet.direction == Direction::Egress) {
-            *known = KnownFlow::default();
+            *known = KnownFlow::next(&mut self.generations);
         }
         known.socket = packet.socket.or(known.socket);
         let is_due = known.requests == 0 || packet.time_ns.saturating_sub(known.requested_ns) >= RETRY_NS;
         let max_requests = if known.identity.pid.is_some() { MAX_NAME_REQUESTS } else { MAX_REQUESTS };
-        if known.identity.is_complete() || known.requests >= max_requests || !is_due {
+        let is_possible = known.requests < max_requests && self.late.len() < MAX_LATE;
+        if known.identity.is_complete() || !is_possible || !is_due {
             return false;
         }
         known.requests += 1;
@@ -265,7 +276,8 @@ impl FlowIdentities {
         true
     }
 
-    fn remember(&mut self, place: usize, answer: FlowIdentity) {
+    /// Stores an answer, unless the flow is that of another connection by now.
+    fn remember(&mut self, (place, generation): WantedFlow, answer: FlowIdentity) {
         let Some(((key, origin), known)) = self.flows.get_index_mut(place) else { return };
         let named = if let PacketOrigin::Quoted(quoted) = origin { quoted } else { key };
         if let Some(name) = &answer.name
@@ -273,8 +285,10 @@ impl FlowIdentities {
         {
             self.names.insert(named.remote.addr, name.as_str().to_owned());
         }
-        known.identity.update(answer);
-        known.encode(self.states_names);
+        if known.generation == generation {
+            known.identity.update(answer);
+            known.encode(self.states_names);
+        }
     }
 
     /// What is known about the flow at a place.
@@ -303,7 +317,8 @@ impl FlowIdentities {
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
-    use std::sync::mpsc;
+    use std::sync::Mutex;
+    use std::sync::mpsc::{self, Sender};
 
     use super::*;
     use crate::wire::Name;
@@ -367,5 +382,66 @@ mod tests {
         assert_eq!(at(1000), (Some(7), None));
         assert_eq!(at(1005), (Some(7), None), "not requested again at once");
         assert_eq!(at(1030), (Some(7), Some("app.example".to_owned())));
+    }
+    /// Requests that wait for an answer, which is process 7 for each flow.
+    type Waiting = Arc<Mutex<Vec<(usize, Sender<Vec<FlowIdentity>>)>>>;
+
+    /// Answers when [`answer`] is called.
+    fn slow() -> (FlowIdentities, Waiting) {
+        let waiting = Waiting::default();
+        let of_session = waiting.clone();
+        let identify: Identify = Box::new(move |flows| {
+            let (reply, answers) = mpsc::channel();
+            of_session.lock().expect("not poisoned").push((flows.len(), reply));
+            answers
+        });
+        (FlowIdentities::new(identify, true), waiting)
+    }
+
+    fn answer(waiting: &Waiting) {
+        for (flows, reply) in waiting.lock().expect("not poisoned").drain(..) {
+            let process = Some(Process { pid: 7, comm: "curl".into(), ..Process::default() });
+            reply.send(vec![FlowIdentity { process, name: None }; flows]).expect("they wait");
+        }
+    }
+
+    #[test]
+    fn requests_that_are_not_sent_do_not_count() {
+        let (mut identities, waiting) = slow();
+        let mut pid = |port: u8, milliseconds: u64| {
+            let mut frame = segment();
+            frame[35] = port;
+            let flows = identities.prepare([packet(&frame, milliseconds * MILLISECOND_NS)].into_iter());
+            identities.of(flows[0]).identity.pid
+        };
+        for port in 0..MAX_LATE as u8 {
+            assert_eq!(pid(port, 1000), None);
+        }
+        for retry in 0..2 * u64::from(MAX_REQUESTS) {
+            assert_eq!(pid(255, 1100 + 30 * retry), None);
+        }
+        assert_eq!(waiting.lock().expect("not poisoned").len(), MAX_LATE);
+        answer(&waiting);
+        assert_eq!(pid(255, 9000), None, "requested");
+        answer(&waiting);
+        assert_eq!(pid(255, 9001), Some(7));
+    }
+
+    #[test]
+    fn a_late_answer_is_not_that_of_the_next_connection() {
+        let (mut identities, waiting) = slow();
+        let frame = segment();
+        let mut pid = |socket: u64, milliseconds: u64| {
+            let packet = RingPacket { socket: Some(socket), ..packet(&frame, milliseconds * MILLISECOND_NS) };
+            let flows = identities.prepare([packet].into_iter());
+            identities.of(flows[0]).identity.pid
+        };
+        assert_eq!(pid(1, 1000), None);
+        assert_eq!(pid(2, 1001), None);
+        let (_, about_second) = waiting.lock().expect("not poisoned").pop().expect("requested");
+        answer(&waiting);
+        assert_eq!(pid(2, 1002), None, "the answer was about the first socket");
+        about_second.send(vec![FlowIdentity::default()]).expect("it waits");
+        assert_eq!(pid(2, 1003), None);
     }
 }
