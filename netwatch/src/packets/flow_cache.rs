@@ -119,15 +119,23 @@ fn word(bytes: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use proptest::sample::Index;
 
     use super::*;
     use crate::meter::{PacketFlows, PacketOrigin};
 
-    /// Frames whose fields are of few values, so that many differ in one of them only.
+    /// Frames whose fields are of few values, most of them with a whole transport header.
     fn frame() -> impl Strategy<Value = Vec<u8>> {
         let few = |values: &'static [u8]| prop::sample::select(values);
-        let fields = (few(&[4, 6]), few(&[6, 17, 1, 47]), few(&[0, 0, 0, 1, 0x20, 0x40]), few(&[0, 0, 0, 2]));
-        let transport = prop::collection::vec(few(&[0, 2, 5, 8, 16, 20, 40, 0x50, 0x60]), 0..40);
+        let fields = (few(&[4, 6]), few(&[6, 6, 17, 1, 47]), few(&[0, 0, 0, 1, 0x20, 0x40]), few(&[0, 0, 0, 2]));
+        let any_transport = prop::collection::vec(few(&[0, 2, 5, 8, 16, 20, 40, 0x50, 0x60]), 0..40);
+        let whole = (few(&[1, 2]), few(&[0, 1, 4, 0x10, 0x12]), 0_u8..12).prop_map(|(port, flags, payload)| {
+            let length = 20 + payload;
+            let mut header = vec![0, 80, 0, port, 0, length, 0, 1, 0, 0, 0, 1, 0x50, flags];
+            header.resize(usize::from(length), 0);
+            header
+        });
+        let transport = prop_oneof![3 => whole, 1 => any_transport];
         (fields, transport, few(&[1, 2]), few(&[0x45, 0x45, 0x45, 0x46, 0x55]), few(&[0, 0, 0, 4, 200])).prop_map(
             |((version, protocol, high, low), transport, host, first, less)| {
                 let mut bytes = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
@@ -147,22 +155,58 @@ mod tests {
         )
     }
 
+    /// How a packet differs from another one.
+    #[derive(Debug, Clone)]
+    enum Change {
+        /// One byte, by exclusive or.
+        Byte(Index, u8),
+        /// Fewer bytes were captured.
+        Captured(Index),
+        /// It was this much longer when it was captured.
+        Longer(u32),
+        Shorter(u32),
+    }
+
+    impl Change {
+        fn any() -> impl Strategy<Value = Self> {
+            let byte = (any::<Index>(), 1..=u8::MAX).prop_map(|(place, bits)| Self::Byte(place, bits));
+            prop_oneof![
+                8 => byte,
+                1 => any::<Index>().prop_map(Self::Captured),
+                1 => (1_u32..2000).prop_map(Self::Longer),
+                1 => (1_u32..20).prop_map(Self::Shorter),
+            ]
+        }
+
+        fn applied(&self, bytes: &[u8], orig_len: u32) -> (Vec<u8>, u32) {
+            let mut bytes = bytes.to_vec();
+            match self {
+                Self::Byte(place, bits) => *place.get_mut(&mut bytes) ^= bits,
+                Self::Captured(length) => bytes.truncate(length.index(bytes.len())),
+                Self::Longer(more) => return (bytes, orig_len + more),
+                Self::Shorter(less) => return (bytes, orig_len.saturating_sub(*less)),
+            }
+            (bytes, orig_len)
+        }
+    }
+
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(4_000))]
+        #![proptest_config(ProptestConfig::with_cases(8_000))]
         /// A packet with the key of another one has its flow, and begins no connection.
         #[test]
-        fn equal_keys_have_equal_flows(one in frame(), other in frame(), cut in 0_u32..4) {
-            let parsed = |bytes: &[u8]| {
-                let orig_len = bytes.len() as u32 - cut.min(2);
+        fn equal_keys_have_equal_flows(one in frame(), change in Change::any(), cut in 0_u32..4) {
+            let parsed = |bytes: &[u8], orig_len: u32| {
                 let key = HeaderKey::of(bytes, orig_len, Direction::Egress);
                 (key, PacketFlows::default().read(bytes, orig_len, Direction::Egress, 1))
             };
-            let [(one_key, one), (other_key, other)] = [one, other].map(|bytes| parsed(&bytes));
+            let orig_len = one.len() as u32 - cut.min(2);
+            let (other, other_len) = change.applied(&one, orig_len);
+            let ((one_key, one), (other_key, other)) = (parsed(&one, orig_len), parsed(&other, other_len));
             if one_key.is_some() && one_key == other_key {
                 prop_assert_eq!(one, other);
             }
-            if one_key.is_some() {
-                let flow = one.expect("a flow");
+            for (_, flow) in [(one_key, one), (other_key, other)].into_iter().filter(|(key, _)| key.is_some()) {
+                let flow = flow.expect("a flow");
                 prop_assert!(!flow.opens && flow.origin == PacketOrigin::Flow);
             }
         }
