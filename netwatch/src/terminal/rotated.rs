@@ -160,7 +160,8 @@ impl LogPlace {
     /// Puts a new file, which is locked already, in the place of the file: at no time can another
     /// run take it.
     fn rotate(&self, max_files: u32) -> io::Result<File> {
-        let new = format!(".{}.netwatch-{}", self.name, std::process::id());
+        // Without the name, which may be as long as names can be: a run has one log.
+        let new = format!(".netwatch-log-{}", std::process::id());
         // That of a killed run.
         if let Err(error) = fs::remove_file(self.path(&new))
             && error.kind() != io::ErrorKind::NotFound
@@ -343,6 +344,16 @@ mod tests {
         log.write_all(b"3\n4\n").expect("written");
         log.write_all(b"5\n").expect("written");
         assert_eq!(contents(dir.path()), pairs(&[("log", "5\n")]));
+    }
+
+    #[test]
+    fn a_log_with_a_long_name_is_rotated() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (name, first) = ("x".repeat(253), format!("{}.1", "x".repeat(253)));
+        let rotation = LogRotation { max_bytes: 4, max_files: 2 };
+        let mut log = RotatedFile::open(&dir.path().join(&name), OWN(), rotation).expect("opened");
+        log.write_all(b"one\n").and_then(|()| log.write_all(b"two\n")).expect("written");
+        assert_eq!(contents(dir.path()), pairs(&[(&name, "two\n"), (&first, "one\n")]));
     }
 
     #[test]
