@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::unistd::{Gid, Uid};
 
 use crate::error::{Error, Result};
@@ -139,8 +140,16 @@ struct ReportFiles {
     run_id: String,
     /// Their names, the oldest first.
     written: VecDeque<String>,
-    /// The name of the one that is being written.
-    writing: Option<(String, JoinHandle<WorkResult>)>,
+    writing: Option<BegunReport>,
+}
+
+/// The report that is being written.
+#[derive(Debug)]
+struct BegunReport {
+    name: String,
+    /// Those that it replaces.
+    oldest: Vec<String>,
+    thread: JoinHandle<WorkResult>,
 }
 
 #[derive(Debug, Clone)]
@@ -149,19 +158,19 @@ struct ReportFolder {
     owner: (Uid, Gid),
 }
 
-/// What became of the oldest report, and of the new one.
+/// What became of the oldest reports, in their order, and of the new one.
 #[derive(Debug)]
 struct WorkResult {
-    removed: Result<()>,
+    removed: Vec<Result<()>>,
     written: Result<()>,
 }
 
 impl ReportFolder {
-    /// Removes the oldest report first, so that a full disk has room for the new one. That gets its
-    /// name when it is complete.
-    fn replace(&self, oldest: Option<String>, name: &str, report: &Report) -> WorkResult {
+    /// Removes the oldest reports first, so that a full disk has room for the new one. That gets
+    /// its name when it is complete.
+    fn replace(&self, oldest: &[String], name: &str, report: &Report) -> WorkResult {
         let Self { path, owner } = self;
-        let removed = oldest.map_or(Ok(()), |oldest| Output::remove_in(path, &oldest, *owner));
+        let removed = oldest.iter().map(|oldest| Output::remove_in(path, oldest, *owner)).collect();
         let part = format!("{name}.part");
         let written = Output::create_in(path, &part, *owner).and_then(|output| {
             let written = output.write(|out| json::write(report, out));
@@ -178,33 +187,46 @@ impl ReportFolder {
 impl ReportFiles {
     /// Begins to write a report. Returns what failed with the one before.
     fn write(&mut self, report: Arc<Report>, now_ns: u64) -> Vec<Error> {
-        if self.writing.as_ref().is_some_and(|(_, thread)| !thread.is_finished()) {
+        if self.writing.as_ref().is_some_and(|begun| !begun.thread.is_finished()) {
             return vec![Error::other("write", "an interim report", "the one before is still being written")];
         }
         let mut failed = self.finish();
         // `20260101T120000Z`
         let time: String = rfc3339(now_ns).chars().take(19).filter(char::is_ascii_alphanumeric).collect();
         let name = format!("netwatch-{}-{time}Z.json", self.run_id);
-        let oldest = if self.written.len() >= MAX_FILES { self.written.pop_front() } else { None };
-        let (folder, of_thread) = (self.folder.clone(), name.clone());
-        let work = move || folder.replace(oldest, &of_thread, &report);
+        // More than one if some could not be removed.
+        let oldest: Vec<_> = self.written.drain(..(self.written.len() + 1).saturating_sub(MAX_FILES)).collect();
+        let (folder, of_thread) = (self.folder.clone(), (oldest.clone(), name.clone()));
+        let work = move || folder.replace(&of_thread.0, &of_thread.1, &report);
         match std::thread::Builder::new().name("soak".into()).spawn(work) {
-            Ok(thread) => self.writing = Some((name, thread)),
-            Err(error) => failed.push(Error::os("start thread", "soak", error)),
+            Ok(thread) => self.writing = Some(BegunReport { name, oldest, thread }),
+            Err(error) => {
+                self.put_back(oldest);
+                failed.push(Error::os("start thread", "soak", error));
+            }
         }
         failed
     }
 
+    /// These could not be removed: the next attempt is due with the next report.
+    fn put_back(&mut self, oldest: Vec<String>) {
+        oldest.into_iter().rev().for_each(|name| self.written.push_front(name));
+    }
+
     /// Waits for the report that is being written. Returns what failed.
     fn finish(&mut self) -> Vec<Error> {
-        let Some((name, thread)) = self.writing.take() else { return Vec::new() };
+        let Some(BegunReport { name, oldest, thread }) = self.writing.take() else { return Vec::new() };
         let Ok(WorkResult { removed, written }) = thread.join() else {
+            self.put_back(oldest);
             return vec![Error::other("write", "an interim report", "a thread panicked")];
         };
+        let remains = |removed: &Result<()>| removed.as_ref().is_err_and(|error| error.errno() != Some(Errno::ENOENT));
+        let left = oldest.into_iter().zip(&removed).filter(|(_, removed)| remains(removed)).map(|(name, _)| name);
+        self.put_back(left.collect());
         if written.is_ok() {
             self.written.push_back(name);
         }
-        [removed, written].into_iter().filter_map(Result::err).collect()
+        removed.into_iter().chain([written]).filter_map(Result::err).collect()
     }
 }
 
@@ -236,11 +258,38 @@ mod tests {
         std::fs::remove_dir(&folder).expect("removed");
     }
 
+    fn files_of(dir: &Path) -> ReportFiles {
+        let folder = ReportFolder { path: dir.to_owned(), owner: (Uid::current(), Gid::current()) };
+        ReportFiles { folder, run_id: "1".into(), written: VecDeque::new(), writing: None }
+    }
+
+    #[test]
+    fn reports_that_cannot_be_removed_are_removed_later() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (mut files, report) = (files_of(dir.path()), Arc::new(Report::empty()));
+        let mut write = |second: usize| {
+            let before = files.write(report.clone(), second as u64 * 1_000_000_000);
+            assert!(before.is_empty(), "{before:?}");
+            (files.finish().len(), files.written.len())
+        };
+        let oldest = |second: usize| dir.path().join(format!("netwatch-1-19700101T0000{second:02}Z.json"));
+        (0..MAX_FILES).for_each(|second| assert_eq!(write(second), (0, second + 1)));
+        std::fs::remove_file(oldest(0)).and_then(|()| std::fs::create_dir(oldest(0))).expect("an obstacle");
+        assert_eq!(write(30), (1, MAX_FILES + 1), "the first cannot be removed");
+        assert_eq!(write(31), (1, MAX_FILES + 1));
+        assert!(!oldest(1).exists() && oldest(2).exists(), "the others are");
+        std::fs::remove_dir(oldest(0)).and_then(|()| std::fs::write(oldest(0), "")).expect("a file");
+        assert_eq!(write(32), (0, MAX_FILES));
+        assert!(!oldest(0).exists());
+        std::fs::remove_file(oldest(3)).expect("removed");
+        assert_eq!(write(33), (1, MAX_FILES), "somebody else removed it");
+        assert_eq!(write(34), (0, MAX_FILES));
+    }
+
     #[test]
     fn the_oldest_report_is_removed_also_if_the_new_one_cannot_be_written() {
         let dir = tempfile::tempdir().expect("a directory");
-        let folder = ReportFolder { path: dir.path().to_owned(), owner: (Uid::current(), Gid::current()) };
-        let mut files = ReportFiles { folder, run_id: "1".into(), written: VecDeque::new(), writing: None };
+        let mut files = files_of(dir.path());
         let report = Arc::new(Report::empty());
         let names = || {
             let entries = std::fs::read_dir(dir.path()).expect("a directory");
