@@ -46,8 +46,8 @@ fn bytes(db: &Connection) -> u64 {
 }
 
 /// Opens a recording. The write-ahead log that a killed run left beside it is read too and stays.
-/// If the lock or writable folder that this needs is not available, a copy is read. A recording of
-/// an older version is upgraded in a copy.
+/// If files that this needs cannot be written, a copy is read. A recording of an older version is
+/// upgraded in a copy.
 pub(super) fn open(path: &Path) -> Result<Connection> {
     open_by(path, &schema::STEPS)
 }
@@ -65,11 +65,14 @@ fn open_by(path: &Path, all: &[&str]) -> Result<Connection> {
     if !log.exists() {
         return open_finished(path);
     }
-    // SQLite opens a file that it cannot write read-only, and then without a lock.
+    // SQLite needs both for writing to read the log.
     if !is_writable(path) || !is_writable(&log) {
         return open_copy(path, &log, steps);
     }
-    open_with_log(path, steps).map_err(|(wrong, db)| fault::wrong(path, &wrong, db.as_ref()))
+    refuse_live(path)?;
+    let opened = open_with_log(path, steps).map_err(|(wrong, db)| fault::wrong(path, &wrong, db.as_ref()));
+    // A run may have begun to write it meanwhile.
+    refuse_live(path).and(opened)
 }
 
 /// Opens the bytes of a recording, without a file.
@@ -108,13 +111,17 @@ fn open_finished(path: &Path) -> Result<Connection> {
     Ok(db)
 }
 
-/// With its log and an exclusive lock, which fails while a run writes the recording.
+/// SQLite without locks, which mark a recording that is being written: a reader is none.
+const NO_LOCKS: &std::ffi::CStr = c"unix-none";
+
+/// With its log, which nothing writes. SQLite keeps its index of the log in memory.
 fn open_with_log(path: &Path, steps: &[&str]) -> std::result::Result<Connection, (Wrong, Option<Connection>)> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut db = Connection::open_with_flags(path, flags).map_err(|error| (error.into(), None))?;
+    let opened = Connection::open_with_flags_and_vfs(path, flags, NO_LOCKS);
+    let mut db = opened.map_err(|error| (error.into(), None))?;
     let mut set = || {
         db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-        db.execute_batch("PRAGMA locking_mode = EXCLUSIVE; PRAGMA busy_timeout = 0")?;
+        db.execute_batch("PRAGMA locking_mode = EXCLUSIVE")?;
         let size = bytes(&db);
         harden(&mut db, steps, size)?;
         Ok(db.query_row("SELECT count(*) FROM recording", (), |row| row.get::<_, i64>(0)).map(drop)?)
@@ -125,13 +132,15 @@ fn open_with_log(path: &Path, steps: &[&str]) -> std::result::Result<Connection,
     }
 }
 
+/// Fails while a run writes the recording. Only writers lock it.
+fn refuse_live(path: &Path) -> Result<()> {
+    if store::is_live(path) { Err(fault::busy(RecordingOperation::Read, path)) } else { Ok(()) }
+}
+
 /// SQLite holds the files of the copy open, so their names are removed at once: a process that is
 /// killed leaves nothing.
 fn open_copy(path: &Path, log: &Path, steps: &[&str]) -> Result<Connection> {
-    // The copy is never locked: the lock of the original counts.
-    if store::is_live(path) {
-        return Err(fault::busy(RecordingOperation::Read, path));
-    }
+    refuse_live(path)?;
     let copy = Copy::make(path, log)?;
     open_with_log(&copy.path(), steps).map_err(|(wrong, db)| fault::wrong(path, &wrong, db.as_ref()))
 }
@@ -263,6 +272,49 @@ mod tests {
 
     fn lines(db: &Connection) -> i64 {
         db.query_row("SELECT lines FROM note", (), |row| row.get(0)).expect("a number")
+    }
+
+    /// A recording of the newest version beside the log of a killed run, whose note is "later".
+    fn of_killed_run(folder: &Path) -> PathBuf {
+        let path = recording(folder);
+        as_version(&path, schema::VERSION);
+        let killed = folder.join("killed.netwatch");
+        let db = Connection::open(&path).expect("opened");
+        db.execute_batch("PRAGMA journal_mode = WAL; UPDATE note SET text = 'later'").expect("written");
+        fs::copy(&path, &killed).expect("copied");
+        fs::copy(&beside(&path)[0], &beside(&killed)[0]).expect("copied");
+        killed
+    }
+
+    #[test]
+    fn many_readers_read_the_log_of_a_killed_run_at_the_same_time() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let killed = of_killed_run(folder.path());
+        let before = content(folder.path());
+        let all_open = std::sync::Barrier::new(4);
+        let read = || {
+            let reading = open(&killed).expect("no run writes it");
+            assert!(!store::is_live(&killed), "a reader is no run");
+            all_open.wait();
+            reading.query_row("SELECT text FROM note", (), |row| row.get::<_, String>(0)).expect("a text")
+        };
+        let texts = std::thread::scope(|scope| {
+            let readers: Vec<_> = (0..4).map(|_| scope.spawn(read)).collect();
+            readers.into_iter().map(|reader| reader.join().expect("read")).collect::<Vec<_>>()
+        });
+        assert_eq!(texts, ["later"; 4]);
+        assert_eq!(content(folder.path()), before);
+    }
+
+    #[test]
+    fn a_recording_that_is_being_written_beside_its_log_is_refused() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let killed = of_killed_run(folder.path());
+        let claim = create::prepare(&killed).expect("free");
+        let error = open(&killed).expect_err("busy").to_string();
+        assert!(error.contains("a run that has not ended writes it"), "{error}");
+        drop(claim);
+        open(&killed).expect("of a run that has ended");
     }
 
     /// The content of every file in a folder.
