@@ -1,5 +1,6 @@
 //! The accesses of a report: everything that a check decides about.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
@@ -32,14 +33,28 @@ struct AccessKey {
 /// an answer.
 pub fn accesses(report: &Report) -> Vec<NetworkAccess> {
     let asked = AskedNames::of(report);
-    let mut gathering = Gathering::of(report);
+    let merged = merged_endpoints(report);
+    let mut gathering = Gathering::of(report, &merged);
     report.flows.iter().for_each(|known| gathering.add_flow(known));
     report.loopback.flows.iter().for_each(|known| gathering.add_host_service(known));
-    report.endpoints.iter().for_each(|known| gathering.add_folded(known));
+    merged.values().for_each(|known| gathering.add_folded(known));
     gathering.add_attempts();
     gathering.add_lookups();
     let Gathering { counts, .. } = gathering;
     counts.into_iter().map(|(key, count)| access(report, &asked, key, count)).collect()
+}
+
+/// The endpoints of a report by key: those of several names are one. What decides here is the
+/// address.
+fn merged_endpoints(report: &Report) -> BTreeMap<EndpointKey, ReportEndpoint> {
+    let mut merged: BTreeMap<EndpointKey, ReportEndpoint> = BTreeMap::new();
+    for known in &report.endpoints {
+        match merged.entry(known.endpoint.key) {
+            Entry::Vacant(place) => drop(place.insert(known.clone())),
+            Entry::Occupied(mut place) => place.get_mut().add(known),
+        }
+    }
+    merged
 }
 
 struct Gathering<'a> {
@@ -54,9 +69,8 @@ struct Gathering<'a> {
 }
 
 impl<'a> Gathering<'a> {
-    fn of(report: &'a Report) -> Self {
-        let mut endpoints: HashMap<_, _> =
-            report.endpoints.iter().map(|known| (known.endpoint.key, (known, 0))).collect();
+    fn of(report: &'a Report, merged: &'a BTreeMap<EndpointKey, ReportEndpoint>) -> Self {
+        let mut endpoints: HashMap<_, _> = merged.iter().map(|(key, known)| (*key, (known, 0))).collect();
         let mut contacted = HashSet::new();
         for known in &report.flows {
             let key = EndpointKey::of(&known.flow.key, known.flow.opened_by);

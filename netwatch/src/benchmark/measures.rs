@@ -1,6 +1,6 @@
 //! The numbers of one run.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use super::metric::{METRICS, percentile};
 use crate::flow::{Direction, Remote};
@@ -58,13 +58,14 @@ struct NameSum {
 /// run that folded flows, it is unknown.
 fn endpoints(report: &Report) -> BTreeMap<String, [Option<f64>; 3]> {
     let is_complete = report.folded.flows == 0;
-    let mut handshakes = if is_complete { report.handshakes() } else { HashMap::new() };
+    let no_times = vec![Vec::new(); report.endpoints.len()];
+    let handshakes = if is_complete { report.handshakes() } else { no_times };
     let mut sums: BTreeMap<String, NameSum> = BTreeMap::new();
-    for known in &report.endpoints {
+    for (known, times) in report.endpoints.iter().zip(handshakes) {
         let sum = sums.entry(name(report, known)).or_default();
         sum.bytes += known.endpoint.counters.both().wire_bytes as f64;
         sum.connections += known.endpoint.connections as f64;
-        sum.handshakes_ns.extend(handshakes.remove(&known.endpoint.key).unwrap_or_default());
+        sum.handshakes_ns.extend(times);
     }
     let values = |sum: NameSum| [Some(sum.bytes), Some(sum.connections), percentile(sum.handshakes_ns, 50)];
     sums.into_iter().map(|(name, sum)| (name, values(sum))).collect()

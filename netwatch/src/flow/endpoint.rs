@@ -95,6 +95,30 @@ impl Endpoint {
             && self.connections == 0
     }
 
+    /// Moves some of its flows to an endpoint of their own, with the same key. The median of the
+    /// handshake times of those that stay has to be set by the caller.
+    pub fn split_off<'f>(&mut self, flows: impl Iterator<Item = &'f Flow>) -> Self {
+        let mut sum = EndpointSum::default();
+        flows.for_each(|flow| sum.add_flow(flow));
+        let part = sum.finish(self.key);
+        self.flows = self.flows.saturating_sub(part.flows);
+        self.connections = self.connections.saturating_sub(part.connections);
+        self.counters = self.counters.zip(part.counters, Counters::saturating_sub);
+        self.payload = self.payload.since(part.payload);
+        self.failed = self.failed.minus(part.failed);
+        part
+    }
+
+    /// Adds the counts of another endpoint with the same key. The median of the handshake times
+    /// stays.
+    pub fn add(&mut self, other: &Self) {
+        self.flows = self.flows.saturating_add(other.flows);
+        self.connections = self.connections.saturating_add(other.connections);
+        self.counters += other.counters;
+        self.payload += other.payload;
+        self.failed += other.failed;
+    }
+
     /// Whether all attempts failed. A datagram needs no answer, so it failed only if an ICMP error
     /// came back. An echo request without an answer failed.
     pub fn has_only_failed(&self) -> bool {
@@ -195,7 +219,7 @@ impl EndpointSum {
 }
 
 /// The median; of an even number of values, the lower one in the middle.
-fn median(mut values: Vec<u64>) -> Option<u64> {
+pub fn median(mut values: Vec<u64>) -> Option<u64> {
     let middle = values.len().checked_sub(1)? / 2;
     Some(*values.select_nth_unstable(middle).1)
 }

@@ -19,7 +19,7 @@ pub use balance::{Amount, Balance, BalanceState, Difference, FileBalance, Interf
 pub use bounds::CounterBounds;
 pub use chunks::Chunks;
 pub use counters::{Counters, PerDirection};
-pub use endpoint::{Endpoint, EndpointKey, FIRST_EPHEMERAL_PORT, Remote};
+pub use endpoint::{Endpoint, EndpointKey, FIRST_EPHEMERAL_PORT, Remote, median};
 pub use entry::{EndReason, Flow};
 pub use failed::{FailedAttempts, IcmpError, QuotedError};
 pub use increment::{Increment, ObservationLosses, RoundTripTimes, TcpFacts};

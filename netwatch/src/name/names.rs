@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::dns::{Addresses, DnsTracker, Lookup, NewResponses, ObservedMessage, QueryFlows};
 use super::event::{HttpRequest, NameEvent};
 use super::facts::{FlowFacts, NameSource, SourcedName};
-use super::flows::{FactsTable, FlowEvent};
+use super::flows::{FactsEntry, FactsTable, FlowEvent};
 use super::hidden::{self, Hidden};
 use super::hosts::Hosts;
 use super::limits::{NameLimits, NamesLost};
@@ -166,9 +166,11 @@ impl Names {
     /// The name of the remote of a flow that began at `began_ns`: of the flow itself; else of the
     /// last DNS response before it began; else of the hosts file; else of [`Self::resolve`]. The
     /// outer name of an encrypted ClientHello ranks after DNS, which may have the true name. Names
-    /// in a flow that the remote opened are those of the target.
+    /// in a flow that the remote opened are those of the target, and those that a proxy receives are
+    /// those of hosts behind it.
     pub fn best(&self, flow: &FlowKey, began_ns: u64) -> Option<BestName<'_>> {
-        let entry = self.flows.get(flow).filter(|entry| entry.opened_by == Direction::Egress);
+        let is_of_remote = |entry: &&FactsEntry| entry.opened_by == Direction::Egress && !entry.facts.is_proxied;
+        let entry = self.flows.get(flow).filter(is_of_remote);
         let own = entry.and_then(|entry| own_name(&entry.facts));
         let is_cover = self.ech(flow) == Some(Hidden::Ech);
         let own_or_looked_up = own.filter(|_| !is_cover).or_else(|| self.looked_up(flow.remote.addr, began_ns)).or(own);

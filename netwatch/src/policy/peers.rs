@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
-use crate::flow::{Direction, EndpointKey, Remote};
+use crate::flow::{Direction, Remote};
 use crate::name::{NameSource, SourcedName};
 use crate::report::{Report, ReportEndpoint};
 use crate::wire::{Application, Name};
@@ -11,31 +11,19 @@ use crate::wire::{Application, Name};
 /// Names of the endpoints of one report.
 pub(super) struct PeerNames<'a> {
     lookups: HashMap<&'a Name, Vec<IpAddr>>,
-    by_endpoint: HashMap<EndpointKey, BTreeSet<&'a Name>>,
 }
 
 impl<'a> PeerNames<'a> {
     pub fn of(report: &'a Report) -> Self {
-        let mut by_endpoint: HashMap<EndpointKey, BTreeSet<&Name>> = HashMap::new();
-        for known in &report.flows {
-            if let Some(shown) = known.display_name() {
-                let key = EndpointKey::of(&known.flow.key, known.flow.opened_by);
-                by_endpoint.entry(key).or_default().insert(&shown.name);
-            }
-        }
-        Self { lookups: lookups(report), by_endpoint }
+        Self { lookups: lookups(report) }
     }
 
-    /// The display names of all flows of this endpoint: one address may serve several names. Empty
-    /// if there are none.
+    /// The display name of this endpoint. Empty if it has none.
     ///
     /// A name that a program sends leads to another host if it is for a proxy, and to any host if
     /// the program chose the address. If DNS gave this address to other names, those are listed.
     pub fn names(&self, known: &'a ReportEndpoint) -> Vec<&'a Name> {
-        let displayed: BTreeSet<&Name> = match self.by_endpoint.get(&known.endpoint.key) {
-            Some(names) => names.clone(),
-            None => known.display_name.iter().map(|shown| &shown.name).collect(),
-        };
+        let displayed: BTreeSet<&Name> = known.display_name.iter().map(|shown| &shown.name).collect();
         let looked_up = looked_up(known);
         let leads_here = |name: &&Name| looked_up.contains(*name) || self.is_answer(name, known.endpoint.key.remote);
         if displayed.is_empty() || looked_up.is_empty() || displayed.iter().all(leads_here) {

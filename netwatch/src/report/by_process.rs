@@ -21,7 +21,8 @@ impl FlowSum {
         self.counters += flow.counters;
     }
 
-    fn add_sum(&mut self, other: &Self) {
+    /// Adds other flows.
+    pub fn add_sum(&mut self, other: &Self) {
         self.flows += other.flows;
         self.counters += other.counters;
     }
@@ -31,8 +32,8 @@ impl FlowSum {
 /// evidence, the latest of several.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct ProcessTraffic {
-    /// Per endpoint.
-    pub endpoints: BTreeMap<EndpointKey, FlowSum>,
+    /// Per endpoint: its key, and its place in the report.
+    pub endpoints: BTreeMap<(EndpointKey, Option<usize>), FlowSum>,
     /// All endpoints.
     pub total: FlowSum,
 }
@@ -78,17 +79,18 @@ pub struct FoldedTraffic {
 impl Report {
     /// Traffic of each process, in the order of [`crate::process::Processes::list`].
     pub fn by_process(&self) -> Vec<ProcessTraffic> {
+        let places = self.endpoint_places();
         let mut traffic = vec![ProcessTraffic::default(); self.processes.list.len()];
         for known in &self.flows {
             let Some(process) = user_of(known).and_then(|user| traffic.get_mut(user.0 as usize)) else { continue };
             process.total.add(&known.flow);
             let key = EndpointKey::of(&known.flow.key, known.flow.opened_by);
-            process.endpoints.entry(key).or_default().add(&known.flow);
+            process.endpoints.entry((key, places.of(known))).or_default().add(&known.flow);
         }
         for FoldedTraffic { process, endpoint, sum } in &self.folded_traffic {
             let Some(process) = traffic.get_mut(process.0 as usize) else { continue };
             process.total.add_sum(sum);
-            process.endpoints.entry(*endpoint).or_default().add_sum(sum);
+            process.endpoints.entry((*endpoint, places.of_key(endpoint))).or_default().add_sum(sum);
         }
         traffic
     }

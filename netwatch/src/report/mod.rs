@@ -4,6 +4,7 @@ mod address;
 mod attempt_names;
 mod attempts;
 mod by_process;
+mod endpoint_places;
 mod failures;
 mod folded;
 mod host_service;
@@ -17,12 +18,13 @@ mod series;
 mod service;
 mod unfinished;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 pub use address::AddressRole;
 pub use attempt_names::AttemptNames;
 pub use by_process::{AttributionCounts, FlowSum, FoldedTraffic, ProcessTraffic};
+pub use endpoint_places::EndpointPlaces;
 pub use failures::Failure;
 pub use folded::FoldedFacts;
 pub use host_service::HostService;
@@ -38,8 +40,8 @@ pub use service::InboundService;
 pub use unfinished::UnfinishedRun;
 
 use crate::flow::{
-    Balance, Counters, Endpoint, EndpointKey, Flow, FlowTable, FoldedCounts, InterfaceCounters, ObservationLosses,
-    ObservationPoint, Payload, PayloadGap, PerDirection, Protocol, Remainders, Traffic,
+    Balance, Counters, Endpoint, Flow, FlowTable, FoldedCounts, InterfaceCounters, ObservationLosses, ObservationPoint,
+    Payload, PayloadGap, PerDirection, Protocol, Remainders, Traffic,
 };
 use crate::name::Names;
 use crate::process::{Attempt, FlowUsers, ProcessId, ProcessNumber, Processes};
@@ -256,17 +258,6 @@ impl Report {
     /// gateway are left out.
     pub fn unnamed_addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
         naming::unnamed_addresses(&self.endpoints, &self.interface.gateway)
-    }
-
-    /// The handshake times of the flows of each endpoint, nanoseconds.
-    pub fn handshakes(&self) -> HashMap<EndpointKey, Vec<u64>> {
-        let mut times: HashMap<EndpointKey, Vec<u64>> = HashMap::new();
-        for known in &self.flows {
-            if let Some(rtt) = known.flow.tcp.and_then(|tcp| tcp.handshake_rtt_ns) {
-                times.entry(EndpointKey::of(&known.flow.key, known.flow.opened_by)).or_default().push(rtt);
-            }
-        }
-        times
     }
 
     /// The resolvers behind the endpoint of the DNS forwarder on the gateway; empty for every other

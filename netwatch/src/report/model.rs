@@ -87,12 +87,14 @@ impl ReportFlow {
     }
 }
 
-/// An endpoint with its names, protocol and processes.
+/// An endpoint with its names, protocol and processes. Flows that the target opened and that have
+/// another display name are another endpoint, with the same key: several hosts may share an
+/// address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReportEndpoint {
     /// Key and counters.
     pub endpoint: Endpoint,
-    /// The display name of the flows that carried most bytes.
+    /// The display name of its flows.
     pub display_name: Option<DisplayName>,
     /// All names of its address and its flows, in the order in which they were first seen.
     pub names: Vec<SourcedName>,
@@ -103,6 +105,16 @@ pub struct ReportEndpoint {
 }
 
 impl ReportEndpoint {
+    /// Adds another endpoint with the same key.
+    pub fn add(&mut self, other: &Self) {
+        self.endpoint.add(&other.endpoint);
+        let new = other.names.iter().filter(|name| !self.names.contains(name));
+        self.names.extend(new.cloned().collect::<Vec<_>>());
+        self.processes.extend(&other.processes);
+        self.processes.sort_unstable();
+        self.processes.dedup();
+    }
+
     /// Names other than the display name, without repetitions.
     pub fn other_names(&self) -> impl Iterator<Item = &Name> {
         let mut seen: Vec<&Name> = self.display_name.iter().map(|display| &display.name).collect();

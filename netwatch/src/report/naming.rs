@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use super::folded::{FoldedEndpointFacts, FoldedFacts};
 use super::model::{ApplicationProtocol, DisplayName, FlowNaming, ReportEndpoint, ReportFlow, TlsFacts};
-use crate::flow::{Direction, Endpoint, EndpointKey, Flow, FlowKey, ObservationPoint, Protocol, Remote};
+use crate::flow::{Direction, Endpoint, EndpointKey, Flow, FlowKey, ObservationPoint, Protocol, Remote, median};
 use crate::name::{Contact, FlowFacts, Hidden, Lookup, Names, NamesLost, SourcedName};
 use crate::process::{FlowUsers, ProcessId, ProcessNumber};
 use crate::wire::Name;
@@ -128,6 +128,25 @@ impl<'a> EndpointFacts<'a> {
         self.names.extend(&naming.names);
     }
 
+    /// Adds the weights of the display names of other flows.
+    fn add_names(&mut self, other: &Self) {
+        for (name, (weight, display)) in &other.display_names {
+            self.display_names.entry(*name).or_insert((0, *display)).0 += weight;
+        }
+    }
+
+    /// Adds the facts of other flows.
+    fn join(&mut self, other: Self) {
+        self.add_names(&other);
+        for (name, (weight, application)) in other.applications {
+            self.applications.entry(name).or_insert((0, application)).0 += weight;
+        }
+        self.names.extend(other.names);
+        self.processes.extend(other.processes);
+        self.processes.sort_unstable();
+        self.processes.dedup();
+    }
+
     fn add_folded(&mut self, facts: &'a FoldedEndpointFacts, ids: &BTreeMap<ProcessNumber, ProcessId>) {
         for id in facts.processes.iter().filter_map(|number| ids.get(number)) {
             if !self.processes.contains(id) {
@@ -144,23 +163,78 @@ impl<'a> EndpointFacts<'a> {
     }
 }
 
+/// The flows of an endpoint that have one display name, and what is known about them.
+#[derive(Default)]
+struct NamedFlows<'a> {
+    facts: EndpointFacts<'a>,
+    flows: Vec<&'a Flow>,
+}
+
+/// The flows of an endpoint by their display name. Those without one are a group too.
+#[derive(Default)]
+struct FlowsByName<'a>(BTreeMap<Option<&'a Name>, NamedFlows<'a>>);
+
+impl<'a> FlowsByName<'a> {
+    fn add(&mut self, known: &'a ReportFlow) {
+        // Clients of the target are told apart by their addresses.
+        let name = known.display_name().filter(|_| known.flow.opened_by == Direction::Egress);
+        let group = self.0.entry(name.map(|shown| &shown.name)).or_default();
+        group.facts.add(known);
+        group.flows.push(&known.flow);
+    }
+}
+
 /// Joins names, protocols and processes to endpoints: those of their flows, and the names of their
-/// address.
+/// address. Several hosts may share an address: flows with another display name than most bytes of
+/// the endpoint become an endpoint of their own. Flows without a name, and folded ones, stay with
+/// those that have most bytes.
 pub(super) fn endpoints(
     endpoints: Vec<Endpoint>,
     flows: &[ReportFlow],
     names: &Names,
     folded: Folded<'_>,
 ) -> Vec<ReportEndpoint> {
-    let mut facts: HashMap<EndpointKey, EndpointFacts<'_>> = HashMap::new();
+    let mut groups: HashMap<EndpointKey, FlowsByName<'_>> = HashMap::new();
     for known in flows {
-        facts.entry(EndpointKey::of(&known.flow.key, known.flow.opened_by)).or_default().add(known);
+        groups.entry(EndpointKey::of(&known.flow.key, known.flow.opened_by)).or_default().add(known);
     }
-    for (key, part) in &folded.facts.endpoints {
-        facts.entry(*key).or_default().add_folded(part, folded.ids);
+    let mut joined = Vec::with_capacity(endpoints.len());
+    for endpoint in endpoints {
+        let of_flows = groups.remove(&endpoint.key).unwrap_or_default();
+        join(endpoint, of_flows, (names, folded), &mut joined);
     }
-    let join = |endpoint: Endpoint| of_endpoint(facts.remove(&endpoint.key).unwrap_or_default(), endpoint, names);
-    endpoints.into_iter().map(join).collect()
+    // The sort is stable, and the endpoints were sorted.
+    joined.sort_by_key(|known| std::cmp::Reverse(known.endpoint.counters.both().wire_bytes));
+    joined
+}
+
+/// Adds an endpoint, and one for each other display name of its flows.
+fn join(
+    mut endpoint: Endpoint,
+    FlowsByName(mut groups): FlowsByName<'_>,
+    (names, folded): (&Names, Folded<'_>),
+    joined: &mut Vec<ReportEndpoint>,
+) {
+    let of_folded = folded.facts.endpoints.get(&endpoint.key);
+    let mut weights = EndpointFacts::default();
+    groups.values().for_each(|group| weights.add_names(&group.facts));
+    of_folded.into_iter().for_each(|part| weights.add_folded(part, folded.ids));
+    let shown = heaviest(weights.display_names.into_values()).map(|shown| &shown.name);
+    let mut own = groups.remove(&None).unwrap_or_default();
+    if let Some(named) = shown.and_then(|name| groups.remove(&Some(name))) {
+        own.facts.join(named.facts);
+        own.flows.extend(named.flows);
+    }
+    of_folded.into_iter().for_each(|part| own.facts.add_folded(part, folded.ids));
+    let mut others = Vec::new();
+    for NamedFlows { facts, flows } in groups.into_values() {
+        others.push(of_endpoint(facts, endpoint.split_off(flows.into_iter()), names));
+    }
+    if !others.is_empty() {
+        endpoint.handshake_rtt_ns = median(own.flows.iter().filter_map(|flow| flow.tcp?.handshake_rtt_ns).collect());
+    }
+    joined.push(of_endpoint(own.facts, endpoint, names));
+    joined.extend(others);
 }
 
 fn of_endpoint(facts: EndpointFacts<'_>, endpoint: Endpoint, names: &Names) -> ReportEndpoint {

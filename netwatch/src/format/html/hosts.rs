@@ -12,7 +12,9 @@ use crate::report::{DnsForwarder, Report, ReportEndpoint};
 /// Endpoints with one label.
 pub(super) struct EndpointGroup<'a> {
     pub label: String,
+    /// Its endpoints, and their places in the report.
     pub endpoints: Vec<&'a ReportEndpoint>,
+    pub places: Vec<usize>,
 }
 
 /// Sums of a group.
@@ -33,13 +35,14 @@ pub(super) fn groups<'a>(
 ) -> Vec<EndpointGroup<'a>> {
     let mut places: HashMap<String, usize> = HashMap::new();
     let mut groups: Vec<EndpointGroup<'a>> = Vec::new();
-    for known in report.endpoints.iter().filter(|known| is_wanted(&known.endpoint.key)) {
+    for (at, known) in report.endpoints.iter().enumerate().filter(|(_, known)| is_wanted(&known.endpoint.key)) {
         let label = label(known);
         let place = *places.entry(label.clone()).or_insert_with(|| {
-            groups.push(EndpointGroup { label, endpoints: Vec::new() });
+            groups.push(EndpointGroup { label, endpoints: Vec::new(), places: Vec::new() });
             groups.len() - 1
         });
         groups[place].endpoints.push(known);
+        groups[place].places.push(at);
     }
     let bytes = |group: &EndpointGroup<'_>| {
         group.endpoints.iter().map(|known| known.endpoint.counters.both().wire_bytes).sum::<u64>()
@@ -49,15 +52,15 @@ pub(super) fn groups<'a>(
 }
 
 impl EndpointGroup<'_> {
-    /// The sums, with the handshakes of each endpoint.
-    pub(super) fn sum(&self, handshakes: &HashMap<EndpointKey, Vec<u64>>) -> GroupSum {
+    /// The sums, with the handshakes of each endpoint of the report.
+    pub(super) fn sum(&self, handshakes: &[Vec<u64>]) -> GroupSum {
         let mut sum = GroupSum::default();
         let mut times: Vec<u64> = Vec::new();
-        for endpoint in self.endpoints.iter().map(|known| &known.endpoint) {
+        for (endpoint, place) in self.endpoints.iter().map(|known| &known.endpoint).zip(&self.places) {
             sum.counters += endpoint.counters;
             sum.connections = sum.connections.saturating_add(endpoint.connections);
             sum.failed = sum.failed.saturating_add(endpoint.failed.attempts());
-            match handshakes.get(&endpoint.key) {
+            match handshakes.get(*place).filter(|known| !known.is_empty()) {
                 Some(known) => times.extend(known),
                 None => times.extend(endpoint.handshake_rtt_ns),
             }

@@ -1,6 +1,7 @@
 //! Processes, failed attempts and local sockets as JSON objects.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
@@ -229,13 +230,22 @@ fn json_process<'a>(processes: &Processes, process: &'a Process, traffic: &Proce
         cmdline: process.cmdline.as_deref(),
         cmdline_truncated: process.cmdline_cut,
         uid: process.uid,
-        endpoints: traffic.endpoints.iter().map(json_endpoint).collect(),
+        endpoints: json_endpoints(traffic),
         egress: traffic.total.counters.egress.into(),
         ingress: traffic.total.counters.ingress.into(),
     }
 }
 
-fn json_endpoint((key, sum): (&EndpointKey, &FlowSum)) -> JsonProcessEndpoint {
+/// By key: hosts that share an address are one.
+fn json_endpoints(traffic: &ProcessTraffic) -> Vec<JsonProcessEndpoint> {
+    let mut sums: BTreeMap<&EndpointKey, FlowSum> = BTreeMap::new();
+    for ((key, _), sum) in &traffic.endpoints {
+        sums.entry(key).or_default().add_sum(sum);
+    }
+    sums.into_iter().map(json_endpoint).collect()
+}
+
+fn json_endpoint((key, sum): (&EndpointKey, FlowSum)) -> JsonProcessEndpoint {
     JsonProcessEndpoint {
         remote: remote_name(&key.remote),
         port: key.port,

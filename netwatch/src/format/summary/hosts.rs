@@ -74,15 +74,15 @@ pub(in crate::format) fn connections(report: &Report) -> u64 {
 fn hosts(report: &Report) -> Vec<HostRow> {
     let (handshakes, services) = (report.handshakes(), crowded_services(report));
     let mut hosts: BTreeMap<(String, String), HostRow> = BTreeMap::new();
-    for known in &report.endpoints {
+    for (known, times) in report.endpoints.iter().zip(handshakes) {
         let (host, service, is_dns) = title(report, known, &services);
         let row = hosts.entry((host.clone(), service.clone())).or_default();
         let endpoint = &known.endpoint;
         row.connections += endpoint.connections;
         row.counters += endpoint.counters;
-        match handshakes.get(&endpoint.key) {
-            Some(times) => row.handshakes_ns.extend(times),
-            None => row.handshakes_ns.extend(endpoint.handshake_rtt_ns),
+        match times.is_empty() {
+            false => row.handshakes_ns.extend(times),
+            true => row.handshakes_ns.extend(endpoint.handshake_rtt_ns),
         }
         (row.host, row.service, row.is_dns) = (host, service, is_dns);
     }

@@ -10,7 +10,7 @@ use super::units::{bytes, count, plural};
 use crate::flow::{EndpointKey, Remote};
 use crate::format::{escape, words};
 use crate::process::{Attempt, AttemptCause, AttemptTarget, Attribution, LocalSocket, Process, ProcessId};
-use crate::report::{AttemptNames, AttributionCounts, FlowSum, ProcessTraffic, Report, ReportEndpoint};
+use crate::report::{AttemptNames, AttributionCounts, FlowSum, ProcessTraffic, Report};
 
 /// Processes and paths listed; further ones are counted.
 const MAX_LISTED: usize = 3;
@@ -174,7 +174,6 @@ struct Tree<'a> {
     report: &'a Report,
     parts: Vec<ProcessTraffic>,
     children: BTreeMap<Option<ProcessId>, Vec<ProcessId>>,
-    endpoints: HashMap<EndpointKey, &'a ReportEndpoint>,
     width: usize,
     listed: usize,
     lines: Vec<Line>,
@@ -186,8 +185,7 @@ impl<'a> Tree<'a> {
         for (id, process) in (0..).map(ProcessId).zip(&report.processes.list) {
             children.entry(process.parent).or_default().push(id);
         }
-        let endpoints = report.endpoints.iter().map(|known| (known.endpoint.key, known)).collect();
-        Self { report, parts: report.by_process(), children, endpoints, width, listed: 0, lines: vec![] }
+        Self { report, parts: report.by_process(), children, width, listed: 0, lines: vec![] }
     }
 
     fn level(&mut self, processes: &[ProcessId], lead: &str) {
@@ -216,11 +214,11 @@ impl<'a> Tree<'a> {
         self.lines.push(row);
         let children = self.children.get(&Some(id)).cloned().unwrap_or_default();
         let bar = if children.is_empty() { "  " } else { "│ " };
-        let mut endpoints: Vec<(&EndpointKey, &FlowSum)> = part.endpoints.iter().collect();
+        let mut endpoints: Vec<(&(EndpointKey, Option<usize>), &FlowSum)> = part.endpoints.iter().collect();
         endpoints.sort_by_key(|(key, part)| (std::cmp::Reverse(part.counters.both().wire_bytes), **key));
         let hidden = endpoints.len().saturating_sub(MAX_ENDPOINTS);
-        let texts: Vec<String> = endpoints.iter().map(|(key, _)| self.endpoint(key)).collect();
-        for ((key, part), text) in endpoints.iter().zip(&texts).take(MAX_ENDPOINTS) {
+        let texts: Vec<String> = endpoints.iter().map(|((key, place), _)| self.endpoint(key, *place)).collect();
+        for (((key, _), part), text) in endpoints.iter().zip(&texts).take(MAX_ENDPOINTS) {
             let is_shared = texts.iter().filter(|other| *other == text).count() > 1;
             let address = if is_shared { format!(" ({})", words::address(&key.remote)) } else { String::new() };
             let row = self.row(&format!("{rest}{bar}{text}{address}"), Style::Plain, self::amounts(part));
@@ -234,12 +232,10 @@ impl<'a> Tree<'a> {
     }
 
     /// `app.example tcp/443 out`.
-    fn endpoint(&self, key: &EndpointKey) -> String {
-        let name = self
-            .endpoints
-            .get(key)
-            .and_then(|known| known.display_name.as_ref())
-            .map(|display| escape(display.name.as_str()).into_owned());
+    fn endpoint(&self, key: &EndpointKey, place: Option<usize>) -> String {
+        let known = place.and_then(|place| self.report.endpoints.get(place));
+        let display = known.and_then(|known| known.display_name.as_ref());
+        let name = display.map(|display| escape(display.name.as_str()).into_owned());
         let remote = name.unwrap_or_else(|| match key.remote {
             Remote::Address(address) => address.to_string(),
             Remote::Others => "other remotes".to_owned(),
