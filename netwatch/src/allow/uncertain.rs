@@ -87,7 +87,7 @@ fn counted(matters: bool, count: u64, [one, many]: [&str; 2], what: &str) -> Opt
 }
 
 /// Losses that hide remotes, and with them any violation.
-fn remotes(report: &Report) -> [Option<String>; 6] {
+fn remotes(report: &Report) -> [Option<String>; 7] {
     let packets = |kind| report.remainders.of(kind).both().packets;
     let early = report.replay.as_ref().and_then(|replay| replay.ended_early.as_ref());
     let is_open = report.balance.state == BalanceState::Open;
@@ -95,6 +95,12 @@ fn remotes(report: &Report) -> [Option<String>; 6] {
     [
         (!report.complete).then(|| "the run had not ended, or its recording is incomplete".to_owned()),
         early.map(|early| format!("the capture was read up to byte {} only ({})", early.offset, early.cause)),
+        counted(
+            true,
+            report.replay.as_ref().map_or(0, |replay| replay.missing),
+            ["packet is", "packets are"],
+            "missing in the capture, as it states",
+        ),
         counted(
             true,
             packets(RemainderKind::Overflow),

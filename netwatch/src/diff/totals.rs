@@ -1,12 +1,12 @@
 //! The subjects of one side and their numbers.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::identity::Identities;
 use super::range::ValueRange;
 use super::subject::{ComparedPort, Subject};
-use crate::flow::{Counters, Direction, EndpointKey, PerDirection, Protocol, Remote};
+use crate::flow::{Counters, Direction, PerDirection, Protocol, Remote};
 use crate::process::{Attempt, AttemptTarget, Attribution};
 use crate::report::{Report, ReportEndpoint, ReportFlow};
 use crate::wire::Application;
@@ -61,12 +61,7 @@ struct RunTotals {
 impl RunTotals {
     fn of(report: &Report, identities: &Identities) -> Self {
         let mut one = Self::default();
-        let mut flows: HashMap<EndpointKey, Vec<&ReportFlow>> = HashMap::new();
-        for known in &report.flows {
-            flows.entry(EndpointKey::of(&known.flow.key, known.flow.opened_by)).or_default().push(known);
-        }
-        for known in &report.endpoints {
-            let flows = flows.remove(&known.endpoint.key).unwrap_or_default();
+        for (known, flows) in report.endpoints.iter().zip(report.flows_by_endpoint()) {
             one.add_endpoint(report, identities, known, &flows);
         }
         one.add_names(report);

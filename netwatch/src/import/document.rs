@@ -78,6 +78,8 @@ pub(super) struct ReplayObject {
     pub started: Option<String>,
     #[serde(default)]
     pub duration_ns: u64,
+    #[serde(default)]
+    pub missing_packets: u64,
     pub ended_early: Option<EndedEarlyObject>,
 }
 

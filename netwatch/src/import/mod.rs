@@ -128,7 +128,8 @@ fn run(run: RunObject) -> Result<Run, ImportError> {
 fn replay(replay: ReplayObject) -> Result<Replay, ImportError> {
     let started_ns = replay.started.map_or(Ok(0), |time| time_ns(&time))?;
     let ended_early = replay.ended_early.map(|early| EndedEarly { offset: early.offset_bytes, cause: early.cause });
-    Ok(Replay { file: replay.file, started_ns, duration_ns: replay.duration_ns, ended_early, ..Replay::default() })
+    let (file, duration_ns, missing) = (replay.file, replay.duration_ns, replay.missing_packets);
+    Ok(Replay { file, started_ns, duration_ns, missing, ended_early, ..Replay::default() })
 }
 
 fn lookup(entry: &LookupObject) -> Result<Lookup, ImportError> {

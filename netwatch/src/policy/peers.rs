@@ -3,27 +3,35 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
-use crate::flow::{Direction, Remote};
+use crate::flow::{Direction, EndpointKey, Remote};
 use crate::name::{NameSource, SourcedName};
-use crate::report::{Report, ReportEndpoint};
+use crate::report::{Report, ReportEndpoint, ReportFlow};
 use crate::wire::{Application, Name};
 
 /// Names of the endpoints of one report.
 pub(super) struct PeerNames<'a> {
+    by_endpoint: HashMap<EndpointName<'a>, BTreeSet<&'a Name>>,
     lookups: HashMap<&'a Name, Vec<IpAddr>>,
 }
 
 impl<'a> PeerNames<'a> {
     pub fn of(report: &'a Report) -> Self {
-        Self { lookups: lookups(report) }
+        let mut by_endpoint: HashMap<_, BTreeSet<&Name>> = HashMap::new();
+        for (known, flows) in report.endpoints.iter().zip(report.flows_by_endpoint()) {
+            let names = flows.into_iter().filter_map(ReportFlow::display_name).map(|shown| &shown.name);
+            by_endpoint.entry(endpoint_name(known)).or_default().extend(names);
+        }
+        Self { lookups: lookups(report), by_endpoint }
     }
 
-    /// The display name of this endpoint. Empty if it has none.
+    /// The display names of the flows of this endpoint: in recordings of earlier versions, one
+    /// endpoint has all names of its address. Empty if there are none.
     ///
     /// A name that a program sends leads to another host if it is for a proxy, and to any host if
     /// the program chose the address. If DNS gave this address to other names, those are listed.
     pub fn names(&self, known: &'a ReportEndpoint) -> Vec<&'a Name> {
-        let displayed: BTreeSet<&Name> = known.display_name.iter().map(|shown| &shown.name).collect();
+        let mut displayed = self.by_endpoint.get(&endpoint_name(known)).cloned().unwrap_or_default();
+        displayed.extend(known.display_name.iter().map(|shown| &shown.name).filter(|_| displayed.is_empty()));
         let looked_up = looked_up(known);
         let leads_here = |name: &&Name| looked_up.contains(*name) || self.is_answer(name, known.endpoint.key.remote);
         if displayed.is_empty() || looked_up.is_empty() || displayed.iter().all(leads_here) {
@@ -57,6 +65,13 @@ impl<'a> PeerNames<'a> {
     pub fn answers(&self, name: &Name) -> impl Iterator<Item = IpAddr> {
         self.lookups.get(name).into_iter().flatten().copied()
     }
+}
+
+/// What distinguishes the endpoints of a report.
+type EndpointName<'a> = (EndpointKey, Option<&'a Name>);
+
+fn endpoint_name(known: &ReportEndpoint) -> EndpointName<'_> {
+    (known.endpoint.key, known.display_name.as_ref().map(|shown| &shown.name))
 }
 
 /// Names that DNS responses gave the address of this endpoint, as they were asked for.

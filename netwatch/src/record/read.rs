@@ -172,6 +172,7 @@ fn replay(row: &mut Cursor<'_>) -> Result<Replay> {
         cut_frames: row.take::<Count>()?.into(),
         left_out: row.take()?,
         ended_early: row.take()?,
+        missing: row.take::<Count>()?.into(),
     })
 }
 

@@ -230,6 +230,7 @@ fn replay(db: &Connection, replay: &Replay) -> Result<()> {
             &replay.cut_frames,
             &replay.left_out,
             &replay.ended_early,
+            &replay.missing,
         ],
     )
 }

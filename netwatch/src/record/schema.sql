@@ -51,7 +51,8 @@ CREATE TABLE replay (
     left_out_skbs       INTEGER NOT NULL,
     left_out_bytes      INTEGER NOT NULL,
     ended_early_offset  INTEGER,
-    ended_early_cause   TEXT
+    ended_early_cause   TEXT,
+    missing             INTEGER NOT NULL
 );
 
 CREATE TABLE total (

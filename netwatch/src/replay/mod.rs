@@ -178,7 +178,9 @@ fn with(
     let mut tally = CaptureTally::new(&plan.local);
     let mut processes = CommentedProcesses::default();
     let mut filter = FrameFilter::new(plan.filter.as_ref());
+    let mut missing = 0_u64;
     let end = capture.each(|frame| {
+        missing = missing.saturating_add(frame.lost_before);
         if !filter.accepts(frame)? {
             return Ok(());
         }
@@ -220,6 +222,8 @@ fn with(
         by_kernel: plan.by_kernel,
         local: plan.local.names(),
         left_out,
+        // Packets and the statistics of an interface may state the same losses.
+        missing: missing.max(capture.dropped()),
         ended_early: ended_early(&end),
         ..tally.facts()
     });

@@ -45,6 +45,18 @@ impl Report {
         times
     }
 
+    /// The flows of each endpoint, in the order of the endpoints.
+    pub fn flows_by_endpoint(&self) -> Vec<Vec<&ReportFlow>> {
+        let places = self.endpoint_places();
+        let mut flows = vec![Vec::new(); self.endpoints.len()];
+        for known in &self.flows {
+            if let Some(place) = places.of(known) {
+                flows[place].push(known);
+            }
+        }
+        flows
+    }
+
     /// The places of endpoints by their flows.
     pub fn endpoint_places(&self) -> EndpointPlaces<'_> {
         let mut places: HashMap<EndpointKey, Vec<usize>> = HashMap::new();

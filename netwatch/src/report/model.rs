@@ -265,6 +265,9 @@ pub struct Replay {
     pub cut_frames: u64,
     /// Frames among them that the kernel engine cannot take.
     pub left_out: Amount,
+    /// Packets that the program that wrote the capture lost, as the file states. They are in no
+    /// count.
+    pub missing: u64,
     /// Set if reading stopped before the end of the file.
     pub ended_early: Option<EndedEarly>,
 }

@@ -146,6 +146,8 @@ impl Report {
         if let Some(early) = self.replay.as_ref().and_then(|replay| replay.ended_early.as_ref()) {
             gap(true, format!("the capture was read up to byte {} only ({})", early.offset, early.cause));
         }
+        let missing = self.replay.as_ref().map_or(0, |replay| replay.missing);
+        gap(missing > 0, format!("the capture states that {missing} packets are missing: they are in no count"));
         for others in self.others() {
             gap(true, format!("the endpoint table was full, some remotes of {others} are added up"));
         }

@@ -203,6 +203,7 @@ pub fn replayed(table: &FlowTable, left_out: Amount) -> Facts {
         frames,
         cut_frames: 3,
         left_out,
+        missing: 0,
         ended_early: None,
     };
     Facts {

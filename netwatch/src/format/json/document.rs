@@ -182,6 +182,8 @@ struct JsonReplay<'a> {
     duration_ns: u64,
     #[serde(skip_serializing_if = "is_zero")]
     truncated_frames: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    missing_packets: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     ended_early: Option<JsonEndedEarly<'a>>,
 }
@@ -313,6 +315,7 @@ impl<'a> From<&'a report::Replay> for JsonReplay<'a> {
             started: (replay.frames.skbs > 0).then(|| rfc3339(replay.started_ns)),
             duration_ns: replay.duration_ns,
             truncated_frames: replay.cut_frames,
+            missing_packets: replay.missing,
             ended_early: ended_early.map(|end| JsonEndedEarly { offset_bytes: end.offset, cause: &end.cause }),
         }
     }

@@ -1,8 +1,8 @@
 //! Endpoints grouped by host and port, as firewall rules need them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::flow::{Counters, Direction, Endpoint, EndpointKey, PerDirection, Protocol};
+use crate::flow::{Counters, Direction, Endpoint, PerDirection, Protocol};
 use crate::format::words;
 use crate::process::ProcessId;
 use crate::report::{ApplicationProtocol, Report, ReportEndpoint, ReportFlow};
@@ -43,13 +43,9 @@ impl Requirement {
     /// Services that were reached in one direction, the largest first. Of a service of the target,
     /// all connections are listed, also those that failed.
     pub fn all(report: &Report, direction: Direction) -> Vec<Self> {
-        let mut flows: HashMap<EndpointKey, Vec<&ReportFlow>> = HashMap::new();
-        for known in &report.flows {
-            flows.entry(EndpointKey::of(&known.flow.key, known.flow.opened_by)).or_default().push(known);
-        }
         let mut all: BTreeMap<(PeerHost, String, String), Self> = BTreeMap::new();
         let accepted = accepted(report);
-        let wanted = |known: &&ReportEndpoint| {
+        let wanted = |known: &ReportEndpoint| {
             let key = &known.endpoint.key;
             let is_reached = match direction {
                 Direction::Egress => !known.endpoint.has_only_failed(),
@@ -57,9 +53,10 @@ impl Requirement {
             };
             key.direction == direction && is_reached
         };
-        for known in report.endpoints.iter().filter(wanted) {
+        let endpoints = report.endpoints.iter().zip(report.flows_by_endpoint());
+        for (known, flows) in endpoints.filter(|(known, _)| wanted(known)) {
             let service = words::service(&known.endpoint.key);
-            for part in parts(known, flows.get(&known.endpoint.key).map_or(&[], Vec::as_slice)) {
+            for part in parts(known, &flows) {
                 let host = host(report, known, part.name);
                 // Without a name, the address identifies the host.
                 let address =
@@ -112,7 +109,8 @@ struct EndpointPart<'a> {
     counters: PerDirection<Counters>,
 }
 
-/// Splits an endpoint by name, because one address may serve several. Flows without a name and
+/// Splits an endpoint by name: recordings of earlier versions have one for all names of an address.
+/// Flows without a name and
 /// folded flows get the name of the endpoint.
 fn parts<'a>(known: &'a ReportEndpoint, flows: &[&'a ReportFlow]) -> Vec<EndpointPart<'a>> {
     let own = known.display_name.as_ref().map(|display| &display.name);

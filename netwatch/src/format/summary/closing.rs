@@ -77,7 +77,12 @@ fn verified(report: &Report, width: usize) -> Vec<Line> {
     let is_lossless = lost_style == Style::Plain;
     match report.balance.state {
         BalanceState::Closed => {
-            let complete = if is_lossless { ", nothing lost" } else { "" };
+            let is_whole = report.replay.as_ref().is_none_or(|replay| replay.missing == 0);
+            let complete = match (is_whole, is_lossless) {
+                (false, _) => " that the file has",
+                (true, true) => ", nothing lost",
+                (true, false) => "",
+            };
             let dropped = facts::dropped(&report.balance).map(|dropped| format!("; {dropped}")).unwrap_or_default();
             let text = format!("every packet counted{complete}{dropped}");
             let mut lines = fact("verified", Style::Good, &text, width);

@@ -42,6 +42,11 @@ fn replayed(replay: &Replay, width: usize) -> Vec<Line> {
     let engine = if replay.by_kernel { ", counted by the kernel" } else { "" };
     let text = format!("{}: {frames}{time}{engine}", escape(&kind));
     lines.extend(wrap(&text, width).into_iter().map(|part| Line::new(Style::Plain, part)));
+    if replay.missing > 0 {
+        let packets = plural(replay.missing, "packet", "packets");
+        let text = format!("incomplete: the file states that {packets} are missing, which are in no count");
+        lines.extend(wrap(&text, width).into_iter().map(|part| Line::new(Style::Bad, part)));
+    }
     if let Some(end) = &replay.ended_early {
         let text = format!("incomplete: the file was read up to byte {}: {}", end.offset, escape(&end.cause));
         lines.extend(wrap(&text, width).into_iter().map(|part| Line::new(Style::Bad, part)));
