@@ -31,7 +31,9 @@ impl<'a> PeerNames<'a> {
     /// the program chose the address. If DNS gave this address to other names, those are listed.
     pub fn names(&self, known: &'a ReportEndpoint) -> Vec<&'a Name> {
         let mut displayed = self.by_endpoint.get(&endpoint_name(known)).cloned().unwrap_or_default();
-        displayed.extend(known.display_name.iter().map(|shown| &shown.name).filter(|_| displayed.is_empty()));
+        if displayed.is_empty() {
+            displayed.extend(known.display_name.iter().map(|shown| &shown.name));
+        }
         let looked_up = looked_up(known);
         let leads_here = |name: &&Name| looked_up.contains(*name) || self.is_answer(name, known.endpoint.key.remote);
         if displayed.is_empty() || looked_up.is_empty() || displayed.iter().all(leads_here) {

@@ -155,3 +155,25 @@ fn a_client_hello_sent_byte_by_byte_is_parsed() {
     assert!(report::number(endpoint, "egress.packets") > 20, "{run}");
     assert_eq!((report::text(endpoint, "name"), report::text(endpoint, "name_source")), (APP, "sni"), "{run}");
 }
+
+/// Two hosts at one address and port, as behind a CDN.
+#[test]
+fn hosts_that_share_an_address_are_endpoints_of_their_own() {
+    let net = internet!();
+    let script = format!(
+        "curl -s4 http://app.example/ -o /dev/null
+        curl -s4 -H 'Host: other.example' http://app.example/ -o /dev/null
+        exec 3<>/dev/tcp/{APP_V4}/80"
+    );
+    let run = net.host.run(&[], &["bash", "-ec", &script]);
+    let document = run.assert_ok().report();
+    let endpoints = report::list(document, "endpoints");
+    let of_name = |name: &str| -> Vec<u64> {
+        let named = endpoints.iter().filter(|known| known["port"] == 80 && known["name"] == name);
+        named.map(|known| known["connections"].as_u64().expect("a number")).collect()
+    };
+    // The connection without a request has the name that was looked up for its address.
+    assert_eq!((of_name("app.example"), of_name("other.example")), (vec![2], vec![1]), "{run}");
+    let sent = |of: &Value| of["egress"]["wire_bytes"].as_u64().unwrap_or(0);
+    assert_eq!(endpoints.iter().map(sent).sum::<u64>(), sent(&document["totals"]), "{run}");
+}
