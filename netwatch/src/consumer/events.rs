@@ -98,7 +98,8 @@ impl<W: Write> EventLines<W> {
         // Late segments, errors and names: the flow has not opened again. If it was forgotten, it
         // ended long ago.
         let is_late = change == RecordChange::Grew && record.flow.ended.is_some();
-        if is_late && !self.flows.has(serial) {
+        let is_known = self.flows.has(serial);
+        if is_late && !is_known {
             return Ok(());
         }
         let failed = if change == RecordChange::Ended { record.flow.failed() } else { record.flow.failed_so_far() };
@@ -112,7 +113,9 @@ impl<W: Write> EventLines<W> {
             _ if is_open && !before.is_open => self.flows.reopen(serial),
             _ => {}
         }
-        if !before.is_open && !is_late {
+        // An end comes alone if the flow was live again only since the last records.
+        let ends_again = change == RecordChange::Ended && is_known;
+        if !before.is_open && !is_late && !ends_again {
             self.write(ConnectionEventKind::Opened, record)?;
         }
         if is_named && !before.is_named && !is_late {

@@ -198,14 +198,24 @@ fn late_packets_of_an_ended_connection_do_not_open_it_again() {
 #[test]
 fn an_attempt_fails_once_and_the_end_has_its_cause() {
     let (repeated, refused) = (with(facts(2, 0), None), with(facts(2, 1), Some(EndReason::EndOfFlow)));
-    let events = || vec![Event::FlowOpened(Arc::new(repeated.clone())), grew(refused.clone()), ended(refused.clone())];
+    let grown = with(facts(2, 1), None);
+    let events = || vec![Event::FlowOpened(Arc::new(repeated.clone())), grew(grown.clone()), ended(refused.clone())];
+    assert_eq!(names_of(events()), ["opened", "failed", "ended"]);
     let lines = json_of(events());
-    let of = |event: &str| lines.iter().filter(|line| line["event"] == event).collect::<Vec<_>>();
-    assert_eq!((of("failed").len(), of("answered").len()), (1, 0), "{lines:?}");
-    assert_eq!(of("failed")[0]["failed"], serde_json::json!({ "timeout": 1 }));
-    assert_eq!(of("ended")[0]["failed"], serde_json::json!({ "refused": 1 }));
+    assert_eq!(lines[1]["failed"], serde_json::json!({ "timeout": 1 }));
+    assert_eq!(lines[2]["failed"], serde_json::json!({ "refused": 1 }));
     let text = written(false, events(), &StreamEnd::Abandoned);
     assert!(text.ends_with(", refused, closed\n"), "{text}");
+}
+
+/// The records between two ends are merged when the reader is slow.
+#[test]
+fn an_end_that_comes_alone_opens_nothing() {
+    let idle = with(facts(0, 0), Some(EndReason::IdleTimeout));
+    let opened = || Event::FlowOpened(Arc::new(with(facts(0, 0), None)));
+    assert_eq!(names_of(vec![opened(), ended(idle.clone()), ended(idle.clone())]), ["opened", "ended", "ended"]);
+    assert_eq!(names_of(vec![opened(), grew(idle.clone()), ended(idle.clone())]), ["opened", "ended"]);
+    assert_eq!(names_of(vec![ended(idle)]), ["opened", "ended"], "it was not known");
 }
 
 #[test]
