@@ -2,6 +2,7 @@
 //! named, failed or ended, and for each attempt that failed without one.
 
 mod attempts;
+mod queriers;
 #[cfg(test)]
 mod tests;
 

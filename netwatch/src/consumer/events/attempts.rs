@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 
+use super::queriers::Queriers;
 use crate::flow::{Direction, Protocol};
 use crate::name::Lookup;
-use crate::process::{Attempt, AttemptCause, AttemptTarget, ProcessNumber};
+use crate::process::{Attempt, AttemptCause, AttemptTarget, ProcessId, ProcessNumber};
 use crate::report::Report;
 use crate::session::FlowRecord;
 use crate::wire::Application;
@@ -15,13 +16,22 @@ use crate::wire::dns::Rcode;
 /// Maximum number of remotes of which it is known that they answered by an ICMP error.
 const MAX_REJECTED: usize = 1 << 16;
 
-/// What attempts are added up by. Lookups have no process: only a report has it.
+/// What attempts are added up by. Lookups have no process here: a report may know another one.
 type WrittenAttemptKey = (AttemptTarget, Option<Protocol>, AttemptCause, Option<ProcessNumber>);
+
+/// How often an attempt was written.
+#[derive(Debug, Default)]
+struct WrittenCount {
+    count: u64,
+    /// The time of the last packet then.
+    until_ns: u64,
+}
 
 /// How many attempts were written. There are as many sums as a session has.
 #[derive(Debug, Default)]
 pub(super) struct WrittenAttempts {
-    counts: HashMap<WrittenAttemptKey, u64>,
+    counts: HashMap<WrittenAttemptKey, WrittenCount>,
+    queriers: Queriers,
     /// Destinations that answered flows by an ICMP error, and the processes that sent there.
     rejected: HashSet<(Protocol, SocketAddr, ProcessNumber)>,
     /// The time of the last packet so far: about that of a lookup that failed again.
@@ -32,6 +42,7 @@ impl WrittenAttempts {
     /// Remembers what this flow explains.
     pub(super) fn note_flow(&mut self, record: &FlowRecord) {
         let flow = &record.flow;
+        self.queriers.note_flow(record);
         self.last_packet_ns = self.last_packet_ns.max(flow.last_seen_ns);
         if flow.icmp_error.is_some() && self.rejected.len() < MAX_REJECTED {
             let remote = SocketAddr::new(flow.key.remote.addr, flow.key.remote.port);
@@ -55,7 +66,8 @@ impl WrittenAttempts {
         self.added(calls)
     }
 
-    /// The new ones of a lookup: responses with an error. Queries may still be answered.
+    /// The new ones of a lookup: responses with an error. Queries may still be answered. Processes
+    /// are named by their number.
     pub(super) fn new_of_lookup(&mut self, lookup: &Lookup) -> Vec<Attempt> {
         if lookup.queried_by != Direction::Egress || lookup.application != Application::Dns {
             return Vec::new();
@@ -73,8 +85,20 @@ impl WrittenAttempts {
                 cause: AttemptCause::of_lookup(code.to_string().to_ascii_lowercase()),
                 process: None,
             })
+            .map(|attempt| Attempt { process: self.querier(lookup, &attempt).map(ProcessId), ..attempt })
             .collect();
         self.added(failed.iter().map(|attempt| (attempt, None)).collect())
+    }
+
+    /// The process of a lookup that failed: that of all flows to servers at the time of the only
+    /// query, or since the first one, or since it failed before.
+    fn querier(&self, lookup: &Lookup, failed: &Attempt) -> Option<ProcessNumber> {
+        let first_ns = lookup.first_seen_ns;
+        match self.counts.get(&written_key(failed, None)) {
+            Some(before) => self.queriers.only(before.until_ns..=u64::MAX),
+            None if lookup.queries <= 1 => self.queriers.only(first_ns..=first_ns),
+            None => self.queriers.only(first_ns..=u64::MAX),
+        }
     }
 
     /// The new ones of a final report.
@@ -95,8 +119,8 @@ impl WrittenAttempts {
     fn added(&mut self, attempts: Vec<(&Attempt, Option<ProcessNumber>)>) -> Vec<Attempt> {
         let mut sums: BTreeMap<WrittenAttemptKey, Attempt> = BTreeMap::new();
         for (attempt, process) in attempts {
-            let key = (attempt.target.clone(), attempt.protocol, attempt.cause.clone(), process);
-            let sum = sums.entry(key).or_insert_with(|| Attempt { count: 0, ..attempt.clone() });
+            let sum =
+                sums.entry(written_key(attempt, process)).or_insert_with(|| Attempt { count: 0, ..attempt.clone() });
             sum.count += attempt.count;
             sum.last_ns = sum.last_ns.max(attempt.last_ns);
         }
@@ -104,15 +128,19 @@ impl WrittenAttempts {
         for (key, sum) in sums {
             let is_lookup = matches!(key.0, AttemptTarget::Name(..));
             let written = self.counts.entry(key).or_default();
-            if sum.count > *written {
+            if sum.count > written.count {
                 // Of lookups, only the first time is known.
-                let is_again = is_lookup && *written > 0;
+                let is_again = is_lookup && written.count > 0;
                 let last_ns = if is_again { sum.last_ns.max(self.last_packet_ns) } else { sum.last_ns };
-                new.push(Attempt { count: sum.count - *written, last_ns, ..sum });
-                *written = sum.count;
+                new.push(Attempt { count: sum.count - written.count, last_ns, ..sum });
+                *written = WrittenCount { count: sum.count, until_ns: self.last_packet_ns };
             }
         }
         new.sort_by_key(|attempt| attempt.last_ns);
         new
     }
+}
+
+fn written_key(attempt: &Attempt, process: Option<ProcessNumber>) -> WrittenAttemptKey {
+    (attempt.target.clone(), attempt.protocol, attempt.cause.clone(), process)
 }

@@ -301,6 +301,44 @@ fn lookups_that_failed_are_written() {
     assert_eq!(text, [line, line].concat());
 }
 
+/// A query of this process, at these seconds.
+fn query(serial: u64, process: u32, (first_s, last_s): (u64, u64)) -> Event {
+    let mut query = record();
+    let flow = &mut query.flow;
+    (flow.serial, flow.key.protocol, flow.key.remote.port, flow.tcp) = (serial, 17, 53, None);
+    (flow.first_seen_ns, flow.last_seen_ns) = (first_s * 1_000_000_000, last_s * 1_000_000_000);
+    query.usages.push(Usage { process, evidence: Evidence::Socket, is_maker: true });
+    Event::FlowOpened(Arc::new(query))
+}
+
+/// The processes of failed lookups.
+fn queriers(events: Vec<Event>) -> Vec<serde_json::Value> {
+    let users = vec![used_by(1, "curl"), used_by(2, "sh")];
+    let lines = json_of(users.into_iter().chain(events).collect());
+    lines.iter().filter(|line| line["event"] == "failed").map(|line| line["process"]["comm"].clone()).collect()
+}
+
+#[test]
+fn a_lookup_that_failed_has_the_only_process_that_queried_then() {
+    // One query at second 1, and one more for each response.
+    let failed = |count| match lookup(Rcode::NXDOMAIN, count) {
+        Event::DnsExchange(number, lookup) => {
+            Event::DnsExchange(number, Arc::new(Lookup { queries: count, ..lookup.as_ref().clone() }))
+        }
+        other => other,
+    };
+    let (first, other) = (query(1, 1, (1, 1)), query(2, 2, (3, 3)));
+    assert_eq!(queriers(vec![first.clone(), other.clone(), failed(1)]), ["curl"], "the other one queried later");
+    assert_eq!(queriers(vec![first.clone(), query(2, 2, (0, 4)), failed(1)]), [serde_json::Value::Null]);
+    let either = vec![first.clone(), other.clone(), failed(2)];
+    assert_eq!(queriers(either), [serde_json::Value::Null], "the second query may be the other one's");
+    assert_eq!(queriers(vec![first.clone(), failed(1), other, failed(2)]), ["curl".into(), serde_json::Value::Null]);
+    let own = vec![query(2, 2, (0, 0)), first.clone(), failed(1), query(3, 1, (4, 4)), failed(2)];
+    assert_eq!(queriers(own), [curl, curl]);
+    let either = vec![first, failed(1), query(3, 1, (4, 4)), query(2, 2, (9, 9)), failed(2)];
+    assert_eq!(queriers(either)[1], serde_json::Value::Null);
+}
+
 /// The keys of the table of docs/events.md.
 fn documented_keys() -> BTreeSet<String> {
     let text = include_str!("../../../topics/events");
