@@ -39,7 +39,10 @@ pub(super) fn replay(settings: &ReplaySettings) -> Result<Exit> {
     };
     let (view, lost) = (observer.view.take(), observer.lost);
     drop(observer);
-    view.map_or(Ok(()), |view| view.finish(capture.dropped().saturating_sub(lost)))?;
+    match view.map_or(Ok(()), |view| view.finish(capture.dropped().saturating_sub(lost))) {
+        Err(error) if view::is_closed_pipe(&error) => return Ok(Exit::Success),
+        finished => finished?,
+    }
     if !is_stdout_taken {
         print_with(|out| show.write_screen(&replayed.report, output.is_some(), out))?;
     }

@@ -54,6 +54,12 @@ impl FilterProgram {
         0
     }
 
+    /// Whether it depends on the direction of packets. Of one without a direction, it accepts
+    /// nothing.
+    pub fn needs_direction(&self) -> bool {
+        self.operations.contains(&Operation::Load(LoadSource::PacketType))
+    }
+
     /// Whether the packet matches.
     pub fn matches(&self, frame: &FilteredFrame<'_>) -> bool {
         self.run(frame) != 0

@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry;
 
 use super::tally::frames_of;
 use crate::capture::{CapturedFrame, expression};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::filter::{FilterProgram, FilteredFrame};
 
 /// The filter of a replay.
@@ -40,6 +40,11 @@ impl<'a> FrameFilter<'a> {
                 Entry::Vacant(missing) => missing.insert(expression::compile(text, frame.link_number)?),
             },
         };
+        if frame.is_egress().is_none() && program.needs_direction() {
+            let cause = "the file does not state the direction of each packet";
+            let hint = "leave out `inbound` and `outbound`";
+            return Err(Error::other("filter", "the capture by direction", cause).hint(hint));
+        }
         let filtered = FilteredFrame { bytes: frame.bytes, length: frame.orig_len, is_egress: frame.is_egress() };
         let is_accepted = program.matches(&filtered);
         self.left_out += u64::from(!is_accepted);
