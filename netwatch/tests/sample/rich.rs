@@ -129,7 +129,11 @@ fn know(report: &mut Report) {
     }
     for known in &mut report.endpoints {
         let address = known.endpoint.key.remote;
-        let is = |known: &&ReportFlow| netwatch::flow::Remote::Address(known.flow.key.remote.addr) == address;
+        let shown = known.display_name.as_ref();
+        let is = |known: &&ReportFlow| {
+            let is_there = netwatch::flow::Remote::Address(known.flow.key.remote.addr) == address;
+            is_there && (shown.is_none() || known.display_name().is_none_or(|other| Some(other) == shown))
+        };
         let of: Vec<&ReportFlow> = flows.iter().filter(is).collect();
         name_endpoint(known, &of);
     }
