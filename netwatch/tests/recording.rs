@@ -78,7 +78,8 @@ fn by_key(endpoints: Vec<ReportEndpoint>, read: &[ReportEndpoint]) -> Vec<Report
         match merged.iter_mut().find(|other| other.endpoint.key == known.endpoint.key) {
             None => merged.push(known),
             Some(other) => {
-                other.add(&known);
+                // The sample has names and processes of its own for the first one.
+                other.endpoint.add(&known.endpoint);
                 let of_key = read.iter().find(|read| read.endpoint.key == known.endpoint.key);
                 other.endpoint.handshake_rtt_ns = of_key.and_then(|read| read.endpoint.handshake_rtt_ns);
             }
