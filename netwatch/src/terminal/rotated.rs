@@ -1,11 +1,14 @@
 //! A log file of bounded size, for runs of weeks: when it is long enough, it becomes `NAME.1`, an
 //! older one `NAME.2`, and so on; the oldest is removed. One run at a time writes it.
 
+#[cfg(test)]
+mod tests;
+
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -101,18 +104,29 @@ impl RotatedFile {
         self.replace(file)
     }
 
-    /// Writes what is pending.
-    fn write_pending(&mut self) -> io::Result<()> {
-        while !self.pending.is_empty() {
-            let written = match self.file.write(&self.pending) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                written => written?,
-            };
-            self.pending.drain(..written);
-            self.bytes += written as u64;
+    /// Writes lines. Returns how many bytes of them are in the file, also after an error: half a
+    /// line is taken back.
+    fn write_lines(&mut self, lines: &[u8]) -> (usize, io::Result<()>) {
+        let (mut written, result) = self.write_bytes(lines);
+        let whole = lines[..written].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        if whole < written && take_back(&self.file, written - whole) {
+            written = whole;
         }
-        Ok(())
+        self.bytes += written as u64;
+        (written, result)
+    }
+
+    fn write_bytes(&mut self, bytes: &[u8]) -> (usize, io::Result<()>) {
+        let mut written = 0;
+        while written < bytes.len() {
+            match self.file.write(&bytes[written..]) {
+                Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
+                Ok(more) => written += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return (written, Err(error)),
+            }
+        }
+        (written, Ok(()))
     }
 }
 
@@ -136,7 +150,8 @@ impl LogPlace {
         self.path(&format!("{}.{number}", self.name))
     }
 
-    /// Opens and locks the file. A run that rotates it may replace it before it is locked.
+    /// Opens and locks the file. A run that rotates it may replace it before it is locked. Half a
+    /// line at its end, as a killed run leaves it, becomes a line of its own.
     fn open(&self) -> io::Result<OpenedLog> {
         for _ in 0..MAX_TRIES {
             let file = open(&self.path(&self.name))?;
@@ -147,6 +162,7 @@ impl LogPlace {
                 return Ok(OpenedLog::Taken);
             }
             if self.is_at_path(&file)? {
+                end_line(&file)?;
                 return Ok(OpenedLog::Ours(file));
             }
         }
@@ -256,6 +272,22 @@ fn open(path: &Path) -> io::Result<File> {
     open_with(path, OpenOptions::new().create(true))
 }
 
+/// Ends the last line of the file. One that the owner may not read is taken to end with a line.
+fn end_line(mut file: &File) -> io::Result<()> {
+    let mut last = [b'\n'];
+    if let Some(at) = file.metadata()?.size().checked_sub(1) {
+        let read = File::open(format!("/proc/thread-self/fd/{}", file.as_raw_fd()));
+        let _ = read.and_then(|read| read.read_at(&mut last, at));
+    }
+    if last == [b'\n'] { Ok(()) } else { file.write_all(b"\n") }
+}
+
+/// Removes the last `bytes` of the file. Returns false where that is not possible.
+fn take_back(file: &File, bytes: usize) -> bool {
+    let end = file.metadata().ok().and_then(|about| about.size().checked_sub(bytes as u64));
+    end.is_some_and(|end| file.set_len(end).is_ok())
+}
+
 fn open_with(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     let flags = libc::O_NOFOLLOW | libc::O_NOCTTY | libc::O_NONBLOCK;
     options.append(true).mode(0o600).custom_flags(flags).open(path)
@@ -275,14 +307,15 @@ impl Write for RotatedFile {
         } else if Instant::now() >= self.next_check {
             self.follow()?;
         }
-        let before = self.pending.len();
-        self.pending.extend(&bytes[..lines]);
-        let Err(error) = self.write_pending() else {
+        let mut all = std::mem::take(&mut self.pending);
+        let before = all.len();
+        all.extend(&bytes[..lines]);
+        let (written, result) = self.write_lines(&all);
+        let Err(error) = result else {
             self.pending.extend(&bytes[lines..]);
             return Ok(bytes.len());
         };
-        let written = before + lines - self.pending.len();
-        self.pending.truncate(before.saturating_sub(written));
+        self.pending.extend(all[..before].get(written..).unwrap_or_default());
         match written.saturating_sub(before) {
             0 => Err(error),
             of_these => Ok(of_these),
@@ -298,132 +331,5 @@ impl Write for RotatedFile {
 impl Drop for RotatedFile {
     fn drop(&mut self) {
         file_lock::unlock(&self.file);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const OWN: fn() -> (Uid, Gid) = || (Uid::effective(), Gid::effective());
-
-    fn contents(directory: &Path) -> Vec<(String, String)> {
-        let files = fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("a file"));
-        let read = |path: PathBuf| fs::read_to_string(path).expect("text");
-        let mut files: Vec<_> =
-            files.map(|file| (file.file_name().into_string().expect("a name"), read(file.path()))).collect();
-        files.sort();
-        files
-    }
-
-    fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
-        expected.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
-    }
-
-    #[test]
-    fn the_oldest_file_is_removed_and_no_line_is_divided() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let rotation = LogRotation { max_bytes: 6, max_files: 3 };
-        let mut log = RotatedFile::open(&dir.path().join("log"), OWN(), rotation).expect("opened");
-        for text in ["one\n", "two\n", "thr", "ee\nfo", "ur\n", "five and six\n", "seven\n", "8\n"] {
-            log.write_all(text.as_bytes()).expect("written");
-        }
-        let expected = [("log", "8\n"), ("log.1", "seven\n"), ("log.2", "four\nfive and six\n")];
-        assert_eq!(contents(dir.path()), pairs(&expected));
-    }
-
-    #[test]
-    fn a_file_that_exists_is_continued_and_one_file_is_enough() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("log");
-        fs::write(&path, "one\n").expect("written");
-        let rotation = LogRotation { max_bytes: 8, max_files: 1 };
-        let mut log = RotatedFile::open(&path, OWN(), rotation).expect("opened");
-        log.write_all(b"2\n").expect("written");
-        assert_eq!(contents(dir.path()), pairs(&[("log", "one\n2\n")]));
-        log.write_all(b"3\n4\n").expect("written");
-        log.write_all(b"5\n").expect("written");
-        assert_eq!(contents(dir.path()), pairs(&[("log", "5\n")]));
-    }
-
-    #[test]
-    fn a_log_with_a_long_name_is_rotated() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let (name, first) = ("x".repeat(253), format!("{}.1", "x".repeat(253)));
-        let rotation = LogRotation { max_bytes: 4, max_files: 2 };
-        let mut log = RotatedFile::open(&dir.path().join(&name), OWN(), rotation).expect("opened");
-        log.write_all(b"one\n").and_then(|()| log.write_all(b"two\n")).expect("written");
-        assert_eq!(contents(dir.path()), pairs(&[(&name, "two\n"), (&first, "one\n")]));
-    }
-
-    #[test]
-    fn one_run_at_a_time_writes_a_file() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("log");
-        let rotation = LogRotation { max_bytes: 4, max_files: 2 };
-        let open = || RotatedFile::open(&path, OWN(), rotation);
-        let mut first = open().expect("opened");
-        for text in ["one\n", "two\n", "three\n"] {
-            let error = open().expect_err("another run writes it").to_string();
-            assert!(error.contains("a run that has not ended writes it; choose another file"), "{error}");
-            first.write_all(text.as_bytes()).expect("written");
-        }
-        // A forked process shares the open file.
-        let shared = first.file.try_clone().expect("a descriptor");
-        drop(first);
-        open().expect("it is free").write_all(b"4\n").expect("written");
-        drop(shared);
-        assert_eq!(contents(dir.path()), pairs(&[("log", "4\n"), ("log.1", "three\n")]));
-    }
-
-    #[test]
-    fn a_file_that_is_removed_or_renamed_is_made_again() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("log");
-        let rotation = LogRotation { max_bytes: 100, max_files: 2 };
-        let mut log = RotatedFile::open(&path, OWN(), rotation).expect("opened");
-        let mut write = |text: &str| {
-            log.next_check = Instant::now();
-            log.write_all(text.as_bytes()).expect("written");
-        };
-        write("one\ntw");
-        fs::remove_file(&path).expect("removed");
-        write("o\n");
-        fs::rename(&path, dir.path().join("log-old")).expect("renamed");
-        write("three\n");
-        assert_eq!(contents(dir.path()), pairs(&[("log", "three\n"), ("log-old", "two\n")]));
-        assert!(RotatedFile::open(&path, OWN(), rotation).is_err(), "the new one is locked, too");
-    }
-
-    #[test]
-    fn a_rotation_that_fails_repeats_no_line() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let rotation = LogRotation { max_bytes: 8, max_files: 2 };
-        let log = RotatedFile::open(&dir.path().join("log"), OWN(), rotation).expect("opened");
-        let mut out = io::BufWriter::new(log);
-        out.write_all(b"one\ntwo\n").and_then(|()| out.flush()).expect("written");
-        let obstacle = dir.path().join("log.1");
-        fs::create_dir(&obstacle).expect("a directory");
-        for _ in 0..2 {
-            let error = out.write_all(b"x\n").and_then(|()| out.flush()).expect_err("log.1 is a directory");
-            assert_eq!(error.raw_os_error(), Some(libc::EISDIR), "{error}");
-        }
-        fs::remove_dir(&obstacle).expect("removed");
-        out.flush().expect("written");
-        assert_eq!(contents(dir.path()), pairs(&[("log", "x\nx\n"), ("log.1", "one\ntwo\n")]));
-    }
-
-    #[test]
-    fn a_link_and_a_pipe_are_refused() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let (link, pipe) = (dir.path().join("link"), dir.path().join("pipe"));
-        std::os::unix::fs::symlink(dir.path().join("target"), &link).expect("a link");
-        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
-        let rotation = LogRotation { max_bytes: 8, max_files: 1 };
-        for (path, cause) in [(link, "(ELOOP)"), (pipe, "(ENXIO)"), (dir.path().join(".."), "no file name")] {
-            let error = RotatedFile::open(&path, OWN(), rotation).expect_err("refused").to_string();
-            assert!(error.contains(cause), "{error}");
-        }
-        assert!(!dir.path().join("target").exists());
     }
 }
