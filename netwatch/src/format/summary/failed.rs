@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::line::{Line, Style};
-use super::text::{cut, width as width_of};
+use super::text::{cut, width as width_of, wrap};
 use super::units::count;
 use crate::format::escape;
 use crate::process::{Attempt, AttemptTarget};
@@ -12,6 +12,11 @@ use crate::report::{AttemptNames, Failure, Report};
 
 /// Rows listed; further ones are counted.
 const MAX_ROWS: usize = 10;
+/// Before each row, and between its columns.
+const INDENT: &str = "  ";
+const GAP: &str = "   ";
+/// Names up to this width, that of an IPv4 address, are always in their row.
+const MIN_NAME: usize = 15;
 
 /// Attempts with the same row, in the order of their first time.
 type FailedRows = Vec<([String; 4], u64)>;
@@ -23,18 +28,36 @@ pub(super) fn lines(report: &Report, width: usize) -> Vec<Line> {
         return Vec::new();
     }
     let cells: Vec<[String; 4]> = rows.iter().take(MAX_ROWS).map(|(row, times)| with_times(row, *times)).collect();
-    let column = |at: usize| cells.iter().map(|row| width_of(&row[at])).max().unwrap_or(0);
-    let widths = [column(0), column(1), column(2)];
     let mut lines = vec![Line::new(Style::Bad, "FAILED")];
-    for row in &cells {
-        let padded = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect::<Vec<_>>();
-        let text = format!("  {}   {}", padded.join("   "), row[3]);
-        lines.push(Line::new(Style::Plain, cut(text.trim_end(), width)));
-    }
+    lines.extend(table(cells, width));
     if rows.len() > MAX_ROWS {
         lines.push(Line::new(Style::Plain, format!("  and {} more", count((rows.len() - MAX_ROWS) as u64))));
     }
     lines.push(Line::default());
+    lines
+}
+
+/// The rows. A long name does not move the other columns out of sight.
+fn table(cells: Vec<[String; 4]>, width: usize) -> Vec<Line> {
+    let column = |at: usize| cells.iter().map(|row| width_of(&row[at])).max().unwrap_or(0);
+    let others = [column(1), column(2), column(3)];
+    let room = width.saturating_sub(INDENT.len() + GAP.len() * others.len() + others.iter().sum::<usize>());
+    let room = room.max(MIN_NAME);
+    let name = cells.iter().map(|row| width_of(&row[0])).filter(|name| *name <= room).max().unwrap_or(0);
+    let widths = [name, others[0], others[1]];
+    cells.into_iter().flat_map(|row| row_lines(row, widths, width)).collect()
+}
+
+/// A row; a name that is wider than its column has lines of its own above, as in the table of hosts.
+fn row_lines(mut row: [String; 4], widths: [usize; 3], width: usize) -> Vec<Line> {
+    let line = |text: &str| Line::new(Style::Plain, cut(&format!("{INDENT}{}", text.trim_end()), width));
+    let mut lines = Vec::new();
+    if width_of(&row[0]) > widths[0] {
+        let name = std::mem::take(&mut row[0]);
+        lines.extend(wrap(&name, width.saturating_sub(INDENT.len())).iter().map(|part| line(part)));
+    }
+    let padded = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect::<Vec<_>>();
+    lines.push(line(&format!("{}{GAP}{}", padded.join(GAP), row[3])));
     lines
 }
 
@@ -82,4 +105,25 @@ fn with_times(row: &[String; 4], times: u64) -> [String; 4] {
     let [target, service, cause, program] = row.clone();
     let cause = if times > 1 { format!("{cause} ({}×)", count(times)) } else { cause };
     [target, service, cause, program]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_name_hides_no_cause() {
+        let long = format!("{}.example", "a".repeat(102));
+        let row = |name: &str, cause: &str| [name, "DNS", cause, "curl"].map(str::to_owned);
+        let cells = vec![row("app.example", "NXDOMAIN"), row(&long, "NXDOMAIN (2×)")];
+        let text = |width| {
+            table(cells.clone(), width).iter().map(|line| line.paint(false).trim_end().to_owned()).collect::<Vec<_>>()
+        };
+        let below = "                DNS   NXDOMAIN (2×)   curl";
+        let short = "  app.example   DNS   NXDOMAIN        curl";
+        let (start, end) = long.split_at(78);
+        assert_eq!(text(80), [short.to_owned(), format!("  {start}"), format!("  {end}"), below.to_owned()]);
+        assert_eq!(text(200)[1], format!("  {long}   DNS   NXDOMAIN (2×)   curl"));
+        assert!(text(30).iter().all(|line| width_of(line) <= 30));
+    }
 }
