@@ -24,6 +24,7 @@ use crate::host::link::HostEndCounters;
 use crate::meter::MemorySource;
 use crate::pidfd;
 use crate::readiness::{Watched, watch};
+use crate::rights::file_lock::close_inherited;
 
 /// How long a reply may take before netwatch checks whether the guardian is stopped.
 const STOPPED_CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -57,6 +58,7 @@ impl Guardian {
             }
             ForkResult::Child => {
                 drop((ours, growth));
+                close_inherited(&spec.locked);
                 process::run(theirs, growth_server, spec, group)
             }
         }

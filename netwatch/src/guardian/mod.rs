@@ -21,6 +21,7 @@ mod stopped;
 mod terminal;
 
 use std::io;
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 
 pub use client::{Guardian, GuardianClient};
@@ -53,6 +54,8 @@ pub struct LaunchSpec {
     pub run_dir: PathBuf,
     /// Maximum number of flows in the kernel's table.
     pub max_flows: u32,
+    /// Descriptors of files that are locked against other runs, which the guardian closes.
+    pub locked: Vec<RawFd>,
     /// How the run is undone.
     pub undo_steps: UndoRegistry,
     /// The limit that netwatch inherited and raised, for the command to inherit.

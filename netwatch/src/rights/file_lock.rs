@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::RawFd;
 
 use nix::fcntl::{FcntlArg, fcntl};
 
@@ -30,6 +31,15 @@ pub(crate) fn unlock(file: &File) {
     let _ = set(file, libc::F_UNLCK);
 }
 
+/// Closes files of the parent in a forked process, which would otherwise keep their locks if the
+/// parent is killed. Nothing else may use or close them in this process.
+pub(crate) fn close_inherited(files: &[RawFd]) {
+    for file in files {
+        // SAFETY: guaranteed by the caller. An error leaves nothing to do.
+        unsafe { libc::close(*file) };
+    }
+}
+
 /// Whether a part of the file is locked through another descriptor.
 pub(crate) fn is_locked(file: &File) -> io::Result<bool> {
     let mut lock = whole(libc::F_WRLCK);
@@ -51,5 +61,61 @@ fn whole(kind: libc::c_int) -> libc::flock {
         l_start: 0,
         l_len: 0,
         l_pid: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+    use std::time::{Duration, Instant};
+
+    use nix::sys::signal::{Signal, kill};
+    use nix::sys::wait::waitpid;
+    use nix::unistd::{ForkResult, Pid, fork, pause};
+
+    use super::*;
+
+    /// Forks a process that closes these files, or only says so, and waits.
+    fn forked(close: bool, file: &File) -> Pid {
+        let (mut reader, writer) = io::pipe().expect("a pipe");
+        // SAFETY: the child makes system calls only.
+        match unsafe { fork() }.expect("fork") {
+            ForkResult::Parent { child } => {
+                drop(writer);
+                io::Read::read_exact(&mut reader, &mut [0]).expect("the child is ready");
+                child
+            }
+            ForkResult::Child => {
+                // SAFETY: prctl with plain integers. The process ends also if the test fails.
+                unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
+                if close {
+                    close_inherited(&[file.as_raw_fd()]);
+                }
+                let _ = io::Write::write_all(&mut &writer, &[0]);
+                loop {
+                    pause();
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_forked_process_that_closes_the_file_keeps_no_lock() {
+        let path = tempfile::NamedTempFile::new().expect("a file");
+        for (closes, expected) in [(true, Ok(())), (false, Err(Taken))] {
+            let file = path.reopen().expect("opened");
+            lock(&file).expect("free");
+            let child = forked(closes, &file);
+            // As when this process is killed: the lock is not released.
+            drop(file);
+            let lock_again = || lock(&path.reopen().expect("opened"));
+            // A process that another test forks shares the lock for a moment.
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while expected.is_ok() && lock_again() != expected && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            assert_eq!(lock_again(), expected);
+            kill(child, Signal::SIGKILL).and_then(|()| waitpid(child, None)).expect("ended");
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! What a run sends to other programs: metrics, flow records, a log file of events. Everything is
 //! opened before the run starts; the consumers are attached when the command has started.
 
+use std::os::fd::{AsRawFd, RawFd};
+
 use super::metering::{IsRequired, Metering};
 use crate::consumer::events::EventLines;
 use crate::consumer::ipfix::{Ipfix, IpfixDestination};
@@ -31,6 +33,11 @@ impl Exports {
         let open = |file: &EventFile| Ok((RotatedFile::open(&file.path, owner, file.rotation)?, file.style));
         let events = settings.event_file.as_ref().map(open).transpose()?;
         Ok(Self { metrics, ipfix, otlp, events })
+    }
+
+    /// Descriptors of files that are locked against other runs.
+    pub(in crate::commands) fn locked(&self) -> Vec<RawFd> {
+        self.events.iter().map(|(file, _)| file.as_raw_fd()).collect()
     }
 
     /// Attaches the consumers.
