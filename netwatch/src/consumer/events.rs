@@ -7,6 +7,7 @@ mod queriers;
 mod tests;
 
 use std::io::{self, BufWriter, Write};
+use std::path::Path;
 use std::sync::Arc;
 
 use self::attempts::WrittenAttempts;
@@ -24,6 +25,8 @@ use crate::session::{Event, EventKinds, FlowRecord, ProcessRecord};
 pub struct EventLines<W: Write> {
     out: BufWriter<W>,
     is_json: bool,
+    /// What is written, and where, for errors.
+    object: String,
     /// What was written about each flow.
     flows: RememberedFlows<Written>,
     attempts: WrittenAttempts,
@@ -53,11 +56,18 @@ impl<W: Write> EventLines<W> {
         Self {
             out: BufWriter::new(out),
             is_json,
+            object: "events".to_owned(),
             flows: RememberedFlows::default(),
             attempts: WrittenAttempts::default(),
             processes: RememberedProcesses::default(),
             interface: Interface::default(),
         }
+    }
+
+    /// Errors name this file.
+    #[must_use]
+    pub fn to(self, path: &Path) -> Self {
+        Self { object: format!("events to {}", path.display()), ..self }
     }
 
     fn event(&mut self, event: &Event) -> io::Result<()> {
@@ -161,6 +171,10 @@ impl<W: Write> EventLines<W> {
         Ok(())
     }
 
+    fn failed(&self, error: io::Error) -> Error {
+        Error::os("write", self.object.clone(), error)
+    }
+
     /// Writes how much the session did not deliver, because this consumer was too slow.
     fn write_missed(&mut self, end: &StreamEnd) -> io::Result<()> {
         if let StreamEnd::Concluded(missed) = end {
@@ -192,10 +206,10 @@ impl<W: Write + Send + 'static> Consumer for EventLines<W> {
 
     fn consume(&mut self, events: Vec<Event>) -> Result<()> {
         let written = events.iter().try_for_each(|event| self.event(event)).and_then(|()| self.out.flush());
-        written.map_err(|error| Error::os("write", "events", error))
+        written.map_err(|error| self.failed(error))
     }
 
     fn finish(&mut self, end: &StreamEnd) -> Result<()> {
-        self.write_missed(end).map_err(|error| Error::os("write", "events", error))
+        self.write_missed(end).map_err(|error| self.failed(error))
     }
 }

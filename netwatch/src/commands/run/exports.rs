@@ -3,7 +3,7 @@
 
 use std::os::fd::{AsRawFd, RawFd};
 
-use super::metering::{IsRequired, Metering};
+use super::metering::{Metering, OnFailure};
 use crate::consumer::events::EventLines;
 use crate::consumer::ipfix::{Ipfix, IpfixDestination};
 use crate::consumer::metrics::{Metrics, MetricsListener};
@@ -19,7 +19,7 @@ pub(in crate::commands) struct Exports {
     metrics: Option<Metrics>,
     ipfix: Vec<IpfixDestination>,
     otlp: Vec<OtlpReceiver>,
-    events: Option<(RotatedFile, EventStyle)>,
+    events: Option<(RotatedFile, EventFile)>,
 }
 
 impl Exports {
@@ -30,7 +30,7 @@ impl Exports {
         let open = |target| IpfixDestination::open(target, owner);
         let ipfix = settings.ipfix.iter().map(open).collect::<Result<_>>()?;
         let otlp = settings.otlp.iter().map(OtlpReceiver::find).collect::<Result<_>>()?;
-        let open = |file: &EventFile| Ok((RotatedFile::open(&file.path, owner, file.rotation)?, file.style));
+        let open = |file: &EventFile| Ok((RotatedFile::open(&file.path, owner, file.rotation)?, file.clone()));
         let events = settings.event_file.as_ref().map(open).transpose()?;
         Ok(Self { metrics, ipfix, otlp, events })
     }
@@ -43,18 +43,19 @@ impl Exports {
     /// Attaches the consumers.
     pub(in crate::commands) fn attach(self, metering: &mut Metering, run_id: &str) {
         if let Some(metrics) = self.metrics {
-            metering.attach(metrics, IsRequired(false));
+            metering.attach(metrics, OnFailure::Print);
         }
         // The id is a number of 32 bits in hexadecimal digits.
         let domain = u32::from_str_radix(run_id, 16).unwrap_or_default();
         for destination in self.ipfix {
-            metering.attach(Ipfix::new(destination, domain), IsRequired(false));
+            metering.attach(Ipfix::new(destination, domain), OnFailure::Print);
         }
         for receiver in self.otlp {
-            metering.attach(Otlp::new(receiver), IsRequired(false));
+            metering.attach(Otlp::new(receiver), OnFailure::Print);
         }
-        if let Some((file, style)) = self.events {
-            metering.attach(EventLines::new(file, style == EventStyle::Json), IsRequired(false));
+        if let Some((out, file)) = self.events {
+            let lines = EventLines::new(out, file.style == EventStyle::Json).to(&file.path);
+            metering.attach(lines, OnFailure::Print);
         }
     }
 }

@@ -18,6 +18,15 @@ pub(super) fn refused_sysctls(refused: &[Error]) -> Option<String> {
     Some(format!("{} sysctls of the host could not be copied for the command: {first}", refused.len()))
 }
 
+/// A consumer failed, before or after its start.
+pub(super) fn consumer_failed(name: &str, has_started: bool, error: &Error) -> String {
+    let verb = if name.ends_with('s') { "are" } else { "is" };
+    match has_started {
+        true => format!("the {name} {verb} incomplete: {error}"),
+        false => format!("no {name}: {error}"),
+    }
+}
+
 /// Services of the host's loopback that the namespace does not have.
 pub(super) fn host_services_left_out(number: usize) -> Option<String> {
     (number > 0).then(|| format!("{number} ports of the host's loopback are left out: name ports with --host-loopback"))
@@ -158,6 +167,15 @@ pub(super) fn left_over(processes: u32) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failed_consumer_is_noted() {
+        let error = Error::other("write", "events to run.log", "the disk is full");
+        let why = "incomplete: cannot write events to run.log: the disk is full";
+        assert_eq!(consumer_failed("events", true, &error), format!("the events are {why}"));
+        assert_eq!(consumer_failed("recording", true, &error), format!("the recording is {why}"));
+        assert!(consumer_failed("events", false, &error).starts_with("no events: cannot write"));
+    }
 
     #[test]
     fn a_full_connection_tracking_is_noted() {

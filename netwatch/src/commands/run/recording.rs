@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use super::metering::{IsRequired, Metering};
+use super::metering::{Metering, OnFailure};
 use crate::consumer::recording::Recording;
 use crate::error::{Error, Result};
 use crate::record::{Destination, Keep, RecordingPlace, RunKind, Store};
@@ -46,7 +46,8 @@ impl RecordingPlan {
     pub(in crate::commands) fn start(mut self, metering: &mut Metering, run_id: &str, started_ns: u64) {
         let Some(destination) = self.destination.take() else { return };
         let recording = Recording::new(destination, run_id.to_owned(), started_ns);
-        metering.attach(recording, IsRequired(self.is_required));
+        let on_failure = if self.is_required { OnFailure::FailRun } else { OnFailure::Note };
+        metering.attach(recording, on_failure);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::exports::Exports;
 use super::log;
-use super::metering::{IsRequired, Metering};
+use super::metering::{Metering, OnFailure};
 use super::recording::RecordingPlan;
 use super::status::Status;
 use super::viewers;
@@ -45,11 +45,11 @@ impl Consumers {
     pub(in crate::commands) fn start(&mut self, metering: &mut Metering, run_id: &str, started_ns: u64) {
         if let Some(style) = self.events.take() {
             let events = EventLines::new(std::io::stderr(), style == EventStyle::Json);
-            metering.attach(events, IsRequired(false));
+            metering.attach(events, OnFailure::Note);
         }
         std::mem::take(&mut self.exports).attach(metering, run_id);
         if let Some(status) = self.status.take() {
-            metering.attach(status, IsRequired(false));
+            metering.attach(status, OnFailure::Note);
         }
         if let Some(recording) = self.recording.take() {
             recording.start(metering, run_id, started_ns);

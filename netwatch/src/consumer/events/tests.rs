@@ -369,3 +369,11 @@ fn the_table_of_the_document_has_every_key() {
         .collect();
     assert_eq!(keys, documented_keys());
 }
+
+#[test]
+fn an_error_names_the_file() {
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("opened");
+    let mut lines = EventLines::new(full, true).to(Path::new("log/events.json"));
+    let error = lines.consume(vec![Event::Note("a note".into())]).expect_err("the device is full").to_string();
+    assert!(error.starts_with("cannot write events to log/events.json: ") && error.contains("ENOSPC"), "{error}");
+}

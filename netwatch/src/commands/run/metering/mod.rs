@@ -64,7 +64,7 @@ enum MeteringCommand {
     Start {
         started_ns: u64,
     },
-    Attach(StartFeed, IsRequired),
+    Attach(StartFeed, OnFailure),
     /// Attach a consumer that also receives everything so far.
     AttachViewer(StartFeed),
     Note(String),
@@ -85,16 +85,34 @@ enum MeteringCommand {
     Finish,
 }
 
-/// Whether a run fails if the consumer fails. If not, the failure becomes a note.
+/// What follows when a consumer fails. The failure is also a note of the report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::commands) struct IsRequired(pub bool);
+pub(in crate::commands) enum OnFailure {
+    /// The run fails at its end.
+    FailRun,
+    /// The failure is printed, and the run continues: the user has asked for the consumer.
+    Print,
+    /// Nothing else.
+    Note,
+}
+
+impl OnFailure {
+    /// Prints the error if that is to follow. Returns whether it is.
+    fn print(self, error: &Error) -> bool {
+        let is_printed = self == Self::Print;
+        if is_printed {
+            print_error(error);
+        }
+        is_printed
+    }
+}
 
 /// Why a consumer failed.
 #[derive(Debug)]
 struct ConsumerFailure {
     error: Error,
-    /// The report has a note about it.
-    is_noted: bool,
+    /// It was printed, or the report has a note about it.
+    is_told: bool,
 }
 
 /// A consumer that is finishing.
@@ -103,21 +121,21 @@ struct Finishing {
     /// `None` if its thread could not be started.
     closing: Option<Closing>,
     failure: Option<ConsumerFailure>,
-    is_required: IsRequired,
+    on_failure: OnFailure,
     is_essential: bool,
     deadline: Instant,
 }
 
 impl Finishing {
     /// Waits until the consumer is finished. Returns the error of a required consumer. Prints that
-    /// of any other, unless it is already a note of the report.
+    /// of any other, unless it was printed or is a note of the report.
     fn wait(self) -> Result<()> {
         let closed = self.closing.map_or(Ok(()), |closing| closing.wait(self.deadline));
-        let failed_to_close = closed.err().map(|error| ConsumerFailure { error, is_noted: false });
+        let failed_to_close = closed.err().map(|error| ConsumerFailure { error, is_told: false });
         match self.failure.or(failed_to_close) {
             _ if !self.is_essential => Ok(()),
-            Some(failure) if self.is_required.0 => Err(failure.error),
-            Some(ConsumerFailure { error, is_noted: false }) => {
+            Some(failure) if self.on_failure == OnFailure::FailRun => Err(failure.error),
+            Some(ConsumerFailure { error, is_told: false }) => {
                 print_error(&error);
                 Ok(())
             }
@@ -184,9 +202,9 @@ impl Metering {
     }
 
     /// Starts a consumer.
-    pub(in crate::commands) fn attach(&mut self, consumer: impl Consumer, is_required: IsRequired) {
-        self.has_required |= is_required.0;
-        self.send(MeteringCommand::Attach(start_feed(consumer), is_required));
+    pub(in crate::commands) fn attach(&mut self, consumer: impl Consumer, on_failure: OnFailure) {
+        self.has_required |= on_failure == OnFailure::FailRun;
+        self.send(MeteringCommand::Attach(start_feed(consumer), on_failure));
     }
 
     /// A function that attaches viewers from any thread.

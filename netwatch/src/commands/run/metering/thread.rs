@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use super::{Conclusion, ConsumerFailure, Finishing, IsRequired, MeteringCommand, MeteringSpec, StartFeed};
+use super::{Conclusion, ConsumerFailure, Finishing, MeteringCommand, MeteringSpec, OnFailure, StartFeed};
 use crate::commands::run::interim::InterimPrinter;
-use crate::commands::run::notes::privileged_port;
+use crate::commands::run::notes::{consumer_failed, privileged_port};
 use crate::commands::run::soak::SoakWatch;
 use crate::commands::run::thresholds::ThresholdWatch;
 use crate::commands::run::trim;
@@ -47,7 +47,7 @@ const TRIMMED_DRAINS: u64 = 3;
 struct Attached {
     outlet: OutletId,
     feed: Feed,
-    is_required: IsRequired,
+    on_failure: OnFailure,
     failure: Option<ConsumerFailure>,
     /// When flows that grew are delivered again.
     next_growth: Instant,
@@ -154,8 +154,8 @@ impl MeteringThread {
                 self.has_started = true;
                 self.session.start(started_ns);
             }
-            MeteringCommand::Attach(start, is_required) => self.attach(start, is_required, false),
-            MeteringCommand::AttachViewer(start) => self.attach(start, IsRequired(false), true),
+            MeteringCommand::Attach(start, on_failure) => self.attach(start, on_failure, false),
+            MeteringCommand::AttachViewer(start) => self.attach(start, OnFailure::Note, true),
             MeteringCommand::Note(note) => self.session.note(note),
             MeteringCommand::SetResolvers(resolvers) => self.session.scope.dns.resolvers = resolvers,
             MeteringCommand::SetInterface(interface) => self.session.set_interface(interface),
@@ -190,7 +190,7 @@ impl MeteringThread {
         let _ = reply.send(identities.collect());
     }
 
-    fn attach(&mut self, start: StartFeed, is_required: IsRequired, is_late: bool) {
+    fn attach(&mut self, start: StartFeed, on_failure: OnFailure, is_late: bool) {
         // The thread of the consumer takes over the priority of this one.
         set_thread_priority(0);
         let started = start(self.commands.clone());
@@ -202,15 +202,16 @@ impl MeteringThread {
                     false => self.session.attach(feed.wants()),
                 };
                 let next_growth = Instant::now();
-                self.attached.push(Attached { outlet, feed, is_required, failure: None, next_growth });
+                self.attached.push(Attached { outlet, feed, on_failure, failure: None, next_growth });
             }
             // The viewer is disconnected. The report is complete without it.
             Err(_) if is_late => {}
             Err(error) => {
                 self.session.note(error.to_string());
-                let failure = Some(ConsumerFailure { error, is_noted: true });
+                on_failure.print(&error);
+                let failure = Some(ConsumerFailure { error, is_told: true });
                 let (closing, is_essential, deadline) = (None, true, Instant::now());
-                self.not_started.push(Finishing { closing, failure, is_required, is_essential, deadline });
+                self.not_started.push(Finishing { closing, failure, on_failure, is_essential, deadline });
             }
         }
     }
@@ -363,16 +364,15 @@ impl MeteringThread {
     fn note_failures(&mut self) {
         self.remove_failed_viewers();
         // A viewer that disconnects only now is removed the next time.
-        let is_noted = |attached: &&mut Attached| attached.feed.is_essential() && attached.feed.has_failed();
-        for attached in self.attached.iter_mut().filter(is_noted) {
+        let has_failed = |attached: &&mut Attached| attached.feed.is_essential() && attached.feed.has_failed();
+        for attached in self.attached.iter_mut().filter(has_failed) {
             if let Some(error) = attached.feed.take_failure() {
                 self.session.detach(attached.outlet);
-                let name = attached.feed.name();
-                self.session.note(match attached.feed.has_started() {
-                    true => format!("the {name} is incomplete: {error}"),
-                    false => format!("no {name}: {error}"),
-                });
-                attached.failure = Some(ConsumerFailure { error, is_noted: self.concluded.is_none() });
+                let feed = &attached.feed;
+                self.session.note(consumer_failed(feed.name(), feed.has_started(), &error));
+                let is_printed = attached.on_failure.print(&error);
+                let is_told = is_printed || self.concluded.is_none();
+                attached.failure = Some(ConsumerFailure { error, is_told });
             }
         }
     }
@@ -467,10 +467,10 @@ impl MeteringThread {
                 true => StreamEnd::Concluded(Box::new(session.take_missed(attached.outlet))),
                 false => StreamEnd::Abandoned,
             };
-            let Attached { feed, failure, is_required, .. } = attached;
+            let Attached { feed, failure, on_failure, .. } = attached;
             let deadline = if feed.is_essential() { deadline } else { viewer_deadline };
             let is_essential = feed.is_essential();
-            Finishing { closing: Some(feed.close(end)), failure, is_required, is_essential, deadline }
+            Finishing { closing: Some(feed.close(end)), failure, on_failure, is_essential, deadline }
         };
         self.attached.into_iter().map(close).chain(self.not_started).collect()
     }
