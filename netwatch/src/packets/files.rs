@@ -221,6 +221,16 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_among_the_names_of_a_series_is_refused_before_the_start() {
+        let dir = tempfile::tempdir().expect("a directory");
+        std::fs::create_dir(dir.path().join("x-00002.pcapng.zst")).expect("created");
+        std::fs::write(dir.path().join("x-00001.pcapng.zst"), "older").expect("written");
+        let refused = open(dir.path(), ROTATION, true).expect_err("it cannot be replaced").to_string();
+        assert!(refused.contains("x-00002.pcapng.zst") && refused.contains("(EISDIR)"), "{refused}");
+        assert_eq!(names(dir.path()), ["x-00001.pcapng.zst", "x-00002.pcapng.zst"]);
+    }
+
+    #[test]
     fn a_capture_that_does_not_start_leaves_no_file() {
         let dir = tempfile::tempdir().expect("a directory");
         for rotation in [Rotation::default(), ROTATION] {

@@ -129,12 +129,20 @@ impl CapturePlace {
     }
 
     /// Refuses to begin a series where an earlier one is: it would end where it meets its files.
-    /// `own` is a file of this series.
+    /// Also if it cannot be replaced, as a directory. `own` is a file of this series.
     pub(super) fn check_series(&self, own: Option<&str>) -> Result<()> {
-        match self.series()?.iter().find(|name| Some(name.as_str()) != own) {
-            Some(name) if !self.replaces => Err(Error::os("write", self.path_of(name), Errno::EEXIST)
+        let names = self.series()?;
+        let mut others = names.iter().filter(|name| Some(name.as_str()) != own);
+        if self.replaces {
+            return others.try_for_each(|name| {
+                let checked = as_user(self.owner, || self.check_replaceable(name));
+                checked.map(drop).map_err(|errno| self.failed(name, errno))
+            });
+        }
+        match others.next() {
+            Some(name) => Err(Error::os("write", self.path_of(name), Errno::EEXIST)
                 .hint("use --force to remove all files of the earlier series")),
-            _ => Ok(()),
+            None => Ok(()),
         }
     }
 
