@@ -334,7 +334,7 @@ fn a_lookup_that_failed_has_the_only_process_that_queried_then() {
     assert_eq!(queriers(either), [serde_json::Value::Null], "the second query may be the other one's");
     assert_eq!(queriers(vec![first.clone(), failed(1), other, failed(2)]), ["curl".into(), serde_json::Value::Null]);
     let own = vec![query(2, 2, (0, 0)), first.clone(), failed(1), query(3, 1, (4, 4)), failed(2)];
-    assert_eq!(queriers(own), [curl, curl]);
+    assert_eq!(queriers(own), ["curl", "curl"]);
     let either = vec![first, failed(1), query(3, 1, (4, 4)), query(2, 2, (9, 9)), failed(2)];
     assert_eq!(queriers(either)[1], serde_json::Value::Null);
 }
