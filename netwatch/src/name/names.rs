@@ -166,8 +166,8 @@ impl Names {
     /// The name of the remote of a flow that began at `began_ns`: of the flow itself; else of the
     /// last DNS response before it began; else of the hosts file; else of [`Self::resolve`]. The
     /// outer name of an encrypted ClientHello ranks after DNS, which may have the true name. Names
-    /// in a flow that the remote opened are those of the target, and those that a proxy receives are
-    /// those of hosts behind it.
+    /// in a flow that the remote opened are those of the target, and those that a proxy receives
+    /// are those of hosts behind it.
     pub fn best(&self, flow: &FlowKey, began_ns: u64) -> Option<BestName<'_>> {
         let is_of_remote = |entry: &&FactsEntry| entry.opened_by == Direction::Egress && !entry.facts.is_proxied;
         let entry = self.flows.get(flow).filter(is_of_remote);

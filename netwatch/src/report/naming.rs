@@ -176,7 +176,7 @@ struct FlowsByName<'a>(BTreeMap<Option<&'a Name>, NamedFlows<'a>>);
 
 impl<'a> FlowsByName<'a> {
     fn add(&mut self, known: &'a ReportFlow) {
-        // Clients of the target are told apart by their addresses.
+        // Clients of the target are distinguished by their addresses.
         let name = known.display_name().filter(|_| known.flow.opened_by == Direction::Egress);
         let group = self.0.entry(name.map(|shown| &shown.name)).or_default();
         group.facts.add(known);

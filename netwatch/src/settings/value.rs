@@ -41,8 +41,9 @@ pub fn parse_idle_timeout(text: &str) -> Result<Duration, String> {
     if time < Duration::from_secs(1) { Err("the minimum is 1s".to_owned()) } else { Ok(time) }
 }
 
-/// Whether the report of a run is JSON: by `-j`, else by the extension of the file of `-o`. Without
-/// `-j`, an extension of neither JSON nor text is an error: a summary in `page.html` would surprise.
+/// Whether the report of a run is JSON: by `-j`, else by the extension of the file of `-o`.
+/// Without `-j`, an extension of neither JSON nor text is an error: a summary in `page.html` would
+/// surprise.
 pub fn is_json_report(file: Option<&Path>, flag: bool) -> error::Result<bool> {
     const OF_REPORT: [&str; 8] = ["html", "htm", "md", "markdown", "csv", "ndjson", "jsonl", "nft"];
     const OF_EXPORT: [&str; 4] = ["parquet", "xlsx", "sqlite", "db"];

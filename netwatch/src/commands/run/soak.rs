@@ -282,7 +282,7 @@ mod tests {
         assert_eq!(write(32), (0, MAX_FILES));
         assert!(!oldest(0).exists());
         std::fs::remove_file(oldest(3)).expect("removed");
-        assert_eq!(write(33), (1, MAX_FILES), "somebody else removed it");
+        assert_eq!(write(33), (1, MAX_FILES), "another process removed it");
         assert_eq!(write(34), (0, MAX_FILES));
     }
 

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 
-use super::queriers::Queriers;
+use super::queriers::LiveQueriers;
 use crate::flow::{Direction, Protocol};
 use crate::name::Lookup;
 use crate::process::{Attempt, AttemptCause, AttemptTarget, ProcessId, ProcessNumber};
@@ -31,7 +31,7 @@ struct WrittenCount {
 #[derive(Debug, Default)]
 pub(super) struct WrittenAttempts {
     counts: HashMap<WrittenAttemptKey, WrittenCount>,
-    queriers: Queriers,
+    queriers: LiveQueriers,
     /// Destinations that answered flows by an ICMP error, and the processes that sent there.
     rejected: HashSet<(Protocol, SocketAddr, ProcessNumber)>,
     /// The time of the last packet so far: about that of a lookup that failed again.

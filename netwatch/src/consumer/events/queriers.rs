@@ -15,7 +15,7 @@ const CLOCK_SLACK_NS: u64 = 10_000_000;
 
 /// The flows to DNS servers.
 #[derive(Debug, Default)]
-pub(super) struct Queriers {
+pub(super) struct LiveQueriers {
     recent: HashMap<u64, QueryFlow>,
     /// Those without packets since `recent` was full.
     older: HashMap<u64, QueryFlow>,
@@ -30,7 +30,7 @@ struct QueryFlow {
     process: Option<ProcessNumber>,
 }
 
-impl Queriers {
+impl LiveQueriers {
     /// Remembers a flow to a DNS server.
     pub(super) fn note_flow(&mut self, record: &FlowRecord) {
         let flow = &record.flow;
