@@ -16,7 +16,9 @@ pub const BUCKETS_FULL: u32 = 4;
 pub const INSERT_BUSY: u32 = 5;
 /// A packet found no scratch memory, because it preempted too many others (PREEMPT_RT).
 pub const SCRATCH_BUSY: u32 = 6;
-/// A process or a socket could not be selected (`--pid-only`): its packets are not counted.
+/// A new process or a new socket could not be selected (`--pid-only`): its packets are not counted.
+/// Sockets that user space found are not among them: their packets are counted without a mark.
+/// While one of them that listens cannot be marked, the connections that it accepts are missing.
 pub const UNSELECTED: u32 = 7;
 /// Number of slots.
 pub const COUNT: u32 = 8;

@@ -61,19 +61,15 @@ impl SocketMarks {
         unsafe { !bpf_sk_storage_get(map, socket.cast(), null_mut(), flags.into()).is_null() }
     }
 
-    /// Marks a socket.
+    /// Marks a socket. Returns whether it has the mark.
     ///
     /// # Safety
     /// As for [`Self::has`].
     #[inline(always)]
-    unsafe fn add(&self, socket: *mut bpf_sock) {
+    unsafe fn add(&self, socket: *mut bpf_sock) -> bool {
         // SAFETY: guaranteed by the caller.
-        unsafe {
-            // It also fails if another CPU marks the socket at the same time.
-            if !self.has(socket, BPF_SK_STORAGE_GET_F_CREATE) && !self.has(socket, 0) {
-                stat::count(slots::UNSELECTED);
-            }
-        }
+        // The first also fails if another CPU marks the socket at the same time.
+        unsafe { self.has(socket, BPF_SK_STORAGE_GET_F_CREATE) || self.has(socket, 0) }
     }
 }
 
@@ -116,8 +112,9 @@ pub fn is_metered(ctx: &TcContext) -> bool {
         if FOUND_SOCKETS.get_ptr(&bpf_get_socket_cookie(ctx.skb.skb.cast())).is_none() {
             return false;
         }
-        // From now on, the connections that it accepts have the mark, too.
-        METERED_SOCKETS.add(socket);
+        // From now on, the connections that it accepts have the mark, too. If that fails, no packet
+        // of this socket is lost, and the next one tries again.
+        let _ = METERED_SOCKETS.add(socket);
         true
     }
 }
@@ -128,9 +125,9 @@ pub fn is_metered(ctx: &TcContext) -> bool {
 /// The context belongs to the program.
 #[inline(always)]
 pub unsafe fn created(ctx: *mut bpf_sock) {
-    if is_on() != 0 && is_current_metered() {
-        // SAFETY: guaranteed by the caller.
-        unsafe { METERED_SOCKETS.add(ctx) };
+    // SAFETY: guaranteed by the caller.
+    if is_on() != 0 && is_current_metered() && !unsafe { METERED_SOCKETS.add(ctx) } {
+        stat::count(slots::UNSELECTED);
     }
 }
 

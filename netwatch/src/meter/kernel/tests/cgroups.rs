@@ -2,7 +2,10 @@
 //! compared with the user-space build on the packets in golden frames.
 
 use std::collections::HashMap;
-use std::os::fd::AsFd;
+use std::fs::File;
+use std::net::UdpSocket;
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use netwatch_common::flow::FlowValue;
@@ -166,6 +169,52 @@ fn a_process_that_cannot_be_selected_is_a_loss() {
         drop(shell.stdin.take());
         shell.wait().expect("ended");
         assert_eq!(meter.lost().expect("readable").unselected, 2, "both children");
+    });
+}
+
+/// A number that only this socket has. The kernel gives the next sockets of the CPU the next ones,
+/// up to a multiple of 4096.
+fn cookie(socket: &UdpSocket) -> u64 {
+    let (mut cookie, mut len) = (0_u64, size_of::<u64>() as libc::socklen_t);
+    // SAFETY: the kernel writes at most `len` bytes.
+    let result = unsafe {
+        let to = (&raw mut cookie).cast();
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_COOKIE, to, &raw mut len)
+    };
+    assert_eq!(result, 0, "Linux 4.12");
+    cookie
+}
+
+/// The namespace has no memory for marks: each packet of a found socket tries again.
+#[test]
+fn a_found_socket_without_a_mark_is_counted_and_is_not_unselected() {
+    if !can_run() {
+        return;
+    }
+    with_link(|link| {
+        let config = KernelMeterConfig { hooks: Hooks::Processes, ..KernelMeterConfig::default() };
+        let mut meter = KernelMeter::load(&config).expect("the classifier for cgroups loads");
+        let mut selection = meter.process_selection().expect("attached");
+        std::fs::write("/proc/sys/net/core/optmem_max", "0").expect("of this namespace");
+        super::stay_on_one_cpu();
+        let socket = || UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        let last = (0..).map(|_| cookie(&socket())).find(|cookie| cookie % 4096 < 3000).expect("a cookie");
+        (1..1000).for_each(|next| selection.add_socket(last + next).expect("room"));
+        let frame = ipv4(UDP, &udp(53, 10));
+        for _ in 0..3 {
+            run(&meter, "cgroup_egress", &frame, &Meta::default(), link.host_ifindex).expect("runs");
+        }
+        assert_eq!(drained(&mut meter).iter().map(|one| one.counters.egress.skbs).sum::<u64>(), 3);
+        assert_eq!(meter.lost().expect("readable").unselected, 0);
+        // New sockets that cannot be marked count once each.
+        let is_v2 = |path: &&str| Path::new(path).join("cgroup.procs").exists();
+        let Some(root) = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].into_iter().find(is_v2) else {
+            return println!("skipped: cgroup v2 is not mounted");
+        };
+        selection.attach(File::open(root).expect("a cgroup").as_fd(), "all").expect("attached");
+        selection.add_process(std::process::id()).expect("selected");
+        let _sockets = [socket(), socket()];
+        assert_eq!(meter.lost().expect("readable").unselected, 2);
     });
 }
 
