@@ -8,7 +8,8 @@ use crate::report::{Interval, Series};
 const MIN_LENGTH_NS: u64 = 1_000_000_000;
 
 /// After a longer interval it is not known that a condition held all the time: netwatch, which
-/// reads its counters every second, was stopped, or the machine was suspended.
+/// reads its counters every second, was stopped, or the machine was suspended. In merged intervals
+/// the limit is higher ([`Series::has_pause`]).
 pub(super) const MAX_PAUSE_NS: u64 = 10_000_000_000;
 
 /// The longest time without a pause in which a condition held.
@@ -175,6 +176,27 @@ mod tests {
         assert_eq!(held(&[8 * 3_600 * SECOND]), 7_200, "the machine was suspended");
         assert_eq!(held(&[SECOND; 7_000]), 7_200);
         assert_eq!(held(&[SECOND; 1_000]), 8_000);
+    }
+
+    /// How long `open > 5` held, given the lengths of the intervals in which it did.
+    fn held_in(lengths_ns: impl Iterator<Item = u64>) -> u64 {
+        let (mut series, mut start_ns) = (Series::default(), 0);
+        for length_ns in lengths_ns {
+            series.push(Interval { start_ns, length_ns, opened: 1, open: 9, ..Interval::default() });
+            start_ns += length_ns;
+        }
+        longest_hold((&series, start_ns), (Quantity::Open, 0), |open| open > 5.0).held_ns / SECOND
+    }
+
+    #[test]
+    fn a_pause_ends_a_hold_while_it_is_longer_than_its_age_needs() {
+        let held = |pause: u64, later: usize| {
+            let before = [SECOND; 600].into_iter();
+            held_in(before.chain([pause * SECOND]).chain(std::iter::repeat_n(SECOND, later)))
+        };
+        assert_eq!(held(50, 3_000), 3_000, "less than an hour ago");
+        assert_eq!(held(50, 4_000), 600 + 50 + 4_000, "it is within a merged minute");
+        assert_eq!(held(71, 4_000), 4_000);
     }
 
     #[test]

@@ -83,7 +83,8 @@ impl Series {
 
     /// Whether netwatch did not run for more than `pause_ns` in an interval that is this old, for
     /// example because the machine was suspended: it is longer than intervals of its age are by
-    /// merging.
+    /// merging. A pause that is shorter than the length to which they are merged, which grows with
+    /// their age, can be overlooked.
     pub fn has_pause(interval: &Interval, age_ns: u64, pause_ns: u64) -> bool {
         let merged = MERGE_STEPS.iter().rev().find(|(min_age_ns, _)| *min_age_ns <= age_ns);
         interval.length_ns > pause_ns.saturating_add(merged.map_or(0, |(_, length_ns)| *length_ns))
@@ -244,6 +245,21 @@ mod tests {
         assert!(series.intervals.len() <= MAX_ENDPOINT_INTERVALS);
         assert_eq!((sums(&series.intervals).0, series.totals()), (sums(&all).0, sums(&all).0));
         assert_eq!(series.intervals.last().map(|one| one.length_ns), Some(SECOND));
+    }
+
+    /// The table of `docs/thresholds.md`.
+    #[test]
+    fn the_shortest_pause_that_is_surely_found_grows_with_age() {
+        const HOUR: u64 = 3_600;
+        let limits = [(0, 10), (60, 11), (600, 20), (HOUR, 70), (24 * HOUR, 610), (7 * 24 * HOUR, HOUR + 10)];
+        let oldest = [(30 * 24 * HOUR, 6 * HOUR + 10), (365 * 24 * HOUR, 24 * HOUR + 10)];
+        for (age, limit) in limits.into_iter().chain(oldest) {
+            let found = |length_ns| {
+                let interval = Interval { length_ns, ..Interval::default() };
+                Series::has_pause(&interval, age * SECOND, 10 * SECOND)
+            };
+            assert_eq!((found(limit * SECOND), found(limit * SECOND + 1)), (false, true), "{age} s ago");
+        }
     }
 
     #[test]
