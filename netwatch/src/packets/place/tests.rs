@@ -146,7 +146,7 @@ fn only_the_exact_name_may_be_a_pipe_and_only_one_of_the_owner() {
 fn the_null_device_may_belong_to_anyone() {
     use nix::sys::stat::{SFlag, makedev, mknod};
     if !Uid::effective().is_root() {
-        return;
+        return println!("skipped: needs root to make devices");
     }
     let dir = tempfile::tempdir().expect("a directory");
     let device = |name: &str, minor| {
@@ -187,7 +187,7 @@ fn a_new_file_has_no_name_until_it_is_kept() {
     };
     let (first, second) = (create(false), create(false));
     if !matches!(first.1.created, CreatedFile::Unnamed(_)) {
-        return; // The file system of temporary files has only files with names.
+        return println!("skipped: this file system has only files with names");
     }
     assert_eq!(names(), 0, "a process that is killed leaves nothing");
     first.1.keep().expect("named");
@@ -197,4 +197,54 @@ fn a_new_file_has_no_name_until_it_is_kept() {
     assert!(refused.contains("(EEXIST)") && refused.contains("--force"), "{refused}");
     create(true).1.keep().expect("replaced");
     assert_eq!((names(), first.0.metadata().expect("metadata").nlink()), (1, 0));
+}
+
+/// A new file as on a file system that has only files with names.
+fn with_name(place: &Arc<CapturePlace>, name: &str) -> (File, UnusedFile) {
+    let is_there = place.check_replaceable(name).expect("replaceable");
+    let (file, created) = place.create_named(name, is_there).expect("created");
+    let (created, name, creator) = (CreatedFile::Named(created), name.to_owned(), Some(std::process::id()));
+    (file, UnusedFile { place: place.clone(), created, name, creator })
+}
+
+/// The names in a directory, sorted.
+fn names_in(dir: &Path) -> Vec<String> {
+    let names = dir.read_dir().expect("a directory").flatten();
+    let mut names: Vec<_> = names.map(|at| at.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_file_that_needs_a_name_has_its_own_or_a_temporary_one() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let place = place(dir.path(), "new", true);
+    std::fs::write(dir.path().join("older"), "older").expect("written");
+    let (new, replacement) = (with_name(&place, "new"), with_name(&place, "older"));
+    assert_eq!(names_in(dir.path()), [temporary_name(0), "new".to_owned(), "older".to_owned()]);
+    let refused = place.create_named("new", false).expect_err("another one has the name");
+    assert_eq!(refused, Errno::EEXIST);
+    drop((new, replacement));
+    assert_eq!(names_in(dir.path()), ["older"], "nothing used the new ones");
+    assert_eq!(std::fs::read(dir.path().join("older")).expect("read"), b"older");
+    for name in ["new", "older"] {
+        let (file, unused) = with_name(&place, name);
+        unused.keep().expect("it has its name");
+        let (about, found) = (file.metadata().expect("about"), dir.path().join(name).metadata().expect("there"));
+        assert_eq!((about.mode() & 0o7777, about.ino()), (0o600, found.ino()), "{name}");
+    }
+    assert_eq!(names_in(dir.path()), ["new", "older"]);
+}
+
+#[test]
+fn the_first_file_of_a_series_that_needs_a_name_stays() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let place = place(dir.path(), "x.pcapng", true);
+    for name in ["x-00001.pcapng", "x-00002.pcapng"] {
+        std::fs::write(dir.path().join(name), "older").expect("written");
+    }
+    let (_file, unused) = with_name(&place, "x-00001.pcapng");
+    unused.keep_as_first().expect("named");
+    assert_eq!(names_in(dir.path()), ["x-00001.pcapng"]);
+    assert_eq!(std::fs::read(dir.path().join("x-00001.pcapng")).expect("read"), b"", "the new one");
 }
