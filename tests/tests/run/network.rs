@@ -1,6 +1,6 @@
 //! The network of the namespace as the command sees it: addresses, routes, MTU, families, /sys.
 
-use netwatch_tests::{HostIpv6, InternetShape, addresses::*, internet, report};
+use netwatch_tests::{HostIpv6, InternetShape, RunningNetwatch, addresses::*, internet, report, wait_until};
 
 #[test]
 fn it_has_addresses_default_routes_and_a_loopback() {
@@ -100,6 +100,46 @@ fn a_run_without_an_uplink_works_with_a_note() {
     assert_eq!(run.assert_ok().stdout, "worked\n");
     assert!(run.stderr.contains("uplink") || run.stderr.contains("no route out"), "{run}");
     net.host.assert_nothing_left(&before);
+}
+
+/// Each replaces the default route of the host, without a moment in which there is none: another
+/// metric, another router, and the first one again.
+const NEW_ROUTES: [&str; 3] = [
+    "ip route add default via ROUTER metric 50; ip route del default via ROUTER metric 0",
+    "ip route add default via SECOND metric 40; ip route del default via ROUTER metric 50",
+    "ip route add default via ROUTER; ip route del default via SECOND metric 40",
+];
+
+#[test]
+fn traffic_continues_when_the_default_route_changes() {
+    let net = internet!();
+    let second = "198.51.100.9";
+    net.inet.sh(&format!("ip addr add {second}/24 dev lan"));
+    let (before, gate) = (net.host.state(), net.host.gate());
+    let fetch = "curl -sS -4 -m 20 http://app.example/";
+    // The first connection that fails ends it.
+    let script = format!("set -e; while [ ! -e {} ]; do {fetch}; sleep 0.1; done", gate.path());
+    let running = net.host.start(&["--fail-if", "failed > 0"], &["sh", "-c", &script]);
+    for change in NEW_ROUTES {
+        wait_for_more(&running, 5);
+        net.host.sh(&change.replace("ROUTER", &ROUTER_V4.to_string()).replace("SECOND", second));
+    }
+    wait_for_more(&running, 5);
+    gate.open();
+    let run = running.finish();
+    assert!(run.assert_ok().stdout.matches("hello").count() >= 20, "{run}");
+    assert_eq!(report::text(run.report(), "balance.state"), "closed", "{run}");
+    let neighbor = net.host.sh(&format!("ip neigh show {second}"));
+    assert!(neighbor.contains("lladdr"), "packets passed the second router: {neighbor:?}");
+    net.host.assert_nothing_left(&before);
+}
+
+/// Waits until the command has made this many more connections.
+#[track_caller]
+fn wait_for_more(running: &RunningNetwatch, more: usize) {
+    let count = || running.stdout().matches("hello").count();
+    let all = count() + more;
+    wait_until(|| count() >= all, || format!("{all} answers: {}\n{}", running.stdout(), running.stderr()));
 }
 
 #[test]
