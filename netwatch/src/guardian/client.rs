@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::Write;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -24,10 +24,18 @@ use crate::host::link::HostEndCounters;
 use crate::meter::MemorySource;
 use crate::pidfd;
 use crate::readiness::{Watched, watch};
-use crate::rights::file_lock::close_inherited;
 
 /// How long a reply may take before netwatch checks whether the guardian is stopped.
 const STOPPED_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Closes files of the parent in a forked process, which would otherwise keep their locks if the
+/// parent is killed. Nothing else may use or close them in this process.
+fn close_inherited(files: &[RawFd]) {
+    for file in files {
+        // SAFETY: guaranteed by the caller. An error leaves nothing to do.
+        unsafe { libc::close(*file) };
+    }
+}
 
 /// A guardian that was forked, before there is an event loop.
 #[derive(Debug)]

@@ -4,7 +4,6 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::RawFd;
 
 use nix::fcntl::{FcntlArg, fcntl};
 
@@ -29,15 +28,6 @@ pub(crate) fn lock(file: &File) -> Result<(), Taken> {
 pub(crate) fn unlock(file: &File) {
     // Fails only where there are no locks.
     let _ = set(file, libc::F_UNLCK);
-}
-
-/// Closes files of the parent in a forked process, which would otherwise keep their locks if the
-/// parent is killed. Nothing else may use or close them in this process.
-pub(crate) fn close_inherited(files: &[RawFd]) {
-    for file in files {
-        // SAFETY: guaranteed by the caller. An error leaves nothing to do.
-        unsafe { libc::close(*file) };
-    }
 }
 
 /// Whether a part of the file is locked through another descriptor.
@@ -75,7 +65,7 @@ mod tests {
 
     use super::*;
 
-    /// Forks a process that closes these files, or only says so, and waits.
+    /// Forks a process that closes these files, or only reports that, and waits.
     fn forked(close: bool, file: &File) -> Pid {
         let (mut reader, writer) = io::pipe().expect("a pipe");
         // SAFETY: the child makes system calls only.
@@ -89,7 +79,8 @@ mod tests {
                 // SAFETY: prctl with plain integers. The process ends also if the test fails.
                 unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
                 if close {
-                    close_inherited(&[file.as_raw_fd()]);
+                    // SAFETY: this process does not use the file.
+                    unsafe { libc::close(file.as_raw_fd()) };
                 }
                 let _ = io::Write::write_all(&mut &writer, &[0]);
                 loop {

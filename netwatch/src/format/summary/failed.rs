@@ -48,7 +48,8 @@ fn table(cells: Vec<[String; 4]>, width: usize) -> Vec<Line> {
     cells.into_iter().flat_map(|row| row_lines(row, widths, width)).collect()
 }
 
-/// A row; a name that is wider than its column has lines of its own above, as in the table of hosts.
+/// A row; a name that is wider than its column has lines of its own above, as in the table of
+/// hosts.
 fn row_lines(mut row: [String; 4], widths: [usize; 3], width: usize) -> Vec<Line> {
     let line = |text: &str| Line::new(Style::Plain, cut(&format!("{INDENT}{}", text.trim_end()), width));
     let mut lines = Vec::new();

@@ -112,7 +112,7 @@ impl OnFailure {
 struct ConsumerFailure {
     error: Error,
     /// It was printed, or the report has a note about it.
-    is_told: bool,
+    is_reported: bool,
 }
 
 /// A consumer that is finishing.
@@ -131,11 +131,11 @@ impl Finishing {
     /// of any other, unless it was printed or is a note of the report.
     fn wait(self) -> Result<()> {
         let closed = self.closing.map_or(Ok(()), |closing| closing.wait(self.deadline));
-        let failed_to_close = closed.err().map(|error| ConsumerFailure { error, is_told: false });
+        let failed_to_close = closed.err().map(|error| ConsumerFailure { error, is_reported: false });
         match self.failure.or(failed_to_close) {
             _ if !self.is_essential => Ok(()),
             Some(failure) if self.on_failure == OnFailure::FailRun => Err(failure.error),
-            Some(ConsumerFailure { error, is_told: false }) => {
+            Some(ConsumerFailure { error, is_reported: false }) => {
                 print_error(&error);
                 Ok(())
             }

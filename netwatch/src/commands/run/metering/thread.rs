@@ -209,7 +209,7 @@ impl MeteringThread {
             Err(error) => {
                 self.session.note(error.to_string());
                 on_failure.print(&error);
-                let failure = Some(ConsumerFailure { error, is_told: true });
+                let failure = Some(ConsumerFailure { error, is_reported: true });
                 let (closing, is_essential, deadline) = (None, true, Instant::now());
                 self.not_started.push(Finishing { closing, failure, on_failure, is_essential, deadline });
             }
@@ -371,8 +371,8 @@ impl MeteringThread {
                 let feed = &attached.feed;
                 self.session.note(consumer_failed(feed.name(), feed.has_started(), &error));
                 let is_printed = attached.on_failure.print(&error);
-                let is_told = is_printed || self.concluded.is_none();
-                attached.failure = Some(ConsumerFailure { error, is_told });
+                let is_reported = is_printed || self.concluded.is_none();
+                attached.failure = Some(ConsumerFailure { error, is_reported });
             }
         }
     }
