@@ -37,7 +37,9 @@ fn tls_and_dns_give_the_name_of_a_server() {
     assert_eq!(report::number(lookup(&run, APP, "A"), "response_time.count"), 1, "{run}");
     assert_eq!(report::number(run.report(), "naming.unnamed.flows"), 0, "{run}");
     assert!(report::list(run.report(), "dns.contacted_without_lookup").is_empty(), "{run}");
-    assert!(run.stderr.contains("app.example (203.0.113.10)"), "{run}");
+    // A long address of the gateway leaves no room for the address behind the name.
+    let is_listed = ["app.example (203.0.113.10)", "└ 203.0.113.10"].iter().any(|text| run.stderr.contains(text));
+    assert!(is_listed, "{run}");
 }
 
 #[test]
