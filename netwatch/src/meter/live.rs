@@ -69,7 +69,7 @@ impl Meter for LiveMeter {
         self.classifier.begin_poll();
         if let Some(processes) = &mut self.processes {
             let system = &mut self.system;
-            system.names = None;
+            system.begin_poll();
             processes.poll(&mut |event| sink(Observed::Process(event, system)));
         }
         self.classifier.poll(&mut |notification| deliver(&notification, sink))

@@ -15,6 +15,7 @@ pub mod host;
 mod icmp;
 pub mod kernel;
 mod live;
+mod local_path;
 mod name_sample;
 mod notification;
 mod payload;

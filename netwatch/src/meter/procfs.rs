@@ -1,15 +1,13 @@
 //! Reads details of processes and local sockets from /proc, if an event does not contain them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{Read, Seek};
-use std::os::unix::fs::FileTypeExt;
 
-use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::unistd::{SysconfVar, sysconf};
 
 use super::clock::{self, Clock};
+use super::local_path;
 use crate::proc::stat::ProcStat;
 use crate::process::{Image, LiveProcess, Origin, SystemView};
 
@@ -21,8 +19,23 @@ pub(super) struct ProcFs {
     /// /proc/net/unix of the namespace. Opened at the start, because a process that requested a
     /// socket may have ended when its event is read.
     pub unix: Option<File>,
-    /// The abstract names that exist, read at most once per poll.
-    pub names: Option<HashSet<String>>,
+    /// Local sockets that were looked up since the last poll.
+    pub looked_up: LocalSockets,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct LocalSockets {
+    /// The abstract names that exist.
+    names: Option<HashSet<String>>,
+    /// Whether a path of a process leads to a socket.
+    paths: HashMap<(u32, String), Option<bool>>,
+}
+
+impl ProcFs {
+    /// Looks local sockets up again, each at most once until the next poll.
+    pub fn begin_poll(&mut self) {
+        self.looked_up = LocalSockets::default();
+    }
 }
 
 impl SystemView for ProcFs {
@@ -38,28 +51,19 @@ impl SystemView for ProcFs {
     }
 
     fn is_bound(&mut self, name: &str) -> Option<bool> {
-        if self.names.is_none() {
+        if self.looked_up.names.is_none() {
             let file = self.unix.as_mut()?;
             let mut table = Vec::new();
             file.rewind().and_then(|()| file.read_to_end(&mut table)).ok()?;
-            self.names = Some(abstract_names(&table).collect());
+            self.looked_up.names = Some(abstract_names(&table).collect());
         }
         // Names may end in zero bytes, which the kernel displays as `@`.
-        self.names.as_ref().map(|names| names.contains(name.trim_end_matches('@')))
+        self.looked_up.names.as_ref().map(|names| names.contains(name.trim_end_matches('@')))
     }
 
     fn has_socket(&mut self, pid: u32, path: &str) -> Option<bool> {
-        if !path.starts_with('/') {
-            return None;
-        }
-        let root = File::open(format!("/proc/{pid}/root")).ok()?;
-        // Absolute symbolic links, such as /var/run, are those of the process.
-        let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_IN_ROOT);
-        match openat2(&root, path, how) {
-            Ok(file) => Some(File::from(file).metadata().ok()?.file_type().is_socket()),
-            Err(Errno::ENOENT | Errno::ENOTDIR) => Some(false),
-            Err(_) => None,
-        }
+        let key = (pid, path.to_owned());
+        *self.looked_up.paths.entry(key).or_insert_with(|| local_path::has_socket(pid, path))
     }
 }
 
@@ -127,22 +131,22 @@ mod tests {
         assert_eq!(proc_fs.is_bound(&expected), Some(true));
         drop(listener);
         assert_eq!(proc_fs.is_bound(&expected), Some(true), "the names are read once");
-        proc_fs.names = None;
+        proc_fs.begin_poll();
         assert_eq!(proc_fs.is_bound(&expected), Some(false));
     }
 
     #[test]
-    fn looks_up_paths_in_the_root_of_the_process() {
+    fn a_path_is_looked_up_once_per_poll() {
         let folder = tempfile::tempdir().expect("a folder");
-        let path = |name: &str| folder.path().join(name).to_str().expect("text").to_owned();
-        let _listener = UnixListener::bind(path("there.sock")).expect("bound");
-        fs::write(path("file"), "").expect("written");
-        std::os::unix::fs::symlink(path("there.sock"), path("link")).expect("linked");
+        let path = folder.path().join("a.sock").to_str().expect("text").to_owned();
+        let _listener = UnixListener::bind(&path).expect("bound");
         let (mut proc_fs, own) = (ProcFs::default(), std::process::id());
-        let found = ["there.sock", "link", "file", "gone.sock", "no/gone.sock", "file/x"]
-            .map(|name| proc_fs.has_socket(own, &path(name)));
-        assert_eq!(found, [true, true, false, false, false, false].map(Some));
-        assert_eq!(proc_fs.has_socket(own, "relative.sock"), None);
-        assert_eq!(proc_fs.has_socket(u32::MAX, &path("there.sock")), None, "the process has ended");
+        assert_eq!(proc_fs.has_socket(own, &path), Some(true));
+        fs::remove_file(&path).expect("removed");
+        // As a process that connects, which caches that there is nothing.
+        assert!(fs::metadata(&path).is_err());
+        assert_eq!(proc_fs.has_socket(own, &path), Some(true), "it is kept");
+        proc_fs.begin_poll();
+        assert_eq!(proc_fs.has_socket(own, &path), Some(false));
     }
 }
