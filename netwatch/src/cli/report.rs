@@ -112,7 +112,7 @@ Examples:
   netwatch report -o run.html 7                          run 7 as one self-contained file
   netwatch report -o run.html --baseline 2 1             the same, compared with the run before
   netwatch report --open --policy netwatch.toml          with the verdict of a policy
-  netwatch report --format markdown 7 >> README.md       its network requirements
+  netwatch ports --format markdown 7 >> README.md        its network requirements
   netwatch report -o flows.csv trace.pcapng              the flows in a capture, for a spreadsheet
 
 Exit code: 0; 2 if there is no such run, or netwatch failed. File extensions that select a format:
