@@ -48,8 +48,9 @@ pub fn failures(model: &Model, shared: &SharedNames<'_>) -> Vec<FailureRow> {
         last_ns: Some(endpoint.last_ns),
         endpoint: Some(*key),
     });
+    let led_to = led_to(model);
     let attempts = model.attempts.iter().map(|attempt| FailureRow {
-        target: name_of(model, attempt),
+        target: name_of(&led_to, attempt),
         service: attempt.service.clone(),
         cause: attempt.cause.clone(),
         count: attempt.count,
@@ -65,9 +66,7 @@ pub fn failures(model: &Model, shared: &SharedNames<'_>) -> Vec<FailureRow> {
 /// One row for the queries of a name for several record types.
 fn lookups(model: &Model) -> impl Iterator<Item = FailureRow> {
     let mut counts: BTreeMap<(&str, String), u64> = BTreeMap::new();
-    let mut times: HashMap<&str, Vec<u64>> = HashMap::new();
     for lookup in model.lookups.values().filter(|lookup| lookup.facts.is_own) {
-        times.entry(&lookup.facts.name).or_default().push(lookup.facts.first_ns);
         let unanswered = lookup.unanswered(model.now.time_ns);
         let errors = lookup.facts.errors.iter().map(|(code, count)| (code.to_uppercase(), *count));
         for (cause, count) in errors.chain((unanswered > 0).then(|| (AttemptCause::TIMEOUT.to_owned(), unanswered))) {
@@ -75,37 +74,84 @@ fn lookups(model: &Model) -> impl Iterator<Item = FailureRow> {
             *most = count.max(*most);
         }
     }
-    let flows = model.flows.values().map(|flow| &flow.facts);
-    let to_servers: Vec<&FlowUpdate> = flows.filter(|flow| flow.out && flow.remote.port() == port::DNS).collect();
+    let queriers = queriers(model);
     counts.into_iter().map(move |((name, cause), count)| FailureRow {
         target: name.to_owned(),
         service: DNS.to_owned(),
         cause,
         count,
-        process: querier(&to_servers, times.get(name).map_or(&[], Vec::as_slice)),
+        process: queriers.get(name).filter(|of| of.len() == 1).and_then(|of| of.first().copied()),
         last_ns: None,
         endpoint: None,
     })
 }
 
-/// The process that sent the queries of these times: that of the connections to DNS servers then,
-/// if it is only one.
-fn querier(to_servers: &[&FlowUpdate], times: &[u64]) -> Option<u32> {
-    let queried = |flow: &&&FlowUpdate| {
-        let first_ns = flow.first_ns.saturating_sub(CLOCK_SLACK_NS);
-        times.iter().any(|time| (first_ns..=flow.last_ns.saturating_add(CLOCK_SLACK_NS)).contains(time))
+/// What happens at a moment; of several things at one, in this order.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Moment<'a> {
+    /// A connection of a process to a DNS server begins.
+    Begin(u32),
+    /// A name is queried.
+    Query(&'a str),
+    End(u32),
+}
+
+/// The processes that may have sent the queries of each name: those with a connection to a DNS
+/// server then. Of several processes at a moment, only two are listed.
+fn queriers(model: &Model) -> HashMap<&str, BTreeSet<u32>> {
+    let to_servers = model.flows.values().map(|flow| &flow.facts);
+    let to_servers = to_servers.filter(|flow| flow.out && flow.remote.port() == port::DNS);
+    let of_flow = |flow: &FlowUpdate| {
+        let process = flow.processes.first()?.0;
+        let (first_ns, last_ns) = (flow.first_ns, flow.last_ns.saturating_add(CLOCK_SLACK_NS));
+        Some([(first_ns.saturating_sub(CLOCK_SLACK_NS), Moment::Begin(process)), (last_ns, Moment::End(process))])
     };
-    let flows = to_servers.iter().filter(queried);
-    let processes: BTreeSet<u32> = flows.filter_map(|flow| Some(flow.processes.first()?.0)).collect();
-    if processes.len() == 1 { processes.first().copied() } else { None }
+    let mut moments: Vec<(u64, Moment<'_>)> = to_servers.filter_map(of_flow).flatten().collect();
+    let own = model.lookups.values().map(|lookup| &lookup.facts).filter(|facts| facts.is_own);
+    moments.extend(own.map(|facts| (facts.first_ns, Moment::Query(&facts.name))));
+    moments.sort_unstable();
+    let mut queriers: HashMap<&str, BTreeSet<u32>> = HashMap::new();
+    // The number of connections of each process.
+    let mut open: BTreeMap<u32, usize> = BTreeMap::new();
+    for (_, moment) in moments {
+        match moment {
+            Moment::Begin(process) => *open.entry(process).or_default() += 1,
+            Moment::Query(name) => queriers.entry(name).or_default().extend(open.keys().take(2)),
+            Moment::End(process) => {
+                let count = open.entry(process).or_default();
+                *count = count.saturating_sub(1);
+                if *count == 0 {
+                    open.remove(&process);
+                }
+            }
+        }
+    }
+    queriers
+}
+
+/// The names that the program looked up, with the times, by the addresses of failed attempts.
+fn led_to(model: &Model) -> HashMap<&str, Vec<(u64, &str)>> {
+    let mut names: HashMap<&str, Vec<(u64, &str)>> =
+        model.attempts.iter().map(|attempt| (&*attempt.target, Vec::new())).collect();
+    if names.is_empty() {
+        return names;
+    }
+    for facts in model.lookups.values().map(|lookup| &lookup.facts).filter(|facts| facts.is_own) {
+        for address in &facts.addresses {
+            if let Some(names) = names.get_mut(&**address) {
+                names.push((facts.first_ns, &*facts.name));
+            }
+        }
+    }
+    names.values_mut().for_each(|names| names.sort_by_key(|(first_ns, _)| *first_ns));
+    names
 }
 
 /// The name that the program looked up last before the attempt, else the address.
-fn name_of(model: &Model, attempt: &AttemptFacts) -> String {
-    let lookups = model.lookups.values().map(|lookup| &lookup.facts);
-    let led_there = lookups
-        .filter(|facts| facts.is_own && facts.first_ns <= attempt.last_ns && facts.addresses.contains(&attempt.target));
-    led_there.max_by_key(|facts| facts.first_ns).map_or_else(|| attempt.target.clone(), |facts| facts.name.clone())
+fn name_of(led_to: &HashMap<&str, Vec<(u64, &str)>>, attempt: &AttemptFacts) -> String {
+    let names = led_to.get(&*attempt.target).map_or(&[][..], Vec::as_slice);
+    let before = names.partition_point(|(first_ns, _)| *first_ns <= attempt.last_ns);
+    names[..before].last().map_or_else(|| attempt.target.clone(), |(_, name)| (*name).to_owned())
 }
 
 pub fn cell(model: &Model, failure: &FailureRow, column: usize) -> Cell {
