@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use ipnet::IpNet;
 use serde_json::{Map, Value, json};
 
-use super::header::{self, FAILED_ATTEMPTS, NAMES_LIMIT, failed, peers, purpose};
+use super::header::{self, FAILED_ATTEMPTS, NAMES_LIMIT, failed_with_addresses, peers, purpose};
 use super::need::{Need, Service};
 use super::{Requirements, RuleOptions};
 use crate::flow::Direction;
@@ -48,7 +48,7 @@ pub(super) fn text(requirements: &Requirements, options: &RuleOptions) -> String
     about.extend(requirements.groups.iter().map(|need| format!("Not expressible in this format: {}.", peers(need))));
     if requirements.not_opened().next().is_some() {
         about.push(FAILED_ATTEMPTS.into());
-        about.extend(requirements.not_opened().map(failed));
+        about.extend(requirements.not_opened().map(failed_with_addresses));
     }
     let document = json!({ "about": about, "egress": egress.document(), "ingress": ingress.document() });
     format!("{document:#}\n")

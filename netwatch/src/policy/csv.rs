@@ -5,8 +5,8 @@ use super::rows::{Row, rows};
 use super::text::comment;
 use super::{Requirements, RuleOptions};
 
-const COLUMNS: [&str; 10] =
-    ["purpose", "name", "protocol", "port", "direction", "address", "used", "need", "program", "attempted"];
+const COLUMNS: [&str; 11] =
+    ["purpose", "name", "protocol", "port", "direction", "address", "used", "need", "program", "attempted", "result"];
 /// Maximum length of a name in a cell, bytes.
 const MAX_NAME_BYTES: usize = 255;
 
@@ -36,6 +36,7 @@ fn line(row: &Row, address: &str, uses: [bool; 2]) -> String {
         row.need().to_owned(),
         cell(&row.programs()),
         attempted,
+        cell(&row.failures),
     ];
     cells.join(",") + "\r\n"
 }

@@ -186,19 +186,35 @@ pub(super) fn purpose(need: &Need, limit: usize) -> String {
 
 /// `udp/67 out (255.255.255.255)`.
 pub(super) fn peers(need: &Need) -> String {
-    let peers: Vec<String> = need.peers.iter().map(shown).collect();
     let name = need.name.as_ref().map(|name| comment(&name.to_string(), 200) + " ").unwrap_or_default();
-    format!("{} {} {name}({})", need.service, need.direction.of_flow(), peers.join(", "))
+    format!("{} {} {name}({})", need.service, need.direction.of_flow(), addresses(need))
 }
 
 /// `tcp/443 out app.example: 2 refused (curl)`, for the list of failed attempts.
 pub(super) fn failed(need: &Need) -> String {
     let peer = match &need.name {
         Some(name) => comment(&name.to_string(), MAX_NAME_BYTES),
-        None => need.peers.iter().map(shown).collect::<Vec<_>>().join(", "),
+        None => addresses(need),
     };
+    failed_of(need, &peer)
+}
+
+/// As [`failed`], with the addresses also of a name: for formats that write no rule with them.
+pub(super) fn failed_with_addresses(need: &Need) -> String {
+    let peer = match &need.name {
+        Some(name) => format!("{} ({})", comment(&name.to_string(), MAX_NAME_BYTES), addresses(need)),
+        None => addresses(need),
+    };
+    failed_of(need, &peer)
+}
+
+fn failed_of(need: &Need, peer: &str) -> String {
     let by = in_brackets(need.programs.iter().map(String::as_str));
     format!("{} {} {peer}: {}{by}", need.service, need.direction.of_flow(), failures(&need.failed))
+}
+
+fn addresses(need: &Need) -> String {
+    need.peers.iter().map(shown).collect::<Vec<_>>().join(", ")
 }
 
 /// ` (curl, wget)`; empty without any.

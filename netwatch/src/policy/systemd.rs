@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::header::{self, FAILED_ATTEMPTS, NAMES_LIMIT, commented, failed};
+use super::header::{self, FAILED_ATTEMPTS, NAMES_LIMIT, commented, failed_with_addresses};
 use super::need::{Service, shown};
 use super::text::comment;
 use super::{Requirements, RuleOptions};
@@ -33,7 +33,7 @@ pub(super) fn text(requirements: &Requirements, options: &RuleOptions) -> String
         if at == 0 {
             text += &format!("# {FAILED_ATTEMPTS}\n");
         }
-        text += &format!("#   {}\n", failed(need));
+        text += &format!("#   {}\n", failed_with_addresses(need));
     }
     text
 }

@@ -1,6 +1,6 @@
 //! Quoting, names and comments that both kinds of Kubernetes policies use.
 
-use super::header::{failed, peers};
+use super::header::{failed_with_addresses, peers};
 use super::need::{Need, Service};
 use super::text::{comment, label};
 use super::{Requirements, RuleOptions};
@@ -46,7 +46,7 @@ pub(super) fn failed_attempts(requirements: &Requirements) -> String {
         if at == 0 {
             text = format!("# {}\n", super::header::FAILED_ATTEMPTS);
         }
-        text += &format!("#   {}\n", failed(need));
+        text += &format!("#   {}\n", failed_with_addresses(need));
     }
     text
 }
