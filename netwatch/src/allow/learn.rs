@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use super::access::{AccessTarget, NetworkAccess};
 use super::date::PolicyDate;
 use super::gather::accesses;
+use super::parse_rule::is_address;
 use super::pattern::NamePattern;
 use super::rule::{AllowList, AllowRule, AllowedAddress, AllowedProtocol, PortRange};
 use crate::flow::{Direction, Protocol};
@@ -77,6 +78,13 @@ struct LearnedService {
     protocol: AllowedProtocol,
 }
 
+impl LearnedRemote {
+    /// Whether its name is the text of an address.
+    fn is_named_address(&self) -> bool {
+        matches!(self, Self::Name(NamePattern::Exact(name)) if is_address(name))
+    }
+}
+
 /// `None` allows every port: of protocols without ports, and of fragments.
 type LearnedPorts = BTreeSet<Option<u16>>;
 
@@ -96,7 +104,8 @@ impl Learning {
             protocol => AllowedProtocol::Ip(protocol),
         };
         let service = LearnedService { direction: access.direction, protocol };
-        let name = self.name_for(service, *port, access);
+        // A policy refuses an address as a name.
+        let name = self.name_for(service, *port, access).filter(|remote| !remote.is_named_address());
         let is_named = name.is_some();
         let remote = match access.direction {
             // Clients are not listed: the next one has another address.

@@ -14,9 +14,10 @@ const KEYS: [&str; 9] = ["name", "address", "port", "protocol", "direction", "pr
 /// Reads the table of a rule that begins on this line.
 pub(super) fn rule(table: &Table, line: usize) -> Result<AllowRule, Located> {
     let mut rule = AllowRule { line, ..AllowRule::any(Direction::Egress) };
+    let of_lookups = table.get("protocol").and_then(Item::as_str) == Some("dns");
     for (key, item) in entries(table) {
         match key.get() {
-            "name" => rule.names = each(item, |value| NamePattern::parse(string(value)?))?,
+            "name" => rule.names = each(item, |value| name(value, of_lookups))?,
             "address" => rule.addresses = each(item, address)?,
             "port" => rule.ports = each(item, ports)?,
             "protocol" => rule.protocol = Some(one(item, protocol)?),
@@ -78,6 +79,20 @@ fn each<T>(item: &Item, read: impl Fn(&Value) -> Result<T, String>) -> Result<Ve
 
 fn string(value: &Value) -> Result<&str, String> {
     value.as_str().filter(|text| !text.is_empty()).ok_or_else(|| "expected a string that is not empty".to_owned())
+}
+
+/// Queries can have an address as their name, but no remote has one.
+fn name(value: &Value, of_lookups: bool) -> Result<NamePattern, String> {
+    let text = string(value)?;
+    if !of_lookups && is_address(text) {
+        return Err(format!("an address is no name: use address = \"{text}\""));
+    }
+    NamePattern::parse(text)
+}
+
+/// Whether the text of a name is an IP address.
+pub(super) fn is_address(text: &str) -> bool {
+    text.parse::<std::net::IpAddr>().is_ok()
 }
 
 fn address(value: &Value) -> Result<AllowedAddress, String> {
@@ -145,4 +160,22 @@ fn date(value: &Value) -> Result<PolicyDate, String> {
     let date = value.as_datetime().filter(|moment| moment.time.is_none()).and_then(|moment| moment.date);
     let date = date.ok_or_else(|| "expected a date without quotes: 2027-01-01".to_owned())?;
     Ok(PolicyDate::new(date.year, date.month, date.day))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse::parse;
+
+    #[test]
+    fn an_address_is_no_name() {
+        for (name, column) in
+            [("\"198.51.100.7\"", 8), ("\"2001:db8::7\"", 8), ("[\"app.example\", \"198.51.100.7\"]", 24)]
+        {
+            let error = parse(&format!("[[allow]]\nname = {name}\n")).expect_err("no name");
+            assert_eq!((error.line, error.column), (2, column), "{name}");
+            assert!(error.cause.starts_with("an address is no name: use address = "), "{}", error.cause);
+        }
+        assert!(parse("[[allow]]\nname = \"198.51.100.7\"\nprotocol = \"dns\"\n").is_ok(), "a query of this name");
+        assert!(parse("[[allow]]\nname = [\"198.51.100.7.example\", \"*.100.7\"]\n").is_ok());
+    }
 }
