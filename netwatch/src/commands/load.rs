@@ -9,13 +9,15 @@ use std::sync::atomic::AtomicBool;
 use super::snapshot;
 use crate::capture::Capture;
 use crate::error::{Error, Result};
+use crate::escape::escape;
 use crate::flow::DEFAULT_IDLE_TIMEOUT;
 use crate::import;
 use crate::meter::defaults;
 use crate::record::{self, Recorded};
 use crate::replay::{LocalAddresses, ReplayPlan, replay};
-use crate::report::Report;
+use crate::report::{Replay, Report};
 use crate::rights;
+use crate::settings::value::extension;
 use crate::terminal::Spinner;
 
 /// The data of a run or of a capture.
@@ -29,6 +31,18 @@ impl LoadedRun {
         match &self.report.replay {
             Some(replay) => replay.file.clone(),
             None => self.report.run.id.clone(),
+        }
+    }
+
+    /// Whether both are of one run, or of one capture.
+    fn is_same(&self, other: &Self) -> bool {
+        match (&self.report.replay, &other.report.replay) {
+            (Some(own), Some(replay)) => {
+                let facts = |replay: &Replay| (replay.started_ns, replay.duration_ns, replay.frames);
+                own.file == replay.file && own.local == replay.local && facts(own) == facts(replay)
+            }
+            (None, None) => !self.report.run.id.is_empty() && self.report.run.id == other.report.run.id,
+            _ => false,
         }
     }
 
@@ -63,6 +77,23 @@ pub(super) fn load_runs(selectors: &[String], spinner: &Spinner) -> Result<Vec<L
     (1..).zip(selectors).map(load).collect()
 }
 
+/// Each run once, and what to tell about the others: a recording and a JSON report of one run have
+/// its id. The longest counts, because an interim report ends before the run.
+pub(super) fn once_each(runs: Vec<LoadedRun>) -> (Vec<LoadedRun>, Vec<String>) {
+    let (mut kept, mut messages): (Vec<LoadedRun>, Vec<String>) = (Vec::new(), Vec::new());
+    for run in runs {
+        let Some(known) = kept.iter_mut().find(|known| known.is_same(&run)) else {
+            kept.push(run);
+            continue;
+        };
+        messages.push(format!("{} is named more than once and counts once", escape(&run.selector())));
+        if run.report.run.duration_ns > known.report.run.duration_ns {
+            *known = run;
+        }
+    }
+    (kept, messages)
+}
+
 fn load_run(selector: &str) -> Result<LoadedRun> {
     let path = Path::new(selector);
     match ForeignFile::of(path) {
@@ -94,14 +125,17 @@ impl ForeignFile {
             [0x4d, 0x3c, 0xb2, 0xa1],
             [0x0a, 0x0d, 0x0d, 0x0a],
         ];
+        // SQLite.
+        const RECORDING: &[u8] = b"SQLi";
         if !path.metadata().is_ok_and(|data| data.is_file()) {
             return None;
         }
-        let mut start = [0; 4];
-        File::open(path).and_then(|mut file| file.read_exact(&mut start)).ok()?;
+        let mut start = Vec::new();
+        File::open(path).and_then(|file| file.take(4).read_to_end(&mut start)).ok()?;
+        let is_named_json = || extension(path) == "json" && start != RECORDING;
         match start {
-            _ if MAGIC.contains(&start) => Some(Self::Capture),
-            _ if import::is_json(&start) => Some(Self::Json),
+            _ if MAGIC.iter().any(|magic| start == magic) => Some(Self::Capture),
+            _ if import::is_json(&start) || is_named_json() => Some(Self::Json),
             _ => None,
         }
     }
@@ -161,6 +195,30 @@ fn read_unstored(selector: Option<&str>, error: Error) -> Result<Recorded> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn run(id: &str, duration_ns: u64) -> LoadedRun {
+        let run = crate::report::Run { id: id.to_owned(), duration_ns, ..crate::report::Run::default() };
+        LoadedRun { report: Report { run, ..Report::empty() } }
+    }
+
+    #[test]
+    fn a_run_that_is_named_twice_counts_once() {
+        let (kept, messages) = once_each(vec![run("a", 1), run("b", 2), run("a", 3), run("", 1), run("", 1)]);
+        let kept: Vec<_> = kept.iter().map(|run| (run.name(), run.report.run.duration_ns)).collect();
+        assert_eq!(kept, [("a", 3), ("b", 2), ("", 1), ("", 1)].map(|(id, ns)| (id.to_owned(), ns)));
+        assert_eq!(messages, ["a is named more than once and counts once"]);
+    }
+
+    #[test]
+    fn a_file_that_looks_like_json_is_no_report() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (name, text) in [("a.json", "{"), ("b", "{}"), ("c.json", "[1, 2]"), ("d.json", "")] {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).expect("written");
+            let error = load_run(path.to_str().expect("text")).err().expect("no report").to_string();
+            assert!(error.contains("not a JSON report of netwatch"), "{name}: {error}");
+        }
+    }
 
     #[test]
     fn the_spinner_shows_the_current_list() {

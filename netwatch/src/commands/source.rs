@@ -4,13 +4,13 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use super::load::load_runs;
+use super::load::{load_runs, once_each};
 use super::run::{RunPlan, SignalMask, run};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::report::Report;
 use crate::settings::{RunSettings, RunSource};
-use crate::terminal::{Spinner, print_error};
+use crate::terminal::{Spinner, print_error, print_message};
 
 /// The reports of a subcommand.
 pub(super) struct Source {
@@ -26,7 +26,10 @@ impl Source {
         match source {
             RunSource::Recorded(runs) => {
                 let spinner = Spinner::new("reading", false);
-                let reports = load_runs(runs, &spinner)?.into_iter().map(|run| Arc::new(run.report)).collect();
+                let (runs, messages) = once_each(load_runs(runs, &spinner)?);
+                drop(spinner);
+                messages.iter().for_each(|message| print_message(message));
+                let reports = runs.into_iter().map(|run| Arc::new(run.report)).collect();
                 Ok(Ok(Self { reports, exit: Exit::Success }))
             }
             RunSource::Command(settings) => run_command(settings),

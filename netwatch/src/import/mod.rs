@@ -38,12 +38,13 @@ pub fn is_json(start: &[u8]) -> bool {
 
 /// Reads a report.
 pub fn report(bytes: &[u8]) -> Result<Report, ImportError> {
-    let schema = serde_json::from_slice::<SchemaOnly>(bytes).map_err(|error| format!("not a JSON report ({error})"))?;
+    let schema = serde_json::from_slice::<SchemaOnly>(bytes)
+        .map_err(|error| format!("not a JSON report of netwatch ({error})"))?;
     if schema.schema != SCHEMA {
         return Err(format!("the report has schema {}, this version reads {SCHEMA}", schema.schema));
     }
     let document: ReportDocument =
-        serde_json::from_slice(bytes).map_err(|error| format!("not a JSON report ({error})"))?;
+        serde_json::from_slice(bytes).map_err(|error| format!("not a JSON report of netwatch ({error})"))?;
     convert(document)
 }
 
