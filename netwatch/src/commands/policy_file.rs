@@ -62,7 +62,7 @@ impl PolicyFile {
     pub fn append(path: &Path, text: &str) -> Result<()> {
         let caller = rights::caller()?;
         let no_link = rights::link_flags(path, caller.uid);
-        let open = || OpenOptions::new().append(true).create(true).mode(0o644).custom_flags(no_link).open(path);
+        let open = || OpenOptions::new().append(true).custom_flags(no_link).open(path);
         let mut file = rights::as_user((caller.uid, caller.gid), open)
             .map_err(|error| Error::os("write", path.display().to_string(), error))?;
         file.write_all(text.as_bytes()).map_err(|error| Error::os("write", path.display().to_string(), error))
