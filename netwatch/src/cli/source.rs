@@ -1,8 +1,10 @@
 //! The runs that `ports`, `learn` and `check` are about: recorded ones, or a command to run first.
 
-use std::ffi::OsString;
+use std::error::Error as _;
+use std::ffi::{OsStr, OsString};
 
-use clap::{Args, Parser, ValueHint};
+use clap::error::{ContextKind, ContextValue};
+use clap::{Args, CommandFactory, Parser, ValueHint};
 
 use super::run::RunArgs;
 use crate::error::{Error, Result};
@@ -38,7 +40,27 @@ pub(super) fn run_settings(command: Vec<OsString>) -> Result<RunSettings> {
     let mut words: Vec<OsString> = vec!["run".into(), "--quiet".into(), "--".into()];
     words.extend(command);
     let parsed = RunWords::try_parse_from(words);
-    parsed.map_err(|error| Error::other("run", "the command", error.to_string()))?.arguments.settings()
+    parsed.map_err(|error| unusable(&error))?.arguments.settings()
+}
+
+/// The error of a variable: all values of these flags are from the environment.
+fn unusable(error: &clap::Error) -> Error {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text),
+        _ => None,
+    };
+    let command = RunWords::command();
+    let flag = text(ContextKind::InvalidArg).and_then(|shown| {
+        let mut flags = command.get_arguments();
+        flags.find(|flag| flag.to_string() == *shown)
+    });
+    let variable = flag.and_then(|flag| flag.get_env()).map(OsStr::to_string_lossy);
+    match (variable, text(ContextKind::InvalidValue), error.source()) {
+        (Some(variable), Some(value), Some(cause)) => {
+            Error::other("use", format!("{variable}={value}"), cause.to_string())
+        }
+        _ => Error::other("run", "the command", error.to_string()),
+    }
 }
 
 /// The command line of `netwatch run`, for the defaults and variables of its options.
@@ -46,4 +68,20 @@ pub(super) fn run_settings(command: Vec<OsString>) -> Result<RunSettings> {
 struct RunWords {
     #[command(flatten)]
     arguments: RunArgs,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_error_of_a_variable_names_it() {
+        let error = |words: &[&str]| {
+            let parsed = RunWords::try_parse_from(["run", "--quiet"].iter().chain(words));
+            unusable(&parsed.err().expect("invalid")).to_string()
+        };
+        let of_value = error(&["--duration", "abc", "--", "true"]);
+        assert!(of_value.starts_with("cannot use NETWATCH_DURATION=abc: expected number"), "{of_value}");
+        assert!(error(&["--color", "red", "--", "true"]).starts_with("cannot run the command: error: invalid value"));
+    }
 }
