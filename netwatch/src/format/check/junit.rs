@@ -80,15 +80,15 @@ fn cases(checked: &CheckedPolicy<'_>) -> Vec<JunitCase> {
 
 fn of_rule(checked: &CheckedPolicy<'_>, index: usize, rule: &AllowRule) -> JunitCase {
     let message = match (checked.verdict.expired.contains(&index), checked.verdict.unused.contains(&index)) {
-        (true, _) => "the rule has expired",
-        (_, true) => "nothing matched the rule",
-        _ => "",
+        (true, _) => format!("the rule has expired{}", words::until(rule)),
+        (_, true) => "nothing matched the rule".to_owned(),
+        _ => String::new(),
     };
     JunitCase {
         class: "rule",
         name: format!("line {}: {rule}", rule.line),
         kind: (!message.is_empty()).then_some("skipped"),
-        message: message.to_owned(),
+        message,
         details: String::new(),
     }
 }

@@ -34,7 +34,8 @@ pub(super) fn text(checked: &CheckedPolicy<'_>) -> String {
         text += "```\n";
     }
     let rule = |rule: &AllowRule| format!("{}:{} {rule}", checked.file, rule.line);
-    let expired: Vec<String> = checked.rules(&verdict.expired).map(rule).collect();
+    let expired: Vec<String> =
+        checked.rules(&verdict.expired).map(|expired| rule(expired) + &words::until(expired)).collect();
     let unused: Vec<String> = checked.rules(&verdict.unused).map(rule).collect();
     for (title, items) in [
         ("Uncertain", &verdict.uncertain),

@@ -37,8 +37,7 @@ fn closing(checked: &CheckedPolicy<'_>) -> String {
     let rule = |rule: &AllowRule| format!("{}:{} {rule}", checked.file, rule.line);
     verdict.uncertain.iter().for_each(|one| line("UNCERTAIN", one));
     for expired in checked.rules(&verdict.expired) {
-        let until = expired.until.map(|until| format!(" (until {until})")).unwrap_or_default();
-        line("expired", &(rule(expired) + &until));
+        line("expired", &(rule(expired) + &words::until(expired)));
     }
     checked.rules(&verdict.unused).for_each(|unused| line("unused", &rule(unused)));
     verdict.notes.iter().for_each(|note| line("note", note));

@@ -1,7 +1,7 @@
 //! Wording shared by the formats of a verdict. Plain text; each format escapes it.
 
 use super::CheckedPolicy;
-use crate::allow::{CheckedRun, EvidentName, Mismatch, Violation};
+use crate::allow::{AllowRule, CheckedRun, EvidentName, Mismatch, Violation};
 use crate::flow::Direction;
 use crate::format::escape;
 use crate::format::summary::units::plural;
@@ -154,4 +154,9 @@ pub(super) fn sentence(checked: &CheckedPolicy<'_>, violation: &Violation) -> St
     let at = if is_shown { String::new() } else { format!(" ({addresses})") };
     let nearest = nearest(checked, violation).map(|nearest| format!("; nearest rule {nearest}")).unwrap_or_default();
     escape(&format!("{}{at}{by}: {}{nearest}", title(violation), reason(violation))).into_owned()
+}
+
+/// ` (until 2026-01-31)`; empty for a rule that does not expire.
+pub(super) fn until(rule: &AllowRule) -> String {
+    rule.until.map(|until| format!(" (until {until})")).unwrap_or_default()
 }
