@@ -61,8 +61,9 @@ pub(super) struct RulesArgs {
 
     /// k8s and cilium: name of the policy [default: the program's name]
     ///
-    /// The policy selects the label `app` with this value.
-    #[arg(long, value_name = "NAME")]
+    /// The policy selects the label `app` with this value: at most 63 lower-case letters, digits
+    /// and dashes.
+    #[arg(long, value_name = "NAME", value_parser = parse_policy_name)]
     policy_name: Option<String>,
 
     /// iptables: write rules of this family only, for (ip6)tables-restore
@@ -76,6 +77,12 @@ fn parse_family(text: &str) -> Result<AddressFamily, String> {
         "6" => Ok(AddressFamily::V6),
         _ => Err("expected 4 or 6".to_owned()),
     }
+}
+
+/// A name that is typed is not changed.
+fn parse_policy_name(text: &str) -> Result<String, String> {
+    let expected = "expected at most 63 lower-case letters, digits and dashes, without a dash at an end (RFC 1123)";
+    if policy::is_label(text) { Ok(text.to_owned()) } else { Err(expected.to_owned()) }
 }
 
 impl RulesArgs {
@@ -132,4 +139,20 @@ pub(super) fn hide(command: clap::Command) -> clap::Command {
         Some(HEADING) => argument.hide(true),
         _ => argument,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_policy_is_a_label() {
+        let longest = "a".repeat(63);
+        for valid in ["shop", "a", "0-b", "my-app-2", &longest] {
+            assert_eq!(parse_policy_name(valid).as_deref(), Ok(valid));
+        }
+        for invalid in ["", "A B", "Shop", "-a", "a-", "a.b", "a_b", "gr\u{fc}n", &"a".repeat(64)] {
+            assert!(parse_policy_name(invalid).expect_err(invalid).contains("RFC 1123"), "{invalid}");
+        }
+    }
 }

@@ -58,8 +58,16 @@ struct JsonRow<'a> {
     need: &'static str,
     #[serde(skip_serializing_if = "str::is_empty")]
     failures: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    failed_attempts: Vec<JsonFailures>,
     programs: Vec<&'a str>,
     addresses: Vec<JsonAddress<'a>>,
+}
+
+#[derive(Serialize)]
+struct JsonFailures {
+    cause: &'static str,
+    count: u64,
 }
 
 #[derive(Serialize)]
@@ -91,6 +99,7 @@ impl<'a> From<&'a Row> for JsonRow<'a> {
             purpose_evidence: row.purpose.evidence(),
             need: row.need(),
             failures: &row.failures,
+            failed_attempts: row.causes.iter().map(|&(cause, count)| JsonFailures { cause, count }).collect(),
             programs: row.programs.iter().map(String::as_str).collect(),
             addresses: row.addresses.iter().map(address).collect(),
         }

@@ -38,6 +38,7 @@ pub use need::{Need, Pattern, PeerUse, Service};
 pub use page::page_ports;
 pub use purpose::Purpose;
 pub use require::{Requirements, SourceRun};
+pub use text::is_label;
 
 use crate::report::Report;
 

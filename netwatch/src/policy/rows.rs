@@ -23,6 +23,8 @@ pub(super) struct Row {
     pub is_required: bool,
     /// How attempts failed; empty for what is required.
     pub failures: String,
+    /// The same as numbers by cause.
+    pub causes: Vec<(&'static str, u64)>,
     pub programs: BTreeSet<String>,
     pub addresses: Vec<RowAddress>,
 }
@@ -98,6 +100,7 @@ fn resolvers(requirements: &Requirements, options: &RuleOptions) -> Row {
         direction: Direction::Egress,
         is_required: true,
         failures: String::new(),
+        causes: Vec::new(),
         programs: BTreeSet::new(),
         addresses: options.resolvers.iter().map(address).collect(),
     }
@@ -122,6 +125,7 @@ fn row(need: &Need, options: &RuleOptions, is_required: bool) -> Row {
         direction: need.direction,
         is_required,
         failures: if is_required { String::new() } else { failures(&need.failed) },
+        causes: need.failed.causes().filter(|_| !is_required).collect(),
         programs: need.programs.clone(),
         addresses: if is_open { Vec::new() } else { need.peers.iter().map(address).collect() },
     }

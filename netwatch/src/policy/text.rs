@@ -59,6 +59,12 @@ pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
     if lines.is_empty() { vec![String::new()] } else { lines }
 }
 
+/// Whether the word is a DNS label (RFC 1123) in lower case, as Kubernetes requires.
+pub fn is_label(word: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=63).contains(&word.len()) && word.bytes().all(is_plain) && !word.starts_with('-') && !word.ends_with('-')
+}
+
 /// A DNS label (RFC 1123) made from a word, for objects that need such a name; `otherwise` if
 /// nothing remains.
 pub(super) fn label(word: &str, otherwise: &str) -> String {

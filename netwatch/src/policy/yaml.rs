@@ -2,13 +2,16 @@
 
 use super::header::{failed_with_addresses, peers};
 use super::need::{Need, Service};
-use super::text::{comment, label};
+use super::text::{comment, is_label, label};
 use super::{Requirements, RuleOptions};
 use crate::flow::Protocol;
 
 /// The name of the policy, and the value of the label `app` that it selects.
 pub(super) fn name(requirements: &Requirements, options: &RuleOptions) -> String {
-    label(options.name.as_deref().unwrap_or(requirements.program()), "netwatch")
+    match &options.name {
+        Some(name) if is_label(name) => name.clone(),
+        name => label(name.as_deref().unwrap_or(requirements.program()), "netwatch"),
+    }
 }
 
 /// The text in double quotes. Callers pass letters, digits and `.:/*_-` only.
