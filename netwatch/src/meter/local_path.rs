@@ -63,7 +63,7 @@ fn is_in_memory(pid: u32, file: &OwnedFd) -> bool {
         .any(|found| Some(u64::from(found.id)) == mount && IN_MEMORY.contains(&&*found.file_system))
 }
 
-/// What the kernel knows about a file.
+/// What the kernel has cached about a file.
 struct FileStatus {
     is_socket: bool,
     mount: u64,

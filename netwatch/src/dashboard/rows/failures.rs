@@ -88,7 +88,7 @@ fn lookups(model: &Model) -> impl Iterator<Item = FailureRow> {
 
 /// What happens at a moment; of several things at one, in this order.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Moment<'a> {
+enum QueryMoment<'a> {
     /// A connection of a process to a DNS server begins.
     Begin(u32),
     /// A name is queried.
@@ -104,20 +104,23 @@ fn queriers(model: &Model) -> HashMap<&str, BTreeSet<u32>> {
     let of_flow = |flow: &FlowUpdate| {
         let process = flow.processes.first()?.0;
         let (first_ns, last_ns) = (flow.first_ns, flow.last_ns.saturating_add(CLOCK_SLACK_NS));
-        Some([(first_ns.saturating_sub(CLOCK_SLACK_NS), Moment::Begin(process)), (last_ns, Moment::End(process))])
+        Some([
+            (first_ns.saturating_sub(CLOCK_SLACK_NS), QueryMoment::Begin(process)),
+            (last_ns, QueryMoment::End(process)),
+        ])
     };
-    let mut moments: Vec<(u64, Moment<'_>)> = to_servers.filter_map(of_flow).flatten().collect();
+    let mut moments: Vec<(u64, QueryMoment<'_>)> = to_servers.filter_map(of_flow).flatten().collect();
     let own = model.lookups.values().map(|lookup| &lookup.facts).filter(|facts| facts.is_own);
-    moments.extend(own.map(|facts| (facts.first_ns, Moment::Query(&facts.name))));
+    moments.extend(own.map(|facts| (facts.first_ns, QueryMoment::Query(&facts.name))));
     moments.sort_unstable();
     let mut queriers: HashMap<&str, BTreeSet<u32>> = HashMap::new();
     // The number of connections of each process.
     let mut open: BTreeMap<u32, usize> = BTreeMap::new();
     for (_, moment) in moments {
         match moment {
-            Moment::Begin(process) => *open.entry(process).or_default() += 1,
-            Moment::Query(name) => queriers.entry(name).or_default().extend(open.keys().take(2)),
-            Moment::End(process) => {
+            QueryMoment::Begin(process) => *open.entry(process).or_default() += 1,
+            QueryMoment::Query(name) => queriers.entry(name).or_default().extend(open.keys().take(2)),
+            QueryMoment::End(process) => {
                 let count = open.entry(process).or_default();
                 *count = count.saturating_sub(1);
                 if *count == 0 {
