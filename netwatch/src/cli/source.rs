@@ -49,7 +49,9 @@ fn unusable(error: &clap::Error) -> Error {
         Some(ContextValue::String(text)) => Some(text),
         _ => None,
     };
-    let command = RunWords::command();
+    // Only flags of a command that was built can be displayed.
+    let mut command = RunWords::command();
+    command.build();
     let flag = text(ContextKind::InvalidArg).and_then(|shown| {
         let mut flags = command.get_arguments();
         flags.find(|flag| flag.to_string() == *shown)

@@ -161,6 +161,7 @@ mod tests {
         let error = PolicyFile::append(&link, "# rules\n").expect_err("a link of anybody").to_string();
         assert!(error.contains("ELOOP") && !target.exists(), "{error}");
         fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("changed");
+        fs::write(&target, "").expect("written");
         PolicyFile::append(&link, "# rules\n").expect("a link of root");
         assert_eq!(fs::read_to_string(&target).expect("written"), "# rules\n");
     }
