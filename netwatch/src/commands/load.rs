@@ -34,12 +34,17 @@ impl LoadedRun {
         }
     }
 
-    /// Whether both are of one run, or of one capture.
+    /// Whether both are of one run, or of one capture and the same frames in it: another filter or
+    /// other local addresses give other endpoints.
     fn is_same(&self, other: &Self) -> bool {
         match (&self.report.replay, &other.report.replay) {
             (Some(own), Some(replay)) => {
-                let facts = |replay: &Replay| (replay.started_ns, replay.duration_ns, replay.frames);
-                own.file == replay.file && own.local == replay.local && facts(own) == facts(replay)
+                let times = |replay: &Replay| (replay.started_ns, replay.duration_ns);
+                let endpoints = |run: &Self| -> Vec<_> {
+                    let endpoints = run.report.endpoints.iter().map(|known| &known.endpoint);
+                    endpoints.map(|endpoint| (endpoint.key, endpoint.counters)).collect()
+                };
+                own.file == replay.file && times(own) == times(replay) && endpoints(self) == endpoints(other)
             }
             (None, None) => !self.report.run.id.is_empty() && self.report.run.id == other.report.run.id,
             _ => false,

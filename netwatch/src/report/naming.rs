@@ -233,7 +233,10 @@ fn join(
     if !others.is_empty() {
         endpoint.handshake_rtt_ns = median(own.flows.iter().filter_map(|flow| flow.tcp?.handshake_rtt_ns).collect());
     }
-    joined.push(of_endpoint(own.facts, endpoint, names));
+    // All of its flows may have other names, if those with most bytes are folded elsewhere.
+    if endpoint.flows > 0 || others.is_empty() {
+        joined.push(of_endpoint(own.facts, endpoint, names));
+    }
     joined.extend(others);
 }
 

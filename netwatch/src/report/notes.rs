@@ -147,7 +147,8 @@ impl Report {
             gap(true, format!("the capture was read up to byte {} only ({})", early.offset, early.cause));
         }
         let missing = self.replay.as_ref().map_or(0, |replay| replay.missing);
-        gap(missing > 0, format!("the capture states that {missing} packets are missing: they are in no count"));
+        let packets = if missing == 1 { "packet" } else { "packets" };
+        gap(missing > 0, format!("{missing} {packets} missing in the capture, as it states: in no count"));
         for others in self.others() {
             gap(true, format!("the endpoint table was full, some remotes of {others} are added up"));
         }

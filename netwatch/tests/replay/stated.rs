@@ -33,5 +33,5 @@ fn losses_that_a_file_states_are_reported() {
     let report = report(&[], &capture);
     assert_eq!(report["replay"]["missing_packets"], 7, "{report}");
     let (out, err) = output_of(&netwatch(&[], &capture), 0);
-    assert!(out.contains("7 packets are missing") && !out.contains("nothing lost"), "{out}{err}");
+    assert!(out.contains("misses 7 packets") && !out.contains("nothing lost"), "{out}{err}");
 }

@@ -80,8 +80,12 @@ fn labels(report: &Report) -> Vec<HtmlCell> {
 
 /// `app.example tcp/443`, and `from` the remote for a service of the command.
 fn label(report: &Report, key: &EndpointKey) -> String {
-    let known = report.endpoints.iter().find(|known| known.endpoint.key == *key);
-    let host = known.map_or_else(|| words::address(&key.remote), |known| hosts::label(report, known));
+    let mut known = report.endpoints.iter().filter(|known| known.endpoint.key == *key);
+    // The series is that of all hosts at the address.
+    let host = match (known.next(), known.next()) {
+        (Some(known), None) => hosts::label(report, known),
+        _ => words::address(&key.remote),
+    };
     let service = words::service(key);
     if key.direction == Direction::Ingress { format!("{service} from {host}") } else { format!("{host} {service}") }
 }

@@ -110,8 +110,7 @@ struct EndpointPart<'a> {
 }
 
 /// Splits an endpoint by name: recordings of earlier versions have one for all names of an address.
-/// Flows without a name and
-/// folded flows get the name of the endpoint.
+/// Flows without a name and folded flows get the name of the endpoint.
 fn parts<'a>(known: &'a ReportEndpoint, flows: &[&'a ReportFlow]) -> Vec<EndpointPart<'a>> {
     let own = known.display_name.as_ref().map(|display| &display.name);
     let name = |flow: &'a ReportFlow| flow.display_name().map(|display| &display.name).or(own);

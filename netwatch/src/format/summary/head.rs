@@ -44,7 +44,7 @@ fn replayed(replay: &Replay, width: usize) -> Vec<Line> {
     lines.extend(wrap(&text, width).into_iter().map(|part| Line::new(Style::Plain, part)));
     if replay.missing > 0 {
         let packets = plural(replay.missing, "packet", "packets");
-        let text = format!("incomplete: the file states that {packets} are missing, which are in no count");
+        let text = format!("incomplete: the file states that it misses {packets}, which are in no count");
         lines.extend(wrap(&text, width).into_iter().map(|part| Line::new(Style::Bad, part)));
     }
     if let Some(end) = &replay.ended_early {
