@@ -150,7 +150,8 @@ type LateAnswer = (Vec<(FlowOrigin, u64)>, Receiver<Vec<FlowIdentity>>);
 /// Remembers the identities of flows.
 pub(super) struct FlowIdentities {
     identify: Identify,
-    states_names: bool,
+    /// Whether packets have a comment with the name of the remote.
+    pub(super) states_names: bool,
     reader: PacketFlows,
     flows: IndexMap<FlowOrigin, KnownFlow, foldhash::fast::RandomState>,
     generations: u64,

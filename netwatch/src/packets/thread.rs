@@ -53,7 +53,6 @@ struct RingOutput {
     identities: FlowIdentities,
     segmenter: Segmenter,
     keys: Option<KeyLog>,
-    states_names: bool,
     /// Packets that were taken from the ring; super-frames count once.
     captured: u64,
     /// Losses that the packets so far state.
@@ -77,7 +76,6 @@ impl PacketThread {
             identities: FlowIdentities::new(identify, spec.states_names),
             segmenter: Segmenter::new(spec.keeps_super_frames),
             keys,
-            states_names: spec.states_names,
             captured: 0,
             lost: 0,
             is_unbuffered: spec.is_unbuffered,
@@ -241,7 +239,7 @@ impl RingOutput {
 
     /// Writes the packets of a batch, each with the place of its flow.
     fn write<'a>(&mut self, packets: impl Iterator<Item = (RingPacket<'a>, Option<usize>)>) -> Result<()> {
-        let Self { output, identities, segmenter, states_names, lost: stated, .. } = self;
+        let Self { output, identities, segmenter, lost: stated, .. } = self;
         for (packet, place) in packets {
             // Programs on two CPUs may count in another order than they find room.
             let mut lost = packet.lost.saturating_sub(*stated);
@@ -252,7 +250,7 @@ impl RingOutput {
             if !output.selects(flow, identity, time_ns, &mut lost) {
                 continue;
             }
-            let remote = identity.remote.as_deref().filter(|_| *states_names);
+            let remote = identity.remote.as_deref().filter(|_| identities.states_names);
             let flags = Some(if direction == Direction::Egress { OUTBOUND } else { INBOUND });
             let frame = ObservedFrame { bytes, orig_len, gso_size, gso_segs, vlan };
             let mut outcome = Ok(());
