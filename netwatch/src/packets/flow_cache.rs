@@ -2,31 +2,47 @@
 //! earlier one of their flow in none of the fields that decide about the flow.
 
 use crate::flow::Direction;
+use crate::meter::RingPacket;
 
-/// Number of remembered headers, a power of two.
-const SLOTS: usize = 1024;
+/// Number of remembered headers, a power of two: 512 KiB.
+const SLOTS: usize = 8192;
 
-/// Places of flows by header. A header may replace another one.
+/// Places of flows by header. A header has two slots, next to each other, and may replace another
+/// one.
 #[derive(Debug)]
-pub(super) struct FlowCache(Vec<Option<(HeaderKey, usize)>>);
+pub(super) struct FlowCache(Vec<Slot>);
+
+/// In one line of the CPU's cache.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(align(64))]
+struct Slot(Option<(HeaderKey, usize)>);
+
+impl Slot {
+    fn place_of(&self, key: &HeaderKey) -> Option<usize> {
+        self.0.as_ref().filter(|(known, _)| known == key).map(|(_, place)| *place)
+    }
+}
 
 impl Default for FlowCache {
     fn default() -> Self {
-        Self(vec![None; SLOTS])
+        Self(vec![Slot::default(); SLOTS])
     }
 }
 
 impl FlowCache {
     pub(super) fn get(&self, key: &HeaderKey) -> Option<usize> {
-        self.0[key.slot()].filter(|(known, _)| known == key).map(|(_, place)| place)
+        let first = key.slot();
+        self.0[first].place_of(key).or_else(|| self.0[first ^ 1].place_of(key))
     }
 
+    /// The header that was here last moves to the other slot.
     pub(super) fn insert(&mut self, key: HeaderKey, place: usize) {
-        self.0[key.slot()] = Some((key, place));
+        let first = key.slot();
+        self.0[first ^ 1] = std::mem::replace(&mut self.0[first], Slot(Some((key, place))));
     }
 
     pub(super) fn clear(&mut self) {
-        self.0.fill(None);
+        self.0.fill(Slot::default());
     }
 }
 
@@ -44,9 +60,13 @@ const TCP_FLAGS: usize = 13;
 const SYN: u8 = 0x02;
 
 impl HeaderKey {
+    pub(super) fn of_packet(packet: &RingPacket<'_>) -> Option<Self> {
+        Self::of(packet.bytes, packet.orig_len, packet.direction)
+    }
+
     /// The key of the usual packet: TCP or UDP directly behind the IP header, whole, and without
     /// SYN, which begins a connection. `None` for others.
-    pub(super) fn of(bytes: &[u8], orig_len: u32, direction: Direction) -> Option<Self> {
+    fn of(bytes: &[u8], orig_len: u32, direction: Direction) -> Option<Self> {
         let ethertype: [u8; 2] = *bytes.get(12..)?.first_chunk()?;
         match ethertype {
             [0x08, 0x00] => Self::of_v4(bytes, orig_len, direction),
@@ -85,7 +105,7 @@ impl HeaderKey {
     fn slot(&self) -> usize {
         let Self([a, b, c, d, last]) = self;
         let mixed = (a ^ b.rotate_left(17) ^ c.rotate_left(31) ^ d.rotate_left(47)).wrapping_add(*last);
-        (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54) as usize & (SLOTS - 1)
+        (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - SLOTS.ilog2())) as usize & (SLOTS - 1)
     }
 }
 
@@ -123,6 +143,21 @@ mod tests {
 
     use super::*;
     use crate::meter::{PacketFlows, PacketOrigin};
+
+    #[test]
+    fn a_header_is_found_at_its_last_place() {
+        let mut cache = FlowCache::default();
+        let key = |number: u64| HeaderKey([number, 0, 0, 0, 1]);
+        for number in 0..20_000 {
+            cache.insert(key(number), number as usize);
+            assert_eq!(cache.get(&key(number)), Some(number as usize));
+        }
+        let wrong = |number: &u64| cache.get(&key(*number)).is_some_and(|place| place != *number as usize);
+        assert_eq!((0..20_000).find(wrong), None);
+        assert!((12_000..20_000).filter(|number| cache.get(&key(*number)).is_some()).count() > 4_000);
+        cache.insert(key(7), 8);
+        assert_eq!(cache.get(&key(7)), Some(8));
+    }
 
     /// Frames whose fields are of few values, most of them with a whole transport header.
     fn frame() -> impl Strategy<Value = Vec<u8>> {

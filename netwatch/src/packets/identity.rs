@@ -1,7 +1,7 @@
 //! Which process and which name belong to the packets of a flow. Both are requested from the
 //! session once per flow, and again when they may have changed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
@@ -24,6 +24,8 @@ const TIMEOUT: Duration = Duration::from_millis(50);
 const MAX_FLOWS: usize = 65_536;
 /// Maximum number of addresses of which a name is remembered.
 const MAX_NAMES: usize = 65_536;
+/// Packets of a batch of small ones.
+const USUAL_BATCH: usize = 1024;
 /// How often an unknown process is requested again.
 const MAX_REQUESTS: u32 = 20;
 /// As [`MAX_REQUESTS`], for a flow of which only the name is unknown. Many flows have none.
@@ -83,6 +85,9 @@ impl PacketIdentity {
     }
 }
 
+/// The encoded options of packets that a flow sends and of those that it receives.
+type FlowOptions = [Vec<u8>; 2];
+
 /// A remembered flow.
 #[derive(Debug, Default)]
 struct KnownFlow {
@@ -93,9 +98,8 @@ struct KnownFlow {
     socket: Option<u64>,
     requests: u32,
     requested_ns: u64,
-    /// The options of packets that it sends and of those that it receives; empty until an answer
-    /// arrived.
-    options: [Vec<u8>; 2],
+    /// The options of its packets, from the first answer on.
+    options: Option<Arc<FlowOptions>>,
 }
 
 impl KnownFlow {
@@ -105,8 +109,8 @@ impl KnownFlow {
         Self { generation: *generations, ..Self::default() }
     }
 
-    /// Encodes the options of its packets.
-    fn encode(&mut self, states_names: bool) {
+    /// The options of its packets.
+    fn encoded(&self, states_names: bool) -> FlowOptions {
         let PacketIdentity { pid, comment, remote, .. } = &self.identity;
         let comments = [comment.as_deref(), remote.as_deref().filter(|_| states_names)];
         let options = |flags| {
@@ -115,7 +119,7 @@ impl KnownFlow {
             let comments = &comments;
             WritablePacket { time_ns, interface, flags, orig_len, parts, comments, pid, lost_before, encoded }.options()
         };
-        self.options = [OUTBOUND, INBOUND].map(options);
+        [OUTBOUND, INBOUND].map(options)
     }
 }
 
@@ -126,15 +130,14 @@ pub(super) struct IdentifiedFlow<'a> {
     pub key: Option<&'a FlowKey>,
     pub identity: &'a PacketIdentity,
     /// The options of packets of both directions, without comments of single packets.
-    options: Option<&'a [Vec<u8>; 2]>,
+    options: Option<&'a FlowOptions>,
 }
 
 impl<'a> IdentifiedFlow<'a> {
     /// The encoded options of packets of a direction, if an answer arrived.
     pub(super) fn options(self, direction: Direction) -> Option<&'a [u8]> {
         let [egress, ingress] = self.options?;
-        let options = if direction == Direction::Egress { egress } else { ingress };
-        (!options.is_empty()).then_some(options)
+        Some(if direction == Direction::Egress { egress } else { ingress })
     }
 }
 
@@ -157,6 +160,8 @@ pub(super) struct FlowIdentities {
     generations: u64,
     /// The places of flows by the headers of their packets.
     cache: FlowCache,
+    /// Flows of one process to one name share their options.
+    options: HashSet<Arc<FlowOptions>>,
     /// Answers that packets no longer wait for.
     late: Vec<LateAnswer>,
     names: HashMap<IpAddr, String>,
@@ -166,8 +171,8 @@ impl FlowIdentities {
     /// With `states_names`, packets have a comment with the name of the remote.
     pub(super) fn new(identify: Identify, states_names: bool) -> Self {
         let (reader, flows, cache) = (PacketFlows::default(), IndexMap::default(), FlowCache::default());
-        let (generations, late, names) = (0, Vec::new(), HashMap::new());
-        Self { identify, states_names, reader, flows, generations, cache, late, names }
+        let (generations, options, late, names) = (0, HashSet::new(), Vec::new(), HashMap::new());
+        Self { identify, states_names, reader, flows, generations, cache, options, late, names }
     }
 
     /// Requests what is not known about the flows of these packets, and waits for the answer for at
@@ -176,11 +181,13 @@ impl FlowIdentities {
         if self.flows.len() > MAX_FLOWS {
             self.flows.clear();
             self.cache.clear();
+            self.options.clear();
         }
         self.take_late_answers();
         let (mut queries, mut wanted): (Vec<FlowQuery>, Vec<WantedFlow>) = Default::default();
-        let places = packets.map(|packet| {
-            let header = HeaderKey::of(packet.bytes, packet.orig_len, packet.direction);
+        let mut places = Vec::with_capacity(USUAL_BATCH);
+        places.extend(packets.map(|packet| {
+            let header = HeaderKey::of_packet(&packet);
             if let Some(place) = header.and_then(|header| self.cache.get(&header)) {
                 if self.is_wanted(place, &packet, false) {
                     let (key, _) = self.flows.get_index(place)?;
@@ -199,8 +206,7 @@ impl FlowIdentities {
                 wanted.push((place, self.flows[place].generation));
             }
             Some(place)
-        });
-        let places = places.collect();
+        }));
         if !queries.is_empty() {
             self.request(queries, &wanted);
         }
@@ -288,7 +294,13 @@ impl FlowIdentities {
         }
         if known.generation == generation {
             known.identity.update(answer);
-            known.encode(self.states_names);
+            let options = known.encoded(self.states_names);
+            if self.options.len() >= MAX_FLOWS {
+                self.options.clear();
+            }
+            let shared = self.options.get(&options).cloned().unwrap_or_else(|| Arc::new(options));
+            self.options.insert(shared.clone());
+            known.options = Some(shared);
         }
     }
 
@@ -299,7 +311,7 @@ impl FlowIdentities {
         match place.and_then(|place| self.flows.get_index(place)) {
             None => IdentifiedFlow { key: None, identity: &UNKNOWN, options: None },
             Some(((key, _), known)) => {
-                IdentifiedFlow { key: Some(key), identity: &known.identity, options: Some(&known.options) }
+                IdentifiedFlow { key: Some(key), identity: &known.identity, options: known.options.as_deref() }
             }
         }
     }

@@ -135,8 +135,9 @@ impl PcapNgWriter {
         head[24..].copy_from_slice(&packet.orig_len.to_le_bytes());
         buffer.reserve(length);
         buffer.extend_from_slice(&head);
-        packet.parts.iter().for_each(|part| buffer.extend_from_slice(part));
-        buffer.extend_from_slice(&[0; 3][..padding]);
+        // Mostly, one part is empty, and so is the padding with usual lengths of heads.
+        packet.parts.iter().filter(|part| !part.is_empty()).for_each(|part| buffer.extend_from_slice(part));
+        (0..padding).for_each(|_| buffer.push(0));
         buffer.extend_from_slice(options);
         buffer.extend_from_slice(&(length as u32).to_le_bytes());
     }
