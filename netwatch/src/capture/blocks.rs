@@ -7,6 +7,7 @@ use pcap_parser::{
 };
 
 use super::broken::BrokenCause;
+use super::comment::parse_losses;
 use super::time::TimeResolution;
 use super::{
     CapturedFrame, CapturedInterface, Decode, MAX_BLOCK, MAX_COMMENTS, MAX_FRAME, MAX_INTERFACE_TEXT, MAX_INTERFACES,
@@ -40,6 +41,8 @@ pub(super) struct Blocks {
     /// The sum of the statistics so far.
     dropped: u64,
     has_statistics: bool,
+    /// Lost packets, sent and received, of the last balance.
+    losses: Option<(u64, u64)>,
     /// Secrets of TLS connections since the last frame.
     secrets: Vec<u8>,
     has_frame: bool,
@@ -79,7 +82,7 @@ impl Decode for Blocks {
                 self.obsolete(block, offset).map(Some)
             }
             Block::SectionHeader(header) => {
-                let Self { section, latest_ns, dropped, has_statistics, described, text_bytes, .. } = *self;
+                let Self { section, latest_ns, dropped, has_statistics, losses, described, text_bytes, .. } = *self;
                 let (big_endian, section) = (header.big_endian(), section.saturating_add(1));
                 *self = Self {
                     big_endian,
@@ -87,6 +90,7 @@ impl Decode for Blocks {
                     latest_ns,
                     dropped,
                     has_statistics,
+                    losses,
                     described,
                     text_bytes,
                     ..Self::default()
@@ -108,6 +112,10 @@ impl Decode for Blocks {
                 let dropped = dropped.map_or(0, |bytes| long_number(bytes, self.big_endian));
                 self.dropped = self.dropped.saturating_add(dropped);
                 self.has_statistics = true;
+                let comments = statistics.options.iter().filter(|option| option.code == OptionCode::Comment);
+                let losses = |text: &[u8]| parse_losses(std::str::from_utf8(text).ok()?.trim_end_matches('\0'));
+                let losses = comments.filter_map(|option| losses(&option.value)).last();
+                self.losses = losses.or(self.losses);
                 Ok(None)
             }
             _ => Ok(None),
@@ -140,6 +148,10 @@ impl Decode for Blocks {
 impl Blocks {
     pub(super) fn has_statistics(&self) -> bool {
         self.has_statistics
+    }
+
+    pub(super) fn losses(&self) -> Option<(u64, u64)> {
+        self.losses
     }
 
     pub(super) fn dropped(&self) -> u64 {

@@ -61,21 +61,29 @@ pub(super) enum BrokenCause {
     Stopped,
 }
 
+fn bytes(number: u64) -> &'static str {
+    if number == 1 { "byte" } else { "bytes" }
+}
+
 impl fmt::Display for BrokenCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Read(error) => write!(f, "{error}"),
             Self::Ended { there, stated_length: None } => {
-                write!(f, "the file ends {there} bytes into a header")
+                write!(f, "the file ends {there} {} into a header", bytes(*there))
             }
             Self::Ended { there, stated_length: Some(stated_length) } => {
-                write!(f, "the file ends {there} bytes into a record of {stated_length}")
+                write!(f, "the file ends {there} {} into a record of {stated_length}", bytes(*there))
             }
             Self::Frame(length) => {
                 write!(f, "corrupt: a frame of {length} bytes (maximum {MAX_FRAME})")
             }
             Self::Block(length) => {
-                write!(f, "corrupt: a block of {length} bytes (minimum 12, maximum {MAX_BLOCK}, multiple of 4)")
+                write!(
+                    f,
+                    "corrupt: a block of {length} {} (minimum 12, maximum {MAX_BLOCK}, multiple of 4)",
+                    bytes((*length).into())
+                )
             }
             Self::Contradiction => f.write_str("corrupt: a block with parts longer than itself"),
             Self::Interface(number) => {

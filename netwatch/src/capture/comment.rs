@@ -71,6 +71,23 @@ impl CommentedProcess {
     }
 }
 
+/// Lost packets by direction, after their sum in the balance of a capture: ` (3 out, 2 in)`.
+pub fn losses((egress, ingress): (u64, u64)) -> String {
+    format!(" ({egress} out, {ingress} in)")
+}
+
+/// Parses the lost packets, sent and received, in the balance of a capture. `None` if the comment
+/// has none.
+pub fn parse_losses(comment: &str) -> Option<(u64, u64)> {
+    let balance = comment.lines().find_map(|line| line.strip_prefix("capture: "))?;
+    let (before, after) = balance.split_once(" lost")?;
+    if before.rsplit(' ').next() == Some("0") {
+        return Some((0, 0));
+    }
+    let (egress, rest) = after.strip_prefix(" (")?.split_once(" out, ")?;
+    Some((egress.parse().ok()?, rest.split_once(" in)")?.0.parse().ok()?))
+}
+
 /// The comment with the name of a packet's remote, which only the stream of a tail has.
 pub fn remote_comment(name: &str) -> String {
     format!("remote name={}", quoted(name))

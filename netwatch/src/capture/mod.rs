@@ -146,6 +146,7 @@ pub struct Capture {
     /// Frames that the file states as lost, in what was read so far.
     dropped: u64,
     has_statistics: bool,
+    losses: Option<(u64, u64)>,
 }
 
 /// How far a capture could be read.
@@ -209,9 +210,16 @@ impl Capture {
         };
         match reader {
             // A failed read after the header is reported when the bytes before it have been parsed.
-            Ok(reader) => {
-                Ok(Self { name: name.to_owned(), size, failure, stop, reader, dropped: 0, has_statistics: false })
-            }
+            Ok(reader) => Ok(Self {
+                name: name.to_owned(),
+                size,
+                failure,
+                stop,
+                reader,
+                dropped: 0,
+                has_statistics: false,
+                losses: None,
+            }),
             Err(cause) => Err(match failure.take() {
                 Some(error) => Error::os("read", name, error),
                 None => broken::not_a_capture(name, head, &cause),
@@ -243,6 +251,11 @@ impl Capture {
         self.dropped
     }
 
+    /// Lost packets, sent and received, of the last balance that [`Self::each`] read.
+    pub fn losses(&self) -> Option<(u64, u64)> {
+        self.losses
+    }
+
     /// Whether [`Self::each`] read statistics of an interface, with which netwatch ends a capture.
     pub fn has_statistics(&self) -> bool {
         self.has_statistics
@@ -258,6 +271,7 @@ impl Capture {
                 let outcome = each(reader.as_mut(), &mut blocks, self.stop, visit);
                 self.dropped = blocks.dropped();
                 self.has_statistics = blocks.has_statistics();
+                self.losses = blocks.losses();
                 outcome
             }
         };

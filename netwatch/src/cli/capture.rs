@@ -64,6 +64,8 @@ pub(super) struct CaptureArgs {
     file_count: Option<u32>,
 
     /// Capture only packets that the command sends (out) or receives (in)
+    ///
+    /// inout is both, as for tcpdump.
     #[arg(short = 'Q', long, value_name = "DIRECTION", default_value = "both", env = "NETWATCH_DIRECTION")]
     direction: DirectionArg,
 
@@ -71,10 +73,15 @@ pub(super) struct CaptureArgs {
     filter: FilterArgs,
 
     /// Write packets as they arrive instead of once a second
+    ///
+    /// Without it, the packets of the last second are lost if netwatch is killed (SIGKILL).
     #[arg(short = 'U', long, env = "NETWATCH_UNBUFFERED", value_parser = FalseyValueParser::new())]
     unbuffered: bool,
 
     /// Keep super-frames of offloading instead of dividing them into packets
+    ///
+    /// Their checksums stay as the link carried them: those that were left to hardware are not
+    /// completed.
     #[arg(long, env = "NETWATCH_SUPER_FRAMES", value_parser = FalseyValueParser::new())]
     super_frames: bool,
 

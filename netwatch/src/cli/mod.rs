@@ -145,7 +145,7 @@ impl CommandArgs {
             Self::Run(arguments) => Invocation::Run(Box::new(arguments.settings()?)),
             Self::Attach(arguments) => Invocation::Attach(Box::new(arguments.settings()?)),
             Self::Replay(arguments) => Invocation::Replay(Box::new(arguments.settings()?)),
-            Self::Tail(arguments) => Invocation::Tail(Box::new(arguments.settings())),
+            Self::Tail(arguments) => Invocation::Tail(Box::new(arguments.settings()?)),
             Self::Top(arguments) => Invocation::Top(arguments.settings()),
             Self::Report(arguments) => Invocation::Report(Box::new(arguments.settings()?)),
             Self::Ports(arguments) => Invocation::Ports(Box::new(arguments.settings()?)),
@@ -218,7 +218,12 @@ fn matches(words: &[OsString]) -> Result<ArgMatches, clap::Error> {
     let mut command = command();
     let matches = command.try_get_matches_from_mut(words)?;
     match needs::missing(&command, &matches) {
-        Some(missing) => Err(command.error(ErrorKind::MissingRequiredArgument, format!("{missing}\n"))),
+        Some(missing) => {
+            command.build();
+            let name = matches.subcommand_name().unwrap_or_default();
+            let mut command = command.find_subcommand(name).cloned().unwrap_or(command);
+            Err(command.error(ErrorKind::MissingRequiredArgument, missing))
+        }
         None => Ok(matches),
     }
 }
@@ -351,7 +356,7 @@ mod tests {
         assert!(!is_accepted("netwatch attach -p 7 --events-keep 2"));
         let words = ["netwatch", "run", "--force", "--", "true"].map(OsString::from);
         let error = matches(&words).expect_err("no file").to_string();
-        assert!(error.contains("--force needs --write or --packets"), "{error}");
+        assert!(error.contains("--force needs --write or --packets\n\nUsage: netwatch run "), "{error}");
     }
 
     #[test]

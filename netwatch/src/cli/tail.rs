@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::capture::{CAPTURE, CaptureArgs};
 use super::display::DisplayArgs;
+use crate::error::{Error, Result};
 use crate::settings::{TailSettings, ViewSettings};
 
 #[derive(Debug, Args)]
@@ -12,6 +13,10 @@ pub(super) struct TailArgs {
     /// The beginning of the run's id [default: the only run in progress]
     #[arg(value_name = "RUN")]
     run: Option<String>,
+
+    /// The rest of a filter expression without quotes, for its error message
+    #[arg(hide = true)]
+    rest: Vec<String>,
 
     /// Print protocol and length only
     #[arg(short, long)]
@@ -41,10 +46,23 @@ Examples:
 The user who started a run may watch it without sudo. Exit code: 0; 1 if the run was killed; 2 if
 netwatch failed.";
 
+/// Refuses a text that is no part of an id, such as the filter expression that tcpdump has here.
+fn require_id(run: Option<&str>, rest: &[String]) -> Result<()> {
+    let Some(run) = run else { return Ok(()) };
+    let is_id = rest.is_empty() && run.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_id {
+        return Ok(());
+    }
+    let expression = [&[run.to_owned()], rest].concat().join(" ");
+    let cause = format!("`{expression}` is not the id of a run");
+    Err(Error::other("find", "the run", cause).hint(format!("a filter is given as --filter '{expression}'")))
+}
+
 impl TailArgs {
-    pub(super) fn settings(self) -> TailSettings {
+    pub(super) fn settings(self) -> Result<TailSettings> {
+        require_id(self.run.as_deref(), &self.rest)?;
         let options = self.capture.options();
-        TailSettings {
+        Ok(TailSettings {
             run: self.run,
             filter: options.filter.clone(),
             snaplen: options.snaplen,
@@ -64,6 +82,24 @@ impl TailArgs {
                 // Packets are few or arrive together.
                 unbuffered: true,
             },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_where_an_id_is_expected_has_a_hint() {
+        let words = |rest: &[&str]| rest.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        for (run, rest) in [("tcp port 80", &[][..]), ("tcp", &["port", "80"]), ("fe", &["or", "tcp"])] {
+            let refused = require_id(Some(run), &words(rest)).expect_err("a filter");
+            let whole = [&[run], rest].concat().join(" ");
+            let hint = format!("hint: a filter is given as --filter '{whole}'");
+            assert!(format!("{refused:#}").ends_with(&hint), "{refused:#}");
         }
+        require_id(Some("3f2a"), &[]).expect("an id");
+        require_id(None, &[]).expect("the only run");
     }
 }

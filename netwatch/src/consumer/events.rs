@@ -1,6 +1,7 @@
 //! Events of connections for people and programs: a line for each connection that was opened,
 //! named, failed or ended, and for each attempt that failed without one.
 
+mod address_names;
 mod attempts;
 mod queriers;
 #[cfg(test)]
@@ -10,6 +11,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::sync::Arc;
 
+use self::address_names::AddressNames;
 use self::attempts::WrittenAttempts;
 use super::remembered::{RememberedFlows, RememberedProcesses};
 use super::{Consumer, StreamEnd};
@@ -30,6 +32,7 @@ pub struct EventLines<W: Write> {
     /// What was written about each flow.
     flows: RememberedFlows<Written>,
     attempts: WrittenAttempts,
+    names: AddressNames,
     processes: RememberedProcesses<Arc<ProcessRecord>>,
     interface: Interface,
 }
@@ -59,6 +62,7 @@ impl<W: Write> EventLines<W> {
             object: "events".to_owned(),
             flows: RememberedFlows::default(),
             attempts: WrittenAttempts::default(),
+            names: AddressNames::default(),
             processes: RememberedProcesses::default(),
             interface: Interface::default(),
         }
@@ -91,6 +95,7 @@ impl<W: Write> EventLines<W> {
                 self.write_attempts(&new)
             }
             Event::DnsExchange(_, lookup) => {
+                self.names.note_lookup(lookup);
                 let new = self.attempts.new_of_lookup(lookup);
                 self.write_attempts(&new)
             }
@@ -105,6 +110,7 @@ impl<W: Write> EventLines<W> {
     /// Writes what is new about a flow.
     fn flow(&mut self, record: &FlowRecord, change: RecordChange) -> io::Result<()> {
         self.attempts.note_flow(record);
+        self.names.note_flow(record);
         let serial = record.flow.serial;
         // Late segments, errors and names: the flow has not opened again. If it was forgotten, it
         // ended long ago.
@@ -126,10 +132,12 @@ impl<W: Write> EventLines<W> {
         }
         // An end comes alone if the flow was live again only since the last records.
         let ends_again = change == RecordChange::Ended && is_known;
-        if !before.is_open && !is_late && !ends_again {
+        let opens = !before.is_open && !is_late && !ends_again;
+        if opens {
             self.write(ConnectionEventKind::Opened, record)?;
         }
-        if is_named && !before.is_named && !is_late {
+        // The line of the opening has the name.
+        if is_named && !before.is_named && !is_late && !opens {
             self.write(ConnectionEventKind::Named, record)?;
         }
         if failed.attempts() > before.failed.attempts() {
@@ -158,7 +166,8 @@ impl<W: Write> EventLines<W> {
     }
 
     fn write_attempt(&mut self, attempt: &Attempt, process: Option<&Process>) -> io::Result<()> {
-        let event = AttemptEvent { attempt, process };
+        let name = self.names.name(attempt);
+        let event = AttemptEvent { attempt, process, name };
         if self.is_json { event.write_json(&mut self.out) } else { event.write_text(&mut self.out) }
     }
 

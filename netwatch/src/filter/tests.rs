@@ -133,7 +133,7 @@ fn wrong_instructions_are_refused() {
     for (text, expected) in [
         ("", "not the number of instructions"),
         ("0", "no instructions"),
-        ("2\n6 0 0 0", "2 instructions were announced, and 1 follow"),
+        ("2\n6 0 0 0", "the number of instructions is 2, and 1 follow"),
         ("1\n6 0 0", "line 2 is not `CODE JT JF K`"),
         ("1\n6 0 0 0 0", "line 2 is not"),
         ("1\n6 0 0 4294967296", "line 2 is not"),

@@ -26,7 +26,7 @@ impl FromStr for FilterProgram {
             .map(|(at, line)| instruction(line).ok_or_else(|| format!("line {} is not `CODE JT JF K`", at + 1)))
             .collect::<Result<Vec<_>, _>>()?;
         if instructions.len() != count {
-            return Err(format!("{count} instructions were announced, and {} follow", instructions.len()));
+            return Err(format!("the number of instructions is {count}, and {} follow", instructions.len()));
         }
         Self::new(instructions)
     }

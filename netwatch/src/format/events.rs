@@ -11,8 +11,9 @@ use super::summary::units::{bytes, duration, plural};
 use super::words::with_plain_spaces;
 use super::{escape, rfc3339};
 use crate::flow::{Direction, EndReason, FailedAttempts, Flow, PerDirection, Protocol, TransportAddress};
+use crate::name::NameSource;
 use crate::process::{Attempt, AttemptCause, AttemptTarget, Process};
-use crate::report::{DnsForwarder, FlowNaming};
+use crate::report::{DnsForwarder, FlowNaming, counted};
 
 /// The version of the JSON lines.
 const SCHEMA: u32 = 1;
@@ -162,6 +163,8 @@ pub struct AttemptEvent<'a> {
     pub attempt: &'a Attempt,
     /// Their process.
     pub process: Option<&'a Process>,
+    /// The name of the address, and its source.
+    pub name: Option<(&'a str, NameSource)>,
 }
 
 impl AttemptEvent<'_> {
@@ -174,9 +177,10 @@ impl AttemptEvent<'_> {
             AttemptTarget::Name(name, kind) => format!("DNS {} {}", escape(name), escape(kind)),
             AttemptTarget::LocalSocket(path) => escape(path).into_owned(),
         };
+        let name = self.name.map_or(String::new(), |(name, source)| format!(" {} ({})", escape(name), source.name()));
         let times = if *count > 1 { format!(" ({count}×)") } else { String::new() };
         let (time, processes) = (time_of_day(*last_ns), processes_text(self.process.as_slice()));
-        writeln!(out, "{time} failed {target}{processes}: {}{times}", escape(&cause.word()))
+        writeln!(out, "{time} failed {target}{name}{processes}: {}{times}", escape(&cause.word()))
     }
 
     /// Writes a line of JSON.
@@ -193,6 +197,9 @@ impl AttemptEvent<'_> {
             }
             AttemptTarget::Name(name, kind) => event["query"] = json!({ "name": name, "type": kind }),
             AttemptTarget::LocalSocket(_) => {}
+        }
+        if let Some((name, source)) = self.name {
+            event["name"] = json!({ "name": name, "source": source.name() });
         }
         add_processes(self.process.as_slice(), &mut event);
         let cause_name = if let AttemptCause::Dns(code) = cause { code } else { cause.name() };
@@ -253,7 +260,7 @@ fn end_words(reason: EndReason) -> &'static str {
 pub fn write_lost(reason: &str, count: u64, is_json: bool, out: &mut dyn Write) -> io::Result<()> {
     match is_json {
         true => write_line(&json!({ "schema": SCHEMA, "event": "lost", "reason": reason, "count": count }), out),
-        false => writeln!(out, "… {count} observations lost: {reason}"),
+        false => writeln!(out, "… {} lost: {reason}", counted(count, "observation")),
     }
 }
 

@@ -46,7 +46,7 @@ pub(super) struct CaptureFiles {
     opened: Instant,
     number: u32,
     names: VecDeque<String>,
-    /// The first file, until something is written to it.
+    /// The current file, until something is written to it.
     unused: Option<UnusedFile>,
 }
 
@@ -77,6 +77,11 @@ impl CaptureFiles {
         self.rotation.is_on()
     }
 
+    /// The number of the current file in its series; `None` if there is only one file.
+    pub(super) fn number(&self) -> Option<u32> {
+        self.rotation.is_on().then_some(self.number)
+    }
+
     /// The path of the current file, for messages.
     pub(super) fn path(&self) -> String {
         match &self.target {
@@ -104,10 +109,9 @@ impl CaptureFiles {
         let WriteTarget::Place(place) = &self.target else { return Ok(()) };
         self.number += 1;
         let name = place.name(self.rotation.is_on().then_some(self.number));
-        let (file, unused) = match (self.rotation.is_on(), self.number) {
-            (false, _) => place.open_named()?,
-            (true, 1) => place.create_unused(&name).map(|(file, unused)| (file, Some(unused)))?,
-            (true, _) => (place.create(&name)?, None),
+        let (file, unused) = match self.rotation.is_on() {
+            false => place.open_named()?,
+            true => place.create_unused(&name).map(|(file, unused)| (file, Some(unused)))?,
         };
         self.unused = unused;
         let sink = Sink::new(file, place.compression);
@@ -122,20 +126,23 @@ impl CaptureFiles {
         Ok(())
     }
 
-    /// Writes whole blocks.
+    /// Writes whole blocks. A file has its name when the first ones are written: on a full disk
+    /// there is no empty file, and an older one stays.
     pub(super) fn write(&mut self, blocks: &[u8]) -> Result<()> {
-        if !blocks.is_empty() {
-            self.keep()?;
+        self.apply(|sink| sink.write(blocks))?;
+        if blocks.is_empty() || self.unused.is_none() {
+            return Ok(());
         }
-        self.apply(|sink| sink.write(blocks))
+        self.apply(Sink::flush)?;
+        self.keep()
     }
 
     /// Replaces older files.
     fn keep(&mut self) -> Result<()> {
         match self.unused.take() {
             None => Ok(()),
-            Some(first) if self.rotation.is_on() => first.keep_as_first(),
-            Some(first) => first.keep(),
+            Some(first) if self.rotation.is_on() && self.number == 1 => first.keep_as_first(),
+            Some(file) => file.keep(),
         }
     }
 
@@ -211,6 +218,7 @@ mod tests {
         let [mut first, mut second] = [(); 2].map(|()| open(dir.path(), ROTATION, false).expect("opened"));
         first.write(b"block").expect("written");
         first.open_next().expect("opened");
+        first.write(b"block").expect("written");
         std::fs::remove_file(dir.path().join("x-00001.pcapng.zst")).expect("removed");
         let refused = second.write(b"block").expect_err("there is a series").to_string();
         assert!(refused.contains("x-00002.pcapng.zst") && refused.contains("--force"), "{refused}");
@@ -218,6 +226,38 @@ mod tests {
         first.write(b"block").expect("written");
         first.close().expect("it has its name");
         assert_eq!(names(dir.path()), ["x-00002.pcapng.zst"]);
+    }
+
+    #[test]
+    fn a_full_disk_leaves_no_empty_file_and_an_older_one_as_it_was() {
+        for (rotation, name) in [(Rotation::default(), "x.pcapng.zst"), (ROTATION, "x-00001.pcapng.zst")] {
+            let dir = tempfile::tempdir().expect("a directory");
+            for replaces in [false, true] {
+                for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
+                    let mut files = open(dir.path(), rotation, replaces).expect("opened");
+                    let full = File::options().write(true).open("/dev/full").expect("opened");
+                    files.sink = Some(Sink::new(full, compression).expect("created"));
+                    let error = files.write(b"block").expect_err("the device is full").to_string();
+                    assert!(error.contains(name) && error.contains("(ENOSPC)"), "{error}");
+                    drop(files);
+                    let older = std::fs::read(dir.path().join(name)).ok();
+                    assert_eq!(older.as_deref(), replaces.then_some(&b"older"[..]), "{compression:?}");
+                }
+                std::fs::write(dir.path().join(name), "older").expect("written");
+            }
+        }
+    }
+
+    #[test]
+    fn the_next_file_of_a_series_has_its_name_when_it_has_its_head() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut files = open(dir.path(), ROTATION, false).expect("opened");
+        for number in 1..3 {
+            files.write(b"block").expect("written");
+            files.close().expect("closed");
+            files.open_next().expect("opened");
+            assert_eq!(names(dir.path()).len(), number);
+        }
     }
 
     #[test]

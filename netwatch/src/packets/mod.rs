@@ -37,10 +37,11 @@ pub use printer::PacketPrinter;
 pub use view::{PacketView, ViewSpec, ViewedFrame};
 pub use writer::{CaptureFacts, CaptureWriter};
 
+use crate::capture::comment;
 use crate::error::{Error, Result};
 use crate::flow::{Direction, FlowKey, PerDirection};
 use crate::meter::{PacketRing, PacketStats};
-use crate::report::Report;
+use crate::report::{Report, counted};
 use crate::session::FlowIdentity;
 use thread::PacketThread;
 
@@ -111,7 +112,7 @@ impl CaptureSummary {
             (too_long, "longer than a record; only their first bytes were captured"),
         ];
         let note = |(PerDirection { egress, ingress }, what): (PerDirection<u64>, &str)| {
-            (egress + ingress > 0).then(|| format!("{egress} packets out, {ingress} in were {what}"))
+            (egress + ingress > 0).then(|| format!("{} out, {ingress} in were {what}", counted(egress, "packet")))
         };
         let filter = self.has_filter.then(|| format!("the capture has a filter: {}", self.balance()));
         kinds.into_iter().filter_map(note).chain(filter).collect()
@@ -122,12 +123,15 @@ impl CaptureSummary {
         let Self { written, captured, left_out, is_full, skipped, stats, .. } = self;
         if *is_full {
             // The programs counted on, and the last batch may have had more packets.
-            return format!("it ended after {written} packets (--count), and later ones are not in it");
+            return format!("it ended after {} (--count), and later ones are not in it", counted(*written, "packet"));
         }
         let (seen, filtered, lost) = (stats.observed.both(), stats.filtered.both() + left_out, stats.lost().both());
         let captured = captured - left_out;
+        let PerDirection { egress, ingress } = stats.lost();
+        let directions = if lost > 0 { comment::losses((egress, ingress)) } else { String::new() };
         let skipped = if *skipped > 0 { format!(" + {skipped} after its end") } else { String::new() };
-        format!("{seen} packets seen = {captured} captured + {filtered} filtered + {lost} lost{skipped}")
+        let seen = counted(seen, "packet");
+        format!("{seen} seen = {captured} captured + {filtered} filtered + {lost} lost{directions}{skipped}")
     }
 }
 
@@ -236,6 +240,13 @@ mod tests {
         assert!(part.balance().contains("36 captured"));
         let selected = CaptureSummary { left_out: 32, ..part };
         assert!(selected.balance().contains("4 captured + 32 filtered"), "{}", selected.balance());
+        let lost = PerDirection { egress: 3, ingress: 2 };
+        let lossy = CaptureSummary { stats: PacketStats { ring_full: lost, ..part.stats }, ..part };
+        let comment = format!("balance: closed\ncapture: {}", lossy.balance());
+        assert!(comment.contains(" + 5 lost (3 out, 2 in) + 6 after its end"), "{comment}");
+        assert_eq!(comment::parse_losses(&comment), Some((3, 2)));
+        assert_eq!(comment::parse_losses(&format!("capture: {}", part.balance())), Some((0, 0)));
+        assert_eq!(comment::parse_losses("capture: 5 lost (3 out, 2"), None);
         let full = CaptureSummary { is_full: true, ..part };
         let note = "the capture has a filter: it ended after 3 packets (--count), and later ones are not in it";
         assert_eq!(full.notes(), [note]);

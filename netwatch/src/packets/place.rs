@@ -267,19 +267,6 @@ impl CapturePlace {
         }
     }
 
-    /// Creates a file that only its owner can read. A file that is replaced is removed first: its
-    /// mode, its owner and its links are not those of the new file.
-    pub(super) fn create(&self, name: &str) -> Result<File> {
-        as_user(self.owner, || {
-            match self.replaces.then(|| self.unlink(name)) {
-                Some(Err(errno)) if errno != Errno::ENOENT => return Err(errno),
-                _ => {}
-            }
-            self.open_as(name, OFlag::O_CREAT | OFlag::O_EXCL)
-        })
-        .map_err(|errno| self.failed(name, errno))
-    }
-
     /// Opens the path if a pipe or a character device has it. Another user may not receive the
     /// packets by a pipe with the expected name.
     fn stream(&self) -> Result<Option<File>> {

@@ -7,6 +7,7 @@ use super::line::{LineFormat, LineStyle, PrintedPacket};
 use super::line_queue::LineQueue;
 use super::place::{CapturePlace, UnusedFile};
 use crate::error::{Error, Result};
+use crate::report::counted;
 
 /// Prints a line for each packet.
 pub struct PacketPrinter {
@@ -100,7 +101,7 @@ impl PacketPrinter {
     pub(super) fn lost(&mut self, lost: u64) -> Result<()> {
         match lost {
             0 => Ok(()),
-            lost => writeln!(self.out, "… {lost} packets not shown: the buffer was full").map_err(failed),
+            lost => writeln!(self.out, "… {} not shown: the buffer was full", counted(lost, "packet")).map_err(failed),
         }
     }
 

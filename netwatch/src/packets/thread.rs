@@ -218,7 +218,8 @@ impl PacketThread {
             writer.add_secrets(&log.new_secrets());
         }
         identities.learn(report.into_iter().flat_map(names));
-        let comment = report.map(|report| format!("{}\ncapture: {counted}", balance(report))).unwrap_or_default();
+        let of_report = report.map(|report| format!("{}\n", balance(report))).unwrap_or_default();
+        let comment = format!("{of_report}capture: {counted}");
         let finished = output.finish(lost, identities.names(), &comment);
         self.report_lines();
         finished

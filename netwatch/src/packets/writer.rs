@@ -134,6 +134,7 @@ impl CaptureWriter {
                 pcap.header(snaplen, link);
             }
             Encoder::PcapNg(pcapng) => {
+                let comment = &joined(comment, self.files.number().map(|number| format!("file: {number} of a series")));
                 pcapng.section(&SectionHeader { os, application, comment });
                 self.interfaces.iter().for_each(|interface| pcapng.interface(&describe(interface, os)));
                 if !self.secrets.is_empty() {
@@ -218,6 +219,8 @@ impl CaptureWriter {
                 let Omitted { lost, filtered } = omitted;
                 let accepted = written.saturating_add(lost);
                 let received = accepted.saturating_add(filtered);
+                let number = self.files.number().map(|number| format!("counts of file {number} of the series"));
+                let comment = &joined(&number.unwrap_or_default(), Some(comment.to_owned()));
                 pcapng.statistics(&InterfaceStatistics { span_ns, received, accepted, dropped: lost, comment });
             }
         }
@@ -256,6 +259,12 @@ impl CaptureWriter {
         self.flush_blocks()?;
         self.files.flush()
     }
+}
+
+/// The lines of a comment.
+fn joined(first: &str, more: Option<String>) -> String {
+    let lines = [first, more.as_deref().unwrap_or_default()];
+    lines.into_iter().filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
 }
 
 /// Nanoseconds since the Unix epoch.
@@ -318,6 +327,29 @@ mod tests {
         writer.finish(names(), "", Omitted { lost: 1, filtered: 2 }).expect("finished");
         let (received, lost, accepted) = ((4, 12), (5, 4), (6, 5));
         assert_eq!(statistics(&path), [received, lost, accepted]);
+    }
+
+    #[test]
+    fn each_file_of_a_series_has_its_own_counts_and_the_last_one_the_comment() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let owner = (Uid::effective(), Gid::effective());
+        let place = CapturePlace::open(&dir.path().join("x.pcapng"), owner, false).expect("a directory");
+        let rotation = Rotation { max_bytes: Some(1), ..Rotation::default() };
+        let mut writer = CaptureWriter::open(place, rotation).expect("a file");
+        writer.set_facts(CaptureFacts::default(), vec![CapturedInterface { link_number: 1, ..Default::default() }]);
+        let names = || std::iter::empty::<(IpAddr, &str)>();
+        writer.packet(&packet(0, 3), 5, names).expect("written");
+        writer.packet(&packet(0, 1), 0, names).expect("written");
+        writer.finish(names(), "balance: closed", Omitted { lost: 2, filtered: 0 }).expect("finished");
+        let file = |number: u32| dir.path().join(format!("x-{number:05}.pcapng"));
+        assert_eq!(statistics(&file(1)), [(4, 9), (5, 3), (6, 4)]);
+        assert_eq!(statistics(&file(2)), [(4, 4), (5, 3), (6, 4)]);
+        let has = |number, text: &str| {
+            let bytes = std::fs::read(file(number)).expect("read");
+            bytes.windows(text.len()).any(|part| part == text.as_bytes())
+        };
+        assert!(has(1, "file: 1 of a series") && has(1, "counts of file 1 of the series") && !has(1, "balance"));
+        assert!(has(2, "file: 2 of a series") && has(2, "counts of file 2 of the series\nbalance: closed"));
     }
 
     #[test]

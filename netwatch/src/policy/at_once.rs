@@ -99,7 +99,8 @@ pub(super) fn gaps(failed: &[FailedAtOnce]) -> Vec<String> {
         lines.extend(failed.iter().take(MAX_LISTED).map(|failed| format!("{run}: {}", failed.line())));
         let more = failed.len().saturating_sub(MAX_LISTED);
         if more > 0 {
-            lines.push(format!("{run}: {more} more addresses failed at once"));
+            lines
+                .push(format!("{run}: {more} more {} failed at once", if more == 1 { "address" } else { "addresses" }));
         }
     }
     lines

@@ -10,6 +10,7 @@ use super::rows::Row;
 use super::text::{comment, wrap};
 use super::{AddressFamily, Requirements, RuleOptions};
 use crate::format::rfc3339;
+use crate::report::counted;
 
 /// Maximum length of a line of a header, bytes.
 const MAX_LINE_BYTES: usize = 110;
@@ -95,7 +96,9 @@ fn list(programs: &[&str]) -> String {
         [one] => safe(one),
         [one, other] => format!("{} and {}", safe(one), safe(other)),
         [one, other, third] => format!("{}, {} and {}", safe(one), safe(other), safe(third)),
-        [one, other, rest @ ..] => format!("{}, {} and {} others", safe(one), safe(other), rest.len()),
+        [one, other, rest @ ..] => {
+            format!("{}, {} and {}", safe(one), safe(other), counted(rest.len() as u64, "other"))
+        }
         [] => String::new(),
     }
 }

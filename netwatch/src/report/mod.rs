@@ -34,6 +34,7 @@ pub use model::{
     ReportEndpoint, ReportFlow, ResourceUsage, Run, TlsFacts,
 };
 pub use naming::{FlowShare, Naming, name_of_address, naming_of, registered_service};
+pub use notes::{counted, were};
 pub use published::{PublishedPort, list_published};
 pub use series::{EndpointSeries, Interval, MAX_INTERVALS, Series, TimeHistogram};
 pub use service::InboundService;

@@ -81,10 +81,20 @@ pub(super) fn abstract_sockets(processes: &Processes, exit: Option<ExitStatus>) 
     ))
 }
 
+/// A number of things: `1 packet`, `2 packets`.
+pub fn counted(number: u64, one: &str) -> String {
+    format!("{number} {one}{}", if number == 1 { "" } else { "s" })
+}
+
+/// `1 packet was`, `2 packets were`.
+pub fn were(number: u64, one: &str) -> String {
+    format!("{} {}", counted(number, one), if number == 1 { "was" } else { "were" })
+}
+
 /// The note about facts of folded flows that exceeded the limits.
 pub(super) fn folded_facts(lost: u64) -> Option<String> {
     (lost > 0)
-        .then(|| format!("{lost} names, processes, failed attempts and addresses of folded flows exceeded the limits"))
+        .then(|| format!("names, processes, failed attempts and addresses of folded flows beyond the limits: {lost}"))
 }
 
 /// The first items, and how many more there are.
@@ -124,25 +134,22 @@ impl Report {
         gap(!self.complete, "the run had not ended, figures are interim".to_owned());
         let packets = |kind| self.remainders.of(kind).both().packets;
         let (overflow, malformed) = (packets(RemainderKind::Overflow), packets(RemainderKind::Malformed));
-        gap(overflow > 0, format!("the flow table was full for {overflow} packets, their remotes are unknown"));
-        gap(malformed > 0, format!("{malformed} packets were malformed"));
+        gap(
+            overflow > 0,
+            format!("the flow table was full for {}, their remotes are unknown", counted(overflow, "packet")),
+        );
+        gap(malformed > 0, format!("{} malformed", were(malformed, "packet")));
         let missing = if self.has_unnamed() { "names" } else { "lookups" };
-        gap(self.lost.samples > 0, format!("{} samples were lost, {missing} may be missing", self.lost.samples));
+        gap(self.lost.samples > 0, format!("{} lost, {missing} may be missing", were(self.lost.samples, "sample")));
         let lost = &self.processes.lost;
         let events = lost.events + lost.unknown;
-        gap(events > 0, format!("{events} process events were lost"));
-        gap(
-            lost.sockets > 0,
-            match lost.sockets {
-                1 => "1 socket could not be tracked".to_owned(),
-                many => format!("{many} sockets could not be tracked"),
-            },
-        );
-        gap(lost.beyond > 0, format!("{} processes, sockets and attempts exceeded the limits", lost.beyond));
+        gap(events > 0, format!("{} lost", were(events, "process event")));
+        gap(lost.sockets > 0, format!("{} could not be tracked", counted(lost.sockets, "socket")));
+        gap(lost.beyond > 0, format!("processes, sockets and attempts beyond the limits: {}", lost.beyond));
         let (at_least, folded) = (if self.folded.at_least { "at least " } else { "" }, self.folded.flows);
-        gap(folded > 0, format!("{at_least}{folded} flows were folded, only their endpoints are known"));
+        gap(folded > 0, format!("{at_least}{} folded, only their endpoints are known", were(folded, "flow")));
         let names = self.lost_names();
-        gap(names > 0, format!("name parsing lost data {names} times, names may be missing"));
+        gap(names > 0, format!("name parsing lost data {}, names may be missing", counted(names, "time")));
         if let Some(early) = self.replay.as_ref().and_then(|replay| replay.ended_early.as_ref()) {
             gap(true, format!("the capture was read up to byte {} only ({})", early.offset, early.cause));
         }

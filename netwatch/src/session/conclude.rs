@@ -8,7 +8,7 @@ use super::event::{Event, EventKinds, Finished, FlowRecord};
 use super::{Moment, Scope, ScopeFacts, Session};
 use crate::flow::{InterfaceCounters, ObservationPoint, Protocol};
 use crate::process::{Attribution, Evidence, FlowUser, ProcessId, ProcessNumber, Processes, TraceOutcome, Usage};
-use crate::report::{EndedBy, ExitStatus, Facts, Report, ReportFlow, ReportFlows, Series};
+use crate::report::{EndedBy, ExitStatus, Facts, Report, ReportFlow, ReportFlows, Series, were};
 
 impl<S: Scope> Session<S> {
     /// An interim report. Its balance is pending, because packets move while counters are read.
@@ -62,7 +62,7 @@ impl<S: Scope> Session<S> {
         });
         let missed: u64 = missed.sum();
         if missed > 0 {
-            self.notes.push(format!("{missed} events were not delivered, because a consumer was too slow"));
+            self.notes.push(format!("{} not delivered, because a consumer was too slow", were(missed, "event")));
         }
     }
 

@@ -297,7 +297,11 @@ fn what_is_discarded_is_reported() {
     (0..5000).for_each(|number| session.note(number.to_string()));
     session.ledger.folded.lost = 7;
     let report = session.conclude(1, None, None);
-    assert!(report.notes.iter().any(|note| note.starts_with("7 names, processes")), "{:?}", report.notes.last());
+    assert!(
+        report.notes.iter().any(|note| note.starts_with("names, processes") && note.ends_with(": 7")),
+        "{:?}",
+        report.notes.last()
+    );
     let missed = session.take_missed(outlet).events;
     assert!(
         missed > 0

@@ -5,6 +5,7 @@ use crate::flow::CounterBounds;
 use crate::host::link::HostEndCounters;
 use crate::host::links::LinkFacts;
 use crate::meter::LinkSide;
+use crate::report::counted;
 
 /// What no hook of the classifier observes.
 pub(super) const UNSEEN: &str = "not counted: packets before netwatch attached, and packets that an XDP program took \
@@ -108,7 +109,9 @@ pub(super) fn ended(name: &str) -> String {
 pub(super) fn appeared(shown: &str, counters: &HostEndCounters) -> String {
     match counters.rx_packets + counters.tx_packets {
         0 => format!("{shown} appeared, and was attached to before its first packet"),
-        packets => format!("{shown} appeared; up to {packets} packets passed before netwatch attached to it"),
+        packets => {
+            format!("{shown} appeared; up to {} passed before netwatch attached to it", counted(packets, "packet"))
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::host::conntrack::{RefusedConnections, TrackedNow};
 use crate::host::socket_drain::DrainOutcome;
 use crate::loopback::LoopbackCounts;
+use crate::report::{counted, were};
 use crate::target::inherited::InheritedSocket;
 
 pub(super) const NO_UPLINK: &str = "no uplink: the host has no default route, so only the host itself can be reached";
@@ -15,7 +16,8 @@ pub(super) const NO_UPLINK: &str = "no uplink: the host has no default route, so
 /// Sysctls of the host that the namespace does not have.
 pub(super) fn refused_sysctls(refused: &[Error]) -> Option<String> {
     let first = refused.first()?;
-    Some(format!("{} sysctls of the host could not be copied for the command: {first}", refused.len()))
+    let number = counted(refused.len() as u64, "sysctl");
+    Some(format!("{number} of the host could not be copied for the command: {first}"))
 }
 
 /// A consumer failed, before or after its start.
@@ -29,7 +31,9 @@ pub(super) fn consumer_failed(name: &str, has_started: bool, error: &Error) -> S
 
 /// Services of the host's loopback that the namespace does not have.
 pub(super) fn host_services_left_out(number: usize) -> Option<String> {
-    (number > 0).then(|| format!("{number} ports of the host's loopback are left out: name ports with --host-loopback"))
+    let ports = counted(number as u64, "port");
+    (number > 0)
+        .then(|| format!("not in the namespace: {ports} of the host's loopback; name ports with --host-loopback"))
 }
 
 /// Sockets of the host that the command has.
@@ -88,24 +92,15 @@ pub(super) fn host_loopback(counts: &LoopbackCounts) -> Vec<String> {
     notes
 }
 
-/// `1 connection`, `2 connections`.
-fn counted(number: u64, one: &str) -> String {
-    format!("{number} {one}{}", if number == 1 { "" } else { "s" })
-}
-
-/// `1 connection was`, `2 connections were`.
-fn were(number: u64, one: &str) -> String {
-    format!("{} {}", counted(number, one), if number == 1 { "was" } else { "were" })
-}
-
 /// Unsent data of exited processes; `None` if there was nothing to wait for.
 pub(super) fn drained(outcome: &DrainOutcome) -> Option<String> {
     match (outcome.left.sockets, outcome.waited.as_millis()) {
         (0, 0..5) => None,
         (0, ms) => Some(format!("waited {ms} ms for data that the command had left in its sockets")),
         (sockets, ms) => Some(format!(
-            "{} bytes in {sockets} sockets that the command had closed were not delivered within {ms} ms (see --drain-timeout)",
-            outcome.left.bytes
+            "{} in {}, which the command had closed, not delivered within {ms} ms (see --drain-timeout)",
+            counted(outcome.left.bytes, "byte"),
+            counted(sockets.into(), "socket")
         )),
     }
 }
@@ -115,7 +110,7 @@ pub(super) fn dns(stats: &Stats, resolvers: &[SocketAddr]) -> Vec<String> {
     let mut notes = Vec::new();
     let dropped = stats.dropped_queries + stats.dropped_by_kernel;
     if dropped > 0 {
-        notes.push(format!("the DNS forwarder was overloaded: {dropped} UDP queries were dropped"));
+        notes.push(format!("the DNS forwarder was overloaded: dropped UDP queries: {dropped}"));
     }
     if stats.strangers > 0 {
         notes.push(format!(
@@ -126,7 +121,7 @@ pub(super) fn dns(stats: &Stats, resolvers: &[SocketAddr]) -> Vec<String> {
     if stats.servfail > 0 {
         let resolvers = resolvers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         notes.push(format!(
-            "no resolver ({resolvers}) answered {} of the command's DNS queries, so netwatch did, with SERVFAIL",
+            "no resolver ({resolvers}) answered DNS queries of the command: netwatch answered {} with SERVFAIL",
             stats.servfail
         ));
     }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use nix::unistd::Uid;
 use tokio::sync::mpsc::error::SendError;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::metering::Metering;
 use super::{RunPlan, capture};
@@ -31,7 +31,7 @@ use crate::undo::RunId;
 
 /// Time in which a process has to send its request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
-/// Time that tails have at the end of a run to receive the last packets.
+/// Time that tails have to receive the last packets, at their end or that of the run.
 const FINISH_TIMEOUT: Duration = Duration::from_millis(250);
 /// Maximum size of the ring of a tail in bytes.
 const MAX_RING_BYTES: u32 = 64 << 20;
@@ -78,6 +78,15 @@ struct RunningTail {
     slot: TailSlot,
 }
 
+impl RunningTail {
+    /// Sends the last packets and the statistics. A tail that was killed does not receive them.
+    async fn finish(mut self) {
+        if let Some(capture) = self.capture.take() {
+            let _ = timeout(FINISH_TIMEOUT, capture.finish(None)).await;
+        }
+    }
+}
+
 impl Drop for RunningTail {
     fn drop(&mut self) {
         // It may have disconnected already.
@@ -115,7 +124,11 @@ impl Tails {
     ) -> Result<()> {
         match event {
             TailEvent::Left(connection) => match self.running.remove(&connection) {
-                Some(tail) => guardian.stop_capture(tail.slot.number),
+                Some(tail) => {
+                    let stopped = guardian.stop_capture(tail.slot.number);
+                    tokio::spawn(tail.finish());
+                    stopped
+                }
                 // Its capture could not be started.
                 None => Ok(()),
             },

@@ -2,25 +2,35 @@
 
 pub mod protocol;
 
+use std::io::{self, Read};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use protocol::{TailAnswer, TailRequest};
 
 use super::view::{self, STOP, stop_on_signals};
 use super::{filter, run_sockets};
-use crate::capture::{Capture, CaptureEnd, CapturedFrame};
+use crate::capture::{Capture, CaptureEnd, CapturedFrame, comment};
 use crate::error::{Error, Result};
 use crate::escape::escape;
 use crate::exit::Exit;
 use crate::flow::Direction;
 use crate::meter::PacketFlows;
 use crate::packets::{CaptureFacts, PacketIdentity, PacketView, ViewSpec, ViewedFrame};
+use crate::report::counted;
 use crate::rights;
 use crate::settings::{FilterOption, TailSettings};
 use crate::terminal::{print_error, print_message};
 use crate::undo::RunId;
+
+/// Time in which the run sends its last packets after a signal.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The requested number of packets was printed.
+static ENOUGH: AtomicBool = AtomicBool::new(false);
 
 /// Runs until the run ends, the requested number of packets was printed, or a signal arrives.
 pub(super) fn tail(settings: &TailSettings) -> Result<Exit> {
@@ -46,12 +56,13 @@ pub(super) fn tail(settings: &TailSettings) -> Result<Exit> {
         view::warn_of_secrets("what -w writes");
     }
     stop_on_signals()?;
-    let end = match follow(spec, &id, stream) {
+    let (end, is_complete) = match follow(spec, &id, stream) {
         Err(error) if view::is_closed_pipe(&error) => return Ok(Exit::Success),
         end => end?,
     };
-    let (end, is_complete) = end;
     match end {
+        // The run sent the rest after a signal, or had no time for it.
+        _ if STOP.load(Ordering::Relaxed) => {}
         CaptureEnd::Whole if !is_complete => {
             let cause = "the run was killed, or this tail did not read its last packets in time";
             print_error(&Error::other("read", format!("run {id}"), cause).hint("the last packets are missing"));
@@ -99,28 +110,65 @@ fn set_facts(spec: &mut ViewSpec, facts: CaptureFacts) {
 
 /// The end, and whether the run sent all packets: then the last block is that of the statistics.
 fn follow(spec: ViewSpec, id: &RunId, stream: UnixStream) -> Result<(CaptureEnd, bool)> {
-    let mut capture = Capture::live(&format!("run {id}"), stream, &STOP)?;
+    let stream = TailStream { stream, leaves_by: None };
+    let mut capture = Capture::live(&format!("run {id}"), stream, &ENOUGH)?;
     let mut view = PacketView::new(spec);
     let (mut lost, mut flows) = (0_u64, PacketFlows::default());
     let end = capture.each(|frame| {
         lost = lost.saturating_add(frame.lost_before);
         view.frame(viewed(frame, &mut flows))?;
         if view.is_full() {
-            STOP.store(true, Ordering::Relaxed);
+            ENOUGH.store(true, Ordering::Relaxed);
         }
         Ok(())
     })?;
     let (written, left_out) = view.counts();
     let all_lost = lost.max(capture.dropped());
     view.finish(all_lost - lost)?;
-    print_message(&counts_text(written, all_lost, left_out));
+    let losses = capture.losses().filter(|(egress, ingress)| egress.saturating_add(*ingress) == all_lost);
+    print_message(&counts_text(written, all_lost, losses, left_out));
     Ok((end, capture.has_statistics()))
 }
 
-/// What tcpdump prints at its end.
-fn counts_text(written: u64, lost: u64, left_out: u64) -> String {
+/// The stream of a run. After a signal, the run sends what its ring contains, and the statistics.
+struct TailStream {
+    stream: UnixStream,
+    /// When the tail ends without them; `None` before a signal.
+    leaves_by: Option<Instant>,
+}
+
+impl TailStream {
+    /// Reports to the run that the tail ends.
+    fn leave(&mut self) -> io::Result<Instant> {
+        self.stream.shutdown(Shutdown::Write)?;
+        self.stream.set_read_timeout(Some(LEAVE_TIMEOUT))?;
+        Ok(*self.leaves_by.insert(Instant::now() + LEAVE_TIMEOUT))
+    }
+}
+
+impl Read for TailStream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if STOP.load(Ordering::Relaxed) {
+                let leaves_by = self.leaves_by.map_or_else(|| self.leave(), Ok)?;
+                if Instant::now() >= leaves_by {
+                    return Ok(0);
+                }
+            }
+            match self.stream.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if self.leaves_by.is_some() && error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
+                read => return read,
+            }
+        }
+    }
+}
+
+/// What tcpdump prints at its end, with the losses of each direction if they are known.
+fn counts_text(written: u64, lost: u64, losses: Option<(u64, u64)>, left_out: u64) -> String {
+    let directions = losses.filter(|_| lost > 0).map_or(String::new(), comment::losses);
     let left_out = if left_out > 0 { format!(", {left_out} left out by --only") } else { String::new() };
-    format!("{written} packets captured, {lost} lost{left_out}")
+    format!("{} captured, {lost} lost{directions}{left_out}", counted(written, "packet"))
 }
 
 /// Process and name are in the comments of the frame.
@@ -146,7 +194,8 @@ mod tests {
 
     #[test]
     fn the_counts_name_what_is_missing() {
-        assert_eq!(counts_text(3, 0, 0), "3 packets captured, 0 lost");
-        assert_eq!(counts_text(3, 2, 1), "3 packets captured, 2 lost, 1 left out by --only");
+        assert_eq!(counts_text(3, 0, Some((0, 0)), 0), "3 packets captured, 0 lost");
+        assert_eq!(counts_text(1, 2, None, 1), "1 packet captured, 2 lost, 1 left out by --only");
+        assert_eq!(counts_text(1, 3, Some((1, 2)), 0), "1 packet captured, 3 lost (1 out, 2 in)");
     }
 }

@@ -285,6 +285,36 @@ fn calls_that_failed_without_a_packet_are_written_once() {
 }
 
 #[test]
+fn a_call_that_failed_without_a_packet_has_the_name_that_was_looked_up() {
+    let Event::DnsExchange(number, found) = lookup(Rcode::NOERROR, 1) else { panic!("a lookup") };
+    let addresses = vec!["198.51.100.1".parse().expect("an address")];
+    let found = Event::DnsExchange(number, Arc::new(Lookup { addresses, ..found.as_ref().clone() }));
+    let events = || vec![used_by(1, "curl"), found.clone(), calls(1)];
+    let text = written(false, events(), &StreamEnd::Abandoned);
+    assert!(text.ends_with(" failed tcp -> 198.51.100.1:443 old.example (dns) curl[101]: no route\n"), "{text}");
+    let name = serde_json::json!({ "name": "old.example", "source": "dns" });
+    assert_eq!(json_of(events())[0]["name"], name);
+    let mut named = record();
+    named.naming = Some(Arc::new(FlowNaming { display_name: sni("app.example"), ..FlowNaming::default() }));
+    let events = vec![Event::FlowOpened(Arc::new(named)), found, calls(1)];
+    let name = serde_json::json!({ "name": "app.example", "source": "sni" });
+    assert_eq!(json_of(events)[1]["name"], name, "the name of its endpoint");
+}
+
+fn sni(name: &str) -> Option<DisplayName> {
+    Some(DisplayName { name: Name::of_text(name), source: NameSource::Sni })
+}
+
+/// `named` follows only if the name was not known when the connection was opened.
+#[test]
+fn a_name_that_is_known_at_the_opening_is_not_repeated() {
+    let mut named = record();
+    named.naming = Some(Arc::new(FlowNaming { display_name: sni("app.example"), ..FlowNaming::default() }));
+    assert_eq!(names_of(vec![Event::FlowOpened(Arc::new(named.clone())), grew(named.clone())]), ["opened"]);
+    assert_eq!(names_of(vec![Event::FlowOpened(Arc::new(record())), grew(named)]), ["opened", "named"]);
+}
+
+#[test]
 fn a_call_that_returned_the_icmp_error_of_a_connection_is_not_another_failure() {
     let mut unreachable = with(facts(1, 0), Some(EndReason::EndOfFlow));
     unreachable.flow.icmp_error = Some(IcmpError { kind: 3, code: 1 });
@@ -351,8 +381,7 @@ fn the_table_of_the_document_has_every_key() {
     let mut full = with(TcpFacts { handshake_rtt_ns: Some(1), ..facts(2, 1) }, Some(EndReason::EndOfFlow));
     let usage = |process| Usage { process, evidence: Evidence::Socket, is_maker: true };
     full.usages.extend([usage(1), usage(2)]);
-    let display_name = Some(DisplayName { name: Name::of_text("app.example"), source: NameSource::Sni });
-    full.naming = Some(Arc::new(FlowNaming { display_name, ..FlowNaming::default() }));
+    full.naming = Some(Arc::new(FlowNaming { display_name: sni("app.example"), ..FlowNaming::default() }));
     let events = vec![
         used_by(1, "curl"),
         used_by(2, "sh"),

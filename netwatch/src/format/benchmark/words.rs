@@ -3,6 +3,7 @@
 use crate::benchmark::{Analysis, Metric, MetricRow, MetricSample, MetricVerdict, Side, Unit};
 use crate::format::escape;
 use crate::format::summary::units::{bytes, count, duration};
+use crate::report::counted;
 use crate::statistics::{Bounds, MedianDifference};
 
 /// The names of the sides.
@@ -151,9 +152,9 @@ pub(super) fn conclusion(analysis: &Analysis) -> Option<String> {
     let (found, decided) = (number(MetricVerdict::Differs), compared.len() - number(MetricVerdict::TooFew));
     Some(match (found, decided) {
         (_, 0) => "Too few runs for a verdict.".to_owned(),
-        (0, decided) => format!("No difference found between A and B in {decided} metrics."),
+        (0, decided) => format!("No difference found between A and B in {}.", counted(decided as u64, "metric")),
         (found, decided) => {
-            format!("B differs from A in {found} of {decided} metrics: {}.", differences(analysis))
+            format!("B differs from A in {found} of {}: {}.", counted(decided as u64, "metric"), differences(analysis))
         }
     })
 }

@@ -6,6 +6,7 @@ use super::{CheckedPolicy, words};
 use crate::allow::{AllowRule, Violation};
 use crate::format::escape;
 use crate::format::markdown::cell;
+use crate::report::counted;
 
 /// Addresses that are listed.
 const MAX_ADDRESSES: usize = 8;
@@ -27,7 +28,7 @@ pub(super) fn text(checked: &CheckedPolicy<'_>) -> String {
         listed().for_each(|violation| text += &row(checked, violation));
         let more = verdict.violations.len().saturating_sub(MAX_VIOLATIONS);
         if more > 0 {
-            let _ = write!(text, "\n{more} more violations are not listed.\n");
+            let _ = write!(text, "\nNot listed: {}.\n", counted(more as u64, "more violation"));
         }
         text += "\nTo allow this, add to the policy:\n\n```toml\n";
         text += &listed().map(added).collect::<Vec<_>>().join("\n");

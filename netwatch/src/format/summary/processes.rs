@@ -153,7 +153,8 @@ pub(super) fn tree(report: &Report, width: usize) -> Vec<Line> {
     let top = tree.children.get(&None).cloned().unwrap_or_default();
     tree.level(&top, "");
     if report.processes.list.len() > tree.listed {
-        let more = format!("… {} more processes", count((report.processes.list.len() - tree.listed) as u64));
+        let more = (report.processes.list.len() - tree.listed) as u64;
+        let more = format!("… {} more {}", count(more), if more == 1 { "process" } else { "processes" });
         let row = tree.row(&more, Style::Plain, Default::default());
         tree.lines.push(row);
     }

@@ -8,33 +8,66 @@ use crate::escape::escape;
 use crate::wire::dns::{self, RecordData, RecordType, ResourceRecord};
 use crate::wire::{Alpn, http1, quic, text, tls};
 
-/// The words of a payload, of at most `limit` bytes.
-pub(super) fn words(packet: &Packet, payload: &[u8], limit: usize) -> Option<String> {
-    let words = match packet.protocol {
-        protocol::UDP if packet.is_dns() => dns_words(payload),
-        protocol::UDP => quic_words(payload),
-        protocol::TCP if packet.is_dns() => match dns::framed(payload)? {
-            dns::Framed::Whole(message, _) => dns_words(message),
-            dns::Framed::Partial(..) => None,
-        },
-        protocol::TCP => tls_words(payload).or_else(|| http_words(payload, limit)),
-        _ => None,
-    };
-    words.map(|words| cut(&words, limit))
+/// The words of a payload.
+#[derive(Debug, Default)]
+pub(super) struct PayloadWords {
+    /// The words.
+    pub text: String,
+    /// It is a message of DNS without its end.
+    pub is_cut_dns: bool,
 }
 
-fn dns_words(message: &[u8]) -> Option<String> {
-    let message = dns::parse(message)?;
+/// The words of a payload, of at most `limit` bytes.
+pub(super) fn words(packet: &Packet, payload: &[u8], limit: usize, is_verbose: bool) -> Option<PayloadWords> {
+    let length = packet.payload_len as usize;
+    let whole = |text| PayloadWords { text, is_cut_dns: false };
+    let words = match packet.protocol {
+        protocol::UDP if packet.is_dns() => dns_words(payload, payload.len() < length, is_verbose),
+        protocol::UDP => quic_words(payload).map(whole),
+        protocol::TCP if packet.is_dns() => match dns::framed(payload)? {
+            dns::Framed::Whole(message, _) => dns_words(message, false, is_verbose),
+            // Of a segment that was not captured whole. Otherwise later ones have the rest.
+            dns::Framed::Partial(end, message) if payload.len() < length && end == length => {
+                dns_words(message, true, is_verbose)
+            }
+            dns::Framed::Partial(..) => None,
+        },
+        protocol::TCP => tls_words(payload).or_else(|| http_words(payload, limit)).map(whole),
+        _ => None,
+    };
+    words.map(|words| PayloadWords { text: cut(&words.text, limit), ..words })
+}
+
+/// `is_cut`: the end of the message was not captured. The counts of a response are those of its
+/// answers, authorities and additional records, and a query has them if it has such records.
+fn dns_words(bytes: &[u8], is_cut: bool, is_verbose: bool) -> Option<PayloadWords> {
+    let Some(message) = dns::parse(bytes) else {
+        return is_cut.then(|| PayloadWords { text: "DNS".to_owned(), is_cut_dns: true });
+    };
     let mut words = format!("DNS {}", message.id);
+    let [answers, authorities, additional] = message.counts;
+    if !message.is_response {
+        let counts = [(answers, "a"), (authorities, "n"), (additional, "au")];
+        counts.iter().filter(|(count, _)| *count > 0).for_each(|(count, of)| _ = write!(words, " [{count}{of}]"));
+    }
     for question in &message.questions {
         _ = write!(words, " {}? {}", question.kind, escape(question.name.as_str()));
     }
     if message.is_response {
-        _ = write!(words, " {}", message.rcode);
+        let truncated = if message.is_truncated { " truncated" } else { "" };
+        _ = write!(words, " {}{truncated} {answers}/{authorities}/{additional}", message.rcode);
         let data = message.records.iter().filter(|record| record.kind != RecordType::OPT);
-        data.for_each(|record| _ = write!(words, " {} {}", record.kind, record_data(record)));
+        data.for_each(|record| push_record(&mut words, record, is_verbose));
     }
-    Some(words)
+    Some(PayloadWords { text: words, is_cut_dns: !message.whole })
+}
+
+/// Type and data, and with `-v` also owner and time to live.
+fn push_record(words: &mut String, record: &ResourceRecord, is_verbose: bool) {
+    if is_verbose {
+        _ = write!(words, " {} [{}s]", escape(record.owner.as_str()), record.ttl);
+    }
+    _ = write!(words, " {} {}", record.kind, record_data(record));
 }
 
 fn record_data(record: &ResourceRecord) -> String {

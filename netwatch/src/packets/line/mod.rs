@@ -116,8 +116,9 @@ impl LineFormat {
             return;
         }
         let limit = if self.style.is_verbose { MAX_VERBOSE_TEXT } else { MAX_TEXT };
-        if let Some(words) = application::words(packet, printed.payload(packet), limit) {
-            _ = write!(line, ": {}", separated(&words));
+        if let Some(words) = application::words(packet, printed.payload(packet), limit, self.style.is_verbose) {
+            let cut = if words.is_cut_dns { " [|domain]" } else { "" };
+            _ = write!(line, ": {}{cut}", separated(&words.text));
         }
     }
 

@@ -108,10 +108,47 @@ fn datagram([source, destination]: [u16; 2], payload: &[u8]) -> Vec<u8> {
 fn answers_of_dns_are_shown() {
     let answer = DnsBuilder::response(7, 0, "app.example", 1).answer("app.example", 1, &[198, 51, 100, 7]);
     let line = words_of(&datagram([53, 5000], &answer.bytes()));
-    assert!(line.contains("DNS 7 A? app.example NOERROR A 198.51.100.7"), "{line}");
+    assert!(line.ends_with("DNS 7 A? app.example NOERROR 1/0/0 A 198.51.100.7"), "{line}");
     let missing = DnsBuilder::response(7, 3, "old.example", 28);
     let line = words_of(&datagram([53, 5000], &missing.bytes()));
-    assert!(line.contains("DNS 7 AAAA? old.example NXDOMAIN"), "{line}");
+    assert!(line.ends_with("DNS 7 AAAA? old.example NXDOMAIN 0/0/0"), "{line}");
+}
+
+#[test]
+fn answers_of_dns_have_their_times_to_live_with_v() {
+    let answer = DnsBuilder::response(7, 0, "app.example", 1).answer("app.example", 1, &[198, 51, 100, 7]);
+    let style = LineStyle { is_verbose: true, ..LineStyle::default() };
+    let line = line_in(style, &datagram([53, 5000], &answer.bytes()), &PacketIdentity::default());
+    assert!(line.ends_with("DNS 7 A? app.example NOERROR 1/0/0 app.example [60s] A 198.51.100.7"), "{line}");
+}
+
+#[test]
+fn dns_that_is_truncated_or_cut_is_marked() {
+    let truncated = DnsBuilder::new(7, 0x8380).question("app.example", 1).bytes();
+    let line = words_of(&datagram([53, 5000], &truncated));
+    assert!(line.ends_with("DNS 7 A? app.example NOERROR truncated 0/0/0"), "{line}");
+    let answer = || DnsBuilder::response(7, 0, "app.example", 1).answer("app.example", 1, &[198, 51, 100, 7]);
+    let frame = datagram([53, 5000], &answer().bytes());
+    let cut = words_of_head(&frame, frame.len() - 1);
+    assert!(cut.ends_with("DNS 7 A? app.example NOERROR 1/0/0 [|domain]"), "{cut}");
+    for length in 42..56 {
+        let cut = words_of_head(&frame, length);
+        assert!(cut.ends_with(": DNS [|domain]"), "{length}: {cut}");
+    }
+    let of_tcp =
+        |payload: &[u8]| [&[0x13, 0x88, 0, 53, 0, 0, 0, 7, 0, 0, 0, 0, 0x50, 24, 1, 0, 0, 0, 0, 0], payload].concat();
+    let frame = ipv4(6, &of_tcp(&answer().framed()));
+    let cut = words_of_head(&frame, frame.len() - 1);
+    assert!(cut.ends_with("DNS 7 A? app.example NOERROR 1/0/0 [|domain]"), "{cut}");
+    let part = words_of(&ipv4(6, &of_tcp(&answer().framed()[..40])));
+    assert!(part.ends_with("length 40"), "the next segment has the rest: {part}");
+}
+
+#[test]
+fn a_query_has_the_number_of_its_additional_records() {
+    let query = DnsBuilder::query(7, "app.example", 1).additional("", 41, &[]);
+    let line = words_of(&datagram([5000, 53], &query.bytes()));
+    assert!(line.ends_with("DNS 7 [1au] A? app.example"), "{line}");
 }
 
 #[test]

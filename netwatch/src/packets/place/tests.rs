@@ -129,7 +129,7 @@ fn only_the_exact_name_may_be_a_pipe_and_only_one_of_the_owner() {
     let dir = tempfile::tempdir().expect("a directory");
     let pipe = |name: &str| nix::unistd::mkfifo(&dir.path().join(name), Mode::S_IRWXU).expect("a pipe");
     pipe("x-00001.pcapng");
-    let numbered = place(dir.path(), "x.pcapng", false).create("x-00001.pcapng").expect_err("it is a pipe");
+    let numbered = place(dir.path(), "x.pcapng", false).create_unused("x-00001.pcapng").expect_err("it is a pipe");
     assert_eq!(numbered.errno(), Some(Errno::EEXIST));
     pipe("x.pcapng");
     let _reader = nix::fcntl::open(&dir.path().join("x.pcapng"), OFlag::O_RDWR, Mode::empty()).expect("opened");
@@ -167,10 +167,11 @@ fn the_null_device_may_belong_to_anyone() {
 fn an_existing_file_is_replaced_only_if_permitted() {
     let dir = tempfile::tempdir().expect("a directory");
     std::fs::write(dir.path().join("x.pcapng"), "older").expect("written");
-    let error = place(dir.path(), "x.pcapng", false).create("x.pcapng").expect_err("it exists").to_string();
+    let error = place(dir.path(), "x.pcapng", false).create_unused("x.pcapng").expect_err("it exists").to_string();
     assert!(error.contains("(EEXIST)") && error.contains("--force"), "{error}");
-    let file = place(dir.path(), "x.pcapng", true).create("x.pcapng").expect("replaced");
-    assert_eq!(file.metadata().expect("metadata").len(), 0);
+    let (_, unused) = place(dir.path(), "x.pcapng", true).create_unused("x.pcapng").expect("created");
+    unused.keep().expect("replaced");
+    assert_eq!(std::fs::read(dir.path().join("x.pcapng")).expect("read"), b"");
 }
 
 #[test]

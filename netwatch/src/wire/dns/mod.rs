@@ -35,6 +35,8 @@ pub struct DnsMessage {
     pub questions: Vec<Question>,
     /// Records of the answer and additional sections, in order.
     pub records: Vec<ResourceRecord>,
+    /// Number of records in the answer, authority and additional sections, as the header states it.
+    pub counts: [u16; 3],
     /// Number of questions and records beyond the limits.
     pub left_out: usize,
     /// Whether everything that the header announces could be read.
@@ -65,6 +67,7 @@ pub fn parse(bytes: &[u8]) -> Option<DnsMessage> {
         rcode: Rcode(header.rcode().to_int()),
         questions: Vec::new(),
         records: Vec::new(),
+        counts: [counts.ancount(), counts.nscount(), counts.arcount()],
         left_out: 0,
         whole: true,
     };

@@ -148,7 +148,8 @@ fn lost(report: &Value) -> u64 {
     let notes = report["notes"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let of_note = |note: &str| -> Option<u64> {
         let (counts, _) = note.split_once(" in were not captured")?;
-        let (out, into) = counts.split_once(" packets out, ")?;
+        let (out, into) = counts.split_once(" out, ")?;
+        let (out, _) = out.split_once(' ')?;
         Some(out.parse::<u64>().ok()? + into.parse::<u64>().ok()?)
     };
     notes.filter_map(of_note).sum()
