@@ -24,9 +24,15 @@ pub struct PacketHeader {
     /// A VLAN tag that is stored outside the frame: its protocol (high half) and the tag (low
     /// half), both in host order; 0 without one.
     pub vlan: u32,
-    /// [`crate::flow::EGRESS`] or [`crate::flow::INGRESS`].
+    /// [`crate::flow::EGRESS`] or [`crate::flow::INGRESS`] in the lowest byte; above it, the number
+    /// of the interface, [`CaptureSettings::interface`].
     pub direction: u32,
 }
+
+/// Position of the number of the interface in [`PacketHeader::direction`].
+pub const INTERFACE_SHIFT: u32 = 8;
+/// Number of interfaces that a capture can distinguish.
+pub const MAX_INTERFACES: u32 = 1 << (u32::BITS - INTERFACE_SHIFT);
 
 /// Settings of the programs that fill PACKETS, written by user space before it loads them.
 #[repr(C)]
@@ -39,11 +45,14 @@ pub struct CaptureSettings {
     pub wakeup_bytes: u32,
     /// Whether packets are filtered: user space has replaced the function `packet_filter`.
     pub filter: u32,
+    /// The number of the interface that the programs are attached to, less than
+    /// [`MAX_INTERFACES`].
+    pub interface: u32,
 }
 
 impl CaptureSettings {
     /// What the object contains until user space writes the settings.
-    pub const DEFAULT: Self = Self { snaplen: MAX_CAPLEN, wakeup_bytes: DEFAULT_RING_BYTES / 32, filter: 0 };
+    pub const DEFAULT: Self = Self { snaplen: MAX_CAPLEN, wakeup_bytes: DEFAULT_RING_BYTES / 32, filter: 0, interface: 0 };
 }
 
 /// Default size of the PACKETS ring in bytes.
@@ -85,7 +94,7 @@ pub mod slot {
 
 const _: () = {
     assert!(size_of::<PacketHeader>() == 48);
-    assert!(size_of::<CaptureSettings>() == 12);
+    assert!(size_of::<CaptureSettings>() == 16);
     assert!(MAX_CAPLEN == 65_600);
     assert!(EGRESS == 0 && INGRESS == 1, "they are added to slots");
 };

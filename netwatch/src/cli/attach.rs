@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args, value_parser};
 
-use super::session::SessionArgs;
+use super::capture::{CAPTURE, CaptureArgs};
+use super::run::{LinesArg, parse_lines};
+use super::session::{METERING, SessionArgs};
 use crate::error::Result;
 use crate::settings::value::parse_time;
 use crate::settings::{AttachSettings, AttachTarget};
@@ -79,6 +81,31 @@ pub(super) struct AttachArgs {
 
     #[command(flatten)]
     session: SessionArgs,
+
+    /// Show a live view of the session; quitting it ends the session
+    ///
+    /// The view of `netwatch top`. `netwatch help live` lists the keys.
+    #[arg(long, help_heading = METERING)]
+    tui: bool,
+
+    /// Print a line for each packet, on standard error or to FILE
+    ///
+    /// As tcpdump does, and with the direction, the process and the name of the remote. Not for
+    /// cgroups.
+    #[arg(
+        long,
+        value_name = "FILE",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "-",
+        value_parser = parse_lines,
+        env = "NETWATCH_PACKETS",
+        help_heading = CAPTURE
+    )]
+    packets: Option<LinesArg>,
+
+    #[command(flatten)]
+    capture: CaptureArgs,
 }
 
 const AFTER: &str = "`netwatch attach --help` has the details, the exit codes and the signals.";
@@ -91,6 +118,7 @@ Examples:
   sudo netwatch attach --unit nginx                      a service of systemd
   sudo netwatch attach -i eth0 -j -o net.json            an interface, the report as JSON
   sudo netwatch attach -i veth7 --peer                   what is behind the host's end of a link
+  sudo netwatch attach --container db -w db.pcapng       its packets, for Wireshark
 
 Nothing of the target changes, and nothing is left if netwatch is killed. Needs Linux 6.6, for
 cgroups 6.1. `netwatch help attaching` describes what is counted and what is not.
@@ -115,7 +143,9 @@ impl AttachArgs {
         let targets =
             namespaces.chain(processes).chain(containers).chain(units).chain(cgroups).chain(interfaces).collect();
         let session = self.session.settings()?;
-        Ok(AttachSettings { session, targets, only_processes, duration: self.duration, words })
+        let capture = self.capture.settings(self.packets.and_then(LinesArg::target));
+        let (duration, in_view) = (self.duration, self.tui);
+        Ok(AttachSettings { session, targets, only_processes, duration, in_view, capture, words })
     }
 
     fn words(&self) -> Vec<String> {

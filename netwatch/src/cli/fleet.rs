@@ -1,12 +1,14 @@
 //! Flags of `netwatch run` about what it sends to other programs.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::builder::FalseyValueParser;
+use clap::{Args, ValueEnum, ValueHint};
 
 use crate::consumer::ipfix::IpfixTarget;
 use crate::consumer::metrics::MetricLabel;
-use crate::consumer::otlp::OtlpTarget;
+use crate::consumer::otlp::{OtlpOptions, OtlpTarget};
 use crate::settings::MetricsOptions;
 use crate::settings::value::parse_metrics_address;
 
@@ -64,13 +66,29 @@ pub(super) struct FleetArgs {
     /// counted in the report. `netwatch help otlp` describes the records.
     #[arg(
         long,
-        value_name = "http://HOST[:PORT]",
+        value_name = "http[s]://HOST[:PORT]",
         value_delimiter = ',',
         value_parser = OtlpTarget::parse,
         env = "NETWATCH_OTLP",
         help_heading = FLEET
     )]
     pub(super) otlp: Vec<OtlpTarget>,
+
+    /// Accept receivers of --otlp with certificates of the authorities in FILE (PEM)
+    ///
+    /// Instead of those of the system, which SSL_CERT_FILE names if it is set.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "NETWATCH_OTLP_CA",
+        value_hint = ValueHint::FilePath,
+        help_heading = FLEET
+    )]
+    otlp_ca: Option<PathBuf>,
+
+    /// Compress what --otlp sends with gzip
+    #[arg(long, env = "NETWATCH_OTLP_GZIP", value_parser = FalseyValueParser::new(), help_heading = FLEET)]
+    otlp_gzip: bool,
 }
 
 /// A label of the metrics about traffic.
@@ -104,6 +122,11 @@ impl LabelArg {
 }
 
 impl FleetArgs {
+    /// How receivers of OpenTelemetry are reached.
+    pub(super) fn otlp_options(&self) -> OtlpOptions {
+        OtlpOptions { authorities: self.otlp_ca.clone(), compresses: self.otlp_gzip }
+    }
+
     /// The settings of the metrics, if they are wanted.
     pub(super) fn metrics(&self) -> Option<MetricsOptions> {
         let address = self.metrics?;

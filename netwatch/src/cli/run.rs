@@ -205,9 +205,16 @@ variables.";
 
 /// The value of `--packets`; the environment can turn it off.
 #[derive(Debug, Clone)]
-struct LinesArg(Option<LineTarget>);
+pub(super) struct LinesArg(Option<LineTarget>);
 
-fn parse_lines(text: &str) -> Result<LinesArg, std::convert::Infallible> {
+impl LinesArg {
+    /// `None` if the environment turned it off.
+    pub(super) fn target(self) -> Option<LineTarget> {
+        self.0
+    }
+}
+
+pub(super) fn parse_lines(text: &str) -> Result<LinesArg, std::convert::Infallible> {
     Ok(LinesArg(parse_line_target(text)))
 }
 
@@ -228,7 +235,7 @@ impl RunArgs {
             drain_timeout: self.drain_timeout,
             in_view: self.tui,
             keylog: self.keylog,
-            capture: self.capture.settings(self.packets.and_then(|lines| lines.0)),
+            capture: self.capture.settings(self.packets.and_then(LinesArg::target)),
             failed_calls: self.failed_calls,
             soak: self.soak.then_some(SoakSettings { report_every: self.report_every, report_dir: self.report_dir }),
             command: self.command,

@@ -354,6 +354,7 @@ impl SessionArgs {
             events: self.events.map(EventsArg::style).filter(|_| self.event_file.path.is_none()),
             event_file: self.event_file.settings(self.events),
             metrics: self.fleet.metrics(),
+            otlp_options: self.fleet.otlp_options(),
             ipfix: self.fleet.ipfix,
             otlp: self.fleet.otlp,
             status: self.status,

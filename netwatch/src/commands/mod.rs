@@ -57,6 +57,7 @@ pub fn execute(invocation: Invocation) -> Exit {
 fn execute_other(invocation: Invocation) -> Result<Exit> {
     match invocation {
         Invocation::Run(settings) => Ok(run(*settings)),
+        Invocation::Attach(settings) if settings.in_view => top::run_in_view(settings.session.color),
         Invocation::Attach(settings) => Ok(attach::attach(*settings)),
         Invocation::Doctor => Ok(doctor()),
         Invocation::Clean => clean(),

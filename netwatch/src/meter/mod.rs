@@ -29,9 +29,9 @@ pub use netwatch_common::table::MAX_ENTRIES;
 pub use host::{PacketFlow, PacketFlows, PacketOrigin};
 pub use kernel::{
     AttachMethod, AttachedCgroup, AttachedLink, CAPTURE_RING_BYTES, CgroupAttacher, DrainProgress, EgressPlace,
-    EgressWatch, Hooks, KernelMeter, KernelMeterConfig, LinkAttacher, LinkSide, MAX_CAPLEN, MemorySource, PacketBatch,
-    PacketRing, PacketStats, PacketTap, ProcessSelection, ProcessTracer, ProcessTracerConfig, RingPacket, RingReader,
-    TapConfig, event_of, is_realtime, segments, set_thread_priority, sys,
+    EgressWatch, Hooks, KernelMeter, KernelMeterConfig, LinkAttacher, LinkSide, LinkTap, MAX_CAPLEN, MemorySource,
+    PacketBatch, PacketRing, PacketStats, PacketTap, ProcessSelection, ProcessTracer, ProcessTracerConfig, RingPacket,
+    RingReader, TapConfig, TappedLink, event_of, is_realtime, segments, set_thread_priority, sys,
 };
 pub use live::{LiveMeter, ReadCounters};
 pub use name_sample::{name_sample, name_sample_from_capture};

@@ -346,6 +346,7 @@ mod tests {
             socket: Some(1),
             lost: 0,
             direction,
+            interface: 0,
             orig_len,
             gso_size: 0,
             gso_segs: 0,

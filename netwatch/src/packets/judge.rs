@@ -88,8 +88,9 @@ mod tests {
     const IS_TAGGED: &str = "4\n40 0 0 12\n21 0 1 33024\n6 0 0 60\n6 0 0 0";
 
     fn packet(direction: Direction, vlan: Option<(u16, u16)>, bytes: &[u8]) -> RingPacket<'_> {
-        let orig_len = bytes.len() as u32;
-        RingPacket { time_ns: 1, socket: None, lost: 0, direction, orig_len, gso_size: 0, gso_segs: 0, vlan, bytes }
+        let (orig_len, interface, gso_size, gso_segs) = (bytes.len() as u32, 0, 0, 0);
+        let (time_ns, socket, lost) = (1, None, 0);
+        RingPacket { time_ns, socket, lost, direction, interface, orig_len, gso_size, gso_segs, vlan, bytes }
     }
 
     fn judge(is_in_kernel: bool, snaplen: u32) -> PacketJudge {

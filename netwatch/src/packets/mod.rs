@@ -5,6 +5,7 @@
 mod files;
 mod flow_cache;
 mod identity;
+mod interfaces;
 mod judge;
 mod key_log;
 mod line;
@@ -28,6 +29,7 @@ use tokio::time::Instant;
 
 pub use files::Rotation;
 pub use identity::PacketIdentity;
+pub use interfaces::CaptureInterfaces;
 pub use judge::CaptureFilter;
 pub use key_log::KeyLog;
 pub use line::{DumpColumns, DumpStyle, LineStyle, TimeStyle};
@@ -59,6 +61,8 @@ pub type Identify = Box<dyn Fn(Vec<FlowQuery>) -> Receiver<Vec<FlowIdentity>> + 
 pub struct CaptureSpec {
     /// The ring.
     pub ring: PacketRing,
+    /// The interfaces, to which more may be added.
+    pub interfaces: CaptureInterfaces,
     /// Which packets are captured.
     pub filter: Option<CaptureFilter>,
     /// Writes the packets to files.

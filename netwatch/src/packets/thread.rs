@@ -10,10 +10,12 @@ use nix::sys::eventfd::EventFd;
 use tokio::sync::oneshot;
 
 use super::identity::{FlowIdentities, IdentifiedFlow};
+use super::interfaces::CaptureInterfaces;
 use super::judge::PacketJudge;
 use super::key_log::KeyLog;
 use super::output::{OutputPacket, PacketOutput};
 use super::printer::PacketPrinter;
+use super::writer::CaptureWriter;
 use super::{CaptureCommand, CaptureSpec, CaptureSummary, EndedOutput};
 use crate::capture::write::{INBOUND, OUTBOUND, ObservedFrame, Segmenter, WritablePacket};
 use crate::error::{Error, Result};
@@ -50,6 +52,9 @@ pub(super) struct PacketThread {
 /// From packets in the ring to packets as a wire would carry them.
 struct RingOutput {
     output: PacketOutput,
+    interfaces: CaptureInterfaces,
+    /// Number of those that the file has.
+    known_interfaces: u32,
     identities: FlowIdentities,
     segmenter: Segmenter,
     keys: Option<KeyLog>,
@@ -69,11 +74,14 @@ impl PacketThread {
         wake: Arc<EventFd>,
         ends: oneshot::Sender<()>,
     ) -> Result<Self> {
-        let CaptureSpec { ring, filter, writer, keys, printer, only, max_packets, identify, on_error, .. } = spec;
+        let CaptureSpec { ring, interfaces, filter, mut writer, keys, printer, only, max_packets, .. } = spec;
         let printer = if writer.is_some() { printer.map(PacketPrinter::queued).transpose()? } else { printer };
+        let known_interfaces = writer.as_mut().map_or(0, CaptureWriter::begin_live);
         let output = RingOutput {
             output: PacketOutput::new(writer, printer, only, max_packets),
-            identities: FlowIdentities::new(identify, spec.states_names),
+            interfaces,
+            known_interfaces,
+            identities: FlowIdentities::new(spec.identify, spec.states_names),
             segmenter: Segmenter::new(spec.keeps_super_frames),
             keys,
             captured: 0,
@@ -81,7 +89,7 @@ impl PacketThread {
             is_unbuffered: spec.is_unbuffered,
             flushed: Instant::now(),
         };
-        let judge = PacketJudge::new(filter);
+        let (judge, on_error) = (PacketJudge::new(filter), spec.on_error);
         Ok(Self { ring, output, commands, wake, ends: Some(ends), on_error, judge, filtered: 0, skipped: 0 })
     }
 
@@ -213,6 +221,7 @@ impl PacketThread {
         }
         let lost = if self.is_running() { self.count_filtered().map_or(0, |()| self.lost_at_end()) } else { 0 };
         let counted = self.summary().balance();
+        self.output.add_interfaces();
         let RingOutput { output, identities, keys, .. } = &mut self.output;
         if let (Some(log), Some(writer)) = (keys, &mut output.writer) {
             writer.add_secrets(&log.new_secrets());
@@ -240,12 +249,15 @@ impl RingOutput {
 
     /// Writes the packets of a batch, each with the place of its flow.
     fn write<'a>(&mut self, packets: impl Iterator<Item = (RingPacket<'a>, Option<usize>)>) -> Result<()> {
-        let Self { output, identities, segmenter, lost: stated, .. } = self;
         for (packet, place) in packets {
+            if packet.interface >= self.known_interfaces {
+                self.add_interfaces();
+            }
+            let Self { output, identities, segmenter, lost: stated, .. } = self;
             // Programs on two CPUs may count in another order than they find room.
             let mut lost = packet.lost.saturating_sub(*stated);
             *stated += lost;
-            let RingPacket { time_ns, orig_len, gso_size, gso_segs, vlan, bytes, direction, .. } = packet;
+            let RingPacket { time_ns, interface, orig_len, gso_size, gso_segs, vlan, bytes, direction, .. } = packet;
             let known = identities.of(place);
             let IdentifiedFlow { key: flow, identity, .. } = known;
             if !output.selects(flow, identity, time_ns, &mut lost) {
@@ -263,7 +275,7 @@ impl RingOutput {
                 let encoded = if wire.comment.is_none() { known.options(direction) } else { None };
                 let record = WritablePacket {
                     time_ns,
-                    interface: 0,
+                    interface,
                     flags,
                     orig_len: wire.orig_len,
                     parts: wire.parts,
@@ -279,6 +291,15 @@ impl RingOutput {
             outcome?;
         }
         Ok(())
+    }
+
+    /// Adds the interfaces that appeared to the file.
+    fn add_interfaces(&mut self) {
+        let new = self.interfaces.after(self.known_interfaces);
+        self.known_interfaces += new.len() as u32;
+        if let Some(writer) = &mut self.output.writer {
+            writer.add_interfaces(&new);
+        }
     }
 
     /// Lines appear at once.

@@ -49,6 +49,8 @@ pub struct CaptureWriter {
     files: CaptureFiles,
     facts: CaptureFacts,
     interfaces: Vec<CapturedInterface>,
+    /// The counts of several interfaces are those of all of them, which share a buffer.
+    has_common_counts: bool,
     encoder: Encoder,
     /// Secrets for the head of the next file.
     secrets: Vec<u8>,
@@ -87,6 +89,7 @@ impl CaptureWriter {
             files,
             facts: CaptureFacts::default(),
             interfaces: Vec::new(),
+            has_common_counts: false,
             encoder,
             secrets: Vec::new(),
             has_head: false,
@@ -100,6 +103,13 @@ impl CaptureWriter {
     /// Sets what the head of each file contains.
     pub fn set_facts(&mut self, facts: CaptureFacts, interfaces: Vec<CapturedInterface>) {
         (self.facts, self.interfaces) = (facts, interfaces);
+    }
+
+    /// The packets come from the buffer of a capture in progress, whose counts are those of all its
+    /// interfaces. Returns the number of interfaces that the head of the file will have.
+    pub(super) fn begin_live(&mut self) -> u32 {
+        self.has_common_counts = true;
+        self.interfaces.len() as u32
     }
 
     /// Begins a capture: writes the head of the first file.
@@ -215,7 +225,11 @@ impl CaptureWriter {
         if let Encoder::PcapNg(pcapng) = &mut self.encoder {
             pcapng.names(names);
             // The packets are not counted by interface.
-            if self.interfaces.len() == 1 {
+            let number = self.interfaces.len();
+            if number == 1 || number > 1 && self.has_common_counts {
+                let text = format!("the counts are those of all {number} interfaces together");
+                let text = if comment.is_empty() { text } else { format!("{comment}\n{text}") };
+                let comment = if number > 1 { text.as_str() } else { comment };
                 let Omitted { lost, filtered } = omitted;
                 let accepted = written.saturating_add(lost);
                 let received = accepted.saturating_add(filtered);

@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::ColorChoice;
+use super::{CaptureOptions, ColorChoice};
 use crate::consumer::ipfix::IpfixTarget;
 use crate::consumer::metrics::MetricLabel;
-use crate::consumer::otlp::OtlpTarget;
+use crate::consumer::otlp::{OtlpOptions, OtlpTarget};
 use crate::format::summary;
 use crate::threshold::Threshold;
 
@@ -44,6 +44,8 @@ pub struct SessionSettings {
     pub ipfix: Vec<IpfixTarget>,
     /// Receivers of OpenTelemetry.
     pub otlp: Vec<OtlpTarget>,
+    /// How these are reached.
+    pub otlp_options: OtlpOptions,
     /// How the session is shown while it lasts.
     pub status: StatusStyle,
     /// Size of the sample ring in KiB, a power of two.
@@ -154,6 +156,10 @@ pub struct AttachSettings {
     pub only_processes: bool,
     /// End after this time; at most `MAX_TIME`.
     pub duration: Option<Duration>,
+    /// Show a live view, with the messages of netwatch in a view of its own.
+    pub in_view: bool,
+    /// The capture of packets, if one was requested.
+    pub capture: Option<CaptureOptions>,
     /// The words of the command line that name the targets, for the report.
     pub words: Vec<String>,
 }

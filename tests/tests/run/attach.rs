@@ -16,7 +16,7 @@ const FRAME: i64 = 14 + 20 + 8 + 200;
 
 /// A namespace whose link to the host has the ends `web0` and `eth0`, and which reaches the
 /// internet.
-fn client(net: &TestInternet) -> TestNamespace {
+pub(crate) fn client(net: &TestInternet) -> TestNamespace {
     let client = TestNamespace::new("client");
     net.host.sh(&format!(
         "ip link add web0 type veth peer name eth0 netns {}; ip link set web0 addrgenmode none
@@ -33,16 +33,16 @@ fn client(net: &TestInternet) -> TestNamespace {
     client
 }
 
-fn netns(client: &TestNamespace) -> String {
+pub(crate) fn netns(client: &TestNamespace) -> String {
     format!("/proc/{}/ns/net", client.pid())
 }
 
 /// Sends 100 datagrams of 200 bytes and receives the same.
-fn echo(client: &TestNamespace) {
+pub(crate) fn echo(client: &TestNamespace) {
     client.sh(&format!("{TRAFFIC} udp {APP_V4}:{ECHO} 100 200"));
 }
 
-fn assert_echo(document: &serde_json::Value, times: i64) {
+pub(crate) fn assert_echo(document: &serde_json::Value, times: i64) {
     let endpoint = report::endpoint(document, "udp", APP_V4, ECHO);
     report::DIRECTIONS
         .into_iter()
@@ -50,7 +50,7 @@ fn assert_echo(document: &serde_json::Value, times: i64) {
 }
 
 /// Number of programs at the hooks of an interface of the host.
-fn programs(host: &TestHost, interface: &str) -> u32 {
+pub(crate) fn programs(host: &TestHost, interface: &str) -> u32 {
     let index = host.sh(&format!("cat /sys/class/net/{interface}/ifindex"));
     let index = index.trim().parse().expect("an index");
     host.inside(move || tcx_programs(index)).join().expect("counted")
@@ -88,7 +88,7 @@ fn notes(document: &serde_json::Value) -> String {
     report::list(document, "notes").iter().filter_map(|note| note.as_str()).collect::<Vec<_>>().join("\n")
 }
 
-fn interrupt(attached: &RunningNetwatch) {
+pub(crate) fn interrupt(attached: &RunningNetwatch) {
     attached.signal(libc::SIGINT);
 }
 

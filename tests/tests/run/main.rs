@@ -2,6 +2,7 @@
 //! how to write one.
 
 mod attach;
+mod attach_capture;
 mod attach_cgroup;
 mod bad_input;
 mod balance;

@@ -46,6 +46,15 @@ enum Suite {
     Names,
     /// The cost of a new connection in user space: CPU time, memory
     Session,
+    /// Consumers at 20,000 connections a second: losses, CPU time, memory, bytes
+    Export {
+        /// How long each consumer is fed
+        #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+        seconds: u64,
+        /// Only consumers whose name contains this
+        #[arg(long, default_value = "")]
+        consumer: String,
+    },
 }
 
 #[derive(Args)]
@@ -68,20 +77,26 @@ pub fn run(arguments: BenchArguments) -> Result {
         Some(Suite::Engine { flags }) => engine(&flags),
         Some(Suite::Services(arguments)) => services::run(arguments),
         Some(Suite::Capture(arguments)) => capture::run(arguments),
-        Some(Suite::Names) => of_library("names"),
-        Some(Suite::Session) => of_library("session"),
+        Some(Suite::Names) => of_library("names", &[]),
+        Some(Suite::Session) => of_library("session", &[]),
+        Some(Suite::Export { seconds, consumer }) => export(seconds, &consumer),
         Some(Suite::All) => measure_run(arguments.run.count)
             .and_then(|()| engine(&[]))
-            .and_then(|()| of_library("names"))
-            .and_then(|()| of_library("session"))
+            .and_then(|()| of_library("names", &[]))
+            .and_then(|()| of_library("session", &[]))
+            .and_then(|()| export(60, ""))
             .and_then(|()| services::run(services::ServicesArguments::all()))
             .and_then(|()| capture::run(capture::CaptureArguments::all())),
     }
 }
 
 /// Runs a bench of the library, which needs no kernel.
-fn of_library(name: &str) -> Result {
-    command::run(cargo().args(["bench", "--package", "netwatch", "--bench", name]))
+fn of_library(name: &str, arguments: &[&str]) -> Result {
+    command::run(cargo().args(["bench", "--package", "netwatch", "--bench", name, "--"]).args(arguments))
+}
+
+fn export(seconds: u64, consumer: &str) -> Result {
+    of_library("export", &["--seconds", &seconds.to_string(), "--consumer", consumer])
 }
 
 /// Builds the bench of the engine and runs it. It is not part of xtask itself, which would contain

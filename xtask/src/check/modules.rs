@@ -303,7 +303,7 @@ pub const LIBRARIES: [(&[&str], &[&str]); 6] = [
     (&["aya", "aya_log", "aya_obj"], &["meter"]),
     (&["clap", "clap_complete"], &["cli"]),
     (&["rusqlite"], &["consumer", "record"]),
-    (&["opentelemetry_proto", "prost", "ureq"], &["consumer"]),
+    (&["opentelemetry_proto", "prost", "rustls", "ureq"], &["consumer"]),
     (&["parquet"], &["export"]),
     (&["ratatui"], &["commands", "dashboard"]),
 ];

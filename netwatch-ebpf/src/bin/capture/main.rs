@@ -15,7 +15,9 @@ use aya_ebpf::helpers::{bpf_get_socket_cookie, bpf_ktime_get_boot_ns, bpf_skb_lo
 use aya_ebpf::macros::{classifier, map};
 use aya_ebpf::maps::{Array, RingBuf};
 use aya_ebpf::programs::TcContext;
-use netwatch_common::capture::{CaptureSettings, DEFAULT_RING_BYTES, MAX_CAPLEN, PacketHeader, RECORD_BYTES, slot};
+use netwatch_common::capture::{
+    CaptureSettings, DEFAULT_RING_BYTES, INTERFACE_SHIFT, MAX_CAPLEN, PacketHeader, RECORD_BYTES, slot,
+};
 use netwatch_common::flow::{EGRESS, INGRESS};
 
 /// Written by user space before the load, then frozen.
@@ -146,6 +148,10 @@ fn header(ctx: &TcContext, caplen: u32, direction: u32) -> PacketHeader {
     let cookie = if direction == EGRESS.into() { unsafe { bpf_get_socket_cookie(skb.cast_mut().cast()) } } else { 0 };
     // SAFETY: a helper without arguments.
     let time_ns = unsafe { bpf_ktime_get_boot_ns() };
+    let settings: *const CaptureSettings = (&raw const CAPTURE).cast();
+    // SAFETY: read-only data that lives as long as the program.
+    let interface = unsafe { (&raw const (*settings).interface).read_volatile() };
+    let direction = direction | interface << INTERFACE_SHIFT;
     PacketHeader { time_ns, cookie, lost: lost(), orig_len: ctx.len(), caplen, gso_size, gso_segs, vlan, direction }
 }
 

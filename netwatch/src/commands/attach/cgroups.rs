@@ -8,8 +8,10 @@ use super::follow::{ExistingSockets, Followed, TargetSummary};
 use super::names::NameList;
 use super::notes;
 use super::selection::{require_initial_pids, select, select_later, sockets_of};
+use crate::commands::run::capture::StartedCapture;
 use crate::error::{Error, Result};
 use crate::flow::InterfaceCounters;
+use crate::guardian::StartCapture;
 use crate::host::existing_cgroup::{ExistingCgroup, descends_from, trees};
 use crate::host::links::LinkChanges;
 use crate::meter::{AttachedCgroup, CgroupAttacher, ProcessSelection};
@@ -246,6 +248,12 @@ impl Followed for AttachedCgroups {
         }
         Ok(found)
     }
+
+    fn start_capture(&mut self, _: StartCapture, _: Option<String>) -> Result<StartedCapture> {
+        Err(notes::no_capture_of_cgroups())
+    }
+
+    fn stop_capture(&mut self, _: u16) {}
 
     fn summary(&mut self) -> TargetSummary {
         let mut listed = vec![notes::metered_sockets(&self.all_shown()), notes::OF_SOCKETS.to_owned()];

@@ -12,8 +12,10 @@ use tokio::sync::oneshot;
 
 use super::names::NameList;
 use super::notes;
+use crate::commands::run::capture::StartedCapture;
 use crate::error::{Error, Result};
 use crate::flow::{CounterBounds, InterfaceCounters};
+use crate::guardian::StartCapture;
 use crate::host::links::LinkChanges;
 use crate::host::sockets::ExistingSocket;
 use crate::report::Interface;
@@ -50,6 +52,13 @@ pub(super) trait Followed: Send {
 
     /// The sockets that exist.
     fn sockets(&mut self) -> Result<ExistingSockets>;
+
+    /// Starts a capture on the interfaces, also on those that come later. `expression` is that of
+    /// its filter.
+    fn start_capture(&mut self, capture: StartCapture, expression: Option<String>) -> Result<StartedCapture>;
+
+    /// Ends the capture in this slot, if there is one.
+    fn stop_capture(&mut self, slot: u16);
 
     /// To be called when everything is detached.
     fn summary(&mut self) -> TargetSummary;

@@ -2,20 +2,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use nix::errno::Errno;
+
+use super::captures::{LinkCaptures, LinkToTap};
 use super::follow::{ExistingSockets, Followed, TargetSummary};
 use super::names::NameList;
 use super::notes;
 use super::targets::{LinkPlace, Targets, Wanted, WantedLink};
+use crate::commands::run::capture::StartedCapture;
 use crate::commands::run::live::from_link;
 use crate::error::{Error, Result};
 use crate::flow::{CounterBounds, InterfaceCounters, LinkCounters};
+use crate::guardian::StartCapture;
 use crate::host::link::HostEndCounters;
 use crate::host::links::LinkChanges;
 use crate::meter::{AttachedLink, LinkAttacher, LinkSide};
 use crate::report::Interface;
 
 /// Identifies an interface.
-type LinkKey = (LinkPlace, u32);
+pub(super) type LinkKey = (LinkPlace, u32);
 
 /// An interface that is metered.
 struct MeteredLink {
@@ -36,6 +41,7 @@ pub(super) struct AttachedLinks {
     targets: Targets,
     attacher: LinkAttacher,
     attached: BTreeMap<LinkKey, MeteredLink>,
+    captures: LinkCaptures,
     /// Interfaces that appear from now on are late.
     is_first: bool,
     /// What detached interfaces counted; `None` if that is unknown.
@@ -56,6 +62,7 @@ impl AttachedLinks {
             targets,
             attacher,
             attached: BTreeMap::new(),
+            captures: LinkCaptures::default(),
             is_first: true,
             counted: Some(CounterBounds::default()),
             metered: NameList::default(),
@@ -69,14 +76,19 @@ impl AttachedLinks {
     fn attach(&mut self, wanted: WantedLink) -> Result<()> {
         let (place, index) = key_of(&wanted);
         let WantedLink { facts, side, shown, .. } = wanted;
-        let attacher = &self.attacher;
-        let attached = self.targets.run_in(place, || attacher.attach(index, side));
-        let link = match attached?.transpose() {
+        let (attacher, captures) = (&self.attacher, &mut self.captures);
+        let tap = LinkToTap { key: (place, index), name: &facts.name, shown: &shown, side };
+        // The captures first: they have every packet that is counted.
+        let attached = self.targets.run_in(place, || captures.attach(&tap).and_then(|()| attacher.attach(index, side)));
+        let link = match attached.and_then(Option::transpose) {
             Ok(Some(link)) => link,
             Ok(None) => return Ok(()),
             // It disappeared meanwhile.
-            Err(error) if error.errno() == Some(nix::errno::Errno::ENODEV) => return Ok(()),
-            Err(error) => return Err(error),
+            Err(error) if error.errno() == Some(Errno::ENODEV) => return Ok(()),
+            Err(error) => {
+                self.captures.detach((place, index));
+                return Err(error);
+            }
         };
         let Some(now) = self.targets.read(place, index)? else { return Ok(()) };
         if !self.is_first {
@@ -106,6 +118,7 @@ impl AttachedLinks {
             return Ok(());
         };
         drop(link);
+        self.captures.detach((place, index));
         if side == LinkSide::Loopback || !is_compared {
             return Ok(());
         }
@@ -203,6 +216,29 @@ impl Followed for AttachedLinks {
 
     fn sockets(&mut self) -> Result<ExistingSockets> {
         Ok(ExistingSockets { metered: self.targets.sockets()?, ..ExistingSockets::default() })
+    }
+
+    fn start_capture(&mut self, capture: StartCapture, expression: Option<String>) -> Result<StartedCapture> {
+        let slot = capture.slot;
+        self.captures.add(capture, expression)?;
+        for (&key, MeteredLink { name, shown, side, .. }) in &self.attached {
+            let (captures, link) = (&mut self.captures, LinkToTap { key, name, shown, side: *side });
+            let attached = self.targets.run_in(key.0, || captures.attach_one(slot, &link));
+            match attached.and_then(Option::transpose) {
+                // It disappears at this moment.
+                Err(error) if error.errno() == Some(Errno::ENODEV) => {}
+                Err(error) => {
+                    self.captures.remove(slot);
+                    return Err(error);
+                }
+                Ok(_) => {}
+            }
+        }
+        self.captures.started(slot)
+    }
+
+    fn stop_capture(&mut self, slot: u16) {
+        self.captures.remove(slot);
     }
 
     fn summary(&mut self) -> TargetSummary {

@@ -3,6 +3,7 @@
 //! the report are those of `run`; there is no guardian, because the kernel undoes everything when
 //! this process ends.
 
+mod captures;
 mod cgroups;
 mod follow;
 mod links;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
+use super::run::capture::{self, CaptureHost, OpenedCapture, StartedCapture};
 use super::run::exports::Exports;
 use super::run::interim::InterimPrinter;
 use super::run::metering::{Conclusion, Metering, MeteringSpec};
@@ -27,9 +29,11 @@ use super::run::resolve::{resolved, unless_ended};
 use super::run::result::{SessionResult, publish};
 use super::run::session::{self, Consumers, SessionReaders, TracedProcesses};
 use super::run::signals::{self, HeldSignals, SignalAction, SignalStream};
+use super::run::tails::{TailCapture, Tails};
 use super::run::thread::{PendingWork, in_thread};
 use super::run::thresholds::ThresholdWatch;
 use super::run::{new_run_dir, undo};
+use super::view::own_facts;
 use crate::confine;
 use crate::doctor::{require_capabilities, require_limits};
 use crate::error::{Error, Result};
@@ -38,6 +42,7 @@ use crate::exit::Exit;
 use crate::guardian::OpenFileLimit;
 use crate::host::cgroup;
 use crate::meter::{Hooks, KernelMeter, KernelMeterConfig, LiveMeter, ProcessTracerConfig, unix_now_ns};
+use crate::packets::{CaptureFacts, RunningCapture};
 use crate::process::Attribution;
 use crate::report::{DnsForwarder, EndedBy, ExitStatus, Interface, Report, Run};
 use crate::rights;
@@ -45,6 +50,7 @@ use crate::session::{IsolatedScope, Session};
 use crate::settings::AttachSettings;
 use crate::terminal::{Output, Show, detach_stderr, print_error, print_message};
 use crate::undo::{RunCard, RunDir};
+use captures::CapturedTargets;
 use cgroups::AttachedCgroups;
 use follow::{Follower, SharedTargets};
 use links::AttachedLinks;
@@ -103,6 +109,7 @@ struct AttachPlan {
     output: Option<Output>,
     record: Option<RecordingPlan>,
     exports: Exports,
+    capture: Option<OpenedCapture>,
 }
 
 impl AttachPlan {
@@ -111,12 +118,18 @@ impl AttachPlan {
         require_limits()?;
         OpenFileLimit::raise()?;
         let targets = OpenedTargets::open(&settings.targets, settings.only_processes)?;
+        if let (Some(_), OpenedTargets::Cgroups(_)) = (&settings.capture, &targets) {
+            return Err(notes::no_capture_of_cgroups());
+        }
         let owner = rights::caller()?;
+        let capture = settings.capture.clone();
+        // SAFETY: the threads that have opened the targets were joined.
+        let capture = capture.map(|options| unsafe { OpenedCapture::open(options, &owner) }).transpose()?;
         let output = settings.session.output.as_deref();
         let output = output.map(|path| Output::create(path, (owner.uid, owner.gid))).transpose()?;
         let record = Some(RecordingPlan::make(&settings.session, &owner)?);
         let exports = Exports::open(&settings.session, &owner)?;
-        Ok((Self { settings, user: owner.name, output, record, exports }, targets))
+        Ok((Self { settings, user: owner.name, output, record, exports, capture }, targets))
     }
 
     /// The command line, by which reports and lists name the session.
@@ -183,7 +196,7 @@ async fn meter(plan: AttachPlan, targets: OpenedTargets, run_dir: &RunDir, signa
     let thresholds = ThresholdWatch::new(&plan.settings.session);
     let interim = InterimPrinter::new(show);
     let metering = Metering::start(MeteringSpec { meter, session, interim, usage: None, soak: None, thresholds })?;
-    let mut attached = AttachedSession::begin(plan, metering, targets, run_dir);
+    let mut attached = AttachedSession::begin(plan, metering, targets, run_dir)?;
     let report = match attached.run(signals).await {
         Ok(report) => report,
         Err(error) => {
@@ -238,39 +251,64 @@ struct AttachedSession<'r> {
     run_dir: &'r RunDir,
     started_ns: u64,
     _readers: Option<SessionReaders>,
+    capture: Option<RunningCapture>,
+    tails: Tails,
 }
 
 impl<'r> AttachedSession<'r> {
-    fn begin(plan: AttachPlan, metering: Metering, targets: SharedTargets, run_dir: &'r RunDir) -> Self {
+    fn begin(plan: AttachPlan, metering: Metering, targets: SharedTargets, run_dir: &'r RunDir) -> Result<Self> {
+        let captured = TailCapture::without_keys(facts(&plan, run_dir), no_keys);
+        let (tails, outcome) = Tails::start(run_dir.path(), &rights::caller()?, captured);
+        outcome.err().into_iter().for_each(|error| metering.note(error.to_string()));
         let readers = session::serve_readers(run_dir, &metering);
         readers.as_ref().err().into_iter().for_each(|error| metering.note(error.to_string()));
         let started_ns = unix_now_ns();
         metering.begin(started_ns);
-        Self { plan, metering, targets, run_dir, started_ns, _readers: readers.ok() }
+        let _readers = readers.ok();
+        Ok(Self { plan, metering, targets, run_dir, started_ns, _readers, capture: None, tails })
     }
 
     /// Attaches, meters until something ends the session, and detaches. `None` if a signal ended
     /// the making of the report.
     async fn run(&mut self, signals: &SignalStream<'_>) -> Result<Option<Arc<Report>>> {
         let (record, exports) = (self.plan.record.take(), std::mem::take(&mut self.plan.exports));
-        let settings = &self.plan.settings;
-        let mut consumers = Consumers::new(&settings.session, record, exports);
+        let mut consumers = Consumers::new(&self.plan.settings.session, record, exports);
+        let started = self.start_capture(signals).await?;
         let mut follower = Follower::start(self.targets.clone(), self.metering.notes())?;
         let names = signals.unless_stopped(follower.attached()).await??;
         let interface = follow::lock(&self.targets).interface();
         self.run_dir.write_card(&card(&self.plan, self.run_dir, interface.name.clone()))?;
         self.metering.set_interface(interface);
+        self.run_capture(started)?;
         self.add_existing_sockets(signals).await?;
         consumers.start(&mut self.metering, self.run_dir.id().as_str(), self.started_ns);
+        let settings = &self.plan.settings;
         // The JSON of standard error is a document of its own.
         if !settings.session.quiet && (!settings.session.json || settings.session.output.is_some()) {
             print_message(&format!("attached to {}; Ctrl-C ends", escape(&names.to_string())));
         }
-        let ended_by = until_end(settings.duration, &mut follower, &mut self.metering, signals).await?;
+        let ended_by = self.until_end(&mut follower, signals).await?;
         signals.held().repeats_until();
         let Some(detached) = unless_ended(signals, follower.finish()).await else { return Ok(None) };
         detached.err().into_iter().for_each(|error| self.metering.note(error.to_string()));
         self.conclude(ended_by, signals).await
+    }
+
+    /// Loads the programs of the capture that was requested: they are attached with the classifier.
+    async fn start_capture(&mut self, signals: &SignalStream<'_>) -> Result<Option<StartedCapture>> {
+        let Some(opened) = &self.plan.capture else { return Ok(None) };
+        let (request, expression) = opened.request();
+        let mut host = CapturedTargets(self.targets.clone());
+        signals.unless_stopped(host.start_capture(request, expression)).await?.map(Some)
+    }
+
+    /// Starts to read the packets, which have waited in the buffer.
+    fn run_capture(&mut self, started: Option<StartedCapture>) -> Result<()> {
+        if let (Some(opened), Some(started)) = (self.plan.capture.take(), started) {
+            let facts = facts(&self.plan, self.run_dir);
+            self.capture = Some(opened.run(started, facts, None, &self.metering)?);
+        }
+        Ok(())
     }
 
     /// Passes the sockets that exist already, and their processes, to the session.
@@ -294,6 +332,8 @@ impl<'r> AttachedSession<'r> {
     /// Creates the report from what was counted until everything was detached.
     async fn conclude(&mut self, ended_by: EndedBy, signals: &SignalStream<'_>) -> Result<Option<Arc<Report>>> {
         let duration = Duration::from_nanos(unix_now_ns().saturating_sub(self.started_ns));
+        capture::drain(&mut self.capture, &self.metering, signals).await;
+        self.tails.finish().await;
         let summary = follow::lock(&self.targets).summary();
         summary.notes.into_iter().for_each(|note| self.metering.note(note));
         self.metering.set_interface(summary.interface);
@@ -310,30 +350,41 @@ impl<'r> AttachedSession<'r> {
         let Some(report) = unless_ended(signals, report).await.transpose()? else { return Ok(None) };
         let report = if settings.resolve { resolved(&self.metering, report, signals).await? } else { report };
         self.metering.finish_consumers();
+        capture::finish(self.capture.take(), report.clone(), signals).await;
         Ok(Some(report))
+    }
+
+    /// Waits for what ends the session: a signal, the time, or the target. Returns what it was.
+    async fn until_end(&mut self, follower: &mut Follower, signals: &SignalStream<'_>) -> Result<EndedBy> {
+        let deadline = Instant::now() + self.plan.settings.duration.unwrap_or(NO_DEADLINE);
+        let mut host = CapturedTargets(self.targets.clone());
+        loop {
+            tokio::select! {
+                action = signals.next() => match action? {
+                    SignalAction::Nothing | SignalAction::Stop => {}
+                    SignalAction::Interim => self.metering.print_interim(),
+                    SignalAction::FromTerminal(signal) | SignalAction::Forward(signal) => {
+                        return Ok(EndedBy::Signal(signal as i32));
+                    }
+                },
+                () = sleep_until(deadline) => return Ok(EndedBy::Duration),
+                ended = follower.ended() => return ended.map(|()| EndedBy::Command),
+                () = capture::ended(&mut self.capture) => host.stop_capture(capture::OWN_SLOT)?,
+                event = self.tails.event() => self.tails.handle(event, &self.metering, &mut host).await?,
+                error = self.metering.panicked() => return Err(error),
+            }
+        }
     }
 }
 
-/// Waits for what ends a session: a signal, the time, or the target. Returns what it was.
-async fn until_end(
-    duration: Option<Duration>,
-    follower: &mut Follower,
-    metering: &mut Metering,
-    signals: &SignalStream<'_>,
-) -> Result<EndedBy> {
-    let deadline = Instant::now() + duration.unwrap_or(NO_DEADLINE);
-    loop {
-        tokio::select! {
-            action = signals.next() => match action? {
-                SignalAction::Nothing | SignalAction::Stop => {}
-                SignalAction::Interim => metering.print_interim(),
-                SignalAction::FromTerminal(signal) | SignalAction::Forward(signal) => {
-                    return Ok(EndedBy::Signal(signal as i32));
-                }
-            },
-            () = sleep_until(deadline) => return Ok(EndedBy::Duration),
-            ended = follower.ended() => return ended.map(|()| EndedBy::Command),
-            error = metering.panicked() => return Err(error),
-        }
-    }
+/// What each file of a capture states.
+fn facts(plan: &AttachPlan, run_dir: &RunDir) -> CaptureFacts {
+    let command = escape(&plan.command().join(" ")).into_owned();
+    let comment = format!("command: {command}\nuser: {}\nrun: {}", plan.user, run_dir.id());
+    CaptureFacts { comment, ..own_facts() }
+}
+
+fn no_keys() -> Error {
+    Error::other("write keys of", "the session", "a target that runs already writes none for netwatch")
+        .hint("--keylog is for sessions of `netwatch run`")
 }

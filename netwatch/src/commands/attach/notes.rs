@@ -1,6 +1,7 @@
 //! The notes that a session of `attach` adds to its report: what was metered, and what was not.
 
 use super::names::NameList;
+use crate::error::Error;
 use crate::flow::CounterBounds;
 use crate::host::link::HostEndCounters;
 use crate::host::links::LinkFacts;
@@ -73,6 +74,12 @@ pub(super) fn seen_from_here(link: &LinkFacts, side: LinkSide) -> Option<String>
             name = link.name
         )
     })
+}
+
+/// Why packets of cgroups are not captured.
+pub(super) fn no_capture_of_cgroups() -> Error {
+    Error::other("capture", "packets of cgroups", "a capture is attached to interfaces, and a cgroup has none")
+        .hint("attach to the interface with -i, and select with --only process=NAME")
 }
 
 /// Interfaces of the targets that were not metered.

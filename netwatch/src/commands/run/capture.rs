@@ -1,29 +1,35 @@
 //! The capture of a run (`-w`): its file is opened before the run starts; the guardian attaches the
 //! programs when everything else is set up.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::RunPlan;
 use super::metering::Metering;
 use super::network::Network;
+use super::signals::SignalStream;
 use crate::capture::CapturedInterface;
 use crate::capture::write::ETHERNET;
+use crate::commands::filter;
 use crate::commands::view::{own_facts, require_secrets, warn_of_secrets, with_selection};
 use crate::error::{Error, Result};
 use crate::escape::escape;
+use crate::filter::FilterProgram;
 use crate::guardian::{GuardianClient, StartCapture};
 use crate::meter::PacketRing;
 use crate::packets::{
-    CaptureFacts, CaptureFilter, CapturePlace, CaptureSpec, CaptureWriter, EndedOutput, KeyLog, LineStyle,
-    PacketPrinter, RunningCapture,
+    CaptureFacts, CaptureFilter, CaptureInterfaces, CapturePlace, CaptureSpec, CaptureWriter, EndedOutput, KeyLog,
+    LineStyle, PacketPrinter, RunningCapture,
 };
+use crate::report::Report;
 use crate::settings::{CaptureOptions, FilterOption, LineTarget};
 use crate::target::user::Identity;
 use crate::terminal::{print_error, print_message};
 use crate::undo::RunId;
 
 /// The slot of the run's own capture; tails have others.
-pub(super) const OWN_SLOT: u16 = 0;
+pub(in crate::commands) const OWN_SLOT: u16 = 0;
 
 /// Opens the file, with the rights of its owner.
 pub(super) fn open(settings: &CaptureOptions, keylog: bool, owner: &Identity) -> Result<Option<CaptureWriter>> {
@@ -74,6 +80,120 @@ pub(super) fn open_lines(settings: &CaptureOptions, owner: &Identity) -> Result<
     }
 }
 
+/// What was opened for a capture that has not started.
+pub(in crate::commands) struct OpenedCapture {
+    pub options: CaptureOptions,
+    /// `-w`.
+    pub writer: Option<CaptureWriter>,
+    pub filter: Option<FilterProgram>,
+    /// `--packets`.
+    pub lines: Option<PacketPrinter>,
+}
+
+/// A capture whose programs are attached.
+pub(in crate::commands) struct StartedCapture {
+    /// The descriptors of the ring and of its counters.
+    pub maps: [OwnedFd; 2],
+    /// Why the kernel does not apply the filter, if so.
+    pub filter_error: Option<String>,
+    pub interfaces: CaptureInterfaces,
+}
+
+/// What attaches capture programs.
+pub(in crate::commands) trait CaptureHost {
+    /// Attaches the programs of a capture. `expression` is that of its filter.
+    async fn start_capture(&mut self, capture: StartCapture, expression: Option<String>) -> Result<StartedCapture>;
+
+    /// Detaches the programs of the capture in this slot.
+    fn stop_capture(&mut self, slot: u16) -> Result<()>;
+}
+
+/// The guardian, and the name of the interface.
+pub(super) struct GuardedLink<'a>(pub &'a mut GuardianClient, pub &'a str);
+
+impl CaptureHost for GuardedLink<'_> {
+    async fn start_capture(&mut self, capture: StartCapture, expression: Option<String>) -> Result<StartedCapture> {
+        let interfaces = CaptureInterfaces::one(interface(self.1, capture.snaplen, expression));
+        let (maps, filter_error) = self.0.start_capture(capture).await?;
+        Ok(StartedCapture { maps, filter_error, interfaces })
+    }
+
+    fn stop_capture(&mut self, slot: u16) -> Result<()> {
+        self.0.stop_capture(slot)
+    }
+}
+
+impl OpenedCapture {
+    /// Opens everything with the rights of the owner, who owns the files.
+    ///
+    /// # Safety
+    /// The process has a single thread.
+    pub(in crate::commands) unsafe fn open(options: CaptureOptions, owner: &Identity) -> Result<Self> {
+        // SAFETY: guaranteed by the caller.
+        let filter = options.filter.as_ref().map(|filter| unsafe { filter::of_run(filter, owner) }).transpose()?;
+        let writer = open(&options, false, owner)?;
+        let lines = open_lines(&options, owner)?;
+        Ok(Self { options, writer, filter, lines })
+    }
+
+    /// What is requested of [`CaptureHost::start_capture`].
+    pub(in crate::commands) fn request(&self) -> (StartCapture, Option<String>) {
+        let CaptureOptions { snaplen, egress, ingress, .. } = self.options;
+        let (ring_bytes, filter) = (self.options.buffer * 1024, self.filter.clone());
+        let expression = match &self.options.filter {
+            Some(FilterOption::Expression(text)) => Some(text.clone()),
+            Some(FilterOption::Code(_)) | None => None,
+        };
+        (StartCapture { slot: OWN_SLOT, snaplen, ring_bytes, egress, ingress, filter }, expression)
+    }
+
+    /// Starts the thread that reads the packets. Its errors end the capture and not the session.
+    pub(in crate::commands) fn run(
+        self,
+        started: StartedCapture,
+        mut facts: CaptureFacts,
+        keys: Option<KeyLog>,
+        metering: &Metering,
+    ) -> Result<RunningCapture> {
+        let StartedCapture { maps, filter_error, interfaces } = started;
+        let Self { options, mut writer, filter, lines } = self;
+        if let Some(writer) = &mut writer {
+            if let Some(FilterOption::Code(path)) = &options.filter {
+                facts.comment += &format!("\nfilter code: {}", escape(&path.display().to_string()));
+            }
+            let facts = with_selection(facts, (options.egress, options.ingress), &options.only);
+            writer.set_facts(facts, interfaces.all());
+        }
+        if let Some(cause) = &filter_error {
+            metering.note(format!("the capture is filtered by netwatch and not by the kernel: {cause}"));
+        }
+        let note = metering.notes();
+        let (is_in_kernel, snaplen) = (filter_error.is_none(), options.snaplen);
+        RunningCapture::start(CaptureSpec {
+            ring: PacketRing::open(maps, options.buffer * 1024)?,
+            interfaces,
+            filter: filter.map(|program| CaptureFilter { program, is_in_kernel, snaplen }),
+            writer,
+            keys,
+            printer: lines,
+            only: options.only,
+            states_names: false,
+            max_packets: options.count,
+            keeps_super_frames: options.super_frames,
+            is_unbuffered: options.unbuffered,
+            identify: metering.identities(),
+            on_error: Box::new(move |ended, error| {
+                let (incomplete, hint) = match ended {
+                    EndedOutput::Capture => ("the capture is", "the capture has ended; the run continues"),
+                    EndedOutput::Lines => ("the lines of packets are", "the file and the run continue"),
+                };
+                note(format!("{incomplete} incomplete: {error}"));
+                print_error(&error.hint(hint));
+            }),
+        })
+    }
+}
+
 /// Starts the capture that the plan contains, before the command's first instruction.
 pub(super) async fn start(
     plan: &mut RunPlan,
@@ -82,57 +202,47 @@ pub(super) async fn start(
     metering: &Metering,
     guardian: &mut GuardianClient,
 ) -> Result<Option<RunningCapture>> {
-    let Some(settings) = plan.settings.capture.clone() else { return Ok(None) };
-    let mut writer = plan.capture.take();
-    if let Some(writer) = &mut writer {
-        let mut facts = facts(plan, id);
-        let expression = match &settings.filter {
-            Some(FilterOption::Expression(text)) => Some(text.clone()),
-            Some(FilterOption::Code(path)) => {
-                facts.comment += &format!("\nfilter code: {}", escape(&path.display().to_string()));
-                None
-            }
-            None => None,
-        };
-        let facts = with_selection(facts, (settings.egress, settings.ingress), &settings.only);
-        writer.set_facts(facts, vec![interface(network.link.name(), settings.snaplen, expression)]);
+    let Some(options) = plan.settings.capture.clone() else { return Ok(None) };
+    let facts = facts(plan, id);
+    let (writer, filter, lines) = (plan.capture.take(), plan.filter.take(), plan.lines.take());
+    let opened = OpenedCapture { options, writer, filter, lines };
+    let (request, expression) = opened.request();
+    let started = GuardedLink(guardian, network.link.name()).start_capture(request, expression).await?;
+    opened.run(started, facts, plan.keys.take(), metering).map(Some)
+}
+
+/// Waits until the capture has written every packet. A signal ends the wait and the capture.
+pub(in crate::commands) async fn drain(
+    running: &mut Option<RunningCapture>,
+    metering: &Metering,
+    signals: &SignalStream<'_>,
+) {
+    let Some(capture) = running else { return };
+    match signals.unless_interrupted("finish", "the capture", capture.drain()).await {
+        Ok(Ok(summary)) => summary.notes().into_iter().for_each(|note| metering.note(note)),
+        Err(error) | Ok(Err(error)) => {
+            *running = None;
+            print_error(&error);
+            metering.note(format!("the capture is incomplete: {error}"));
+        }
     }
-    let CaptureOptions { snaplen, egress, ingress, .. } = settings;
-    let ring_bytes = settings.buffer * 1024;
-    let filter = plan.filter.take();
-    let request = StartCapture { slot: OWN_SLOT, snaplen, ring_bytes, egress, ingress, filter: filter.clone() };
-    let (maps, filter_error) = guardian.start_capture(request).await?;
-    if let Some(cause) = &filter_error {
-        metering.note(format!("the capture is filtered by netwatch and not by the kernel: {cause}"));
+}
+
+/// Waits until the capture has completed its file. A signal ends the wait.
+pub(in crate::commands) async fn finish(
+    running: Option<RunningCapture>,
+    report: Arc<Report>,
+    signals: &SignalStream<'_>,
+) {
+    let Some(capture) = running else { return };
+    let finished = signals.unless_interrupted("finish", "the capture", capture.finish(Some(report))).await;
+    if let Err(error) = finished.flatten() {
+        print_error(&error);
     }
-    let note = metering.notes();
-    let is_in_kernel = filter_error.is_none();
-    let spec = CaptureSpec {
-        ring: PacketRing::open(maps, ring_bytes)?,
-        filter: filter.map(|program| CaptureFilter { program, is_in_kernel, snaplen }),
-        writer,
-        keys: plan.keys.take(),
-        printer: plan.lines.take(),
-        only: settings.only,
-        states_names: false,
-        max_packets: settings.count,
-        keeps_super_frames: settings.super_frames,
-        is_unbuffered: settings.unbuffered,
-        identify: metering.identities(),
-        on_error: Box::new(move |ended, error| {
-            let (incomplete, hint) = match ended {
-                EndedOutput::Capture => ("the capture is", "the capture has ended; the run continues"),
-                EndedOutput::Lines => ("the lines of packets are", "the file and the run continue"),
-            };
-            note(format!("{incomplete} incomplete: {error}"));
-            print_error(&error.hint(hint));
-        }),
-    };
-    RunningCapture::start(spec).map(Some)
 }
 
 /// Pending until the capture ends before the run, or indefinitely.
-pub(super) async fn ended(capture: &mut Option<RunningCapture>) {
+pub(in crate::commands) async fn ended(capture: &mut Option<RunningCapture>) {
     match capture {
         Some(capture) => capture.ended().await,
         None => std::future::pending().await,
@@ -147,8 +257,17 @@ pub(super) fn facts(plan: &RunPlan, id: &RunId) -> CaptureFacts {
 }
 
 /// The interface of every capture of a run.
-pub(super) fn interface(name: &str, snaplen: u32, filter: Option<String>) -> CapturedInterface {
-    const DESCRIPTION: &str = "the host's end of the link of the command's network namespace";
-    let (name, description) = (Some(name.to_owned()), Some(DESCRIPTION.to_owned()));
+fn interface(name: &str, snaplen: u32, filter: Option<String>) -> CapturedInterface {
+    captured(name, "the host's end of the link of the command's network namespace", snaplen, filter)
+}
+
+/// An interface with Ethernet.
+pub(in crate::commands) fn captured(
+    name: &str,
+    description: &str,
+    snaplen: u32,
+    filter: Option<String>,
+) -> CapturedInterface {
+    let (name, description) = (Some(name.to_owned()), Some(description.to_owned()));
     CapturedInterface { name, description, filter, link_number: ETHERNET, snaplen }
 }

@@ -29,7 +29,8 @@ impl Exports {
         let owner = (owner.uid, owner.gid);
         let open = |target| IpfixDestination::open(target, owner);
         let ipfix = settings.ipfix.iter().map(open).collect::<Result<_>>()?;
-        let otlp = settings.otlp.iter().map(OtlpReceiver::find).collect::<Result<_>>()?;
+        let find = |target| OtlpReceiver::find(target, &settings.otlp_options, owner);
+        let otlp = settings.otlp.iter().map(find).collect::<Result<_>>()?;
         let open = |file: &EventFile| Ok((RotatedFile::open(&file.path, owner, file.rotation)?, file.clone()));
         let events = settings.event_file.as_ref().map(open).transpose()?;
         Ok(Self { metrics, ipfix, otlp, events })

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
+use super::capture::{self, GuardedLink};
 use super::firewall::FirewallState;
 use super::metering::{Conclusion, Metering};
 use super::network::Network;
@@ -25,7 +26,6 @@ use crate::host::socket_drain;
 use crate::meter::{EgressWatch, unix_now_ns};
 use crate::packets::RunningCapture;
 use crate::report::{ExitStatus, Report, ResourceUsage};
-use crate::terminal::print_error;
 use crate::undo::RunId;
 
 /// The state of a run while its command runs.
@@ -66,7 +66,8 @@ impl Live {
 
     /// Starts or ends the capture of a tail.
     pub(super) async fn handle_tail(&mut self, event: TailEvent, guardian: &mut GuardianClient) -> Result<()> {
-        self.tails.handle(event, &self.metering, guardian).await
+        let mut host = GuardedLink(guardian, self.network.link.name());
+        self.tails.handle(event, &self.metering, &mut host).await
     }
 
     /// Notes an error that does not end the run.
@@ -95,7 +96,7 @@ impl Live {
         notes::made_links(&self.network.made_links()).into_iter().for_each(|note| self.metering.note(note));
         let stopped = self.stop_link(are_empty, guardian);
         let Some((duration, counters)) = unless_ended(signals, stopped).await else { return Ok(None) };
-        self.drain_capture(signals).await;
+        capture::drain(&mut self.capture, &self.metering, signals).await;
         self.tails.finish().await;
         let Ending { exit, ended_by, .. } = ending;
         let counters = counters.map(CounterBounds::exact);
@@ -107,7 +108,7 @@ impl Live {
         let Some(report) = unless_ended(signals, report).await.transpose()? else { return Ok(None) };
         let report = if self.resolve { resolved(&self.metering, report, signals).await? } else { report };
         self.metering.finish_consumers();
-        self.finish_capture(report.clone(), signals).await;
+        capture::finish(self.capture.take(), report.clone(), signals).await;
         Ok(Some(report))
     }
 
@@ -128,28 +129,6 @@ impl Live {
         let deleted = in_thread("link", self.network.link_deletion(are_empty)).await.flatten();
         self.note(deleted);
         (duration, counters)
-    }
-
-    /// Waits until the capture has written every packet. A signal ends the wait and the capture.
-    async fn drain_capture(&mut self, signals: &SignalStream<'_>) {
-        let Some(capture) = &mut self.capture else { return };
-        match signals.unless_interrupted("finish", "the capture", capture.drain()).await {
-            Ok(Ok(summary)) => summary.notes().into_iter().for_each(|note| self.metering.note(note)),
-            Err(error) | Ok(Err(error)) => {
-                self.capture = None;
-                print_error(&error);
-                self.metering.note(format!("the capture is incomplete: {error}"));
-            }
-        }
-    }
-
-    /// Waits until the capture has completed its file. A signal ends the wait.
-    async fn finish_capture(&mut self, report: Arc<Report>, signals: &SignalStream<'_>) {
-        let Some(capture) = self.capture.take() else { return };
-        let finished = signals.unless_interrupted("finish", "the capture", capture.finish(Some(report))).await;
-        if let Err(error) = finished.flatten() {
-            print_error(&error);
-        }
     }
 
     /// Passes on what the DNS forwarder counted, and its resolvers.

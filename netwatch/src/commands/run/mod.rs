@@ -1,7 +1,7 @@
 //! `netwatch run`: a run from set-up to report. Counts come from `meter` and are kept by `session`;
 //! settings come from `cli`, and reports are written by `format`.
 
-mod capture;
+pub(super) mod capture;
 mod egress;
 pub(super) mod exports;
 mod firewall;
@@ -21,7 +21,7 @@ mod setup;
 pub(super) mod signals;
 pub(super) mod soak;
 mod status;
-mod tails;
+pub(super) mod tails;
 mod teardown;
 pub(super) mod thread;
 pub(super) mod thresholds;

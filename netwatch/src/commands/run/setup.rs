@@ -98,7 +98,7 @@ pub(super) async fn set_up(
     let (usage, interim) = (cgroup.as_ref().and_then(Cgroup::usage_reader), InterimPrinter::new(show));
     let metering = Metering::start(MeteringSpec { meter, session, interim, usage, soak, thresholds })?;
     let readers = session::serve_readers(run_dir, &metering)?;
-    let tails = serve_tails(plan, run_dir, &network, &metering)?;
+    let tails = serve_tails(plan, run_dir, &metering)?;
     let capture = signals.unless_stopped(capture::start(plan, run_dir.id(), &network, &metering, guardian)).await??;
     let live = Live {
         firewall: FirewallState::new(network.blocked.clone()),
@@ -134,8 +134,8 @@ fn soak_watch(plan: &RunPlan, run_dir: &RunDir, session: &mut Session<IsolatedSc
 }
 
 /// Serves `netwatch tail`. A run without it continues, and a note has the reason.
-fn serve_tails(plan: &RunPlan, run_dir: &RunDir, network: &Network, metering: &Metering) -> Result<Tails> {
-    let captured = TailCapture::of(plan, run_dir.id(), network.link.name())?;
+fn serve_tails(plan: &RunPlan, run_dir: &RunDir, metering: &Metering) -> Result<Tails> {
+    let captured = TailCapture::of(plan, run_dir.id())?;
     let (tails, outcome) = Tails::start(run_dir.path(), &rights::caller()?, captured);
     if let Err(error) = outcome {
         metering.note(error.to_string());

@@ -18,12 +18,13 @@ use tokio::sync::mpsc::error::SendError;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::RunPlan;
+use super::capture::{self, CaptureHost, StartedCapture};
 use super::metering::Metering;
-use super::{RunPlan, capture};
 use crate::commands::run_sockets::{self, RunListener};
 use crate::commands::tail::protocol::{self, TailAnswer, TailRequest};
 use crate::error::{Error, Result};
-use crate::guardian::{GuardianClient, MAX_CAPTURES, StartCapture};
+use crate::guardian::{MAX_CAPTURES, StartCapture};
 use crate::meter::PacketRing;
 use crate::packets::{CaptureFacts, CaptureFilter, CaptureSpec, CaptureWriter, KeyLog, RunningCapture, Selection};
 use crate::target::user::Identity;
@@ -37,7 +38,7 @@ const FINISH_TIMEOUT: Duration = Duration::from_millis(250);
 const MAX_RING_BYTES: u32 = 64 << 20;
 
 /// What tails do; handled by the control loop.
-pub(super) enum TailEvent {
+pub(in crate::commands) enum TailEvent {
     /// A process asks for packets.
     Asked(TailRequest, UnixStream, TailSlot),
     /// The process of this connection has disconnected.
@@ -45,7 +46,7 @@ pub(super) enum TailEvent {
 }
 
 /// The tails of a run.
-pub(super) struct Tails {
+pub(in crate::commands) struct Tails {
     events: UnboundedReceiver<TailEvent>,
     running: BTreeMap<ConnectionId, RunningTail>,
     captured: TailCapture,
@@ -54,20 +55,27 @@ pub(super) struct Tails {
 }
 
 /// What all tails of a run have in common.
-pub(super) struct TailCapture {
+pub(in crate::commands) struct TailCapture {
     /// What each capture states.
     facts: CaptureFacts,
-    /// The name of the interface.
-    interface: String,
     /// The secrets of TLS connections, with `--keylog`.
     keys: Option<KeyLog>,
+    /// Why there are none.
+    no_keys: fn() -> Error,
 }
 
 impl TailCapture {
-    /// For the run of a plan, with this interface.
-    pub(super) fn of(plan: &RunPlan, id: &RunId, interface: &str) -> Result<Self> {
+    /// For the run of a plan.
+    pub(super) fn of(plan: &RunPlan, id: &RunId) -> Result<Self> {
         let keys = plan.keys.as_ref().map(KeyLog::duplicate).transpose()?;
-        Ok(Self { facts: capture::facts(plan, id), interface: interface.to_owned(), keys })
+        let no_keys =
+            || Error::other("write keys of", "the run", "its command writes none").hint("start the run with --keylog");
+        Ok(Self { facts: capture::facts(plan, id), keys, no_keys })
+    }
+
+    /// Without secrets of connections, for this reason.
+    pub(in crate::commands) fn without_keys(facts: CaptureFacts, no_keys: fn() -> Error) -> Self {
+        Self { facts, keys: None, no_keys }
     }
 }
 
@@ -97,7 +105,7 @@ impl Drop for RunningTail {
 impl Tails {
     /// Listens in the run directory for processes of `owner` and of root. The result states whether
     /// that works.
-    pub(super) fn start(run_dir: &Path, owner: &Identity, captured: TailCapture) -> (Self, Result<()>) {
+    pub(in crate::commands) fn start(run_dir: &Path, owner: &Identity, captured: TailCapture) -> (Self, Result<()>) {
         let (sender, events) = unbounded_channel();
         let server = listen(run_dir, owner.uid, sender);
         let (server, outcome) = match server {
@@ -108,7 +116,7 @@ impl Tails {
     }
 
     /// The next event. Pending indefinitely if there is no server.
-    pub(super) async fn event(&mut self) -> TailEvent {
+    pub(in crate::commands) async fn event(&mut self) -> TailEvent {
         match self.events.recv().await {
             Some(event) => event,
             None => std::future::pending().await,
@@ -116,16 +124,16 @@ impl Tails {
     }
 
     /// Starts or ends the capture of a tail. Fails only if the guardian is gone.
-    pub(super) async fn handle(
+    pub(in crate::commands) async fn handle(
         &mut self,
         event: TailEvent,
         metering: &Metering,
-        guardian: &mut GuardianClient,
+        host: &mut impl CaptureHost,
     ) -> Result<()> {
         match event {
             TailEvent::Left(connection) => match self.running.remove(&connection) {
                 Some(tail) => {
-                    let stopped = guardian.stop_capture(tail.slot.number);
+                    let stopped = host.stop_capture(tail.slot.number);
                     tokio::spawn(tail.finish());
                     stopped
                 }
@@ -134,7 +142,7 @@ impl Tails {
             },
             TailEvent::Asked(request, stream, slot) => {
                 let number = slot.number;
-                match self.start_tail(&request, &stream, number, metering, guardian).await {
+                match self.start_tail(&request, &stream, number, metering, host).await {
                     Ok(capture) => {
                         let tail = RunningTail { capture: Some(capture), stream, slot };
                         self.running.insert(tail.slot.connection, tail);
@@ -142,7 +150,7 @@ impl Tails {
                     }
                     Err(error) => {
                         refuse(&stream, error);
-                        guardian.stop_capture(number)
+                        host.stop_capture(number)
                     }
                 }
             }
@@ -155,26 +163,29 @@ impl Tails {
         stream: &UnixStream,
         slot: u16,
         metering: &Metering,
-        guardian: &mut GuardianClient,
+        host: &mut impl CaptureHost,
     ) -> Result<RunningCapture> {
         let TailRequest { snaplen, ring_bytes, egress, ingress, super_frames, .. } = *request;
         let TailRequest { filter, expression, .. } = request.clone();
         if ring_bytes > MAX_RING_BYTES {
             return Err(Error::other("start", "the capture", "the buffer of a tail can have at most 65536 KiB"));
         }
-        let TailCapture { facts, interface, .. } = &self.captured;
+        let facts = &self.captured.facts;
         let keys = request.keylog.then(|| self.keys()).transpose()?;
         let start = StartCapture { slot, snaplen, ring_bytes, egress, ingress, filter: filter.clone() };
-        let (maps, filter_error) = guardian.start_capture(start).await?;
+        let StartedCapture { maps, filter_error, interfaces } = host.start_capture(start, expression).await?;
         let is_in_kernel = filter_error.is_none();
         let failed = |error| Error::os("duplicate", "a file descriptor", error);
         let (own, ends) = (stream.try_clone().map_err(failed)?, stream.try_clone().map_err(failed)?);
         let CaptureFacts { os, comment, .. } = facts.clone();
-        protocol::send(stream, &TailAnswer::Started { os, comment, interface: interface.clone(), filter_error })?;
+        let names: Vec<String> = interfaces.all().into_iter().filter_map(|interface| interface.name).collect();
+        let interface = names.join(", ");
+        protocol::send(stream, &TailAnswer::Started { os, comment, interface, filter_error })?;
         let mut writer = CaptureWriter::stream(OwnedFd::from(own).into(), "the packets to the tail")?;
-        writer.set_facts(facts.clone(), vec![capture::interface(interface, snaplen, expression)]);
+        writer.set_facts(facts.clone(), interfaces.all());
         RunningCapture::start(CaptureSpec {
             ring: PacketRing::open(maps, ring_bytes)?,
+            interfaces,
             filter: filter.map(|program| CaptureFilter { program, is_in_kernel, snaplen }),
             writer: Some(writer),
             keys,
@@ -192,16 +203,14 @@ impl Tails {
 
     /// The secrets from now on.
     fn keys(&self) -> Result<KeyLog> {
-        let none =
-            || Error::other("write keys of", "the run", "its command writes none").hint("start the run with --keylog");
-        let mut keys = self.captured.keys.as_ref().ok_or_else(none)?.duplicate()?;
+        let mut keys = self.captured.keys.as_ref().ok_or_else(self.captured.no_keys)?.duplicate()?;
         keys.skip();
         Ok(keys)
     }
 
     /// Sends the last packets to all tails, and waits for at most [`FINISH_TIMEOUT`]. Called when
     /// no packet can move any more.
-    pub(super) async fn finish(&mut self) {
+    pub(in crate::commands) async fn finish(&mut self) {
         self.refuse_further();
         let deadline = Instant::now() + FINISH_TIMEOUT;
         for (_, mut tail) in std::mem::take(&mut self.running) {
@@ -239,7 +248,7 @@ fn refuse(stream: &UnixStream, why: Error) {
 type ConnectionId = u64;
 
 /// One of the slots of captures, until it is dropped.
-pub(super) struct TailSlot {
+pub(in crate::commands) struct TailSlot {
     number: u16,
     connection: ConnectionId,
     free: Arc<Mutex<BTreeSet<u16>>>,
@@ -330,7 +339,7 @@ mod tests {
     #[test]
     fn a_tail_that_comes_at_the_end_is_answered() {
         let (sender, events) = unbounded_channel();
-        let captured = TailCapture { facts: CaptureFacts::default(), interface: "nw0".to_owned(), keys: None };
+        let captured = TailCapture::without_keys(CaptureFacts::default(), || unreachable!("none are requested"));
         let mut tails = Tails { events, running: BTreeMap::new(), captured, _server: None };
         let ((waiting, of_waiting), (late, of_late)) = (pair(), pair());
         assert!(sender.send(TailEvent::Asked(request(), of_waiting, slot())).is_ok());

@@ -52,8 +52,8 @@ fn require_terminal() -> Result<()> {
     Err(error.hint("`netwatch run --status=json` writes lines for logs"))
 }
 
-/// `netwatch run --tui`: starts the run on a terminal of its own and shows it until the user quits.
-/// A command that still runs is ended then. Exits as the run did.
+/// `--tui` of `run` and `attach`: starts the run on a terminal of its own and shows it until the
+/// user quits. A command that still runs is ended then. Exits as the run did.
 pub(super) fn run_in_view(color: ColorChoice) -> Result<Exit> {
     require_terminal()?;
     let show = Show::on(&io::stdout(), false, false, color);

@@ -1,6 +1,6 @@
-//! `netwatch run --tui`: the live view of a run that this process starts, as another netwatch on a
-//! pseudoterminal of its own. What the command prints becomes a view. That
-//! terminal has no keyboard.
+//! `--tui` of `run` and `attach`: the live view of a run that this process starts, as another
+//! netwatch on a pseudoterminal of its own. What is printed there becomes a view. That terminal has
+//! no keyboard.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -116,7 +116,7 @@ fn arguments(words: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut is_found = false;
     let mut words: Vec<OsString> =
         words.filter(|word| word != FLAG || std::mem::replace(&mut is_found, true)).collect();
-    if let Some(run) = words.iter().position(|word| word == "run") {
+    if let Some(run) = words.iter().position(|word| word == "run" || word == "attach") {
         words.insert(run + 1, "--status=off".into());
     }
     words
@@ -179,6 +179,8 @@ mod tests {
     fn only_the_flag_of_netwatch_is_removed() {
         let words = ["run", "--tui", "-q", "--", "app", "--tui"].map(OsString::from);
         assert_eq!(arguments(words.into_iter()), ["run", "--status=off", "-q", "--", "app", "--tui"]);
+        let words = ["attach", "-N", "run", "--tui"].map(OsString::from);
+        assert_eq!(arguments(words.into_iter()), ["attach", "--status=off", "-N", "run"]);
     }
 
     #[test]

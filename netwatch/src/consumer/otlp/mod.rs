@@ -7,6 +7,9 @@ mod receiver;
 mod records;
 #[cfg(test)]
 mod tests;
+mod tls;
+#[cfg(test)]
+mod tls_tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use prost::Message;
 
-pub use receiver::{OtlpReceiver, OtlpTarget};
+pub use receiver::{OtlpOptions, OtlpReceiver, OtlpTarget};
 
 use self::receiver::{OtlpAnswer, REQUEST_TIMEOUT};
 use super::finished::{FinishedFlow, FinishedFlows, FlowProcess};
@@ -195,7 +198,13 @@ impl Consumer for Otlp {
         self.discards.add(NOT_REACHED, self.waiting.len() as u64);
         self.waiting.clear();
         match self.discards.report() {
-            Some(report) => Err(Error::other("export", "every connection", report)),
+            Some(report) => {
+                let error = Error::other("export", "every connection", report);
+                Err(match self.receiver.last_failure() {
+                    Some(failure) => error.hint(format!("the last request failed: {failure}")),
+                    None => error,
+                })
+            }
             None => Ok(()),
         }
     }

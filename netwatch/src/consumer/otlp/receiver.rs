@@ -1,14 +1,22 @@
 //! A receiver of OTLP over HTTP: its URL, and how it answers requests.
 
+use std::borrow::Cow;
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use nix::unistd::{Gid, Uid};
 
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
 use prost::Message;
 use ureq::http::{StatusCode, Uri, header};
 
+use super::tls;
 use crate::error::{Error, Result};
 
 /// The port of OTLP over HTTP.
@@ -20,31 +28,42 @@ const MAX_RESPONSE_BYTES: u64 = 64 << 10;
 /// The longest pause that a receiver may request.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
-/// The base URL of a receiver: `http://HOST[:PORT][/PATH]`.
+/// The base URL of a receiver: `http://HOST[:PORT][/PATH]`, or `https://`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OtlpTarget {
+    has_tls: bool,
     host: String,
     port: u16,
     path: String,
 }
 
+/// How all receivers are reached.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct OtlpOptions {
+    /// PEM file with the authorities that may sign the certificate of a receiver; by default those
+    /// of the system.
+    pub authorities: Option<PathBuf>,
+    /// Compress requests by gzip.
+    pub compresses: bool,
+}
+
 impl OtlpTarget {
-    /// Parses a URL. Without TLS: records go to a collector on the same machine or in the same
-    /// network, which passes them on.
+    /// Parses a URL.
     pub fn parse(text: &str) -> std::result::Result<Self, String> {
-        let invalid = || "expected http://HOST[:PORT][/PATH]".to_owned();
+        let invalid = || "expected http://HOST[:PORT][/PATH] or https://HOST[:PORT][/PATH]".to_owned();
         let url: Uri = text.parse().map_err(|_| invalid())?;
-        if url.scheme_str() == Some("https") {
-            return Err("https is not supported: export to a collector nearby, which can use it".to_owned());
-        }
+        let has_tls = match url.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            _ => return Err(invalid()),
+        };
         let authority = url.authority().ok_or_else(invalid)?;
         let port = authority.port_u16().unwrap_or(PORT);
-        let is_plain = !authority.as_str().contains('@') && url.query().is_none() && port != 0;
-        if url.scheme_str() != Some("http") || !is_plain {
+        if authority.as_str().contains('@') || url.query().is_some() || port == 0 {
             return Err(invalid());
         }
         let path = url.path().trim_end_matches('/').to_owned();
-        Ok(Self { host: authority.host().to_owned(), port, path })
+        Ok(Self { has_tls, host: authority.host().to_owned(), port, path })
     }
 
     fn url(&self, signal: &str) -> String {
@@ -54,7 +73,8 @@ impl OtlpTarget {
 
 impl fmt::Display for OtlpTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}:{}{}", self.host, self.port, self.path)
+        let scheme = if self.has_tls { "https" } else { "http" };
+        write!(f, "{scheme}://{}:{}{}", self.host, self.port, self.path)
     }
 }
 
@@ -76,11 +96,16 @@ pub(super) enum OtlpAnswer {
 pub struct OtlpReceiver {
     target: OtlpTarget,
     agent: ureq::Agent,
+    compresses: bool,
+    /// Why the last request did not reach it.
+    failure: Mutex<Option<String>>,
 }
 
 impl OtlpReceiver {
-    /// Resolves the host, so that an unknown one is an error before the run starts.
-    pub fn find(target: &OtlpTarget) -> Result<Self> {
+    /// Resolves the host, so that an unknown one is an error before the run starts. So is, with
+    /// TLS, a certificate that is not accepted, if the receiver answers within two seconds. The
+    /// file of authorities is read with the rights of its owner.
+    pub fn find(target: &OtlpTarget, options: &OtlpOptions, owner: (Uid, Gid)) -> Result<Self> {
         let failed = |cause: io::Error| Error::os("export connections to", target.to_string(), cause);
         let host = target.host.trim_start_matches('[').trim_end_matches(']');
         let found: Vec<SocketAddr> = (host, target.port).to_socket_addrs().map_err(failed)?.collect();
@@ -88,13 +113,35 @@ impl OtlpReceiver {
             return Err(failed(io::ErrorKind::AddrNotAvailable.into()));
         }
         // A proxy of the caller is for the command. Redirections would lose the body.
+        let tls = target.has_tls.then(|| tls::config(options.authorities.as_deref(), owner)).transpose()?;
         let config = ureq::Agent::config_builder()
+            .tls_config(tls.unwrap_or_default())
             .http_status_as_error(false)
             .max_redirects(0)
             .proxy(None)
             .user_agent(concat!("netwatch/", env!("CARGO_PKG_VERSION")))
             .build();
-        Ok(Self { target: target.clone(), agent: config.into() })
+        let (target, compresses) = (target.clone(), options.compresses);
+        let found = Self { target, agent: config.into(), compresses, failure: Mutex::default() };
+        if found.target.has_tls {
+            found.require_certificate()?;
+        }
+        Ok(found)
+    }
+
+    /// Sends a request without records. A receiver that cannot be reached may be there later.
+    fn require_certificate(&self) -> Result<()> {
+        let sent = self.send("logs", &[], REQUEST_TIMEOUT);
+        let refused = sent.err().and_then(|error| tls::refusal(&error));
+        refused.map_or(Ok(()), |cause| {
+            Err(Error::other("export connections to", self.name(), cause)
+                .hint("--otlp-ca FILE names the authorities that sign its certificate"))
+        })
+    }
+
+    /// Why the last request failed, if no receiver was reached.
+    pub(super) fn last_failure(&self) -> Option<String> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The target as it was written.
@@ -104,12 +151,35 @@ impl OtlpReceiver {
 
     /// Posts a request about `signal`: `logs` or `metrics`. It takes at most this time.
     pub(super) fn post(&self, signal: &str, body: &[u8], timeout: Duration) -> OtlpAnswer {
-        let request = self.agent.post(self.target.url(signal)).config().timeout_global(Some(timeout)).build();
-        match request.header(header::CONTENT_TYPE, "application/x-protobuf").send(body) {
-            Ok(response) => answer(response),
-            Err(_) => OtlpAnswer::Unreachable,
-        }
+        let (answer, failure) = match self.send(signal, body, timeout) {
+            Ok(response) => (answer(response), None),
+            Err(error) => (OtlpAnswer::Unreachable, Some(tls::refusal(&error).unwrap_or_else(|| error.to_string()))),
+        };
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+        answer
     }
+
+    fn send(
+        &self,
+        signal: &str,
+        body: &[u8],
+        timeout: Duration,
+    ) -> std::result::Result<ureq::http::Response<ureq::Body>, ureq::Error> {
+        let request = self.agent.post(self.target.url(signal)).config().timeout_global(Some(timeout)).build();
+        let mut request = request.header(header::CONTENT_TYPE, "application/x-protobuf");
+        let mut body = Cow::Borrowed(body);
+        if self.compresses {
+            request = request.header(header::CONTENT_ENCODING, "gzip");
+            body = Cow::Owned(gzip(&body)?);
+        }
+        request.send(&body[..])
+    }
+}
+
+fn gzip(body: &[u8]) -> io::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(body)?;
+    encoder.finish()
 }
 
 /// The meaning of a response (the OTLP specification, "OTLP/HTTP Response").
@@ -140,12 +210,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_has_a_default_port_and_no_tls() {
+    fn a_url_has_a_default_port() {
         let parse = |text| OtlpTarget::parse(text).map(|target| target.to_string());
         assert_eq!(parse("http://collector.example").as_deref(), Ok("http://collector.example:4318"));
         assert_eq!(parse("http://[::1]:9/otlp/").as_deref(), Ok("http://[::1]:9/otlp"));
-        for wrong in ["collector:4318", "https://x", "http://", "http://a:0", "http://a b", "http://u@h", "http://h?x"]
-        {
+        assert_eq!(parse("https://a.example/x").as_deref(), Ok("https://a.example:4318/x"));
+        for wrong in ["collector:4318", "ftp://x", "http://", "http://a:0", "http://a b", "http://u@h", "http://h?x"] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }

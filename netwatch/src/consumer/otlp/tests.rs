@@ -15,10 +15,10 @@ use crate::flow::{Direction, Flow, FlowKey, ObservationPoint, TcpFacts, Transpor
 use crate::process::Usages;
 
 /// Bounds every wait. Long enough for a machine with all processors busy.
-const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The end of the flow with this number: 2 packets to the remote, and 3 from it.
-fn ended(serial: u64) -> Event {
+pub(super) fn ended(serial: u64) -> Event {
     let end = |addr: [u8; 4], port| TransportAddress { addr: addr.into(), port };
     let counters = |packets: u64| Counters { skbs: packets, packets, bytes: packets * 100, wire_bytes: packets * 100 };
     let flow = Flow {
@@ -76,7 +76,8 @@ fn slow_receiver(responses: Vec<Vec<u8>>, delay: Duration) -> (Otlp, Receiver<Ve
 
 fn to(address: SocketAddr) -> Otlp {
     let target = OtlpTarget::parse(&format!("http://{address}")).expect("a URL");
-    Otlp::new(OtlpReceiver::find(&target).expect("found"))
+    let owner = (nix::unistd::Uid::effective(), nix::unistd::Gid::effective());
+    Otlp::new(OtlpReceiver::find(&target, &OtlpOptions::default(), owner).expect("found"))
 }
 
 /// The body of the next request on a connection; `None` at its end.
@@ -95,7 +96,7 @@ fn request(stream: &mut TcpStream) -> Option<Vec<u8>> {
     Some(body)
 }
 
-fn response(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+pub(super) fn response(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     let head = format!("HTTP/1.1 {status}\r\n{headers}content-length: {}\r\n\r\n", body.len());
     [head.as_bytes(), body].concat()
 }

@@ -102,21 +102,12 @@ impl LinkAttacher {
 
     /// Attaches to an interface of the calling thread's network namespace.
     pub fn attach(&self, ifindex: u32, side: LinkSide) -> Result<AttachedLink> {
-        let (from_target, to_target) = (self.from_target.as_fd(), self.to_target.as_fd());
+        let both = (Some(self.from_target.as_fd()), Some(self.to_target.as_fd()));
         let entries = match side {
-            LinkSide::Own => {
-                vec![HookProgram::new(from_target, TcHook::Egress), HookProgram::new(to_target, TcHook::Ingress)]
-            }
-            LinkSide::Peer => {
-                vec![HookProgram::new(from_target, TcHook::Ingress), HookProgram::new(to_target, TcHook::Egress)]
-            }
+            LinkSide::Own | LinkSide::Peer => at_side(both, side),
             LinkSide::Loopback => vec![HookProgram::new(self.loopback.as_fd(), TcHook::Egress)],
         };
-        let attached = attach(&entries, ifindex, &[AttachMethod::Tcx]);
-        let _attachment = attached.map_err(|error| match error.errno() {
-            Some(Errno::EINVAL) => error.hint("attaching to interfaces that netwatch did not create needs Linux 6.6"),
-            _ => error,
-        })?;
+        let _attachment = attach_foreign(&entries, ifindex)?;
         Ok(AttachedLink { _attachment })
     }
 }
@@ -169,6 +160,40 @@ pub(super) fn capture(
     let to_target = to_target.map(|program| at(program, TcHook::Egress));
     let entries: Vec<_> = from_target.into_iter().chain(to_target).collect();
     attach(&entries, ifindex, methods)
+}
+
+/// Attaches the programs of a capture to an interface that netwatch did not create. `None` captures
+/// nothing of this direction. A loopback, at which every packet passes both hooks, is not captured.
+pub(super) fn capture_of(
+    from_target: Option<BorrowedFd<'_>>,
+    to_target: Option<BorrowedFd<'_>>,
+    ifindex: u32,
+    side: LinkSide,
+) -> Result<Attachment> {
+    attach_foreign(&at_side((from_target, to_target), side), ifindex)
+}
+
+/// The hooks of the programs for what the target sends and receives. None at a loopback.
+fn at_side<'a>(
+    (from_target, to_target): (Option<BorrowedFd<'a>>, Option<BorrowedFd<'a>>),
+    side: LinkSide,
+) -> Vec<HookProgram<'a>> {
+    let (sends, receives) = match side {
+        LinkSide::Own => (TcHook::Egress, TcHook::Ingress),
+        LinkSide::Peer => (TcHook::Ingress, TcHook::Egress),
+        LinkSide::Loopback => return Vec::new(),
+    };
+    let at = |program: Option<BorrowedFd<'a>>, hook| program.map(|program| HookProgram::new(program, hook));
+    at(from_target, sends).into_iter().chain(at(to_target, receives)).collect()
+}
+
+/// Attaches to an interface that netwatch did not create: by tcx links only, which the kernel
+/// removes with this process.
+fn attach_foreign(entries: &[HookProgram<'_>], ifindex: u32) -> Result<Attachment> {
+    attach(entries, ifindex, &[AttachMethod::Tcx]).map_err(|error| match error.errno() {
+        Some(Errno::EINVAL) => error.hint("attaching to interfaces that netwatch did not create needs Linux 6.6"),
+        _ => error,
+    })
 }
 
 /// Attaches to the egress of a namespace's `lo`, which every packet passes once. A short-lived

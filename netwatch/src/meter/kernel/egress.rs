@@ -38,7 +38,7 @@ pub struct EgressWatch {
 impl EgressWatch {
     /// Attaches to the egress of these interfaces, after the programs that are there.
     pub fn attach(interfaces: &[u32]) -> Result<Self> {
-        let (loaded, rejected) = Loaded::new_partial(OBJECT, HashMap::new(), &[], &KINDS, None)?;
+        let (loaded, rejected) = Loaded::new_partial(OBJECT, HashMap::new(), &[], &KINDS, None, &[])?;
         if let Some((_, error)) = rejected.into_iter().next() {
             return Err(error);
         }

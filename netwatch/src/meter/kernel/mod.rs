@@ -44,8 +44,8 @@ pub use growth::MemorySource;
 #[cfg(test)]
 pub(crate) use packets::load_filter;
 pub use packets::{
-    DEFAULT_RING_BYTES as CAPTURE_RING_BYTES, MAX_CAPLEN, PacketBatch, PacketRing, PacketStats, PacketTap, RingPacket,
-    TapConfig,
+    DEFAULT_RING_BYTES as CAPTURE_RING_BYTES, LinkTap, MAX_CAPLEN, PacketBatch, PacketRing, PacketStats, PacketTap,
+    RingPacket, TapConfig, TappedLink,
 };
 pub use process::{ProcessTracer, ProcessTracerConfig, event_of};
 pub use reader::{RingReader, set_thread_priority};

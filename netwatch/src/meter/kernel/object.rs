@@ -40,6 +40,9 @@ pub(super) struct Globals {
 /// Sizes of maps that differ from those in the object, by name.
 pub(super) type MapSizes<'a> = &'a [(&'a str, u32)];
 
+/// Maps of another object, by name.
+pub(super) type SharedMaps<'a> = &'a [(&'a str, BorrowedFd<'a>)];
+
 /// Other instructions for a function of the object.
 #[derive(Debug)]
 pub(super) struct FunctionBody<'a> {
@@ -78,20 +81,29 @@ impl Loaded {
     }
 
     /// Loads the programs of `object` that `kinds` names, one after the other. Returns the programs
-    /// that the kernel has rejected, with the errors.
+    /// that the kernel has rejected, with the errors. `shared` are maps of an object that was
+    /// loaded before, which the programs use instead of new ones.
     pub(super) fn new_partial(
         object: &[u8],
         globals: HashMap<&str, (&[u8], bool)>,
         sizes: MapSizes<'_>,
         kinds: &[(&'static str, ProgramKind)],
         replaced: Option<FunctionBody<'_>>,
+        shared: SharedMaps<'_>,
     ) -> Result<(Self, Vec<(&'static str, Error)>)> {
         let mut object = Object::parse(object).map_err(|cause| broken(&cause))?;
         object.patch_map_data(globals).map_err(|cause| broken(&cause))?;
         if let Some(replaced) = replaced {
             replace_function(&mut object, replaced)?;
         }
-        let maps = create_maps(&object, sizes, &[])?;
+        let failed = |cause| Error::os("duplicate", "a BPF map", cause);
+        let shared = shared.iter().map(|&(name, map)| Ok((name, map.try_clone_to_owned().map_err(failed)?)));
+        let mut shared = shared.collect::<Result<HashMap<_, _>>>()?;
+        let map_of = |(name, map): (&String, &Map)| {
+            let made = shared.remove(name.as_str()).map_or_else(|| create_map(name, map, sizes, &[]), Ok)?;
+            Ok((name.clone(), made))
+        };
+        let maps = object.maps.iter().map(map_of).collect::<Result<_>>()?;
         relocate(&mut object, &maps)?;
         let (mut programs, mut refused) = (HashMap::new(), Vec::new());
         for &(name, kind) in kinds {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use aya_obj::generated::bpf_insn;
 use netwatch_common::capture::{CaptureSettings, MAX_CAPLEN};
 
-use super::super::object::{FunctionBody, Loaded};
+use super::super::object::{FunctionBody, Loaded, SharedMaps};
 use super::super::sys::ProgramKind;
 use super::{CLASSIFIER, OBJECT, TapConfig, WAKEUP_SHARE};
 use crate::error::{Error, Result};
@@ -15,29 +15,42 @@ const KINDS: [(&str, ProgramKind); 2] = [("capture_egress", CLASSIFIER), ("captu
 /// The function of the object that a filter replaces.
 const FUNCTION: &str = "packet_filter";
 
-/// Loads the programs. If the kernel cannot run the filter, they copy every packet whole, and the
-/// reason is returned.
-pub(super) fn load(config: &TapConfig, filter: Option<&FilterProgram>) -> Result<(Loaded, Option<String>)> {
-    let settings =
-        CaptureSettings { snaplen: config.snaplen, wakeup_bytes: config.ring_bytes / WAKEUP_SHARE, filter: 0 };
-    let Some(filter) = filter else { return Ok((load_with(config, &settings, None)?, None)) };
+/// Loads the programs for the interface with this number. If the kernel cannot run the filter, they
+/// copy every packet whole, and the reason is returned. `shared` are maps of programs that were
+/// loaded before.
+pub(super) fn load(
+    config: &TapConfig,
+    filter: Option<&FilterProgram>,
+    interface: u32,
+    shared: SharedMaps<'_>,
+) -> Result<(Loaded, Option<String>)> {
+    let wakeup_bytes = config.ring_bytes / WAKEUP_SHARE;
+    let settings = CaptureSettings { snaplen: config.snaplen, wakeup_bytes, filter: 0, interface };
+    let load_with =
+        |settings: &CaptureSettings, code: Option<&[EbpfInstruction]>| load_with(config, settings, code, shared);
+    let Some(filter) = filter else { return Ok((load_with(&settings, None)?, None)) };
     let failed = |cause| Error::other("translate", "the filter for the kernel", cause);
     let translated = translate(filter, PacketAccess::Direct).map_err(failed);
     let with_filter = CaptureSettings { filter: 1, ..settings };
-    match translated.and_then(|code| load_with(config, &with_filter, Some(&code))) {
+    match translated.and_then(|code| load_with(&with_filter, Some(&code))) {
         Ok(loaded) => Ok((loaded, None)),
         Err(error) => {
             let every_packet = CaptureSettings { snaplen: MAX_CAPLEN, ..settings };
-            Ok((load_with(config, &every_packet, None)?, Some(error.to_string())))
+            Ok((load_with(&every_packet, None)?, Some(error.to_string())))
         }
     }
 }
 
-fn load_with(config: &TapConfig, settings: &CaptureSettings, filter: Option<&[EbpfInstruction]>) -> Result<Loaded> {
+fn load_with(
+    config: &TapConfig,
+    settings: &CaptureSettings,
+    filter: Option<&[EbpfInstruction]>,
+    shared: SharedMaps<'_>,
+) -> Result<Loaded> {
     let globals = HashMap::from([("CAPTURE", (bytes_of(settings), true))]);
     let replaced = filter.map(|code| FunctionBody { name: FUNCTION, instructions: instructions(code) });
     let sizes = [("PACKETS", config.ring_bytes)];
-    let (loaded, rejected) = Loaded::new_partial(OBJECT, globals, &sizes, &KINDS, replaced)?;
+    let (loaded, rejected) = Loaded::new_partial(OBJECT, globals, &sizes, &KINDS, replaced, shared)?;
     match rejected.into_iter().next() {
         Some((_, error)) => Err(error),
         None => Ok(loaded),

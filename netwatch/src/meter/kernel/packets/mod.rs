@@ -5,6 +5,7 @@
 mod filter;
 #[cfg(test)]
 mod filter_tests;
+mod link_tap;
 mod ring;
 #[cfg(test)]
 mod tests;
@@ -12,10 +13,11 @@ mod tests;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use aya_obj::generated::bpf_prog_type;
-use netwatch_common::capture::{MAX_RING_BYTES, MIN_RING_BYTES};
+use netwatch_common::capture::{MAX_INTERFACES, MAX_RING_BYTES, MIN_RING_BYTES};
 
 #[cfg(test)]
 pub(crate) use filter::load_alone as load_filter;
+pub use link_tap::{LinkTap, TappedLink};
 pub use netwatch_common::capture::{DEFAULT_RING_BYTES, MAX_CAPLEN};
 pub use ring::{PacketBatch, PacketRing, PacketStats, RingPacket};
 
@@ -28,6 +30,9 @@ use crate::flow::PerDirection;
 
 /// The object, built by `cargo xtask build` and committed.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../../bpf/capture.o");
+
+/// The maps that the reader has.
+const MAPS: [&str; 2] = ["PACKETS", "CAPTURE_STATS"];
 
 const CLASSIFIER: ProgramKind = ProgramKind { program: bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS, attach: 0 };
 /// The reader is woken whenever another such part of the ring is full: often enough that it is
@@ -90,7 +95,7 @@ impl PacketTap {
         methods: &[AttachMethod],
     ) -> Result<Self> {
         config.check()?;
-        let (loaded, filter_error) = filter::load(config, filter)?;
+        let (loaded, filter_error) = filter::load(config, filter, 0, &[])?;
         let program = |name, is_on: bool| is_on.then(|| loaded.program(name).as_fd());
         let egress = program("capture_egress", config.directions.egress);
         let ingress = program("capture_ingress", config.directions.ingress);
@@ -105,7 +110,7 @@ impl PacketTap {
 
     /// The descriptors for [`PacketRing::open`].
     pub fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
-        ["PACKETS", "CAPTURE_STATS"].map(|map| self.loaded.map(map).as_fd())
+        MAPS.map(|map| self.loaded.map(map).as_fd())
     }
 
     /// Detaches the programs.
@@ -127,10 +132,14 @@ impl PacketTap {
 
     /// Duplicates of [`Self::descriptors`].
     pub fn maps(&self) -> Result<[OwnedFd; 2]> {
-        let [ring, stats] = self.descriptors().map(|fd| fd.try_clone_to_owned());
-        let failed = |cause| Error::os("duplicate", "a file descriptor", cause);
-        Ok([ring.map_err(failed)?, stats.map_err(failed)?])
+        duplicates(self.descriptors())
     }
+}
+
+fn duplicates(maps: [BorrowedFd<'_>; 2]) -> Result<[OwnedFd; 2]> {
+    let [ring, stats] = maps.map(|fd| fd.try_clone_to_owned());
+    let failed = |cause| Error::os("duplicate", "a file descriptor", cause);
+    Ok([ring.map_err(failed)?, stats.map_err(failed)?])
 }
 
 impl Drop for PacketTap {

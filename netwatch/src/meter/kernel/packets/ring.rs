@@ -8,7 +8,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use netwatch_common::capture::{PacketHeader, slot};
+use netwatch_common::capture::{INTERFACE_SHIFT, PacketHeader, slot};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
@@ -62,6 +62,8 @@ pub struct RingPacket<'a> {
     pub lost: u64,
     /// The direction, as the target sees it.
     pub direction: Direction,
+    /// The number of the interface in a capture of several; otherwise 0.
+    pub interface: u32,
     /// Length of the packet in bytes, as the interface counts it.
     pub orig_len: u32,
     /// Payload bytes of each packet that offloading combined into this one; 0 without offloading.
@@ -248,6 +250,7 @@ impl PacketBatch<'_> {
             socket: Some(header.cookie).filter(|cookie| *cookie != 0),
             lost: header.lost,
             direction: abi::direction(header.direction as u8),
+            interface: header.direction >> INTERFACE_SHIFT,
             orig_len: header.orig_len,
             gso_size: header.gso_size,
             gso_segs: header.gso_segs,

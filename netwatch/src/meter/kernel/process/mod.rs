@@ -118,7 +118,7 @@ impl ProcessTracer {
             wanted.push(FAILED_CALLS);
         }
         let globals = HashMap::from([("SETTINGS", (bytes_of(&settings), true))]);
-        let (loaded, rejected) = Loaded::new_partial(OBJECT, globals, &[], &wanted, None)?;
+        let (loaded, rejected) = Loaded::new_partial(OBJECT, globals, &[], &wanted, None, &[])?;
         let ring = SharedRing::open(loaded.map("PROCESSES"), "PROCESSES")?;
         let pace = rings::Pace::new(rings::RingBytes { samples: 0, events: defaults::PROCESS_RING_BYTES as usize });
         Ok(Self { links: Vec::new(), rejected, ring, loaded, clock: Clock::of_process(), pace, unknown: 0 })
