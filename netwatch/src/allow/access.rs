@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use super::pattern::NamePattern;
 use super::rule::AllowedAddress;
 use crate::flow::{Direction, Protocol};
 use crate::name::NameSource;
@@ -15,8 +16,9 @@ pub struct NetworkAccess {
     pub direction: Direction,
     /// What it reached.
     pub target: AccessTarget,
-    /// The server name in the packets, which the program chose.
-    pub claimed: Option<EvidentName>,
+    /// The server name in the packets, which the program chose, by each source. Of a connection
+    /// through a proxy ([`Self::is_proxied`]) all of them.
+    pub claimed: BTreeSet<EvidentName>,
     /// Names to which DNS or the hosts file gave the address.
     pub asked: BTreeSet<EvidentName>,
     /// The name in `asked` that this program asked for, if that is known, because several names may
@@ -43,6 +45,13 @@ pub struct EvidentName {
     pub name: Name,
     /// Where it comes from.
     pub source: NameSource,
+}
+
+impl EvidentName {
+    /// Whether both are the same name, whatever its case and the dot at its end.
+    pub(super) fn is_same_name(&self, other: &Self) -> bool {
+        NamePattern::exact(&self.name).matches(&other.name)
+    }
 }
 
 /// A program that a rule can name.
@@ -132,10 +141,17 @@ impl NetworkAccess {
         }
     }
 
-    /// The name of the remote in reports: the one that the program claimed, otherwise one that it
-    /// asked for.
+    /// Whether the remote is a proxy: the server names in the packets are those of hosts behind it.
+    pub fn is_proxied(&self) -> bool {
+        let is_other = |own: &EvidentName| self.claimed.iter().any(|claimed| !claimed.is_same_name(own));
+        self.own_name.as_ref().is_some_and(is_other)
+    }
+
+    /// The name of the remote in reports: that of a proxy, or the one that the program claimed, or
+    /// one that it asked for.
     pub fn name(&self) -> Option<&EvidentName> {
-        self.claimed.as_ref().or(self.own_name.as_ref()).or_else(|| self.asked.first())
+        let own = self.own_name.as_ref();
+        own.filter(|_| self.is_proxied()).or(self.claimed.first()).or(own).or_else(|| self.asked.first())
     }
 
     /// The remote: its name, otherwise its address.

@@ -168,7 +168,7 @@ mod tests {
         NetworkAccess {
             direction: Direction::Egress,
             target: AccessTarget::Service { peer, protocol: Protocol::TCP, port: Some(port) },
-            claimed: None,
+            claimed: BTreeSet::new(),
             asked: [EvidentName { name: Name::of_text(name), source: NameSource::Dns }].into(),
             own_name: None,
             programs: BTreeSet::new(),

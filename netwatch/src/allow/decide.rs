@@ -149,7 +149,8 @@ impl AllowRule {
         }
         let matches = |name: &Name| self.names.iter().any(|own| own.matches(name));
         let is_answered = access.asked.iter().any(|asked| matches(&asked.name));
-        let is_claimed = access.claimed.as_ref().map(|claimed| matches(&claimed.name));
+        let has_claim = !access.claimed.is_empty();
+        let is_claimed = has_claim.then(|| access.claimed.iter().all(|claimed| matches(&claimed.name)));
         let is_proven = match self.evidence {
             NameEvidence::Both => is_answered && is_claimed != Some(false),
             NameEvidence::Dns => is_answered,

@@ -10,14 +10,14 @@ use crate::flow::{Direction, EndpointKey, Protocol, Remote};
 use crate::name::{Hidden, NameSource};
 use crate::process::{AttemptCause, AttemptTarget, Evidence, ProcessId};
 use crate::report::{AddressRole, ApplicationProtocol, Report, ReportEndpoint, ReportFlow};
-use crate::wire::{Application, port};
+use crate::wire::{Application, Name, port};
 
 /// Everything that distinguishes accesses of one report.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct AccessKey {
     direction: Direction,
     target: AccessTarget,
-    claimed: Option<EvidentName>,
+    claimed: BTreeSet<EvidentName>,
     /// The name that the program asked for, or that the hosts file has.
     own_name: Option<EvidentName>,
     /// The processes, and whether it was their socket.
@@ -75,7 +75,7 @@ impl<'a> Gathering<'a> {
         for known in &report.flows {
             let key = EndpointKey::of(&known.flow.key, known.flow.opened_by);
             endpoints.entry(key).and_modify(|(_, listed)| *listed += 1);
-            if !is_icmp(key.protocol) {
+            if !key.protocol.is_icmp() {
                 contacted.insert(known.flow.key.remote.addr);
             }
         }
@@ -95,7 +95,7 @@ impl<'a> Gathering<'a> {
         let access = AccessKey {
             direction: key.direction,
             target,
-            claimed: None,
+            claimed: BTreeSet::new(),
             own_name: own_name.map(|shown| EvidentName { name: shown.name.clone(), source: shown.source }),
             users,
             only_failed: self.has_only_failed(&key),
@@ -117,7 +117,7 @@ impl<'a> Gathering<'a> {
                 protocol: service.protocol,
                 port: Some(service.address.port()),
             },
-            claimed: None,
+            claimed: BTreeSet::new(),
             own_name: None,
             users,
             only_failed: false,
@@ -141,7 +141,7 @@ impl<'a> Gathering<'a> {
         let access = AccessKey {
             direction: key.direction,
             target,
-            claimed: None,
+            claimed: BTreeSet::new(),
             own_name: None,
             users,
             only_failed: known.endpoint.has_only_failed(),
@@ -153,13 +153,18 @@ impl<'a> Gathering<'a> {
         self.add_claimed(access, claimed, folded);
     }
 
-    /// Adds an access for each server name, because each one has to be allowed.
+    /// Adds an access for each server name, because each one has to be allowed. Those that a proxy
+    /// received belong to one access, which is to the proxy.
     fn add_claimed(&mut self, access: AccessKey, claimed: BTreeSet<EvidentName>, count: u64) {
-        if claimed.is_empty() {
-            return self.count(access, count);
+        if claimed.is_empty() || access.own_name.is_some() {
+            return self.count(AccessKey { claimed, ..access }, count);
         }
-        for name in claimed {
-            self.count(AccessKey { claimed: Some(name), ..access.clone() }, count);
+        let mut by_name: BTreeMap<Name, BTreeSet<EvidentName>> = BTreeMap::new();
+        for known in claimed {
+            by_name.entry(known.name.clone()).or_default().insert(known);
+        }
+        for claimed in by_name.into_values() {
+            self.count(AccessKey { claimed, ..access.clone() }, count);
         }
     }
 
@@ -190,7 +195,7 @@ impl<'a> Gathering<'a> {
             let access = AccessKey {
                 direction: Direction::Egress,
                 target,
-                claimed: None,
+                claimed: BTreeSet::new(),
                 own_name: None,
                 users: attempt.process.map(|process| (process, true)).into_iter().collect(),
                 only_failed: true,
@@ -217,7 +222,7 @@ impl<'a> Gathering<'a> {
             let access = AccessKey {
                 direction: Direction::Egress,
                 target: AccessTarget::Lookup(name.clone()),
-                claimed: None,
+                claimed: BTreeSet::new(),
                 own_name: None,
                 users: users.map(|process| (*process, true)).collect(),
                 only_failed: lookup.addresses.is_empty() && (lookup.failed() > 0 || lookup.unanswered() > 0),
@@ -252,7 +257,7 @@ impl<'a> Gathering<'a> {
         if is_query && interface.gateway.contains(&address) {
             return None;
         }
-        if key.direction == Direction::Ingress && (is_icmp(key.protocol) || self.is_ignored(key)) {
+        if key.direction == Direction::Ingress && (key.protocol.is_icmp() || self.is_ignored(key)) {
             return None;
         }
         let peer = match interface.role_of(address) {
@@ -278,7 +283,7 @@ impl<'a> Gathering<'a> {
     fn is_by_the_kernel(&self, key: &EndpointKey, users: &[(ProcessId, bool)]) -> bool {
         let is_contacted = |address| self.contacted.contains(&address);
         let is_contacted = matches!(key.remote, Remote::Address(address) if is_contacted(address));
-        is_icmp(key.protocol) && is_contacted && !users.iter().any(|(_, is_proven)| *is_proven)
+        key.protocol.is_icmp() && is_contacted && !users.iter().any(|(_, is_proven)| *is_proven)
     }
 
     /// A capture does not contain which servers are the resolvers of the machine.
@@ -295,10 +300,6 @@ impl<'a> Gathering<'a> {
     fn has_only_failed(&self, key: &EndpointKey) -> bool {
         self.endpoints.get(key).is_some_and(|(known, _)| known.endpoint.has_only_failed())
     }
-}
-
-fn is_icmp(protocol: Protocol) -> bool {
-    matches!(protocol, Protocol::ICMP | Protocol::ICMPV6)
 }
 
 /// The processes of a flow, and whether it was their socket.

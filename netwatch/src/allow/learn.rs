@@ -8,7 +8,7 @@ use super::date::PolicyDate;
 use super::gather::accesses;
 use super::parse_rule::is_address;
 use super::pattern::NamePattern;
-use super::rule::{AllowList, AllowRule, AllowedAddress, AllowedProtocol, PortRange};
+use super::rule::{AllowList, AllowRule, AllowedAddress, AllowedProtocol, NameEvidence, PortRange};
 use crate::flow::{Direction, Protocol};
 use crate::report::Report;
 use crate::wire::Name;
@@ -62,11 +62,14 @@ pub(super) fn rules_for(accesses: &[NetworkAccess]) -> Vec<LearnedRule> {
     let mut learning = Learning::default();
     let (lookups, services): (Vec<&NetworkAccess>, Vec<&NetworkAccess>) =
         accesses.iter().partition(|access| matches!(access.target, AccessTarget::Lookup(_)));
-    // Accesses with only one possible name come first, so that the others can share it.
+    let (proxied, services): (Vec<&NetworkAccess>, Vec<&NetworkAccess>) =
+        services.into_iter().partition(|access| access.is_proxied());
+    // Accesses with only one possible name come first, so that the others can share it. The rule of
+    // a proxy allows more than the same rule without evidence.
     let (sure, choice): (Vec<&NetworkAccess>, Vec<&NetworkAccess>) = services
         .into_iter()
-        .partition(|access| access.claimed.is_some() || access.own_name.is_some() || access.asked.len() <= 1);
-    sure.into_iter().chain(choice).for_each(|access| learning.add(access));
+        .partition(|access| !access.claimed.is_empty() || access.own_name.is_some() || access.asked.len() <= 1);
+    proxied.into_iter().chain(sure).chain(choice).for_each(|access| learning.add(access));
     lookups.into_iter().for_each(|access| learning.add_lookup(access));
     learning.finish()
 }
@@ -76,6 +79,8 @@ pub(super) fn rules_for(accesses: &[NetworkAccess]) -> Vec<LearnedRule> {
 struct LearnedService {
     direction: Direction,
     protocol: AllowedProtocol,
+    /// The remote is a proxy, so what programs send through it does not contradict its name.
+    is_proxy: bool,
 }
 
 impl LearnedRemote {
@@ -103,9 +108,13 @@ impl Learning {
             Protocol::ICMP | Protocol::ICMPV6 => AllowedProtocol::Icmp,
             protocol => AllowedProtocol::Ip(protocol),
         };
-        let service = LearnedService { direction: access.direction, protocol };
+        let mut service = LearnedService { direction: access.direction, protocol, is_proxy: false };
         // A policy refuses an address as a name.
         let name = self.name_for(service, *port, access).filter(|remote| !remote.is_named_address());
+        let of_proxy = LearnedService { is_proxy: true, ..service };
+        if name.as_ref().is_some_and(|name| access.is_proxied() || self.has_rule(of_proxy, *port, name)) {
+            service = of_proxy;
+        }
         let is_named = name.is_some();
         let remote = match access.direction {
             // Clients are not listed: the next one has another address.
@@ -121,19 +130,23 @@ impl Learning {
     /// service.
     fn name_for(&self, service: LearnedService, port: Option<u16>, access: &NetworkAccess) -> Option<LearnedRemote> {
         let remote = |name: &Name| LearnedRemote::Name(NamePattern::exact(name));
-        if let Some(claimed) = &access.claimed {
-            let is_asked = access.asked.iter().any(|asked| NamePattern::exact(&asked.name).matches(&claimed.name));
-            return is_asked.then(|| remote(&claimed.name));
-        }
         if let Some(own) = &access.own_name {
             return Some(remote(&own.name));
         }
+        if let Some(claimed) = access.claimed.first() {
+            let is_asked = access.asked.iter().any(|asked| asked.is_same_name(claimed));
+            let is_only = access.claimed.iter().all(|other| other.is_same_name(claimed));
+            return (is_asked && is_only).then(|| remote(&claimed.name));
+        }
         let mut names = access.asked.iter().map(|asked| remote(&asked.name));
-        let has_rule = |name: &LearnedRemote| {
-            let known = self.ports.get(&(service, Some(name.clone())));
-            known.is_some_and(|(ports, _)| ports.contains(&port))
-        };
+        let of_proxy = LearnedService { is_proxy: true, ..service };
+        let has_rule = |name: &LearnedRemote| self.has_rule(service, port, name) || self.has_rule(of_proxy, port, name);
         names.clone().find(has_rule).or_else(|| names.next())
+    }
+
+    fn has_rule(&self, service: LearnedService, port: Option<u16>, remote: &LearnedRemote) -> bool {
+        let known = self.ports.get(&(service, Some(remote.clone())));
+        known.is_some_and(|(ports, _)| ports.contains(&port))
     }
 
     fn put(
@@ -163,7 +176,8 @@ impl Learning {
         }
         let reverse = ["in-addr.arpa", "ip6.arpa"].map(|zone| NamePattern::Below(zone.to_owned()));
         let pattern = reverse.into_iter().find(|zone| zone.matches(name)).unwrap_or_else(|| NamePattern::exact(name));
-        let service = LearnedService { direction: Direction::Egress, protocol: AllowedProtocol::Lookup };
+        let protocol = AllowedProtocol::Lookup;
+        let service = LearnedService { direction: Direction::Egress, protocol, is_proxy: false };
         self.put(service, Some(LearnedRemote::Name(pattern)), None, access, BTreeSet::new());
     }
 
@@ -193,6 +207,7 @@ fn learned_rule(
 ) -> LearnedRule {
     let mut rule = AllowRule { protocol: Some(service.protocol), ..AllowRule::any(service.direction) };
     rule.ports = ranges(ports);
+    rule.evidence = if service.is_proxy { NameEvidence::Dns } else { NameEvidence::Both };
     for remote in remotes.keys() {
         match remote {
             LearnedRemote::Name(pattern) => rule.names.push(pattern.clone()),

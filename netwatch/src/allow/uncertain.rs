@@ -30,7 +30,7 @@ impl Reliance {
             let (Some(rule), AccessTarget::Service { .. }) = (list.rules.get(*index), &access.target) else { continue };
             let (by_name, by_program) = (!rule.names.is_empty(), !rule.processes.is_empty());
             reliance.names |= by_name;
-            reliance.unclaimed_names |= by_name && access.claimed.is_none();
+            reliance.unclaimed_names |= by_name && access.claimed.is_empty();
             reliance.programs |= by_program;
             if access.is_folded && (by_name || by_program) {
                 reliance.folded = reliance.folded.saturating_add(access.count);

@@ -47,6 +47,8 @@ pub struct CheckedRun {
     pub id: String,
     /// The programs that used the network.
     pub programs: Vec<String>,
+    /// What ran, for titles: a script, otherwise the programs.
+    pub subjects: Vec<String>,
     /// Its start, nanoseconds since the Unix epoch.
     pub started_ns: u64,
     /// Its length, nanoseconds.
@@ -143,15 +145,13 @@ struct DeniedKey {
 
 impl DeniedKey {
     fn of(access: &NetworkAccess) -> Self {
-        let is_asked = |claimed: &EvidentName| {
-            access.asked.iter().any(|asked| NamePattern::exact(&asked.name).matches(&claimed.name))
-        };
+        let is_asked = |claimed: &EvidentName| access.asked.iter().any(|asked| asked.is_same_name(claimed));
         Self {
             is_lookup: matches!(access.target, AccessTarget::Lookup(_)),
             direction: access.direction,
             service: access.service(),
             remote: if access.direction == Direction::Ingress { String::new() } else { access.remote() },
-            is_unproven: access.claimed.as_ref().is_some_and(|claimed| !is_asked(claimed)),
+            is_unproven: !access.is_proxied() && !access.claimed.iter().all(is_asked),
         }
     }
 }
@@ -261,12 +261,14 @@ pub(super) fn checked_run(report: &Report) -> CheckedRun {
         Some(replay) => CheckedRun {
             id: file_name(&replay.file).to_owned(),
             programs: Vec::new(),
+            subjects: Vec::new(),
             started_ns: replay.started_ns,
             duration_ns: replay.duration_ns,
         },
         None => CheckedRun {
             id: report.run.id.clone(),
             programs: report.programs(),
+            subjects: report.subjects(),
             started_ns: report.run.started_ns,
             duration_ns: report.run.duration_ns,
         },

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use toml_edit::Value;
 
 use super::learn::{LearnedRemote, LearnedRule, RemoteFacts};
-use super::rule::{AllowedProtocol, PortRange};
+use super::rule::{AllowedProtocol, NameEvidence, PortRange};
 use super::verdict::checked_run;
 use crate::escape::{escape, needs_escape};
 use crate::flow::Direction;
@@ -47,7 +47,7 @@ pub(super) fn rules(rules: &[LearnedRule]) -> String {
 
 fn programs(reports: &[&Report]) -> String {
     let mut programs: Vec<String> = Vec::new();
-    for program in reports.iter().flat_map(|report| checked_run(report).programs) {
+    for program in reports.iter().flat_map(|report| checked_run(report).subjects) {
         if !programs.contains(&program) {
             programs.push(program);
         }
@@ -88,6 +88,10 @@ fn of_rule(learned: &LearnedRule, is_commented: bool) -> String {
     }
     if rule.direction == Direction::Ingress {
         text += "direction = \"in\"\n";
+    }
+    if rule.evidence == NameEvidence::Dns {
+        text += "evidence = \"dns\"";
+        text += if is_commented { "  # a proxy: it receives the names of the hosts behind it\n" } else { "\n" };
     }
     text
 }

@@ -23,7 +23,7 @@ fn connection(port: u16, asked: &[&str], claimed: Option<&str>) -> NetworkAccess
     NetworkAccess {
         direction: Direction::Egress,
         target: AccessTarget::Service { peer, protocol: Protocol::TCP, port: Some(port) },
-        claimed: claimed.map(|name| named(name, NameSource::Sni)),
+        claimed: claimed.map(|name| named(name, NameSource::Sni)).into_iter().collect(),
         asked: asked.iter().map(|name| named(name, NameSource::Dns)).collect(),
         own_name: None,
         programs: BTreeSet::from(["curl".to_owned()]),

@@ -9,7 +9,7 @@ use netwatch::name::{Hidden, NameSource, SourcedName};
 use netwatch::process::{
     Attempt, AttemptCause, AttemptTarget, Evidence, FlowUser, LocalSocket, Process, ProcessId, ProcessLosses,
 };
-use netwatch::report::{EndedEarly, FlowNaming, Replay, Report};
+use netwatch::report::{DisplayName, EndedEarly, FlowNaming, Replay, Report};
 
 use crate::formats::written;
 use crate::sample::scene::{NamedAddress, add_names, address, came, connections, everything, lookup, name};
@@ -25,11 +25,17 @@ fn open(to: &str, protocol: u8, port: u16) -> Increment {
     growth(Traffic::Flow(key(protocol, 40_000, address(to), port)), (1, 90), (1, 90))
 }
 
-/// Sends a server name in the only flow.
+/// Sends a server name in the first flow, which displays it.
 fn claim(report: &mut Report, claimed: &str, source: NameSource) {
-    let named = SourcedName { name: name(claimed), source, question: None, first_seen_ns: START_NS };
+    claim_of_proxied(report, claimed, source);
     let naming = report.flows[0].naming.get_or_insert_default();
-    naming.names.push(named);
+    naming.display_name = Some(DisplayName { name: name(claimed), source });
+}
+
+/// Sends a server name through a proxy in the first flow, which displays the name of the proxy.
+fn claim_of_proxied(report: &mut Report, claimed: &str, source: NameSource) {
+    let named = SourcedName { name: name(claimed), source, question: None, first_seen_ns: START_NS };
+    report.flows[0].naming.get_or_insert_default().names.push(named);
 }
 
 /// The report of a run of another machine.
@@ -99,6 +105,23 @@ fn a_server_name_that_contradicts_dns_is_a_violation() {
     assert!(!check(&[&run], both).fails(), "both are allowed by the rule");
     let apart = "[[allow]]\nname = \"app.example\"\n[[allow]]\nname = \"evil.test\"\n";
     assert_eq!(subjects(&check(&[&run], apart)), ["tcp/443 evil.test"], "DNS gave evil.test no such address");
+}
+
+#[test]
+fn a_connection_through_a_proxy_is_one_to_the_proxy() {
+    let mut run = connections(&[("203.0.113.10", 3128, Some("proxy.example"))]);
+    claim_of_proxied(&mut run, "app.example", NameSource::Http);
+    claim_of_proxied(&mut run, "app.example", NameSource::Sni);
+    claim_of_proxied(&mut run, "api.example", NameSource::Sni);
+    let verdict = check(&[&run], "");
+    let [violation] = verdict.violations.as_slice() else { panic!("{verdict:?}") };
+    assert_eq!((violation.remote.as_str(), violation.count, violation.claimed.len()), ("proxy.example", 1, 3));
+    let rule = "[[allow]]\nname = \"proxy.example\"\nport = 3128\nprotocol = \"tcp\"\nevidence = \"dns\"\n";
+    assert_eq!(violation.add, rule);
+    assert!(!check(&[&run], rule).fails());
+    assert!(!check(&[&imported(&run)], rule).fails());
+    let without_evidence = check(&[&run], "[[allow]]\nname = \"proxy.example\"\n");
+    assert_eq!(subjects(&without_evidence), ["tcp/3128 proxy.example"], "any program can send these names");
 }
 
 #[test]

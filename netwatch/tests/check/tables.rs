@@ -117,7 +117,7 @@ impl Tables {
 
     fn named(&self, access: &NetworkAccess) -> Rules {
         let asked = access.asked.iter().fold(0, |rules, asked| rules | self.names.get(&asked.name));
-        let claimed = access.claimed.as_ref().map_or(Rules::MAX, |claimed| self.names.get(&claimed.name));
+        let claimed = access.claimed.iter().fold(Rules::MAX, |rules, claimed| rules & self.names.get(&claimed.name));
         self.any_name | (self.by_both & asked & claimed)
     }
 }

@@ -39,7 +39,7 @@ pub(in crate::format) fn extent(checked: &CheckedPolicy<'_>) -> String {
 
 /// `run 3f2a (curl, git)`.
 pub(super) fn run(run: &CheckedRun) -> String {
-    match run.programs.as_slice() {
+    match run.subjects.as_slice() {
         [] => format!("capture {}", run.id),
         programs => format!("run {} ({})", run.id, programs.join(", ")),
     }
