@@ -2,7 +2,7 @@
 //! only one run found is not a difference.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::flow::{Direction, EndpointKey, Protocol};
 use crate::name::Lookup;
@@ -69,13 +69,15 @@ impl Identities {
         }
     }
 
-    /// The remote of a failed attempt. An attempt that failed before a packet was sent has no flow,
-    /// so its name comes from DNS responses.
-    pub fn attempted(&self, report: &Report, address: IpAddr, port: u16, protocol: Protocol) -> String {
+    /// The remote of a failed attempt, by the name that its report has for it; else that of any run.
+    /// An attempt that failed before a packet was sent has no flow, so its name comes from DNS
+    /// responses.
+    pub fn attempted(&self, report: &Report, name: Option<&str>, end: SocketAddr, protocol: Protocol) -> String {
+        let (address, port) = (end.ip(), end.port());
         let remote = crate::flow::Remote::Address(address);
         let key = EndpointKey { remote, protocol, port, direction: Direction::Egress, fragment: false };
-        let name = self.names.get(&address).or_else(|| self.answers.get(&address));
-        self.remote(report, &key, address, name.cloned())
+        let other = || self.names.get(&address).or_else(|| self.answers.get(&address)).cloned();
+        self.remote(report, &key, address, name.map(str::to_owned).or_else(other))
     }
 
     /// The path of the program of a process, even if only another run could read it; otherwise its

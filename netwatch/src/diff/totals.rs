@@ -7,8 +7,8 @@ use super::identity::Identities;
 use super::range::ValueRange;
 use super::subject::{ComparedPort, Subject};
 use crate::flow::{Counters, Direction, PerDirection, Protocol, Remote};
-use crate::process::{Attempt, AttemptTarget, Attribution};
-use crate::report::{Report, ReportEndpoint, ReportFlow};
+use crate::process::{AttemptTarget, Attribution};
+use crate::report::{AttemptNames, Failure, Report, ReportEndpoint, ReportFlow};
 use crate::wire::Application;
 
 /// The kinds of numbers of a subject.
@@ -68,9 +68,10 @@ impl RunTotals {
         for process in &report.processes.list {
             one.add(Subject::Process(identities.program(process)), [(MeasureKind::Times, 1)]);
         }
-        // Most programs try local sockets that do not exist, such as that of nscd.
-        let attempts = report.attempts.iter().filter(|attempt| attempt.target.is_remote());
-        attempts.for_each(|attempt| one.add_attempt(report, identities, attempt));
+        let names = AttemptNames::of(report);
+        for failure in report.failures() {
+            one.add_failure(report, identities, names.name(failure.attempt), &failure);
+        }
         one
     }
 
@@ -147,21 +148,22 @@ impl RunTotals {
         }
     }
 
-    fn add_attempt(&mut self, report: &Report, identities: &Identities, attempt: &Attempt) {
+    fn add_failure(&mut self, report: &Report, identities: &Identities, name: Option<&str>, failure: &Failure<'_>) {
+        let attempt = failure.attempt;
         let target = match &attempt.target {
             AttemptTarget::Address(end) => {
                 let protocol = attempt.protocol.unwrap_or(Protocol::TCP);
-                let remote = identities.attempted(report, end.ip(), end.port(), protocol);
+                let remote = identities.attempted(report, name, *end, protocol);
                 with_port(remote, ComparedPort::of(protocol, end.port()))
             }
             AttemptTarget::Name(name, _) => name.clone(),
             AttemptTarget::LocalSocket(path) => path.clone(),
         };
-        let failure = Subject::Failure { target, protocol: attempt.protocol, cause: attempt.cause.word() };
+        let subject = Subject::Failure { target, protocol: attempt.protocol, cause: attempt.cause.word() };
         if let Some(process) = attempt.process.and_then(|id| report.processes.get(id)) {
-            self.programs.entry(failure.clone()).or_default().insert(process.program().to_owned());
+            self.programs.entry(subject.clone()).or_default().insert(process.program().to_owned());
         }
-        self.add(failure, [(MeasureKind::Times, attempt.count)]);
+        self.add(subject, [(MeasureKind::Times, failure.count)]);
     }
 }
 

@@ -4,12 +4,15 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 use super::Report;
+use super::attempts::has_failed;
 use crate::flow::{Direction, Remote};
 use crate::process::{Attempt, AttemptTarget};
 
 /// The names of the addresses that the target resolved or contacted.
 #[derive(Debug)]
 pub struct AttemptNames<'a> {
+    /// By the remote of failed flows and the time of their first packet.
+    of_flows: HashMap<(SocketAddr, u64), &'a str>,
     /// By the endpoint of the attempt.
     of_endpoints: HashMap<SocketAddr, &'a str>,
     /// By address, with the time of the first query, in order of time.
@@ -21,7 +24,19 @@ pub struct AttemptNames<'a> {
 impl<'a> AttemptNames<'a> {
     /// The names of this report.
     pub fn of(report: &'a Report) -> Self {
-        let mut names = Self { of_endpoints: HashMap::new(), of_lookups: HashMap::new(), of_addresses: HashMap::new() };
+        let mut names = Self {
+            of_flows: HashMap::new(),
+            of_endpoints: HashMap::new(),
+            of_lookups: HashMap::new(),
+            of_addresses: HashMap::new(),
+        };
+        for known in report.flows.iter().chain(&report.loopback.flows).filter(|known| has_failed(&known.flow)) {
+            if let Some(display) = known.display_name() {
+                let remote = &known.flow.key.remote;
+                let began = ((remote.addr, remote.port).into(), known.flow.first_seen_ns);
+                names.of_flows.insert(began, display.name.as_str());
+            }
+        }
         for lookup in report.naming.lookups.iter().filter(|lookup| lookup.queried_by == Direction::Egress) {
             for address in &lookup.addresses {
                 let lookups = names.of_lookups.entry(*address).or_default();
@@ -50,16 +65,20 @@ impl<'a> AttemptNames<'a> {
         }
     }
 
-    /// The name of the endpoint, whose flows have more evidence; else of the latest lookup before
-    /// the attempt; else of the address.
+    /// The name of the flow of the first attempt; else of the endpoint, whose flows have more
+    /// evidence; else of the latest lookup before the attempt; else of the address. Several names
+    /// may share an endpoint.
     fn name_of(&self, end: SocketAddr, time_ns: u64) -> Option<&'a str> {
         let lookup = || {
             let lookups = self.of_lookups.get(&end.ip())?;
             let before = lookups.partition_point(|(first_ns, _)| *first_ns <= time_ns);
             lookups.get(before.saturating_sub(1)).map(|(_, name)| *name)
         };
-        let of_endpoint = self.of_endpoints.get(&end).copied();
-        of_endpoint.or_else(lookup).or_else(|| self.of_addresses.get(&end.ip()).copied())
+        let of_flow = self.of_flows.get(&(end, time_ns)).copied();
+        of_flow
+            .or_else(|| self.of_endpoints.get(&end).copied())
+            .or_else(lookup)
+            .or_else(|| self.of_addresses.get(&end.ip()).copied())
     }
 }
 
@@ -71,10 +90,12 @@ mod tests {
     fn one_address_has_the_name_that_was_asked_for_before_each_attempt() {
         let end = |port| SocketAddr::from(([203, 0, 113, 20], port));
         let names = AttemptNames {
+            of_flows: HashMap::from([((end(81), 40), "new.example")]),
             of_endpoints: HashMap::from([(end(81), "api.example"), (end(82), "new.example")]),
             of_lookups: HashMap::from([(end(0).ip(), vec![(10, "api.example"), (20, "new.example")])]),
             of_addresses: HashMap::from([(end(0).ip(), "api.example"), ([192, 0, 2, 1].into(), "other.example")]),
         };
+        assert_eq!(names.name_of(end(81), 40), Some("new.example"), "by its flow");
         assert_eq!(names.name_of(end(81), 30), Some("api.example"), "by its endpoint");
         assert_eq!(names.name_of(end(82), 30), Some("new.example"));
         assert_eq!(names.name_of(end(83), 15), Some("api.example"), "by the lookup before it");

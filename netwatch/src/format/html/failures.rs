@@ -24,7 +24,7 @@ fn groups(report: &Report) -> Vec<FailureGroup<'_>> {
     let names = AttemptNames::of(report);
     let mut groups: Vec<FailureGroup<'_>> = Vec::new();
     let mut places: BTreeMap<[String; 4], usize> = BTreeMap::new();
-    for Failure { attempt, count } in report.failures() {
+    for Failure { attempt, count, .. } in report.failures() {
         let program = attempt.process.and_then(|id| report.processes.get(id)).map(|process| process.program());
         let [target, service] = [target(&names, attempt), service(attempt)];
         let (cause, program) = (attempt.cause.word(), program.unwrap_or_default().to_owned());

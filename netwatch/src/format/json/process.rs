@@ -11,10 +11,10 @@ use super::{is_false, is_zero};
 use crate::flow::EndpointKey;
 use crate::format::rfc3339;
 use crate::process::{
-    Attempt, AttemptCause, AttemptTarget, Attribution, Evidence, FlowUser, LocalSocket, Process, ProcessId,
-    ProcessLosses, ProcessNumber, Processes,
+    AttemptCause, AttemptTarget, Attribution, Evidence, FlowUser, LocalSocket, Process, ProcessId, ProcessLosses,
+    ProcessNumber, Processes,
 };
-use crate::report::{AttemptNames, FlowSum, ProcessTraffic, Report};
+use crate::report::{AttemptNames, Failure, FlowSum, ProcessTraffic, Report};
 
 /// The processes that used a flow, by evidence; of each evidence the latest user first.
 #[derive(Default, PartialEq, Serialize)]
@@ -171,7 +171,7 @@ struct JsonTarget<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    r#type: Option<&'a str>,
+    r#type: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<&'a str>,
 }
@@ -257,22 +257,24 @@ fn json_endpoint((key, sum): (&EndpointKey, FlowSum)) -> JsonProcessEndpoint {
     }
 }
 
-/// Failed attempts, converted one at a time.
+/// Failed attempts as the summary counts them, converted one at a time.
 pub(super) fn attempts(report: &Report) -> impl Iterator<Item = JsonAttempt<'_>> {
     let names = AttemptNames::of(report);
-    report.attempts.iter().map(move |attempt| json_attempt(&report.processes, &names, attempt))
+    report.counted_attempts().into_iter().map(move |counted| json_attempt(&report.processes, &names, &counted))
 }
 
-fn json_attempt<'a>(processes: &Processes, names: &AttemptNames<'a>, attempt: &'a Attempt) -> JsonAttempt<'a> {
+fn json_attempt<'a>(processes: &Processes, names: &AttemptNames<'a>, counted: &Failure<'a>) -> JsonAttempt<'a> {
+    let attempt = counted.attempt;
+    let r#type = (!counted.kinds.is_empty()).then(|| counted.kinds.join(", "));
     JsonAttempt {
-        target: JsonTarget { name: names.name(attempt), ..JsonTarget::from(&attempt.target) },
+        target: JsonTarget { name: names.name(attempt), r#type, ..JsonTarget::from(&attempt.target) },
         protocol: attempt.protocol.map(protocol_name),
         cause: attempt.cause.name(),
         errno: if let AttemptCause::Errno(errno) = attempt.cause { Some(errno) } else { None },
         icmp_error: if let AttemptCause::Icmp(error) = attempt.cause { Some(error.into()) } else { None },
         response_code: if let AttemptCause::Dns(code) = &attempt.cause { Some(code) } else { None },
-        count: attempt.count,
-        packets: attempt.packets,
+        count: counted.count,
+        packets: counted.packets,
         first_seen: rfc3339(attempt.first_ns),
         duration_ns: attempt.last_ns.saturating_sub(attempt.first_ns),
         process: attempt.process.and_then(|id| number(processes, id)),
@@ -285,7 +287,7 @@ impl<'a> From<&'a AttemptTarget> for JsonTarget<'a> {
             AttemptTarget::Address(address) => {
                 Self { remote: Some(address.ip().to_string()), port: Some(address.port()), ..Self::default() }
             }
-            AttemptTarget::Name(name, kind) => Self { name: Some(name), r#type: Some(kind), ..Self::default() },
+            AttemptTarget::Name(name, _) => Self { name: Some(name), ..Self::default() },
             AttemptTarget::LocalSocket(path) => Self { path: Some(path), ..Self::default() },
         }
     }

@@ -71,7 +71,7 @@ fn rows(report: &Report) -> FailedRows {
     let names = AttemptNames::of(report);
     let mut rows: FailedRows = Vec::new();
     let mut places: BTreeMap<[String; 4], usize> = BTreeMap::new();
-    for Failure { attempt, count } in report.failures() {
+    for Failure { attempt, count, .. } in report.failures() {
         let row = row(report, &names, attempt);
         let place = *places.entry(row).or_insert_with_key(|row| {
             rows.push((row.clone(), 0));
