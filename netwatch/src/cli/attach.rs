@@ -127,7 +127,7 @@ Exit code: 0, also after Ctrl-C and SIGTERM; 121 if a condition of --fail-if hol
 
 Signals: SIGINT, SIGQUIT, SIGTERM and SIGHUP end with a report. SIGUSR1 prints an interim report.
 
-Environment: the flags that `run` has too can be set as NETWATCH_<FLAG>; `netwatch help environment`
+Environment: the flags that `run` has too can be set as NETWATCH_<FLAG>; `netwatch help reference`
 lists the variables.";
 
 impl AttachArgs {

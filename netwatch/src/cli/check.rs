@@ -34,6 +34,10 @@ pub(super) struct CheckArgs {
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     output: Option<PathBuf>,
 
+    /// Print no verdict: only the exit code, and the files of -o and of GitHub Actions
+    #[arg(short, long)]
+    quiet: bool,
+
     /// Pass although lost observations could hide a violation
     #[arg(long)]
     allow_uncertain: bool,
@@ -103,6 +107,7 @@ impl CheckArgs {
             shown_as: self.shown_as,
             format: self.format.map_or_else(|| of_file(self.output.as_deref()), |format| Ok(format.0))?,
             output: self.output,
+            quiet: self.quiet,
             allow_uncertain: self.allow_uncertain,
             source,
         })
@@ -134,6 +139,7 @@ mod tests {
         assert_eq!(settings(&["--policy", "a.toml", "--format", "sarif"]).format, CheckFormat::Sarif);
         assert_eq!(settings(&["-o", "net.xml"]).format, CheckFormat::Junit);
         assert_eq!(settings(&["-o", "net.xml", "--format", "text"]).format, CheckFormat::Text);
+        assert!(settings(&["-q"]).quiet && !defaults.quiet);
         assert!(of_file(Some(Path::new("net.pdf"))).is_err());
     }
 

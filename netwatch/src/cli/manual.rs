@@ -94,6 +94,7 @@ pub(super) fn page(name: Option<&str>) -> Result<String> {
     let Some(name) = name else {
         return Ok(pages().iter().map(|page| page.file() + "\n").collect());
     };
+    let name = Topic::find(name).map_or(name, |topic| topic.name);
     let short = |file: &str| file.trim_start_matches("netwatch-").rsplit_once('.').map(|(short, _)| short.to_owned());
     let matches = |file: String| {
         file == name
@@ -160,21 +161,24 @@ mod tests {
     fn help_is_about_netwatch_subcommands_and_topics() {
         assert!(text(&[]).contains("Usage: netwatch <COMMAND>"));
         assert!(text(&["history", "show"]).contains("Usage: netwatch history show"));
-        assert!(text(&["exit-codes"]).contains("124"));
+        assert!(text(&["reference"]).contains("124"));
+        for part in ["environment", "exit-codes", "files", "signals"] {
+            assert_eq!((text(&[part]), page(Some(part)).ok()), (text(&["reference"]), page(Some("reference")).ok()));
+        }
         for topic in TOPICS {
             assert!(text(&["help"]).contains(topic.about));
             assert!(text(&[]).contains(topic.name), "{}", topic.name);
             assert!(command().find_subcommand(topic.name).is_none(), "a subcommand hides the topic {}", topic.name);
         }
         let error = help(&["curl".to_owned()]).expect_err("no topic");
-        assert!(format!("{error:#}").contains("exit-codes"));
+        assert!(format!("{error:#}").contains("reference"));
     }
 
     #[test]
     fn every_page_is_found_by_its_names_and_has_the_topics() {
         let files = page(None).expect("a list");
         assert!(files.lines().any(|file| file == "netwatch-history-list.1"));
-        assert!(files.lines().any(|file| file == "netwatch-exit-codes.7"));
+        assert!(files.lines().any(|file| file == "netwatch-reference.7"));
         for file in files.lines() {
             let by_file = page(Some(file)).expect(file);
             assert!(by_file.contains("SEE ALSO") || by_file.contains(r#""SEE ALSO""#), "{file}");

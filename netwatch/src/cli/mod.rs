@@ -69,10 +69,10 @@ Examples:
   sudo netwatch bench -- curl -sS https://app.example/   ten runs: duration, bytes, CPU, RTT
   sudo netwatch doctor                                   can this machine run netwatch?
 
-Topics of `netwatch help`: environment, exit-codes, files, formats, firewall, checking, policy,
-summary, json, recording, reports, differences, attaching, replaying, thresholds, packets, capture,
-events, live, benchmark, soak, metrics, ipfix, otlp, fleet, ci, install, security, accuracy,
-tutorial, limits.
+Topics of `netwatch help`: reference (exit codes, files, environment), formats, firewall, checking,
+policy, summary, json, recording, reports, differences, attaching, replaying, thresholds, packets,
+capture, events, live, benchmark, soak, metrics, ipfix, otlp, fleet, ci, install, security,
+accuracy, tutorial, limits.
 `netwatch help run` describes every flag.";
 
 #[derive(Debug, Subcommand)]
@@ -286,7 +286,7 @@ fn is_program(name: &OsStr) -> bool {
 }
 
 /// The definition of the command line. Help texts do not show environment variables:
-/// `netwatch help environment` lists them.
+/// `netwatch help reference` lists them.
 fn command() -> clap::Command {
     Cli::command().mut_subcommands(hide_environment).mut_subcommand("report", rules::hide)
 }
@@ -412,7 +412,7 @@ mod tests {
             assert!(script.contains("netwatch"), "{shell}");
             // For the others, clap_complete writes no values of arguments without a flag.
             if matches!(shell, Shell::Bash | Shell::Fish | Shell::Zsh) {
-                let of_help = ["exit-codes", "thresholds"].iter().all(|topic| script.contains(topic));
+                let of_help = ["reference", "thresholds"].iter().all(|topic| script.contains(topic));
                 assert!(of_help, "{shell}: topics of help");
             }
         }

@@ -1,7 +1,7 @@
 //! The command line of `netwatch run`.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
@@ -200,7 +200,7 @@ Signals: the terminal sends SIGINT and SIGQUIT to the command directly. netwatch
 SIGHUP, and a SIGINT from another process; a second SIGTERM kills the command. SIGUSR1 prints an
 interim report.
 
-Environment: every flag can be set as NETWATCH_<FLAG>; `netwatch help environment` lists the
+Environment: every flag can be set as NETWATCH_<FLAG>; `netwatch help reference` lists the
 variables.";
 
 /// The value of `--packets`; the environment can turn it off.
@@ -219,6 +219,11 @@ pub(super) fn parse_lines(text: &str) -> Result<LinesArg, std::convert::Infallib
 }
 
 impl RunArgs {
+    /// The file of `-o`.
+    pub(super) fn output(&self) -> Option<&Path> {
+        self.session.output()
+    }
+
     pub(super) fn settings(self) -> Result<RunSettings> {
         Ok(RunSettings {
             session: self.session.settings()?,

@@ -1,6 +1,6 @@
 //! The flags of every live session: of `run` and of `attach`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
@@ -339,6 +339,10 @@ impl EventFileArgs {
 }
 
 impl SessionArgs {
+    pub(super) fn output(&self) -> Option<&Path> {
+        self.output.as_deref()
+    }
+
     pub(super) fn settings(self) -> Result<SessionSettings> {
         Ok(SessionSettings {
             json: is_json_report(self.output.as_deref(), self.json)?,

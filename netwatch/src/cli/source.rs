@@ -40,7 +40,14 @@ pub(super) fn run_settings(command: Vec<OsString>) -> Result<RunSettings> {
     let mut words: Vec<OsString> = vec!["run".into(), "--quiet".into(), "--".into()];
     words.extend(command);
     let parsed = RunWords::try_parse_from(words);
-    parsed.map_err(|error| unusable(&error))?.arguments.settings()
+    let arguments = parsed.map_err(|error| unusable(&error))?.arguments;
+    let variable = arguments.output().map(|file| format!("NETWATCH_OUTPUT={}", file.display()));
+    // Only the name of this file can be wrong.
+    arguments.settings().map_err(|error| match variable {
+        Some(variable) => Error::other("use", variable, "the report of a run is text or JSON")
+            .hint("use a name that ends in .txt or .json"),
+        None => error,
+    })
 }
 
 /// The error of a variable: all values of these flags are from the environment.

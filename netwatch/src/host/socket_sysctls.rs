@@ -7,7 +7,7 @@
 use super::sysctl::{self, SysctlSetting};
 use crate::error::{Error, Result};
 
-/// Paths below `/proc/sys/net`, as in docs/environment.md. Keys that a kernel lacks are skipped.
+/// Paths below `/proc/sys/net`, as in docs/reference.md. Keys that a kernel lacks are skipped.
 pub const COPIED: &[&str] = &[
     "core/optmem_max",
     "core/somaxconn",

@@ -30,9 +30,7 @@ macro_rules! topics {
 
 /// Every topic.
 pub(crate) const TOPICS: &[Topic] = topics! {
-    "environment": "Environment variables, and what the command inherits",
-    "exit-codes": "Exit codes and signals",
-    "files": "Files and directories that netwatch reads and writes",
+    "reference": "Exit codes, signals, files and environment variables",
     "formats": "Output formats of every subcommand",
     "firewall": "What a program needs a firewall to allow, as lists and rules (ports)",
     "checking": "Whether a program reached what a policy allows (check, learn)",
@@ -63,9 +61,13 @@ pub(crate) const TOPICS: &[Topic] = topics! {
     "limits": "What netwatch cannot see, and what it changes",
 };
 
+/// Names of topics that are parts of `reference`.
+const PARTS_OF_REFERENCE: [&str; 4] = ["environment", "exit-codes", "files", "signals"];
+
 impl Topic {
-    /// The topic of this name.
+    /// The topic of this name, or the one that it is a part of.
     pub(crate) fn find(name: &str) -> Option<&'static Self> {
+        let name = if PARTS_OF_REFERENCE.contains(&name) { "reference" } else { name };
         TOPICS.iter().find(|topic| topic.name == name)
     }
 
@@ -74,7 +76,7 @@ impl Topic {
         text::render(self.page, width, color)
     }
 
-    /// The name of its man page: `netwatch-files(7)`.
+    /// The name of its man page: `netwatch-reference(7)`.
     pub(crate) fn man_name(&self) -> String {
         format!("netwatch-{}({SECTION})", self.name)
     }

@@ -17,7 +17,7 @@ const MAX_ANCESTORS: usize = 6;
 
 /// Variables that sudo removes and that the command of the caller gets back, besides `LC_*`,
 /// `XDG_*` and `PATH`: proxies and certificates, the session, the locale, and the tools of a
-/// developer. docs/environment.md lists them. Variables that name a user or a home directory are
+/// developer. docs/reference.md lists them. Variables that name a user or a home directory are
 /// missing, because they are set for the user of the command.
 const FROM_CALLER: &[&str] = &[
     // Proxies and certificates.

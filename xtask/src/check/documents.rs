@@ -57,7 +57,7 @@ pub fn check_rust_version() -> Vec<String> {
 
 /// The variables in the sources of the command line are those of the manual.
 pub fn check_environment(sources: &[SourceFile]) -> Vec<String> {
-    const MANUAL: &str = "docs/environment.md";
+    const MANUAL: &str = "docs/reference.md";
     let text = fs::read_to_string(root().join(MANUAL)).unwrap_or_default();
     let documented = variables(&text);
     let code = sources.iter().filter(|source| source.path.starts_with("netwatch/src/cli/"));

@@ -32,7 +32,7 @@ const INSTALLED: [&str; 7] = [
     "/usr/bin/netwatch",
     "/usr/share/man/man1/netwatch.1.gz",
     "/usr/share/man/man1/netwatch-run.1.gz",
-    "/usr/share/man/man7/netwatch-exit-codes.7.gz",
+    "/usr/share/man/man7/netwatch-reference.7.gz",
     "/usr/share/bash-completion/completions/netwatch",
     "/usr/share/doc/netwatch-flow/copyright",
     "/usr/share/doc/netwatch-flow/THIRD-PARTY-LICENSES.txt",
