@@ -31,7 +31,9 @@ pub(super) fn check(settings: &CheckSettings) -> Result<Exit> {
     verdict.allows_uncertain |= settings.allow_uncertain;
     let file = settings.shown_as.clone().unwrap_or_else(|| settings.policy.display().to_string());
     let checked = CheckedPolicy { file: &file, list: &policy.list, verdict: &verdict };
-    write_result(output, &text(&checked, settings.format)?)?;
+    if output.is_some() || !settings.quiet {
+        write_result(output, &text(&checked, settings.format)?)?;
+    }
     if let Err(error) = report_to_github(&checked, is_annotated(settings)) {
         print_error(&error);
     }
@@ -49,7 +51,7 @@ fn text(checked: &CheckedPolicy<'_>, format: CheckFormat) -> Result<Vec<u8>> {
 
 /// Whether the verdict itself annotates: the log of the job contains no file.
 fn is_annotated(settings: &CheckSettings) -> bool {
-    settings.format == CheckFormat::Github && settings.output.is_none()
+    settings.format == CheckFormat::Github && settings.output.is_none() && !settings.quiet
 }
 
 /// In GitHub Actions, annotates the policy and adds to the summary of the job. Annotations are read
@@ -93,6 +95,7 @@ mod tests {
             shown_as: None,
             format,
             output: output.map(Into::into),
+            quiet: false,
             allow_uncertain: false,
             source: RunSource::Recorded(Vec::new()),
         };

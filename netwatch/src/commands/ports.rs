@@ -9,6 +9,7 @@ use crate::settings::PortsSettings;
 
 /// Exits as the command did, if there is one.
 pub(super) fn ports(settings: &PortsSettings) -> Result<Exit> {
+    require_user(&settings.rules)?;
     // A file that cannot be written is reported before the command runs.
     let output = open_output(settings.output.as_deref(), settings.source.inputs())?;
     let source = match Source::get(&settings.source)? {
@@ -21,4 +22,13 @@ pub(super) fn ports(settings: &PortsSettings) -> Result<Exit> {
         .map_err(|error| Error::os("write", settings.format.name(), error))?;
     write_result(output, &text)?;
     Ok(source.exit)
+}
+
+/// Fails if the user of `--for-user` does not exist: the rules would be refused when they are
+/// loaded.
+pub(super) fn require_user(rules: &policy::RuleOptions) -> Result<()> {
+    let Some(user) = &rules.user else { return Ok(()) };
+    let is_known = user.parse::<u32>().is_ok() || nix::unistd::User::from_name(user).is_ok_and(|found| found.is_some());
+    let unknown = || Error::other("write rules for user", user.clone(), "no such user");
+    if is_known { Ok(()) } else { Err(unknown().hint("for a user of another machine, give the uid")) }
 }

@@ -18,6 +18,13 @@ pub enum Remote {
     Others,
 }
 
+impl Remote {
+    /// The address, if it is one.
+    pub fn address(self) -> Option<IpAddr> {
+        if let Self::Address(address) = self { Some(address) } else { None }
+    }
+}
+
 /// The key of an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EndpointKey {

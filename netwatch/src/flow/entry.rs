@@ -155,9 +155,11 @@ impl Flow {
     }
 
     /// Number of connections: TCP handshakes that began, failed ones included, or one for a flow of
-    /// another protocol.
+    /// another protocol. ICMP of the remote that the target did not answer is none: these are
+    /// errors, which belong to other flows.
     pub fn connections(&self) -> u64 {
-        if self.is_tcp() { self.connections } else { 1 }
+        let is_answered = self.opened_by == Direction::Egress || self.counters.egress.packets > 0;
+        if self.is_tcp() { self.connections } else { u64::from(is_answered || !Protocol(self.key.protocol).is_icmp()) }
     }
 
     /// Whether it is a TCP connection that has not ended.

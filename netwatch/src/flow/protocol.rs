@@ -53,6 +53,11 @@ impl Protocol {
         })
     }
 
+    /// Whether it is ICMP of either address family.
+    pub fn is_icmp(self) -> bool {
+        matches!(self, Self::ICMP | Self::ICMPV6)
+    }
+
     /// True for protocols with ports that netwatch parses.
     pub fn has_ports(self) -> bool {
         matches!(self, Self::TCP | Self::UDP | Self::SCTP)

@@ -41,7 +41,7 @@ pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
 fn program(report: &Report) -> String {
     match &report.replay {
         Some(replay) => file_name(&replay.file).to_owned(),
-        None => report.programs().into_iter().next().unwrap_or_default(),
+        None => report.subjects().into_iter().next().unwrap_or_default(),
     }
 }
 
@@ -162,7 +162,7 @@ fn attempts(report: &Report) -> String {
     }
     let mut text = "## Failed attempts\n\n| Target | Cause | Attempts | Program |\n|---|---|--:|---|\n".to_owned();
     let names = AttemptNames::of(report);
-    for Failure { attempt, count: times } in &failures {
+    for Failure { attempt, count: times, .. } in &failures {
         let process = attempt.process.and_then(|id| report.processes.get(id));
         let process = process.map(|process| cell(process.program()));
         text += &format!(

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::header;
 use super::rows::{Row, rows};
-use super::{Requirements, RuleOptions, SourceRun};
+use super::{Requirements, RuleOptions, SourceRun, UnresolvedName};
 use crate::flow::Direction;
 use crate::format::json::escaped;
 use crate::format::rfc3339;
@@ -19,7 +19,7 @@ pub(super) fn text(requirements: &Requirements, options: &RuleOptions) -> String
         title: header::table_title(requirements),
         runs: requirements.sources.iter().map(JsonSource::from).collect(),
         ports: rows.iter().map(JsonRow::from).collect(),
-        unresolved: &requirements.unresolved,
+        unresolved: requirements.unresolved.iter().map(JsonUnresolved::from).collect(),
         left_out: &requirements.left_out,
         incomplete: &requirements.gaps,
     })
@@ -31,7 +31,7 @@ struct JsonPorts<'a> {
     title: String,
     runs: Vec<JsonSource<'a>>,
     ports: Vec<JsonRow<'a>>,
-    unresolved: &'a [String],
+    unresolved: Vec<JsonUnresolved<'a>>,
     left_out: &'a [String],
     incomplete: &'a [String],
 }
@@ -65,6 +65,13 @@ struct JsonRow<'a> {
 }
 
 #[derive(Serialize)]
+struct JsonUnresolved<'a> {
+    name: &'a str,
+    responses: Vec<&'a str>,
+    programs: Vec<&'a str>,
+}
+
+#[derive(Serialize)]
 struct JsonFailures {
     cause: &'static str,
     count: u64,
@@ -75,6 +82,16 @@ struct JsonAddress<'a> {
     address: &'a str,
     used: bool,
     attempted: bool,
+}
+
+impl<'a> From<&'a UnresolvedName> for JsonUnresolved<'a> {
+    fn from(unresolved: &'a UnresolvedName) -> Self {
+        Self {
+            name: &unresolved.name,
+            responses: unresolved.responses.iter().map(String::as_str).collect(),
+            programs: unresolved.programs.iter().map(String::as_str).collect(),
+        }
+    }
 }
 
 impl<'a> From<&'a SourceRun> for JsonSource<'a> {

@@ -39,6 +39,7 @@ pub use page::page_ports;
 pub use purpose::Purpose;
 pub use require::{Requirements, SourceRun};
 pub use text::is_label;
+pub use unresolved::UnresolvedName;
 
 use crate::report::Report;
 

@@ -9,11 +9,11 @@ use super::RuleOptions;
 use super::at_once::{self, FailedAtOnce};
 use super::families::AskedFamilies;
 use super::generalize::generalize;
-use super::need::{Need, Pattern, PeerUse, Service, host};
+use super::need::{Need, Pattern, Service, host};
 use super::peers::PeerNames;
 use super::purpose::purpose;
 use super::text::comment;
-use super::unresolved::Unresolved;
+use super::unresolved::{Unresolved, UnresolvedName};
 use crate::flow::{Direction, Endpoint, EndpointKey, FailedAttempts, Remote};
 use crate::process::{AttemptCause, file_name};
 use crate::report::{AddressRole, Report, ReportEndpoint};
@@ -28,6 +28,8 @@ pub struct SourceRun {
     /// The programs that used the network, without folders and arguments, which may be
     /// confidential. Empty for a capture.
     pub programs: Vec<String>,
+    /// What ran, for titles: a script, otherwise the programs. Empty for a capture.
+    pub subjects: Vec<String>,
     /// Its start, nanoseconds since the Unix epoch.
     pub started_ns: u64,
 }
@@ -47,8 +49,8 @@ pub struct Requirements {
     pub dns: bool,
     /// These resolvers, as far as the runs show them.
     pub resolvers: BTreeSet<IpAddr>,
-    /// Names that had no address in any run, each with the response, escaped for comments.
-    pub unresolved: Vec<String>,
+    /// Names that had no address in any run.
+    pub unresolved: Vec<UnresolvedName>,
     /// What is left out on purpose, escaped for comments.
     pub left_out: Vec<String>,
     /// Why the list may be incomplete, escaped for comments.
@@ -79,20 +81,20 @@ impl Requirements {
         self.failed.iter().filter(move |failed| !failed.attempted.iter().all(|peer| is_opened(failed, peer)))
     }
 
-    /// The main program of the first run that has one.
-    pub fn program(&self) -> &str {
-        self.sources.iter().flat_map(|source| &source.programs).map(String::as_str).next().unwrap_or_default()
+    /// What the first run ran; empty if it is not known of any.
+    pub fn subject(&self) -> &str {
+        self.sources.iter().flat_map(|source| &source.subjects).map(String::as_str).next().unwrap_or_default()
     }
 
-    /// The main programs of all runs, each once.
-    pub fn programs(&self) -> Vec<&str> {
-        let mut programs: Vec<&str> = Vec::new();
-        for program in self.sources.iter().flat_map(|source| &source.programs) {
-            if !programs.contains(&program.as_str()) {
-                programs.push(program);
+    /// What all runs ran, each once.
+    pub fn subjects(&self) -> Vec<&str> {
+        let mut subjects: Vec<&str> = Vec::new();
+        for subject in self.sources.iter().flat_map(|source| &source.subjects) {
+            if !subjects.contains(&subject.as_str()) {
+                subjects.push(subject);
             }
         }
-        programs
+        subjects
     }
 }
 
@@ -121,13 +123,18 @@ impl Collector {
     fn add_report(&mut self, report: &Report, options: &RuleOptions) {
         self.sources.push(source(report));
         let peers = PeerNames::of(report);
-        let served = report.served_ports();
+        let (served, errors) = (report.served_ports(), report.icmp_errors());
         let is_known = |known: &&ReportEndpoint| {
             let EndpointKey { protocol, port, .. } = known.endpoint.key;
             !known.endpoint.is_remnant() || served.contains(&(protocol, port))
         };
         for known in report.endpoints.iter().filter(is_known) {
-            self.add_endpoint(report, &peers, known, options);
+            let key = &known.endpoint.key;
+            if key.direction == Direction::Egress && errors.contains(key) {
+                self.left_out.insert("ICMP errors that the kernel sent: they belong to connections".into());
+            } else {
+                self.add_endpoint(report, &peers, known, options);
+            }
         }
         self.unresolved.add(report);
         self.asked.add(report);
@@ -255,14 +262,12 @@ impl Collector {
         }
     }
 
-    /// Removes failed attempts that succeeded in another run, because they are required, and what
-    /// DNS listed beside them, if it is required.
+    /// Removes failed attempts that the needs list: at addresses that worked in another run, and at
+    /// those of a name of which another address worked. They are marked there.
     fn remove_failures_that_succeeded_elsewhere(&mut self) {
         for (key, failed) in &mut self.failed {
             if let Some(need) = self.needs.get(key) {
-                let is_required = |peer: &IpNet| need.peers.contains(peer) && need.use_of(peer) == PeerUse::Used;
-                let is_listed = |peer: &IpNet| need.peers.contains(peer) && failed.unused.contains(peer);
-                failed.peers.retain(|peer| !is_required(peer) && !is_listed(peer));
+                failed.peers.retain(|peer| !need.peers.contains(peer));
             }
             failed.attempted.retain(|peer| failed.peers.contains(peer));
         }
@@ -303,10 +308,18 @@ impl Collector {
 fn source(report: &Report) -> SourceRun {
     match &report.replay {
         // Without its folder, which may be confidential.
-        Some(replay) => {
-            SourceRun { id: file_name(&replay.file).to_owned(), programs: Vec::new(), started_ns: replay.started_ns }
-        }
-        None => SourceRun { id: report.run.id.clone(), programs: report.programs(), started_ns: report.run.started_ns },
+        Some(replay) => SourceRun {
+            id: file_name(&replay.file).to_owned(),
+            programs: Vec::new(),
+            subjects: Vec::new(),
+            started_ns: replay.started_ns,
+        },
+        None => SourceRun {
+            id: report.run.id.clone(),
+            programs: report.programs(),
+            subjects: report.subjects(),
+            started_ns: report.run.started_ns,
+        },
     }
 }
 

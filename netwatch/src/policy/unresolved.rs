@@ -1,6 +1,7 @@
 //! Names that the program looked up over DNS and that had no address in any run.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use super::header::in_brackets;
 use super::text::comment;
@@ -12,6 +13,26 @@ use crate::wire::{Application, Name};
 
 /// Maximum length of a name, bytes.
 const MAX_NAME_BYTES: usize = 80;
+
+/// A name that had no address in any run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnresolvedName {
+    /// The name as it was asked for.
+    pub name: String,
+    /// What the responses were: `NXDOMAIN`, `no address`, `no response`.
+    pub responses: BTreeSet<String>,
+    /// The programs whose lookups of it failed, as far as they are known.
+    pub programs: BTreeSet<String>,
+}
+
+/// `app.example (NXDOMAIN) (curl)`, escaped for comments.
+impl fmt::Display for UnresolvedName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let responses = self.responses.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let by = in_brackets(self.programs.iter().map(String::as_str));
+        write!(f, "{} ({responses}){by}", comment(&self.name, MAX_NAME_BYTES))
+    }
+}
 
 /// The names with their responses; `None` once one had an address.
 #[derive(Default)]
@@ -48,13 +69,12 @@ impl Unresolved {
         }
     }
 
-    /// `app.example (NXDOMAIN) (curl)`.
-    pub fn finish(self) -> Vec<String> {
-        let line = |(name, responses): (Name, Option<BTreeSet<String>>)| {
-            let responses: Vec<String> = responses?.into_iter().collect();
-            let by = in_brackets(self.programs.get(name.as_str()).into_iter().flatten().map(String::as_str));
-            Some(format!("{} ({}){by}", comment(name.as_str(), MAX_NAME_BYTES), responses.join(", ")))
+    /// The names without an address, sorted.
+    pub fn finish(self) -> Vec<UnresolvedName> {
+        let unresolved = |(name, responses): (Name, Option<BTreeSet<String>>)| {
+            let programs = self.programs.get(name.as_str()).cloned().unwrap_or_default();
+            Some(UnresolvedName { name: name.to_string(), responses: responses?, programs })
         };
-        self.names.into_iter().filter_map(line).collect()
+        self.names.into_iter().filter_map(unresolved).collect()
     }
 }

@@ -10,7 +10,7 @@ use crate::flow::Protocol;
 pub(super) fn name(requirements: &Requirements, options: &RuleOptions) -> String {
     match &options.name {
         Some(name) if is_label(name) => name.clone(),
-        name => label(name.as_deref().unwrap_or(requirements.program()), "netwatch"),
+        name => label(name.as_deref().unwrap_or(requirements.subject()), "netwatch"),
     }
 }
 

@@ -79,6 +79,12 @@ impl Process {
         WRAPPERS.contains(&self.program())
     }
 
+    /// Whether its program is a script, which an interpreter runs.
+    pub fn is_script(&self) -> bool {
+        let is_interpreted = self.exe.as_deref().map(file_name).is_some_and(is_interpreter);
+        is_interpreted && !is_interpreter(self.program()) && !self.is_wrapper()
+    }
+
     /// The name that the kernel keeps, or that of the executable where the kernel cut it.
     fn own_name(&self) -> &str {
         let name = self.exe.as_deref().map(file_name);
@@ -172,5 +178,9 @@ mod tests {
         assert!(!process("sh", "/bin/dash", &["sh", "./deploy.sh"]).is_wrapper());
         assert!(!process("curl", "/usr/bin/curl", &["curl"]).is_wrapper());
         assert!(Process { comm: "bash".into(), ..Process::default() }.is_wrapper(), "without its arguments");
+        assert!(process("deploy.sh", "/bin/sh", &["/bin/sh", "./deploy.sh"]).is_script());
+        assert!(process("python3", "/usr/bin/python3.11", &["python3", "shop.py"]).is_script());
+        assert!(!process("python3", "/usr/bin/python3.11", &["python3", "-c", "import os"]).is_script());
+        assert!(!process("sh", "/bin/dash", &["sh", "-c", "curl x"]).is_script());
     }
 }

@@ -8,6 +8,7 @@ mod endpoint_places;
 mod failures;
 mod folded;
 mod host_service;
+mod icmp_errors;
 mod losses;
 mod model;
 mod naming;
@@ -206,6 +207,16 @@ impl Report {
             true => names.lookups().to_vec(),
             false => names.settled_lookups(run.started_ns.saturating_add(run.duration_ns)),
         };
+        let mut endpoints = naming::endpoints(
+            table.endpoints(ObservationPoint::Link),
+            &flows,
+            names,
+            naming::Folded { facts: folded, ids },
+        );
+        let errors = icmp_errors::of_endpoints(&endpoints, &flows);
+        endpoints.iter_mut().filter(|known| errors.contains(&known.endpoint.key)).for_each(|known| {
+            known.endpoint.connections = 0;
+        });
         Self {
             complete,
             totals: table.totals(ObservationPoint::Link),
@@ -217,12 +228,7 @@ impl Report {
             remainders: table.remainders(ObservationPoint::Link).clone(),
             lost,
             folded: table.folded(),
-            endpoints: naming::endpoints(
-                table.endpoints(ObservationPoint::Link),
-                &flows,
-                names,
-                naming::Folded { facts: folded, ids },
-            ),
+            endpoints,
             attempts: attempts::all(
                 attempts.into_iter(),
                 folded.attempts(ids),

@@ -36,6 +36,30 @@ impl Report {
         }
     }
 
+    /// What ran, for titles: the script if the command is one, otherwise [`Self::programs`].
+    pub fn subjects(&self) -> Vec<String> {
+        self.script().map_or_else(|| self.programs(), |script| vec![script.to_owned()])
+    }
+
+    /// The script that the command runs, also behind wrappers that run nothing else.
+    fn script(&self) -> Option<&str> {
+        let list = &self.processes.list;
+        let mut at = 0;
+        loop {
+            let process = list.get(at)?;
+            if process.is_script() {
+                return Some(process.program());
+            }
+            let started = |(other, next): (usize, &Process)| {
+                let is_child = next.parent.is_some_and(|parent| parent.0 as usize == at);
+                // An exec starts another program with the same pid.
+                (other > at && (is_child || next.pid == process.pid)).then_some(other)
+            };
+            let mut next = list.iter().enumerate().filter_map(started);
+            at = next.next().filter(|_| process.is_wrapper() && next.next().is_none())?;
+        }
+    }
+
     /// What a run without traffic ran.
     fn idle_program(&self) -> Option<String> {
         let program = self.processes.list.iter().find(|process| !process.is_wrapper()).map(Process::program);
@@ -60,5 +84,38 @@ impl Report {
             exact.entry(process).or_default();
         }
         if exact.is_empty() { inferred } else { exact }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::Processes;
+
+    fn process(pid: u32, parent: Option<u32>, exe: &str, words: &[&str]) -> Process {
+        let comm = if words[0].ends_with("sh") { words[1] } else { words[0] };
+        Process {
+            pid,
+            parent: parent.map(ProcessId),
+            comm: comm.trim_start_matches("./").into(),
+            exe: Some(exe.into()),
+            cmdline: Some(words.iter().map(|&word| word.into()).collect()),
+            ..Process::default()
+        }
+    }
+
+    #[test]
+    fn titles_name_the_script_that_the_command_runs() {
+        let subjects = |list: &[Process]| {
+            let processes = Processes { list: list.to_vec(), ..Processes::default() };
+            Report { processes, ..Report::empty() }.subjects()
+        };
+        let shell = Process { comm: "sh".into(), ..process(1, None, "/bin/dash", &["sh", "-c", "./deploy.sh"]) };
+        let script = |pid, parent| process(pid, parent, "/bin/sh", &["/bin/sh", "./deploy.sh"]);
+        let curl = |pid, parent| process(pid, Some(parent), "/usr/bin/curl", &["curl", "x"]);
+        assert_eq!(subjects(&[script(1, None), curl(2, 0)]), ["deploy.sh"]);
+        assert_eq!(subjects(&[shell.clone(), script(2, Some(0)), curl(3, 1)]), ["deploy.sh"], "started by a wrapper");
+        assert_eq!(subjects(&[shell.clone(), script(1, None), curl(3, 1)]), ["deploy.sh"], "by exec");
+        assert_eq!(subjects(&[shell, curl(2, 0), script(3, Some(0))]), ["curl"], "two programs");
     }
 }

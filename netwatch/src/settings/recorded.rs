@@ -63,6 +63,8 @@ pub struct CheckSettings {
     pub format: format::check::CheckFormat,
     /// File for the verdict; standard output by default.
     pub output: Option<PathBuf>,
+    /// Print no verdict.
+    pub quiet: bool,
     /// Lost observations do not fail the check, whatever the policy requests.
     pub allow_uncertain: bool,
     /// The runs.

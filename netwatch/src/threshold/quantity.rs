@@ -64,7 +64,7 @@ pub(super) const NUMBERS: [Number; 13] = [
     ("dns_failed", ThresholdUnit::Count, FoldedPart::Included, |report| Some(failures(report, true))),
     ("dns_queries", ThresholdUnit::Count, FoldedPart::Included, |report| Some(queries(report))),
     ("connections", ThresholdUnit::Count, FoldedPart::Included, |report| Some(connections(report))),
-    ("endpoints", ThresholdUnit::Count, FoldedPart::Included, |report| Some(report.endpoints.len() as f64)),
+    ("endpoints", ThresholdUnit::Count, FoldedPart::Included, |report| Some(report.endpoint_count() as f64)),
     ("sent", ThresholdUnit::Bytes, FoldedPart::Included, |report| Some(report.totals.egress.wire_bytes as f64)),
     ("received", ThresholdUnit::Bytes, FoldedPart::Included, |report| Some(report.totals.ingress.wire_bytes as f64)),
     ("packets", ThresholdUnit::Count, FoldedPart::Included, |report| Some(report.totals.both().packets as f64)),

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use page::PageContext;
 
 use super::load::{LoadedRun, load_runs};
+use super::ports::require_user;
 use super::{open_output, plain_width, write_result};
 use crate::error::Result;
 use crate::exit::Exit;
@@ -19,6 +20,7 @@ use crate::settings::{ColorChoice, ReportFormat, ReportSettings};
 use crate::terminal::{PLAIN_WIDTH, Show, Spinner};
 
 pub(super) fn report(settings: &ReportSettings) -> Result<Exit> {
+    require_user(&settings.rules)?;
     let spinner = Spinner::new("reading", settings.quiet);
     // The runs are loaded before the file is created, so that a failure leaves no empty file.
     let runs = load_runs(&settings.runs, &spinner)?;

@@ -83,7 +83,7 @@ struct Figure {
 fn numbers(report: &Report) -> Vec<Figure> {
     let totals = report.totals;
     let packets = |packets: u64| plural(packets, "packet", "packets");
-    let endpoints = report.endpoints.len() as u64;
+    let endpoints = report.endpoint_count();
     let queries = report.naming.lookups.iter().map(|lookup| lookup.queries).sum();
     let looked_up = report.naming.lookups.len() as u64;
     let figure = |class, name, value, note| Figure { class, name, value, note };

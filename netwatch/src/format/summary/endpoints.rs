@@ -56,11 +56,14 @@ fn rows(items: &[EndpointRow], side_by_side: bool) -> Vec<GridRow> {
 /// The largest endpoints, the rest as one row, remainders, and the total; nothing without traffic.
 fn items(report: &Report, max: usize) -> Vec<EndpointRow> {
     // A row "1 more" would take as much space as the endpoint itself.
-    let shown = if report.endpoints.len() == max + 1 { max + 1 } else { max };
-    let (shown, hidden) = report.endpoints.split_at(shown.min(report.endpoints.len()));
+    let errors = report.icmp_errors();
+    let is_own = |known: &&ReportEndpoint| !errors.contains(&known.endpoint.key);
+    let endpoints: Vec<&ReportEndpoint> = report.endpoints.iter().filter(is_own).collect();
+    let shown = if endpoints.len() == max + 1 { max + 1 } else { max };
+    let (shown, hidden) = endpoints.split_at(shown.min(endpoints.len()));
     let mut items: Vec<EndpointRow> = shown.iter().map(|known| item(report, known)).collect();
     items.extend(rest(&hidden.iter().map(|known| &known.endpoint).collect::<Vec<_>>()));
-    items.extend(in_no_flow(report).map(|(name, counters)| sum(name, None, counters, Style::Warning)));
+    items.extend(apart(report).map(|(name, counters, style)| sum(name, None, counters, style)));
     if !items.is_empty() {
         let connections = report.endpoints.iter().map(|known| known.endpoint.connections).sum();
         items.push(sum("total", Some(connections), report.totals, Style::Strong));
@@ -128,15 +131,21 @@ fn rest(hidden: &[&Endpoint]) -> Option<EndpointRow> {
     Some(EndpointRow { failed, ..sum(&more, Some(connections), counters, Style::Plain) })
 }
 
-/// Packets of the target in no flow, by kind, so that the rows add up to the totals.
-pub(super) fn in_no_flow(report: &Report) -> impl Iterator<Item = (&'static str, PerDirection<Counters>)> {
+/// ICMP errors, and packets of the target in no flow, by kind, so that the rows add up to the
+/// totals.
+pub(super) fn apart(report: &Report) -> impl Iterator<Item = (&'static str, PerDirection<Counters>, Style)> {
+    let errors = report.icmp_errors();
+    let of_errors = report.endpoints.iter().filter(|known| errors.contains(&known.endpoint.key));
+    let sum: PerDirection<Counters> = of_errors.map(|known| known.endpoint.counters).sum();
+    let of_errors = (!errors.is_empty()).then_some(("(ICMP errors)", sum, Style::Plain));
     let kinds = [
         (RemainderKind::Overflow, "(overflow)"),
         (RemainderKind::NonIp, "(non-IP)"),
         (RemainderKind::Malformed, "(malformed)"),
     ];
     let counted = kinds.into_iter().map(|(kind, name)| (name, report.remainders.of(kind)));
-    counted.filter(|(_, counters)| !counters.both().is_zero())
+    let counted = counted.map(|(name, counters)| (name, counters, Style::Warning));
+    of_errors.into_iter().chain(counted.filter(|(_, counters, _)| !counters.both().is_zero()))
 }
 
 fn sum(name: &str, connections: Option<u64>, counters: PerDirection<Counters>, style: Style) -> EndpointRow {

@@ -91,9 +91,9 @@ fn ran(report: &Report, options: &SummaryOptions, width: usize) -> Vec<Line> {
     lines
 }
 
-/// The command line; of a wrapper, the programs that it ran.
+/// The command line; of a wrapper, the script or the programs that it ran.
 pub(in crate::format) fn program(report: &Report) -> String {
-    let programs = report.programs();
+    let programs = report.subjects();
     let own = report.processes.list.first().map(|process| process.program());
     let is_wrapped = own.is_some_and(|own| programs.first().is_some_and(|first| first != own));
     if !is_wrapped {

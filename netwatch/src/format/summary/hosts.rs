@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::endpoints::{in_no_flow, port};
+use super::endpoints::{apart, port};
 use super::grid::{self, GridRow};
 use super::host_loopback;
 use super::line::{Line, Style};
@@ -20,15 +20,30 @@ const LEFT: usize = 2;
 /// Up to this number, the clients of a service have a row each; more of them are one row.
 const MAX_LISTED_CLIENTS: u64 = 3;
 
+/// A host and a port.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct HostPort {
+    host: String,
+    /// `tcp/443`; of the DNS forwarder, its resolvers.
+    port: String,
+    is_inbound: bool,
+    is_dns: bool,
+}
+
 /// A host and a service.
-#[derive(Default)]
 struct HostRow {
     host: String,
     service: String,
+    is_dns: bool,
+    sum: HostSum,
+}
+
+/// Sums of endpoints.
+#[derive(Default)]
+struct HostSum {
     connections: u64,
     counters: PerDirection<Counters>,
     handshakes_ns: Vec<u64>,
-    is_dns: bool,
 }
 
 pub(super) fn lines(report: &Report, max: usize, width: usize) -> Vec<Line> {
@@ -40,9 +55,9 @@ pub(super) fn lines(report: &Report, max: usize, width: usize) -> Vec<Line> {
     if hosts.len() > shown {
         rows.push(rest(&hosts[shown..]));
     }
-    rows.extend(in_no_flow(report).map(|(name, counters)| {
+    rows.extend(apart(report).map(|(name, counters, style)| {
         let row = grid_row(name, "", None, counters, String::new());
-        GridRow { style: Style::Warning, ..row }
+        GridRow { style, ..row }
     }));
     if rows.is_empty() {
         return match no_traffic(report) {
@@ -72,23 +87,43 @@ pub(in crate::format) fn connections(report: &Report) -> u64 {
 
 /// The largest first, DNS last.
 fn hosts(report: &Report) -> Vec<HostRow> {
-    let (handshakes, services) = (report.handshakes(), crowded_services(report));
-    let mut hosts: BTreeMap<(String, String), HostRow> = BTreeMap::new();
-    for (known, times) in report.endpoints.iter().zip(handshakes) {
-        let (host, service, is_dns) = title(report, known, &services);
-        let row = hosts.entry((host.clone(), service.clone())).or_default();
+    let (handshakes, services, errors) = (report.handshakes(), crowded_services(report), report.icmp_errors());
+    let mut hosts: BTreeMap<HostPort, BTreeMap<String, HostSum>> = BTreeMap::new();
+    let endpoints = report.endpoints.iter().zip(handshakes);
+    for (known, times) in endpoints.filter(|(known, _)| !errors.contains(&known.endpoint.key)) {
+        let (host, application) = title(report, known, &services);
+        let sum = hosts.entry(host).or_default().entry(application).or_default();
         let endpoint = &known.endpoint;
-        row.connections += endpoint.connections;
-        row.counters += endpoint.counters;
+        sum.connections += endpoint.connections;
+        sum.counters += endpoint.counters;
         match times.is_empty() {
-            false => row.handshakes_ns.extend(times),
-            true => row.handshakes_ns.extend(endpoint.handshake_rtt_ns),
+            false => sum.handshakes_ns.extend(times),
+            true => sum.handshakes_ns.extend(endpoint.handshake_rtt_ns),
         }
-        (row.host, row.service, row.is_dns) = (host, service, is_dns);
     }
-    let mut hosts: Vec<HostRow> = hosts.into_values().collect();
-    hosts.sort_by_key(|row| (row.is_dns, std::cmp::Reverse(row.counters.both().wire_bytes)));
+    let mut hosts: Vec<HostRow> = hosts.into_iter().flat_map(|(host, sums)| rows_of(&host, sums)).collect();
+    hosts.sort_by_key(|row| (row.is_dns, std::cmp::Reverse(row.sum.counters.both().wire_bytes)));
     hosts
+}
+
+/// A row for each protocol that the content of connections proves. Those that prove none, because
+/// they failed, belong to the row with most bytes.
+fn rows_of(host: &HostPort, mut sums: BTreeMap<String, HostSum>) -> Vec<HostRow> {
+    if sums.len() > 1
+        && let Some(unproven) = sums.remove("")
+        && let Some(largest) = sums.values_mut().max_by_key(|sum| sum.counters.both().wire_bytes)
+    {
+        largest.connections += unproven.connections;
+        largest.counters += unproven.counters;
+        largest.handshakes_ns.extend(unproven.handshakes_ns);
+    }
+    let row = |(application, sum): (String, HostSum)| {
+        let direction = if host.is_inbound { "in" } else { "" };
+        let parts = [host.port.as_str(), &application, direction];
+        let service = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
+        HostRow { host: host.host.clone(), service, is_dns: host.is_dns, sum }
+    };
+    sums.into_iter().map(row).collect()
 }
 
 /// Services with more clients than have a row each, by protocol and port.
@@ -97,16 +132,17 @@ fn crowded_services(report: &Report) -> BTreeMap<(Protocol, u16), InboundService
     crowded.map(|service| ((service.protocol, service.port), service)).collect()
 }
 
-/// Host, service, and whether this is the DNS forwarder of the run. The clients of a crowded
-/// service are one host.
+/// Host and port, and the protocol that the content proves. The clients of a crowded service are
+/// one host.
 fn title(
     report: &Report,
     known: &ReportEndpoint,
     services: &BTreeMap<(Protocol, u16), InboundService>,
-) -> (String, String, bool) {
+) -> (HostPort, String) {
     let key = &known.endpoint.key;
     if let Some(via) = words::via(report, &known.endpoint) {
-        return (DnsForwarder::NAME.to_owned(), via, true);
+        let host = DnsForwarder::NAME.to_owned();
+        return (HostPort { host, port: via, is_inbound: false, is_dns: true }, String::new());
     }
     let address = match key.remote {
         Remote::Address(address) => address.to_string(),
@@ -119,19 +155,16 @@ fn title(
     });
     let name = known.display_name.as_ref().map_or(address, |display| escape(display.name.as_str()).into_owned());
     let application = crowded.map_or(known.application.as_ref(), |service| service.application.as_ref());
-    let service = match application.filter(|application| application.is_proven()) {
-        Some(application) => format!("{} {}", port(key), escape(&application.name)),
-        None => port(key),
-    };
-    match key.direction {
-        Direction::Egress => (name, service, false),
-        Direction::Ingress => (clients.unwrap_or(name), format!("{service} in"), false),
-    }
+    let proven = application.filter(|application| application.is_proven());
+    let application = proven.map_or_else(String::new, |application| escape(&application.name).into_owned());
+    let is_inbound = key.direction == Direction::Ingress;
+    let host = clients.filter(|_| is_inbound).unwrap_or(name);
+    (HostPort { host, port: port(key), is_inbound, is_dns: false }, application)
 }
 
 fn row(host: &HostRow) -> GridRow {
-    let rtt = median(host.handshakes_ns.clone()).map_or_else(|| "-".to_owned(), duration);
-    grid_row(&host.host, &host.service, Some(host.connections), host.counters, rtt)
+    let rtt = median(host.sum.handshakes_ns.clone()).map_or_else(|| "-".to_owned(), duration);
+    grid_row(&host.host, &host.service, Some(host.sum.connections), host.sum.counters, rtt)
 }
 
 /// The median; of an even number of values, the lower one in the middle, so that it was measured.
@@ -141,8 +174,8 @@ pub(in crate::format) fn median(mut values: Vec<u64>) -> Option<u64> {
 }
 
 fn rest(hosts: &[HostRow]) -> GridRow {
-    let connections = hosts.iter().map(|host| host.connections).sum();
-    let counters = hosts.iter().map(|host| host.counters).sum();
+    let connections = hosts.iter().map(|host| host.sum.connections).sum();
+    let counters = hosts.iter().map(|host| host.sum.counters).sum();
     grid_row(&format!("… {} more", count(hosts.len() as u64)), "", Some(connections), counters, String::new())
 }
 
@@ -185,7 +218,7 @@ fn below_each_other(rows: &[GridRow], width: usize) -> Vec<Line> {
 pub(super) fn totals(report: &Report) -> String {
     let PerDirection { egress, ingress } = report.totals;
     let parts = [
-        plural(report.endpoints.len() as u64, "endpoint", "endpoints"),
+        plural(report.endpoint_count(), "endpoint", "endpoints"),
         plural(connections(report), "connection", "connections"),
         format!("{} sent", bytes(egress.wire_bytes)),
         format!("{} received", bytes(ingress.wire_bytes)),
