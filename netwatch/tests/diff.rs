@@ -8,9 +8,11 @@ use std::net::IpAddr;
 use netwatch::diff::{ChangeKind, Comparison, DiffOptions, SubjectKind, compare};
 use netwatch::flow::{Direction, FlowKey, Increment, Protocol, Traffic};
 use netwatch::format::diff::{DiffFormat, write};
+use netwatch::format::json;
+use netwatch::import;
 use netwatch::name::NameSource;
 use netwatch::process::{Attempt, AttemptCause, AttemptTarget, Attribution, Process, ProcessId};
-use netwatch::report::{Facts, Report};
+use netwatch::report::{DisplayName, Facts, FlowNaming, Report};
 use proptest::prelude::*;
 use sample::scene::{NamedAddress, add_names, address, came, connections, everything, lookup, name};
 use sample::{START_NS, counters, facts, failed, growth, key, report, table, tcp};
@@ -227,6 +229,25 @@ fn failures_are_compared_by_name_port_and_cause() {
     let mut failures = of_kind(&diff(&bytes(100), &nowhere), SubjectKind::Failures);
     failures.sort();
     assert_eq!(failures, expected);
+}
+
+#[test]
+fn failures_of_names_that_share_an_address_are_apart() {
+    let attempt = |local| failed(key(6, local, address("203.0.113.10"), 81), 1, true);
+    let table = table([attempt(1), attempt(2), attempt(3)]);
+    let mut run = report(facts(&table, &["app"]), &table);
+    for (known, host) in run.flows.iter_mut().zip(["app.example", "new.example", "new.example"]) {
+        let display_name = Some(DisplayName { name: name(host), source: NameSource::Dns });
+        known.naming = Some(Box::new(FlowNaming { display_name, ..FlowNaming::default() }));
+    }
+    let mut bytes = Vec::new();
+    json::write(&run, &mut bytes).expect("a Vec accepts every write");
+    for run in [run, import::report(&bytes).expect("a report")] {
+        let counts: Vec<_> = run.failures().iter().map(|failure| (failure.name, failure.count)).collect();
+        assert_eq!(counts, [(Some("app.example"), 1), (Some("new.example"), 2)]);
+        let appeared = of_kind(&diff(&self::bytes(100), &run), SubjectKind::Failures);
+        assert_eq!(appeared, ["+tcp app.example:81: refused", "+tcp new.example:81: refused"]);
+    }
 }
 
 #[test]

@@ -69,7 +69,7 @@ impl Identities {
         }
     }
 
-    /// The remote of a failed attempt, by the name that its report has for it; else that of any run.
+    /// The remote of a failed attempt, by the name that its report has for it; else by any name of it.
     /// An attempt that failed before a packet was sent has no flow, so its name comes from DNS
     /// responses.
     pub fn attempted(&self, report: &Report, name: Option<&str>, end: SocketAddr, protocol: Protocol) -> String {

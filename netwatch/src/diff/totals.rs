@@ -8,7 +8,7 @@ use super::range::ValueRange;
 use super::subject::{ComparedPort, Subject};
 use crate::flow::{Counters, Direction, PerDirection, Protocol, Remote};
 use crate::process::{AttemptTarget, Attribution};
-use crate::report::{AttemptNames, Failure, Report, ReportEndpoint, ReportFlow};
+use crate::report::{Failure, Report, ReportEndpoint, ReportFlow};
 use crate::wire::Application;
 
 /// The kinds of numbers of a subject.
@@ -68,9 +68,8 @@ impl RunTotals {
         for process in &report.processes.list {
             one.add(Subject::Process(identities.program(process)), [(MeasureKind::Times, 1)]);
         }
-        let names = AttemptNames::of(report);
         for failure in report.failures() {
-            one.add_failure(report, identities, names.name(failure.attempt), &failure);
+            one.add_failure(report, identities, &failure);
         }
         one
     }
@@ -148,12 +147,12 @@ impl RunTotals {
         }
     }
 
-    fn add_failure(&mut self, report: &Report, identities: &Identities, name: Option<&str>, failure: &Failure<'_>) {
+    fn add_failure(&mut self, report: &Report, identities: &Identities, failure: &Failure<'_>) {
         let attempt = failure.attempt;
         let target = match &attempt.target {
             AttemptTarget::Address(end) => {
                 let protocol = attempt.protocol.unwrap_or(Protocol::TCP);
-                let remote = identities.attempted(report, name, *end, protocol);
+                let remote = identities.attempted(report, failure.name, *end, protocol);
                 with_port(remote, ComparedPort::of(protocol, end.port()))
             }
             AttemptTarget::Name(name, _) => name.clone(),

@@ -15,7 +15,7 @@ use super::words::{self, with_plain_spaces};
 use crate::flow::{Direction, PerDirection};
 use crate::name::Lookup;
 use crate::process::{AttemptCause, Attribution, file_name};
-use crate::report::{AttemptNames, DnsForwarder, Failure, Report};
+use crate::report::{DnsForwarder, Report};
 use crate::wire::Application;
 use crate::wire::dns::Rcode;
 use requirements::{PeerHost, Requirement};
@@ -161,15 +161,14 @@ fn attempts(report: &Report) -> String {
         return String::new();
     }
     let mut text = "## Failed attempts\n\n| Target | Cause | Attempts | Program |\n|---|---|--:|---|\n".to_owned();
-    let names = AttemptNames::of(report);
-    for Failure { attempt, count: times, .. } in &failures {
-        let process = attempt.process.and_then(|id| report.processes.get(id));
+    for failure in &failures {
+        let process = failure.attempt.process.and_then(|id| report.processes.get(id));
         let process = process.map(|process| cell(process.program()));
         text += &format!(
             "| {} | {} | {} | {} |\n",
-            cell(&words::target(&names, attempt)),
-            plain(&words::cause(attempt)),
-            count(*times),
+            cell(&words::target(failure)),
+            plain(&words::cause(failure)),
+            count(failure.count),
             process.unwrap_or_default()
         );
     }

@@ -4,7 +4,7 @@
 use crate::flow::{Amount, BalanceState, Difference, Endpoint, EndpointKey, PayloadGap, PerDirection, Remote};
 use crate::format::summary::units::{count, duration, plural, signed};
 use crate::process::{Attempt, AttemptCause, AttemptTarget, Process};
-use crate::report::{ApplicationProtocol, AttemptNames, Report};
+use crate::report::{ApplicationProtocol, Failure, Report};
 use crate::wire::port;
 
 /// `tcp/443`; `icmp` where there are no ports.
@@ -41,9 +41,10 @@ pub(super) fn application(application: &ApplicationProtocol) -> String {
 }
 
 /// The target of an attempt, with the name that the program looked up.
-pub(super) fn target(names: &AttemptNames<'_>, attempt: &Attempt) -> String {
+pub(super) fn target(failure: &Failure<'_>) -> String {
+    let attempt = failure.attempt;
     let target = bare_target(attempt);
-    match (&attempt.target, names.name(attempt)) {
+    match (&attempt.target, failure.name) {
         (AttemptTarget::Address(_), Some(name)) => format!("{name}, {target}"),
         _ => target,
     }
@@ -60,10 +61,11 @@ fn bare_target(attempt: &Attempt) -> String {
 }
 
 /// Why an attempt failed: the word of every output, and details.
-pub(super) fn cause(attempt: &Attempt) -> String {
-    let word = attempt.cause.word();
-    let details = match &attempt.cause {
-        AttemptCause::Timeout => with_plain_spaces(plural(attempt.packets, "SYN", "SYNs")),
+pub(super) fn cause(failure: &Failure<'_>) -> String {
+    let cause = &failure.attempt.cause;
+    let word = cause.word();
+    let details = match cause {
+        AttemptCause::Timeout => with_plain_spaces(plural(failure.packets, "SYN", "SYNs")),
         AttemptCause::Icmp(error) => format!("ICMP type {}, code {}", error.kind, error.code),
         AttemptCause::Errno(number) => nix::errno::Errno::from_raw(*number).desc().to_ascii_lowercase(),
         AttemptCause::NoPacket => "see --failed-calls".to_owned(),

@@ -8,7 +8,7 @@ use crate::flow::{Direction, Endpoint, EndpointKey, Protocol};
 use crate::process::Evidence;
 
 impl Report {
-    /// The endpoints that have only ICMP errors: no program pings there, and no remote was answered.
+    /// The endpoints that have only ICMP errors: no program pings there, no remote gets an answer.
     pub fn icmp_errors(&self) -> HashSet<EndpointKey> {
         of_endpoints(&self.endpoints, &self.flows)
     }

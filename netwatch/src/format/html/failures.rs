@@ -7,7 +7,7 @@ use super::table::{ColumnKind, HtmlCell, HtmlTable, column, detail};
 use super::tables::{listed, start_ns};
 use crate::format::words;
 use crate::process::{Attempt, AttemptTarget};
-use crate::report::{AttemptNames, Failure, Report};
+use crate::report::{Failure, Report};
 
 /// Attempts with the same target, service, cause and program.
 struct FailureGroup<'a> {
@@ -15,33 +15,33 @@ struct FailureGroup<'a> {
     service: String,
     cause: String,
     program: String,
-    attempts: Vec<&'a Attempt>,
+    failures: Vec<Failure<'a>>,
     count: u64,
 }
 
 /// In the order of their first attempt.
 fn groups(report: &Report) -> Vec<FailureGroup<'_>> {
-    let names = AttemptNames::of(report);
     let mut groups: Vec<FailureGroup<'_>> = Vec::new();
     let mut places: BTreeMap<[String; 4], usize> = BTreeMap::new();
-    for Failure { attempt, count, .. } in report.failures() {
+    for failure in report.failures() {
+        let attempt = failure.attempt;
         let program = attempt.process.and_then(|id| report.processes.get(id)).map(|process| process.program());
-        let [target, service] = [target(&names, attempt), service(attempt)];
+        let [target, service] = [target(&failure), service(attempt)];
         let (cause, program) = (attempt.cause.word(), program.unwrap_or_default().to_owned());
         let key = [target.clone(), service.clone(), cause.clone(), program.clone()];
         let place = *places.entry(key).or_insert_with(|| {
-            groups.push(FailureGroup { target, service, cause, program, attempts: Vec::new(), count: 0 });
+            groups.push(FailureGroup { target, service, cause, program, failures: Vec::new(), count: 0 });
             groups.len() - 1
         });
-        groups[place].attempts.push(attempt);
-        groups[place].count += count;
+        groups[place].count += failure.count;
+        groups[place].failures.push(failure);
     }
     groups
 }
 
 /// The name that the program looked up, otherwise the address.
-fn target(names: &AttemptNames<'_>, attempt: &Attempt) -> String {
-    match (&attempt.target, names.name(attempt)) {
+fn target(failure: &Failure<'_>) -> String {
+    match (&failure.attempt.target, failure.name) {
         (AttemptTarget::Address(_), Some(name)) => name.to_owned(),
         (AttemptTarget::Address(end), None) => end.ip().to_string(),
         (AttemptTarget::Name(name, _), _) => name.clone(),
@@ -94,23 +94,23 @@ pub(super) fn table(report: &Report) -> HtmlTable {
 
 fn row(report: &Report, group: &FailureGroup<'_>) -> Vec<HtmlCell> {
     let start_ns = start_ns(report);
-    let FailureGroup { target, service, cause, program, attempts, count } = group;
-    let addresses: Vec<String> = attempts
+    let FailureGroup { target, service, cause, program, failures, count } = group;
+    let addresses: Vec<String> = failures
         .iter()
-        .filter_map(|attempt| match &attempt.target {
+        .filter_map(|failure| match &failure.attempt.target {
             AttemptTarget::Address(end) => Some(end.to_string()),
             AttemptTarget::Name(..) | AttemptTarget::LocalSocket(_) => None,
         })
         .collect();
-    let mut causes: Vec<String> = attempts.iter().map(|attempt| words::cause(attempt)).collect();
+    let mut causes: Vec<String> = failures.iter().map(words::cause).collect();
     causes.dedup();
-    let first = attempts.iter().map(|attempt| attempt.first_ns).min().unwrap_or_default();
-    let last = attempts.iter().map(|attempt| attempt.last_ns).max().unwrap_or_default();
+    let first = failures.iter().map(|failure| failure.first_ns).min().unwrap_or_default();
+    let last = failures.iter().map(|failure| failure.last_ns).max().unwrap_or_default();
     vec![
         HtmlCell::text(target),
         HtmlCell::text(service),
         HtmlCell::text(cause),
-        HtmlCell::text(attempts.first().map(|attempt| remedy(report, attempt)).unwrap_or_default()),
+        HtmlCell::text(failures.first().map(|failure| remedy(report, failure.attempt)).unwrap_or_default()),
         HtmlCell::Number(*count),
         HtmlCell::text(program),
         HtmlCell::Number(first.saturating_sub(start_ns)),

@@ -14,7 +14,7 @@ use crate::process::{
     AttemptCause, AttemptTarget, Attribution, Evidence, FlowUser, LocalSocket, Process, ProcessId, ProcessLosses,
     ProcessNumber, Processes,
 };
-use crate::report::{AttemptNames, Failure, FlowSum, ProcessTraffic, Report};
+use crate::report::{Failure, FlowSum, ProcessTraffic, Report};
 
 /// The processes that used a flow, by evidence; of each evidence the latest user first.
 #[derive(Default, PartialEq, Serialize)]
@@ -259,15 +259,14 @@ fn json_endpoint((key, sum): (&EndpointKey, FlowSum)) -> JsonProcessEndpoint {
 
 /// Failed attempts as the summary counts them, converted one at a time.
 pub(super) fn attempts(report: &Report) -> impl Iterator<Item = JsonAttempt<'_>> {
-    let names = AttemptNames::of(report);
-    report.counted_attempts().into_iter().map(move |counted| json_attempt(&report.processes, &names, &counted))
+    report.counted_attempts().into_iter().map(|counted| json_attempt(&report.processes, &counted))
 }
 
-fn json_attempt<'a>(processes: &Processes, names: &AttemptNames<'a>, counted: &Failure<'a>) -> JsonAttempt<'a> {
+fn json_attempt<'a>(processes: &Processes, counted: &Failure<'a>) -> JsonAttempt<'a> {
     let attempt = counted.attempt;
     let r#type = (!counted.kinds.is_empty()).then(|| counted.kinds.join(", "));
     JsonAttempt {
-        target: JsonTarget { name: names.name(attempt), r#type, ..JsonTarget::from(&attempt.target) },
+        target: JsonTarget { name: counted.name, r#type, ..JsonTarget::from(&attempt.target) },
         protocol: attempt.protocol.map(protocol_name),
         cause: attempt.cause.name(),
         errno: if let AttemptCause::Errno(errno) = attempt.cause { Some(errno) } else { None },
@@ -275,8 +274,8 @@ fn json_attempt<'a>(processes: &Processes, names: &AttemptNames<'a>, counted: &F
         response_code: if let AttemptCause::Dns(code) = &attempt.cause { Some(code) } else { None },
         count: counted.count,
         packets: counted.packets,
-        first_seen: rfc3339(attempt.first_ns),
-        duration_ns: attempt.last_ns.saturating_sub(attempt.first_ns),
+        first_seen: rfc3339(counted.first_ns),
+        duration_ns: counted.last_ns.saturating_sub(counted.first_ns),
         process: attempt.process.and_then(|id| number(processes, id)),
     }
 }

@@ -7,8 +7,8 @@ use super::line::{Line, Style};
 use super::text::{cut, width as width_of, wrap};
 use super::units::count;
 use crate::format::escape;
-use crate::process::{Attempt, AttemptTarget};
-use crate::report::{AttemptNames, Failure, Report};
+use crate::process::AttemptTarget;
+use crate::report::{Failure, Report};
 
 /// Rows listed; further ones are counted.
 const MAX_ROWS: usize = 10;
@@ -68,27 +68,27 @@ pub(in crate::format) fn number(report: &Report) -> u64 {
 }
 
 fn rows(report: &Report) -> FailedRows {
-    let names = AttemptNames::of(report);
     let mut rows: FailedRows = Vec::new();
     let mut places: BTreeMap<[String; 4], usize> = BTreeMap::new();
-    for Failure { attempt, count, .. } in report.failures() {
-        let row = row(report, &names, attempt);
+    for failure in report.failures() {
+        let row = row(report, &failure);
         let place = *places.entry(row).or_insert_with_key(|row| {
             rows.push((row.clone(), 0));
             rows.len() - 1
         });
-        rows[place].1 += count;
+        rows[place].1 += failure.count;
     }
     rows
 }
 
-fn row(report: &Report, names: &AttemptNames<'_>, attempt: &Attempt) -> [String; 4] {
+fn row(report: &Report, failure: &Failure<'_>) -> [String; 4] {
+    let attempt = failure.attempt;
     let address = match &attempt.target {
         AttemptTarget::Address(end) => end.ip().to_string(),
         AttemptTarget::Name(name, _) => name.clone(),
         AttemptTarget::LocalSocket(path) => path.clone(),
     };
-    let target = names.name(attempt).map_or(address, str::to_owned);
+    let target = failure.name.map_or(address, str::to_owned);
     let service = match (&attempt.target, attempt.protocol) {
         (AttemptTarget::Name(..), _) => "DNS".to_owned(),
         (AttemptTarget::Address(end), Some(protocol)) if end.port() > 0 => format!("{protocol}/{}", end.port()),

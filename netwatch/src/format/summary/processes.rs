@@ -1,7 +1,7 @@
 //! Processes in the summary: a few lines below the endpoints, or (`--by process`) a tree in place
 //! of the endpoints.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use super::endpoints::port;
 use super::line::{Line, Style};
@@ -9,8 +9,8 @@ use super::text::{command, cut, together, width as width_of};
 use super::units::{bytes, count, plural};
 use crate::flow::{EndpointKey, Remote};
 use crate::format::{escape, words};
-use crate::process::{Attempt, AttemptCause, AttemptTarget, Attribution, LocalSocket, Process, ProcessId};
-use crate::report::{AttemptNames, AttributionCounts, FlowSum, ProcessTraffic, Report};
+use crate::process::{AttemptTarget, Attribution, LocalSocket, Process, ProcessId};
+use crate::report::{AttributionCounts, Failure, FlowSum, ProcessTraffic, Report};
 
 /// Processes and paths listed; further ones are counted.
 const MAX_LISTED: usize = 3;
@@ -91,9 +91,8 @@ fn listed(items: impl ExactSizeIterator<Item = String>) -> String {
 }
 
 fn attempts(report: &Report) -> String {
-    let names = AttemptNames::of(report);
-    let rows = rows(report);
-    let mut lines: Vec<String> = rows.iter().take(MAX_ATTEMPTS).map(|row| attempt(report, &names, row)).collect();
+    let rows = report.counted_attempts();
+    let mut lines: Vec<String> = rows.iter().take(MAX_ATTEMPTS).map(|row| attempt(report, row)).collect();
     let rest = rows.len().saturating_sub(MAX_ATTEMPTS);
     if rest > 0 {
         lines.push(format!("and {} more", count(rest as u64)));
@@ -101,45 +100,17 @@ fn attempts(report: &Report) -> String {
     lines.join("\n")
 }
 
-/// An attempt, or the lookups of a name for several record types.
-struct AttemptRow<'a> {
-    attempt: &'a Attempt,
-    /// As [`Report::failures`] counts.
-    count: u64,
-    kinds: Vec<&'a str>,
-}
-
-fn rows(report: &Report) -> Vec<AttemptRow<'_>> {
-    let mut rows: Vec<AttemptRow<'_>> = Vec::new();
-    let mut lookups: HashMap<(&str, &AttemptCause, Option<ProcessId>), usize> = HashMap::new();
-    for attempt in &report.attempts {
-        let AttemptTarget::Name(name, kind) = &attempt.target else {
-            rows.push(AttemptRow { attempt, count: attempt.count, kinds: Vec::new() });
-            continue;
-        };
-        let place = *lookups.entry((name, &attempt.cause, attempt.process)).or_insert(rows.len());
-        match rows.get_mut(place) {
-            Some(row) => {
-                row.count = row.count.max(attempt.count);
-                row.kinds.push(kind);
-            }
-            None => rows.push(AttemptRow { attempt, count: attempt.count, kinds: vec![kind] }),
-        }
-    }
-    rows
-}
-
 /// `printer.example, 198.51.100.99:8443 (tcp): timeout (4 SYNs), 2 times (curl)`.
-fn attempt(report: &Report, names: &AttemptNames<'_>, row: &AttemptRow<'_>) -> String {
+fn attempt(report: &Report, row: &Failure<'_>) -> String {
     let attempt = row.attempt;
     let target = match (&attempt.target, row.kinds.as_slice()) {
         (AttemptTarget::Name(name, _), [_, _, ..]) => format!("{name} (DNS {})", row.kinds.join(", ")),
-        _ => words::target(names, attempt),
+        _ => words::target(row),
     };
     let target = escape(&target).into_owned();
     let repeated = if row.count > 1 { format!(", {} times", count(row.count)) } else { String::new() };
     let process = attempt.process.map(|id| format!(" ({})", program(report, id))).unwrap_or_default();
-    together(&format!("{target}: {}{repeated}{process}", escape(&words::cause(attempt))))
+    together(&format!("{target}: {}{repeated}{process}", escape(&words::cause(row))))
 }
 
 fn program(report: &Report, id: ProcessId) -> String {
