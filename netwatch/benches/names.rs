@@ -17,7 +17,7 @@ const POST_QUANTUM: usize = 1216;
 fn measure(criterion: &mut Criterion) {
     let hello = client_hello(Some("app.example"), POST_QUANTUM);
     let (query, response) = lookup();
-    let tcp = Some(Segment { sequence: 1, flags: 0x18 });
+    let tcp = Some(Segment { sequence: 1, flags: 0x18, acknowledgment: None });
     let (web, resolver) = (key(6, 40_000, v4(10), 443), key(17, 50_000, v4(53), 53));
     criterion.bench_function(&format!("ClientHello of {} bytes in one segment", hello.len()), |bencher| {
         let sample = NameSample { tcp, ..packet(web, Direction::Egress, 0, &hello) };
@@ -25,7 +25,7 @@ fn measure(criterion: &mut Criterion) {
     });
     criterion.bench_function("the same in two segments", |bencher| {
         let (first, second) = hello.split_at(hello.len() / 2);
-        let later = Some(Segment { sequence: 1 + first.len() as u32, flags: 0x18 });
+        let later = Some(Segment { sequence: 1 + first.len() as u32, flags: 0x18, acknowledgment: None });
         let samples = [(first, tcp), (second, later)]
             .map(|(bytes, tcp)| NameSample { tcp, ..packet(web, Direction::Egress, 0, bytes) });
         bencher.iter_batched_ref(new, |names| samples.iter().for_each(|one| names.observe(one)), BatchSize::SmallInput);

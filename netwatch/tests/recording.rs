@@ -3,13 +3,18 @@
 
 mod sample;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use netwatch::flow::Protocol;
+use netwatch::name::ServiceExchanges;
 use netwatch::process::Attribution;
 use netwatch::record::{Completeness, read_file, write_file};
-use netwatch::report::{EndedBy, EndedEarly, ExitStatus, Report, ReportEndpoint, ReportFlow};
+use netwatch::report::{
+    EndedBy, EndedEarly, ExitStatus, PeakRates, Report, ReportEndpoint, ReportFlow, ServiceActivity,
+};
 use sample::everything::{everything, full_series, replay, series};
 use sample::*;
 
@@ -39,7 +44,25 @@ fn a_download_is_read_as_it_was_written() {
 
 #[test]
 fn a_report_with_everything_is_read_as_it_was_written() {
-    round_trip(&Report { series: full_series(), ..everything() });
+    round_trip(&Report { series: full_series(), activity: activity(), ..everything() });
+}
+
+/// Exchanges of two services, and the peaks of one.
+fn activity() -> BTreeMap<(Protocol, u16), ServiceActivity> {
+    let mut exchanges =
+        ServiceExchanges { unmeasured: 3, statuses: [1, 2, 3, 4, 5], request_bytes: 700, ..Default::default() };
+    [50_000_000, 51_000_000, 90_000_000].into_iter().for_each(|time_ns| exchanges.times.add(time_ns, 1));
+    let peak = Some(PeakRates { connections: 40, wire_bytes: 3_100_000 });
+    let (known, unknown) = (ServiceActivity { exchanges, peak }, ServiceActivity::default());
+    [((Protocol::TCP, 443), known), ((Protocol::UDP, 53), unknown)].into()
+}
+
+#[test]
+fn a_recording_of_schema_6_has_no_response_times() {
+    let report = Report { activity: activity(), ..everything() };
+    let (_dir, path) = recorded(&report);
+    drop_added_columns(&path, include_str!("../src/record/upgrade_6_to_7.sql"));
+    assert_eq!(read_file(&path).unwrap().report, in_order(everything()));
 }
 
 #[test]
@@ -112,7 +135,7 @@ fn a_recording_of_schema_1_gives_the_same_report() {
     assert_eq!(read.complete, Completeness::Complete);
 }
 
-/// Schemas 3 to 6 only add columns at the end of a table, so that without them a file is of the
+/// Schemas 3 to 7 only add tables, and columns at the end of a table, so that without them a file is of the
 /// schema before.
 fn drop_added_columns(path: &Path, upgrade: &str) {
     let db = rusqlite::Connection::open(path).unwrap();
@@ -144,6 +167,7 @@ fn before_schema_5(report: Report) -> Report {
 #[test]
 fn a_recording_of_schema_5_has_the_words_of_today_for_its_losses() {
     let (_dir, path) = recorded(&everything());
+    drop_added_columns(&path, include_str!("../src/record/upgrade_6_to_7.sql"));
     drop_added_columns(&path, include_str!("../src/record/upgrade_5_to_6.sql"));
     let db = rusqlite::Connection::open(&path).unwrap();
     for (new, old) in [("exited", "gone"), ("unknown_records", "unknown"), ("over_limit", "beyond")] {
@@ -157,6 +181,7 @@ fn a_recording_of_schema_5_has_the_words_of_today_for_its_losses() {
 #[test]
 fn a_recording_of_schema_4_gives_the_same_report_without_published_ports_and_payload() {
     let (_dir, path) = recorded(&everything());
+    drop_added_columns(&path, include_str!("../src/record/upgrade_6_to_7.sql"));
     drop_added_columns(&path, include_str!("../src/record/upgrade_5_to_6.sql"));
     drop_added_columns(&path, include_str!("../src/record/upgrade_4_to_5.sql"));
     assert_eq!(read_file(&path).unwrap().report, before_schema_5(in_order(everything())));
@@ -166,6 +191,7 @@ fn a_recording_of_schema_4_gives_the_same_report_without_published_ports_and_pay
 fn a_recording_of_schema_3_has_the_traffic_of_its_series() {
     let report = Report { series: full_series(), ..everything() };
     let (_dir, path) = recorded(&report);
+    drop_added_columns(&path, include_str!("../src/record/upgrade_6_to_7.sql"));
     drop_added_columns(&path, include_str!("../src/record/upgrade_5_to_6.sql"));
     drop_added_columns(&path, include_str!("../src/record/upgrade_4_to_5.sql"));
     drop_added_columns(&path, include_str!("../src/record/upgrade_3_to_4.sql"));
@@ -176,6 +202,7 @@ fn a_recording_of_schema_3_has_the_traffic_of_its_series() {
 #[test]
 fn a_recording_of_schema_2_gives_the_same_report_without_cpu_and_memory() {
     let (_dir, path) = recorded(&everything());
+    drop_added_columns(&path, include_str!("../src/record/upgrade_6_to_7.sql"));
     drop_added_columns(&path, include_str!("../src/record/upgrade_5_to_6.sql"));
     drop_added_columns(&path, include_str!("../src/record/upgrade_4_to_5.sql"));
     drop_added_columns(&path, include_str!("../src/record/upgrade_3_to_4.sql"));
@@ -235,9 +262,9 @@ fn other_files_are_refused_with_a_reason() {
 fn a_recording_of_a_newer_version_is_refused() {
     let (_dir, path) = recorded(&download_report());
     let mut bytes = fs::read(&path).unwrap();
-    bytes[60..64].copy_from_slice(&7_u32.to_be_bytes());
+    bytes[60..64].copy_from_slice(&8_u32.to_be_bytes());
     fs::write(&path, bytes).unwrap();
-    assert_refused(&path, "a newer netwatch wrote it (schema 7, this one reads up to 6); use that netwatch");
+    assert_refused(&path, "a newer netwatch wrote it (schema 8, this one reads up to 7); use that netwatch");
 }
 
 #[test]

@@ -467,7 +467,7 @@ fn connection(metered: &mut Metered, number: u16) {
             opened_by: Direction::Egress,
             payload: payload.as_bytes(),
             payload_len: payload.len() as u32,
-            tcp: Some(Segment { sequence: 1, flags: netwatch_common::tcp::ACK }),
+            tcp: Some(Segment { sequence: 1, flags: netwatch_common::tcp::ACK, acknowledgment: None }),
         }));
     }
     metered.apply([Increment { first_seen_ns: at_ns, last_seen_ns: at_ns + 100_000_000, ended, ..increment }]);

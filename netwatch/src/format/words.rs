@@ -2,9 +2,9 @@
 //! each format escapes it.
 
 use crate::flow::{Amount, BalanceState, Difference, Endpoint, EndpointKey, PayloadGap, PerDirection, Remote};
-use crate::format::summary::units::{count, duration, plural, signed};
+use crate::format::summary::units::{bytes, count, duration, plural, signed};
 use crate::process::{Attempt, AttemptCause, AttemptTarget, Process};
-use crate::report::{ApplicationProtocol, Failure, Report};
+use crate::report::{ApplicationProtocol, Failure, InboundService, Report};
 use crate::wire::port;
 
 /// `tcp/443`; `icmp` where there are no ports.
@@ -33,6 +33,64 @@ pub(super) fn via(report: &Report, endpoint: &Endpoint) -> Option<String> {
     let resolver = if first.port() == port::DNS { first.ip().to_string() } else { first.to_string() };
     let more = if others.is_empty() { String::new() } else { format!(" +{}", others.len()) };
     Some(format!("via {resolver}{more}"))
+}
+
+/// `tcp/80, published as 8080`.
+pub(super) fn published(service: &str, ports: &[u16]) -> String {
+    let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+    if ports.is_empty() { service.to_owned() } else { format!("{service}, published as {}", ports.join(" and ")) }
+}
+
+/// `12.5 connections/s (peak 40)` and `1.2 MB/s (peak 3 MB/s)`; nothing of a run that took no time.
+pub(super) fn rates(report: &Report, service: &InboundService) -> Vec<String> {
+    let with_peak = |mean: String, peak: Option<String>| match peak {
+        Some(peak) => format!("{mean} (peak {peak})"),
+        None => mean,
+    };
+    let per_second = |number| InboundService::per_second(report, number);
+    let peak = service.activity.peak;
+    let connections = per_second(service.connections).map(|mean| {
+        let mean = match mean {
+            small if small < 10.0 => format!("{small:.2}"),
+            middle if middle < 100.0 => format!("{middle:.1}"),
+            large => count(large.round() as u64),
+        };
+        with_peak(format!("{mean} connections/s"), peak.map(|peak| count(peak.connections)))
+    });
+    let wire_bytes = per_second(service.counters.both().wire_bytes).map(|mean| {
+        let peak = peak.map(|peak| format!("{}/s", bytes(peak.wire_bytes)));
+        with_peak(format!("{}/s", bytes(mean.round() as u64)), peak)
+    });
+    [connections, wire_bytes].into_iter().flatten().collect()
+}
+
+/// `50.2 ms (p99 81 ms, 120 measured)`; `None` without any.
+pub(super) fn response_times(service: &InboundService) -> Option<String> {
+    let times = &service.activity.exchanges.times;
+    let [median, p99] = [times.quantile(50, 100)?, times.quantile(99, 100)?].map(duration);
+    Some(format!("{median} (p99 {p99}, {} measured)", count(times.count())))
+}
+
+/// What the response times of a service leave out: `3 requests without a time, 1.2 MB of requests
+/// not sampled`; `None` if that is nothing.
+pub(super) fn unmeasured(service: &InboundService) -> Option<String> {
+    let exchanges = &service.activity.exchanges;
+    let without = match exchanges.unmeasured {
+        0 => None,
+        requests => Some(format!("{} without a time", plural(requests, "request", "requests"))),
+    };
+    let has_sample = !exchanges.is_empty();
+    let rest = service.unsampled_request_bytes().filter(|rest| has_sample && *rest > 0);
+    let rest = rest.map(|rest| format!("{} of requests not sampled", bytes(rest)));
+    let parts: Vec<String> = [without, rest].into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+/// `2xx 118, 5xx 2`: the responses of HTTP/1 by the first digit of their status.
+pub(super) fn statuses(service: &InboundService) -> Option<String> {
+    let statuses = (1..).zip(service.activity.exchanges.statuses).filter(|(_, responses)| *responses > 0);
+    let parts: Vec<String> = statuses.map(|(class, responses)| format!("{class}xx {}", count(responses))).collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 /// The name of an application protocol; `https?` if only the port suggests it.

@@ -99,6 +99,8 @@ fn convert(document: ReportDocument) -> Result<Report, ImportError> {
             ..processes(document.processes, document.attribution, &numbers)?
         },
         series: Series::default(),
+        // Percentiles are no distribution.
+        activity: Default::default(),
         notes: document.notes,
         folded_traffic: Vec::new(),
         folded_attribution: Default::default(),

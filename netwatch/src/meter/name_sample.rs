@@ -20,7 +20,11 @@ pub fn name_sample(sample: &Sample) -> Option<NameSample<'_>> {
         opened_by: sample.opened_by,
         payload: sample.payload(),
         payload_len: sample.payload_len,
-        tcp: sample.tcp.map(|(sequence, flags)| Segment { sequence, flags }),
+        tcp: sample.tcp.map(|(sequence, flags)| Segment {
+            sequence,
+            flags,
+            acknowledgment: acknowledgment(sample, sequence, flags),
+        }),
     })
 }
 
@@ -36,7 +40,8 @@ pub fn name_sample_from_capture<'a>(counted: &CountedFrame<'a>, time_ns: u64) ->
         let way = abi::direction(way);
         if flipped { way.opposite() } else { way }
     };
-    let segment = Segment { sequence: packet.sequence, flags: packet.flags };
+    let segment =
+        Segment { sequence: packet.sequence, flags: packet.flags, acknowledgment: Some(packet.acknowledgment) };
     Some(NameSample {
         time_ns,
         flow,
@@ -46,6 +51,21 @@ pub fn name_sample_from_capture<'a>(counted: &CountedFrame<'a>, time_ns: u64) ->
         payload_len: packet.payload_len,
         tcp: (packet.protocol == protocol::TCP).then_some(segment),
     })
+}
+
+/// The acknowledgment number. A sample has no offset of its TCP header, but the length of the header
+/// in it, the sequence number and the flags must agree with what the record states.
+fn acknowledgment(sample: &Sample, sequence: u32, flags: u8) -> Option<u32> {
+    if flags & netwatch_common::tcp::ACK == 0 {
+        return None;
+    }
+    let headers = sample.bytes.get(..sample.payload_offset)?;
+    let word = |header: &[u8], at: usize| Some(u32::from_be_bytes(header.get(at..at + 4)?.try_into().ok()?));
+    let lengths = (5..=15_u8).map(|words| (words, 4 * usize::from(words)));
+    lengths
+        .filter_map(|(words, length)| Some((words, &headers[headers.len().checked_sub(length)?..])))
+        .find(|(words, header)| header[12] >> 4 == *words && header[13] == flags && word(header, 4) == Some(sequence))
+        .and_then(|(_, header)| word(header, 8))
 }
 
 fn flow_has_names(protocol: u8) -> bool {

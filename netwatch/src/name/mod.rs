@@ -6,6 +6,7 @@ mod datagrams;
 mod direction_reader;
 mod dns;
 mod event;
+mod exchanges;
 mod facts;
 mod flow_reader;
 mod flows;
@@ -20,6 +21,7 @@ mod tunnelled;
 mod usage;
 
 pub use dns::{Lookup, NewResponses, QueryFlows, RESPONSE_TIMEOUT_NS, ResponseTimes};
+pub use exchanges::ServiceExchanges;
 pub use facts::{FlowFacts, NameSource, ProvenApplication, RequestLine, SourcedName};
 pub use hidden::Hidden;
 pub use hosts::Hosts;

@@ -1,10 +1,11 @@
 //! The entry point: takes samples, returns names.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use super::dns::{Addresses, DnsTracker, Lookup, NewResponses, ObservedMessage, QueryFlows};
 use super::event::{HttpRequest, NameEvent};
+use super::exchanges::{ExchangeTable, ServiceExchanges};
 use super::facts::{FlowFacts, NameSource, SourcedName};
 use super::flows::{FactsEntry, FactsTable, FlowEvent};
 use super::hidden::{self, Hidden};
@@ -24,6 +25,7 @@ pub struct Names {
     dns: DnsTracker,
     addresses: Addresses,
     hosts: Hosts,
+    exchanges: ExchangeTable,
     /// Names of reverse lookups that netwatch made itself.
     resolved: HashMap<IpAddr, Name>,
     lost: NamesLost,
@@ -47,6 +49,7 @@ impl Names {
             dns: DnsTracker::new(&limits),
             addresses: Addresses::new(&limits),
             hosts,
+            exchanges: ExchangeTable::default(),
             resolved: HashMap::new(),
             lost: NamesLost::default(),
             now_ns: 0,
@@ -58,6 +61,7 @@ impl Names {
         self.now_ns = sample.time_ns;
         let events = self.flows.observe(sample, &mut self.lost);
         self.apply(events);
+        self.exchanges.observe(sample, self.flows.get(&sample.flow).map(|entry| &entry.facts));
         self.open_tunnel(sample);
     }
 
@@ -74,6 +78,7 @@ impl Names {
     pub fn finish(&mut self) {
         let events = self.flows.finish();
         self.apply(events);
+        self.exchanges.finish();
     }
 
     /// The facts of a flow.
@@ -86,17 +91,17 @@ impl Names {
         self.flows.iter()
     }
 
-    /// Parses the buffered bytes of one flow as far as possible.
+    /// Parses the buffered bytes of one flow as far as possible. Its connection has ended.
     pub fn finish_flow(&mut self, flow: &FlowKey) {
         let events = self.flows.finish_flow(flow);
         self.apply(events);
+        self.exchanges.remove(flow);
     }
 
     /// Removes a flow that has ended; returns its facts. `None` if it was never observed or has
     /// been evicted.
     pub fn take(&mut self, flow: &FlowKey) -> Option<FlowFacts> {
-        let events = self.flows.finish_flow(flow);
-        self.apply(events);
+        self.finish_flow(flow);
         self.flows.remove(flow)
     }
 
@@ -109,6 +114,12 @@ impl Names {
     /// All addresses with names, in no order.
     pub fn addresses(&self) -> impl Iterator<Item = (IpAddr, &[SourcedName])> {
         self.addresses.iter()
+    }
+
+    /// The exchanges of the services of the target by their local TCP ports, without those in
+    /// progress.
+    pub fn exchanges(&self) -> &BTreeMap<u16, ServiceExchanges> {
+        self.exchanges.services()
     }
 
     /// The hosts file.

@@ -30,6 +30,8 @@ pub struct Segment {
     pub sequence: u32,
     /// The flag byte (RFC 9293): [`netwatch_common::tcp`] names its bits.
     pub flags: u8,
+    /// The acknowledgment number; `None` if it is unknown.
+    pub acknowledgment: Option<u32>,
 }
 
 impl Segment {

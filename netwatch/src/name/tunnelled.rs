@@ -52,7 +52,11 @@ impl Tunnelled {
             flow: FlowKey { point: outer.flow.point, protocol: packet.protocol, fragment: false, local, remote },
             payload: &self.frame[start..end],
             payload_len: packet.payload_len,
-            tcp: is_tcp.then_some(Segment { sequence: packet.sequence, flags: packet.flags }),
+            tcp: is_tcp.then_some(Segment {
+                sequence: packet.sequence,
+                flags: packet.flags,
+                acknowledgment: Some(packet.acknowledgment),
+            }),
             ..*outer
         }
     }

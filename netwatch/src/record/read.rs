@@ -11,13 +11,13 @@ use super::remainder;
 use super::table::{read, read_first, read_one, read_parts};
 use crate::flow::{
     Amount, Balance, Counters, Difference, Endpoint, Flow, FoldedCounts, ObservationLosses, ObservationPoint,
-    PerDirection, RemainderKind,
+    PerDirection, Protocol, RemainderKind,
 };
-use crate::name::{self, Lookup};
+use crate::name::{self, Lookup, ServiceExchanges};
 use crate::process::{self, Attempt, AttemptCause, AttemptTarget, Attribution};
 use crate::report::{
-    DnsForwarder, EndpointSeries, FlowNaming, HostService, Interface, Interval, Loopback, Naming, Replay, Report,
-    ReportEndpoint, ReportFlow, ResourceUsage, Run, Series,
+    DnsForwarder, EndpointSeries, FlowNaming, HostService, Interface, Interval, Loopback, Naming, PeakRates, Replay,
+    Report, ReportEndpoint, ReportFlow, ResourceUsage, Run, Series, ServiceActivity,
 };
 use crate::wire::Name;
 use crate::wire::dns::Rcode;
@@ -53,6 +53,7 @@ pub(super) fn report(db: &Connection) -> Result<Report> {
         processes,
         attempts: attempts(db, &ids)?,
         series: series(db)?,
+        activity: activity(db)?,
         notes: notes(db)?,
         replay: replayed(db)?,
         folded_traffic: Vec::new(),
@@ -69,6 +70,23 @@ pub(super) fn series(db: &Connection) -> Result<Series> {
         Ok(EndpointSeries { key, before, intervals: steps.remove(&number).unwrap_or_default() })
     })?;
     Ok(Series { intervals: read(db, "step", "start_ns", |row| row.take())?, endpoints })
+}
+
+fn activity(db: &Connection) -> Result<BTreeMap<(Protocol, u16), ServiceActivity>> {
+    let services = read(db, "service_activity", "protocol, port", |row| {
+        let key = (row.take()?, row.take()?);
+        let unmeasured = row.take::<Count>()?.into();
+        let mut statuses = [0; 5];
+        for status in &mut statuses {
+            *status = row.take::<Count>()?.into();
+        }
+        let (request_bytes, times) = (row.take::<Count>()?.into(), row.take()?);
+        let peaks: (Option<u64>, Option<u64>) = (row.take()?, row.take()?);
+        let peak = peaks.0.zip(peaks.1).map(|(connections, wire_bytes)| PeakRates { connections, wire_bytes });
+        let exchanges = ServiceExchanges { times, unmeasured, statuses, request_bytes };
+        Ok((key, ServiceActivity { exchanges, peak }))
+    })?;
+    Ok(services.into_iter().collect())
 }
 
 /// The intervals of endpoints by the number of their series.

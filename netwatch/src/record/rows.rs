@@ -12,20 +12,20 @@ pub use super::processes::{ProcessNumbers, used as used_processes};
 use super::remainder;
 use super::table::{Rows, clear, put};
 use crate::flow::{Balance, Counters, Endpoint, Flow, FoldedCounts, ObservationPoint, PerDirection, Remainders};
-use crate::name::Lookup;
+use crate::name::{Lookup, ServiceExchanges};
 use crate::process::{
     Attempt, AttemptCause, AttemptTarget, Attribution, FlowUser, LocalSocket, Process, ProcessNumber,
 };
 use crate::report::{
     DnsForwarder, EndpointSeries, FlowNaming, Interface, Interval, Naming, Replay, Report, ReportEndpoint, ReportFlow,
-    Run, loss_reasons,
+    Run, ServiceActivity, loss_reasons,
 };
 
 type Result<T, E = rusqlite::Error> = std::result::Result<T, E>;
 
 /// Tables that the end of a run replaces: all but those of flows and processes, whose rows are
 /// replaced one by one.
-const REPLACED: [&str; 22] = [
+const REPLACED: [&str; 23] = [
     "run",
     "replay",
     "total",
@@ -48,6 +48,7 @@ const REPLACED: [&str; 22] = [
     "step",
     "endpoint_series",
     "endpoint_step",
+    "service_activity",
 ];
 
 /// The state of a recording.
@@ -98,6 +99,7 @@ pub fn replace_all_but_flows(
     replace_attempts(db, &report.attempts, numbers)?;
     replace_notes(db, &report.notes)?;
     endpoint_series(db, &report.series.endpoints)?;
+    service_activity(db, report)?;
     replace_steps(db, 0, &report.series.intervals)
 }
 
@@ -106,6 +108,17 @@ fn endpoint_series(db: &Connection, endpoints: &[EndpointSeries]) -> Result<()> 
     for (number, endpoint) in (0_u64..).zip(endpoints) {
         series.put(&[&number, &endpoint.key, &endpoint.before])?;
         endpoint.intervals.iter().try_for_each(|interval| steps.put(&[&number, interval]))?;
+    }
+    Ok(())
+}
+
+fn service_activity(db: &Connection, report: &Report) -> Result<()> {
+    let mut rows = Rows::of(db, "service_activity");
+    for ((protocol, port), ServiceActivity { exchanges, peak }) in &report.activity {
+        let ServiceExchanges { times, unmeasured, statuses: [s1, s2, s3, s4, s5], request_bytes } = exchanges;
+        let peaks = [peak.map(|peak| peak.connections), peak.map(|peak| peak.wire_bytes)];
+        let [connections, wire_bytes] = &peaks;
+        rows.put(&[protocol, port, unmeasured, s1, s2, s3, s4, s5, request_bytes, times, connections, wire_bytes])?;
     }
     Ok(())
 }

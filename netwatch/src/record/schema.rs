@@ -11,7 +11,7 @@ use crate::error::Result;
 
 /// Version of the schema, raised when tables change. Files of every version up to this one can be
 /// read.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// Upgrades a recording of version `n` to version `n + 1`, at index `n - 1`: SQL that runs on a
 /// copy, because reading changes no file. The type requires one for each version but the newest.
@@ -22,6 +22,7 @@ pub(super) const STEPS: [&str; VERSION as usize - 1] = [
     include_str!("upgrade_3_to_4.sql"),
     include_str!("upgrade_4_to_5.sql"),
     include_str!("upgrade_5_to_6.sql"),
+    include_str!("upgrade_6_to_7.sql"),
 ];
 
 /// `nwat`: SQLite stores it in the header, where file(1) and others recognize the format.

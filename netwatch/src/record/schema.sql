@@ -1,4 +1,4 @@
--- Schema 5 of netwatch recordings, described in docs/recording.md. Times are nanoseconds since the
+-- Schema 7 of netwatch recordings, described in docs/recording.md. Times are nanoseconds since the
 -- Unix epoch, durations are nanoseconds, counts are plain integers. Tables are read and written by
 -- column position. A change of a table raises the version and comes with an upgrade step in
 -- schema.rs.
@@ -432,4 +432,21 @@ CREATE TABLE endpoint_step (
     dns_bins           TEXT NOT NULL,
     dns_max_ns         INTEGER NOT NULL,
     dns_sum_ns         INTEGER NOT NULL
+);
+
+CREATE TABLE service_activity (
+    protocol         INTEGER NOT NULL,
+    port             INTEGER NOT NULL,
+    unmeasured       INTEGER NOT NULL,
+    status_1xx       INTEGER NOT NULL,
+    status_2xx       INTEGER NOT NULL,
+    status_3xx       INTEGER NOT NULL,
+    status_4xx       INTEGER NOT NULL,
+    status_5xx       INTEGER NOT NULL,
+    request_bytes    INTEGER NOT NULL,
+    times_bins       TEXT NOT NULL,
+    times_max_ns     INTEGER NOT NULL,
+    times_sum_ns     INTEGER NOT NULL,
+    peak_connections INTEGER,
+    peak_wire_bytes  INTEGER
 );

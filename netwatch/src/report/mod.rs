@@ -22,6 +22,7 @@ mod unfinished;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
+pub use crate::flow::TimeHistogram;
 pub use address::AddressRole;
 pub use attempt_names::AttemptNames;
 pub use by_process::{AttributionCounts, FlowSum, FoldedTraffic, ProcessTraffic};
@@ -37,8 +38,8 @@ pub use model::{
 pub use naming::{FlowShare, Naming, name_of_address, naming_of, registered_service};
 pub use notes::{counted, were};
 pub use published::{PublishedPort, list_published};
-pub use series::{EndpointSeries, Interval, MAX_INTERVALS, Series, TimeHistogram};
-pub use service::InboundService;
+pub use series::{EndpointSeries, Interval, MAX_INTERVALS, Series};
+pub use service::{InboundService, PeakRates, ServiceActivity};
 pub use unfinished::UnfinishedRun;
 
 use crate::flow::{
@@ -119,6 +120,8 @@ pub struct Report {
     pub attempts: Vec<Attempt>,
     /// The run over time.
     pub series: Series,
+    /// What the endpoints do not contain of the services of the target, by protocol and local port.
+    pub activity: BTreeMap<(Protocol, u16), ServiceActivity>,
     /// Sentences for people, hints included.
     pub notes: Vec<String>,
     /// The replayed capture; then the run, the interface, the forwarder and the loopback are empty.
@@ -248,6 +251,7 @@ impl Report {
             loopback,
             processes,
             series: Series::default(),
+            activity: service::activity(names),
             notes,
             replay,
             run,

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::Interface;
 use crate::flow::Protocol;
 
 /// A port of the host that leads to a port of the command.
@@ -39,6 +40,17 @@ impl fmt::Display for PublishedPort {
 pub fn list_published(ports: &[PublishedPort]) -> Option<String> {
     let listed: Vec<String> = ports.iter().map(ToString::to_string).collect();
     (!listed.is_empty()).then(|| format!("host to command: {}", listed.join(", ")))
+}
+
+impl Interface {
+    /// The ports of the host that lead to a port of the command, in ascending order.
+    pub fn published_as(&self, (protocol, port): (Protocol, u16)) -> Vec<u16> {
+        let published = self.published.iter().filter(|known| (known.protocol, known.port) == (protocol, port));
+        let mut ports: Vec<u16> = published.map(|known| known.host_port).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        ports
+    }
 }
 
 fn write_protocol<S: Serializer>(protocol: &Protocol, serializer: S) -> Result<S::Ok, S::Error> {

@@ -5,10 +5,29 @@ use std::net::IpAddr;
 
 use super::{ApplicationProtocol, Report, ReportEndpoint};
 use crate::flow::{Counters, Direction, EndpointKey, FailedAttempts, Payload, PerDirection, Protocol, Remote};
+use crate::name::{Names, ServiceExchanges};
 use crate::process::ProcessId;
 
 /// Number of clients that a service lists.
 const TOP_CLIENTS: usize = 10;
+
+/// What the sums of the clients of a service do not contain.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ServiceActivity {
+    /// Requests and their responses.
+    pub exchanges: ServiceExchanges,
+    /// The highest rates; `None` of a run of less than a second.
+    pub peak: Option<PeakRates>,
+}
+
+/// The highest rates of a service in any second, each by itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PeakRates {
+    /// Connections that began, per second.
+    pub connections: u64,
+    /// Bytes on the wire in both directions, per second.
+    pub wire_bytes: u64,
+}
 
 /// A service of the target, with the sums of its clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +56,25 @@ pub struct InboundService {
     pub processes: Vec<ProcessId>,
     /// The clients with most bytes, and their bytes on the wire.
     pub top_clients: Vec<(IpAddr, u64)>,
+    /// Response times and peaks.
+    pub activity: ServiceActivity,
+    /// The ports of the host that lead to it, in ascending order.
+    pub published: Vec<u16>,
+}
+
+impl InboundService {
+    /// The mean of a number per second of the run; `None` of a run that took no time.
+    pub fn per_second(report: &Report, number: u64) -> Option<f64> {
+        let duration_ns = report.replay.as_ref().map_or(report.run.duration_ns, |replay| replay.duration_ns);
+        (duration_ns > 0).then(|| number as f64 * 1e9 / duration_ns as f64)
+    }
+
+    /// Bytes of requests that were not sampled; `None` if it is unknown how many the service
+    /// received.
+    pub fn unsampled_request_bytes(&self) -> Option<u64> {
+        let received = self.payload.bytes()?.ingress;
+        Some(received.saturating_sub(self.activity.exchanges.request_bytes))
+    }
 }
 
 impl Report {
@@ -53,7 +91,11 @@ impl Report {
         let mut handshakes = self.inbound_handshakes();
         let mut services: Vec<InboundService> = groups
             .into_iter()
-            .map(|(key, clients)| service(key, &clients, handshakes.remove(&key).unwrap_or_default()))
+            .map(|(key, clients)| InboundService {
+                activity: self.activity.get(&key).cloned().unwrap_or_default(),
+                published: self.interface.published_as(key),
+                ..service(key, &clients, handshakes.remove(&key).unwrap_or_default())
+            })
             .collect();
         // The sort is stable: services of equal size stay sorted by protocol and port.
         services.sort_by_key(|service| std::cmp::Reverse(service.counters.both().wire_bytes));
@@ -75,6 +117,14 @@ impl Report {
         }
         times
     }
+}
+
+/// The exchanges of each service.
+pub(super) fn activity(names: &Names) -> BTreeMap<(Protocol, u16), ServiceActivity> {
+    let of_port = |(port, exchanges): (&u16, &ServiceExchanges)| {
+        ((Protocol::TCP, *port), ServiceActivity { exchanges: exchanges.clone(), peak: None })
+    };
+    names.exchanges().iter().map(of_port).collect()
 }
 
 /// Adds up the clients, which are sorted by size.
@@ -103,6 +153,8 @@ fn service((protocol, port): (Protocol, u16), clients: &[&ReportEndpoint], mut h
         application: clients.iter().find_map(|known| known.application.clone()),
         processes: processes.into_iter().collect(),
         top_clients: clients.iter().filter_map(|known| address(&known)).take(TOP_CLIENTS).collect(),
+        activity: ServiceActivity::default(),
+        published: Vec::new(),
     }
 }
 

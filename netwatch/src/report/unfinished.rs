@@ -87,6 +87,8 @@ impl Report {
             loopback: Loopback { totals: table.totals(ObservationPoint::Loopback), flows: loopback },
             processes: facts.processes,
             series,
+            // Written at the end of a run.
+            activity: BTreeMap::new(),
             notes,
             replay: facts.replay,
             run: facts.run,

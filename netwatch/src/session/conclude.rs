@@ -8,7 +8,7 @@ use super::event::{Event, EventKinds, Finished, FlowRecord};
 use super::{Moment, Scope, ScopeFacts, Session};
 use crate::flow::{InterfaceCounters, ObservationPoint, Protocol};
 use crate::process::{Attribution, Evidence, FlowUser, ProcessId, ProcessNumber, Processes, TraceOutcome, Usage};
-use crate::report::{EndedBy, ExitStatus, Facts, Report, ReportFlow, ReportFlows, Series, were};
+use crate::report::{EndedBy, ExitStatus, Facts, Report, ReportFlow, ReportFlows, were};
 
 impl<S: Scope> Session<S> {
     /// An interim report. Its balance is pending, because packets move while counters are read.
@@ -109,8 +109,14 @@ impl<S: Scope> Session<S> {
         };
         let report = Report::of_flows(facts, &self.ledger.table, flows, &self.ledger.names);
         // A capture is read at once.
-        let series = if report.replay.is_none() { self.timeline.to_series() } else { Series::default() };
-        Report { series, ..report }
+        if report.replay.is_some() {
+            return report;
+        }
+        let mut activity = report.activity;
+        for (key, peak) in self.timeline.peaks() {
+            activity.entry(key).or_default().peak = Some(peak);
+        }
+        Report { series: self.timeline.to_series(), activity, ..report }
     }
 
     pub(super) fn is_attributing(&self) -> bool {

@@ -11,6 +11,7 @@ mod input;
 mod ledger;
 mod outlet;
 mod scope;
+mod service_rates;
 #[cfg(test)]
 mod tests;
 mod timeline;

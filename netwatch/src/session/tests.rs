@@ -342,7 +342,7 @@ fn an_ended_flow_gets_a_name_of_its_address_and_not_of_the_next_connection() {
         opened_by: Direction::Egress,
         payload,
         payload_len: payload.len() as u32,
-        tcp: Some(Segment { sequence: 1, flags: netwatch_common::tcp::ACK }),
+        tcp: Some(Segment { sequence: 1, flags: netwatch_common::tcp::ACK, acknowledgment: None }),
     }));
     let names = |report: report::Report| {
         let name = |known: &report::ReportFlow| known.display_name().map(|display| display.name.to_string());

@@ -4,13 +4,14 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasher;
 
+use super::service_rates::ServiceRates;
 use super::top_endpoints::TopEndpoints;
 use crate::flow::{
     Counters, Direction, EndpointKey, FlowChange, FlowState, FlowTable, Increment, ObservationPoint, PerDirection,
-    Place, Traffic,
+    Place, Protocol, Traffic,
 };
 use crate::name::NewResponses;
-use crate::report::{Interval, ResourceUsage, Series};
+use crate::report::{Interval, PeakRates, ResourceUsage, Series};
 
 /// Maximum number of flows that are not tracked individually and are known to be active: as many as
 /// the kernel can have.
@@ -48,6 +49,8 @@ pub(super) struct Timeline {
     top: TopEndpoints,
     /// The start of their current interval.
     top_start_ns: u64,
+    /// The services of the target.
+    rates: ServiceRates,
     /// TCP connections that are open.
     open: u64,
     /// Failed attempts of the target in the flows that have a place.
@@ -107,6 +110,7 @@ impl Timeline {
     pub(super) fn start(&mut self, started_ns: u64) {
         self.current.start_ns = started_ns;
         self.top_start_ns = started_ns;
+        self.rates.start(started_ns);
     }
 
     /// Counts an increment of a flow of the link.
@@ -118,6 +122,7 @@ impl Timeline {
         if change != FlowChange::Grew {
             self.note_endpoint(increment);
         }
+        self.rates.add(&key, change, increment);
         add_tcp(&mut self.current, increment);
         let state = place.and_then(|place| Some((place, table.state(place)?)));
         let counted = match state {
@@ -271,6 +276,7 @@ impl Timeline {
         self.changed_from = [self.changed_from, taken_back, changed_from].into_iter().flatten().min();
         self.number += 1;
         self.active_untracked.clear();
+        self.rates.end_interval(now_ns);
     }
 
     /// Ends the current interval of the largest endpoints.
@@ -282,6 +288,11 @@ impl Timeline {
     /// The whole series.
     pub(super) fn to_series(&self) -> Series {
         Series { endpoints: self.top.to_series(), ..self.series.clone() }
+    }
+
+    /// The highest rates of the services of the target, by protocol and local port.
+    pub(super) fn peaks(&self) -> impl Iterator<Item = ((Protocol, u16), PeakRates)> + '_ {
+        self.rates.peaks()
     }
 
     /// The start of the first interval that changed since the last call.

@@ -177,7 +177,11 @@ fn payload(frame: &CapturedFrame, known: &mut HashSet<FlowKey>) -> Option<Payloa
         direction,
         bytes: ethernet[start..end].to_vec(),
         length: packet.payload_len,
-        tcp: is_tcp.then_some(Segment { sequence: packet.sequence, flags: packet.flags }),
+        tcp: is_tcp.then_some(Segment {
+            sequence: packet.sequence,
+            flags: packet.flags,
+            acknowledgment: Some(packet.acknowledgment),
+        }),
     })
 }
 

@@ -43,7 +43,7 @@ pub fn observe_download(observe: &mut dyn FnMut(NameSample<'_>)) {
     ask(50_002, 3, "v6.example", AAAA, 0, &[address("v6.example", v6(0x7334))]);
     ask(50_002, 4, "gone.example", A, NXDOMAIN, &[]);
     let mut greet = |port, remote, hello: &[u8]| {
-        let tcp = Some(Segment { sequence: 1, flags: 0x18 });
+        let tcp = Some(Segment { sequence: 1, flags: 0x18, acknowledgment: None });
         let flow = key(6, port, remote, 443);
         observe(NameSample { tcp, ..packet(flow, Direction::Egress, 2_000_000, hello) });
     };

@@ -120,7 +120,7 @@ impl Meter for ScriptedMeter {
                         opened_by: Direction::Egress,
                         payload: payload.as_bytes(),
                         payload_len: payload.len() as u32,
-                        tcp: Some(Segment { sequence: 1, flags: netwatch_common::tcp::ACK }),
+                        tcp: Some(Segment { sequence: 1, flags: netwatch_common::tcp::ACK, acknowledgment: None }),
                     }));
                 }
             }

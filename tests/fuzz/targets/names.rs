@@ -53,6 +53,10 @@ fn sample(flow: u8, how: u8, place: u8, payload: &[u8]) -> NameSample<'_> {
         payload,
         payload_len: payload.len() as u32 + u32::from(how >> 2 & 1),
         // Some packets have FIN, SYN or RST.
-        tcp: is_tcp.then(|| Segment { sequence: u32::from(place) * 8, flags: (how >> 3) & 7 }),
+        tcp: is_tcp.then(|| Segment {
+            sequence: u32::from(place) * 8,
+            flags: (how >> 3) & 7,
+            acknowledgment: Some(u32::from(place >> 1) * 8),
+        }),
     }
 }

@@ -1,8 +1,10 @@
 //! Inbound traffic: `--publish`.
 
-use netwatch_tests::{RunningNetwatch, addresses::*, internet, report};
+use netwatch_tests::{RunningNetwatch, addresses::*, internet, needs, report};
 
 use crate::TRAFFIC;
+
+const PYTHON: &str = "/usr/bin/python3";
 
 fn serve(net: &netwatch_tests::TestInternet, flags: &[&str], kind: &str) -> RunningNetwatch {
     let mut running = net.host.start(flags, &[TRAFFIC, kind, "0.0.0.0:80"]);
@@ -107,4 +109,51 @@ fn a_port_in_use_is_an_error_before_the_command_starts() {
     net.host.assert_nothing_left(&before);
     holder.kill().unwrap();
     holder.wait().unwrap();
+}
+
+/// Answers the requests of one connection after 50 ms, with the status that is their path.
+const ANSWERS: &str = "
+import http.server, time
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = 'HTTP/1.1'
+    def do_GET(self):
+        time.sleep(0.05)
+        self.send_response(int(self.path[1:]))
+        self.send_header('Content-Length', '2')
+        self.end_headers()
+        self.wfile.write(b'ok')
+server = http.server.HTTPServer(('0.0.0.0', 80), Handler)
+print('listening', flush=True)
+server.handle_request()
+";
+
+#[test]
+fn a_service_has_its_response_times_and_statuses() {
+    needs!(PYTHON);
+    let net = internet!();
+    let mut running = net.host.start(&["--publish", "8080:80"], &[PYTHON, "-c", ANSWERS]);
+    running.wait_for_stdout("listening");
+    let client = "
+import http.client, sys
+server = http.client.HTTPConnection(sys.argv[1], 8080)
+for status in (200, 201, 404, 503):
+    server.request(\"GET\", f\"/{status}\")
+    server.getresponse().read()
+server.close()
+";
+    net.inet.sh(&format!("{PYTHON} -c '{client}' {HOST_V4}"));
+    let run = running.finish();
+    let [service] = report::list(run.assert_ok().report(), "services") else { panic!("one service: {run}") };
+    assert_eq!(service["published_ports"], serde_json::json!([8080]), "{run}");
+    let exchanges = &service["exchanges"];
+    let statuses = serde_json::json!({ "2xx": 2, "4xx": 1, "5xx": 1 });
+    assert_eq!((&exchanges["statuses"], report::number(exchanges, "response.count")), (&statuses, 4), "{run}");
+    assert_eq!((&exchanges["unmeasured"], &exchanges["unsampled_request_bytes"]), (&0.into(), &0.into()), "{run}");
+    assert!(report::number(exchanges, "response.p50_ns") >= 50_000_000, "{run}");
+    // From the recording.
+    let summary = net.host.netwatch(&["report", "-v"]).assert_ok().stdout.replace(['\u{a0}', '\n'], " ");
+    let summary = summary.split_whitespace().collect::<Vec<_>>().join(" ");
+    for words in ["tcp/80, published as 8080: 1 client", "4 measured)", "2xx 2, 4xx 1, 5xx 1"] {
+        assert!(summary.contains(words), "{words}: {summary}");
+    }
 }

@@ -94,7 +94,7 @@ pub(super) struct JsonInterval {
 
 /// Percentiles of times.
 #[derive(Serialize)]
-struct JsonTimes {
+pub(super) struct JsonTimes {
     count: u64,
     sum_ns: u64,
     p50_ns: u64,
@@ -104,7 +104,7 @@ struct JsonTimes {
 }
 
 impl JsonTimes {
-    fn of(times: &TimeHistogram) -> Option<Self> {
+    pub fn of(times: &TimeHistogram) -> Option<Self> {
         let percentile = |percent| times.quantile(percent, 100);
         Some(Self {
             count: times.count(),

@@ -5,6 +5,7 @@ use super::host_loopback;
 use super::line::{Line, Style};
 use super::names;
 use super::processes;
+use super::services;
 use super::text::{together, wrap};
 use super::units::{bytes, count, plural, signed};
 use crate::flow::{Amount, Balance, BalanceState, Counters, Difference, FileBalance, PerDirection, RemainderKind};
@@ -25,6 +26,9 @@ pub(super) fn lines(report: &Report, width: usize) -> Vec<Line> {
     }
     if let Some(ports) = list_published(&report.interface.published) {
         lines.extend(fact("published", Style::Plain, &ports, width));
+    }
+    for (at, service) in services::facts(report).iter().enumerate() {
+        lines.extend(fact(if at == 0 { "services" } else { "" }, Style::Plain, service, width));
     }
     for (key, style, value) in names::facts(report).into_iter().chain(processes::facts(report)) {
         lines.extend(fact(key, style, &value, width));

@@ -3,6 +3,7 @@
 mod best;
 mod bounds;
 mod datagrams;
+mod exchanges;
 mod lookups;
 mod streams;
 
@@ -64,7 +65,7 @@ fn at(time_ns: u64, sample: NameSample<'_>) -> NameSample<'_> {
 }
 
 fn segment(sample: NameSample<'_>, sequence: u32, flags: u8) -> NameSample<'_> {
-    NameSample { tcp: Some(Segment { sequence, flags }), ..sample }
+    NameSample { tcp: Some(Segment { sequence, flags, acknowledgment: None }), ..sample }
 }
 
 fn names() -> Names {

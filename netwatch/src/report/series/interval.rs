@@ -1,7 +1,6 @@
 //! The numbers of an interval, and how two of them are merged.
 
-use super::TimeHistogram;
-use crate::flow::{Counters, PerDirection};
+use crate::flow::{Counters, PerDirection, TimeHistogram};
 
 /// What happened in an interval of time, on the link.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -1,11 +1,9 @@
 //! A run over time: numbers per interval, the newest of them fine. Not a record of packets.
 
-mod histogram;
 mod interval;
 
 use std::ops::Range;
 
-pub use histogram::TimeHistogram;
 pub use interval::Interval;
 
 use crate::flow::{Counters, EndpointKey, PerDirection};

@@ -114,7 +114,7 @@ fn each_of_two_connections_in_one_drain_has_its_own_name() {
             opened_by: Direction::Egress,
             payload: payload.as_bytes(),
             payload_len: payload.len() as u32,
-            tcp: Some(Segment { sequence: 1, flags: netwatch_common::tcp::ACK }),
+            tcp: Some(Segment { sequence: 1, flags: netwatch_common::tcp::ACK, acknowledgment: None }),
         }));
     };
     // A poll delivers notifications before samples.
