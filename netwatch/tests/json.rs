@@ -112,6 +112,7 @@ fn every_key_is_documented() {
     let mut keys = BTreeSet::new();
     collect_keys(&document(&everything()), &mut keys);
     collect_keys(&document(&replay()), &mut keys);
+    collect_keys(&document(&sample::rich::build()), &mut keys);
     let missing: Vec<_> = keys.iter().filter(|key| !docs.contains(&format!("`{key}`"))).collect();
     assert!(missing.is_empty(), "docs/json.md does not document {missing:?}");
 }
@@ -140,7 +141,7 @@ fn documents_match_the_published_schema() {
     }
     let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/report.schema.json");
     let interim = include_str!("snapshots/interim.json").to_owned();
-    for text in [text(&everything()), text(&replay()), interim] {
+    for text in [text(&everything()), text(&replay()), text(&sample::rich::build()), interim] {
         tool::python(VALIDATE, &[schema], &text).assert_ok(&text);
         for (right, wrong) in [("\"flows\"", "\"flow\""), ("\"schema\": 2", "\"schema\": 3")] {
             let wrong = text.replacen(right, wrong, 1);

@@ -9,12 +9,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use netwatch::flow::Protocol;
-use netwatch::name::ServiceExchanges;
 use netwatch::process::Attribution;
 use netwatch::record::{Completeness, read_file, write_file};
-use netwatch::report::{
-    EndedBy, EndedEarly, ExitStatus, PeakRates, Report, ReportEndpoint, ReportFlow, ServiceActivity,
-};
+use netwatch::report::{EndedBy, EndedEarly, ExitStatus, Report, ReportEndpoint, ReportFlow, ServiceActivity};
 use sample::everything::{everything, full_series, replay, series};
 use sample::*;
 
@@ -47,14 +44,9 @@ fn a_report_with_everything_is_read_as_it_was_written() {
     round_trip(&Report { series: full_series(), activity: activity(), ..everything() });
 }
 
-/// Exchanges of two services, and the peaks of one.
+/// Exchanges and peaks of one service, and nothing of another.
 fn activity() -> BTreeMap<(Protocol, u16), ServiceActivity> {
-    let mut exchanges =
-        ServiceExchanges { unmeasured: 3, statuses: [1, 2, 3, 4, 5], request_bytes: 700, ..Default::default() };
-    [50_000_000, 51_000_000, 90_000_000].into_iter().for_each(|time_ns| exchanges.times.add(time_ns, 1));
-    let peak = Some(PeakRates { connections: 40, wire_bytes: 3_100_000 });
-    let (known, unknown) = (ServiceActivity { exchanges, peak }, ServiceActivity::default());
-    [((Protocol::TCP, 443), known), ((Protocol::UDP, 53), unknown)].into()
+    [((Protocol::TCP, 443), sample::rich::activity()), ((Protocol::UDP, 53), ServiceActivity::default())].into()
 }
 
 #[test]
@@ -269,7 +261,7 @@ fn a_recording_of_a_newer_version_is_refused() {
 
 #[test]
 fn a_truncated_or_changed_file_is_refused_or_read_without_a_panic() {
-    let report = Report { series: full_series(), ..everything() };
+    let report = Report { series: full_series(), activity: activity(), ..everything() };
     let (_dir, path) = recorded(&report);
     let whole = fs::read(&path).unwrap();
     for length in [100, 101, 4095, 4096, 8192, whole.len() / 2, whole.len() - 4096, whole.len() - 1] {

@@ -3,7 +3,7 @@
 mod sample;
 
 use netwatch::flow::{
-    Amount, Counters, Direction, FlowTable, IcmpError, Increment, Malformed, ObservationLosses, PerDirection,
+    Amount, Counters, Direction, FlowTable, IcmpError, Increment, Malformed, ObservationLosses, PerDirection, Protocol,
     QuotedError, Traffic,
 };
 use netwatch::format::summary::{self, GroupBy, SummaryOptions};
@@ -349,6 +349,39 @@ fn many_clients_of_a_service_are_one_row() {
     let [service, small] = <[_; 2]>::try_from(report.services()).expect("two services");
     assert_eq!((service.port, service.clients, service.connections, service.top_clients.len()), (8080, 40, 40, 10));
     assert_eq!((small.clients, small.handshake_rtt_ns, small.counters.egress.packets), (3, Some(1_000_000), 30));
+}
+
+#[test]
+fn a_service_has_its_rates_response_times_and_errors() {
+    use netwatch::report::{PeakRates, PublishedPort, ServiceActivity};
+    let opened_by = Direction::Ingress;
+    let client = Increment { opened_by, ..tcp(key(6, 80, v4(1), 50_000), 1_000_000, (10, 1_000), (5, 500)) };
+    let table = table([client]);
+    let mut report = sample::report(facts(&table, &["server"]), &table);
+    report.interface.published =
+        vec![PublishedPort { protocol: Protocol::TCP, address: None, host_port: 8080, port: 80 }];
+    report.run.duration_ns = 2_000_000_000;
+    let service = |report: &Report| one_line(&at(report, 80));
+    assert!(service(&report).contains("tcp/80, published as 8080: 1 client, 0.50 connections/s, 750 B/s"));
+    let mut activity =
+        ServiceActivity { peak: Some(PeakRates { connections: 1, wire_bytes: 1_200 }), ..Default::default() };
+    activity.exchanges.unmeasured = 3;
+    activity.exchanges.statuses = [0, 2, 0, 0, 1];
+    [50_000_000, 51_000_000, 80_000_000].into_iter().for_each(|time_ns| activity.exchanges.times.add(time_ns, 1));
+    report.activity.insert((Protocol::TCP, 80), activity);
+    let text = service(&report);
+    for words in [
+        "0.50 connections/s (peak 1), 750 B/s (peak 1.20 kB/s)",
+        " ms, 3 measured), 3 requests without a time",
+        "2xx 2, 5xx 1",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+}
+
+/// All words in one line, however they were wrapped.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[test]

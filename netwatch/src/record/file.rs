@@ -82,7 +82,9 @@ pub(super) fn open_bytes(bytes: &[u8], name: &Path) -> Result<Connection> {
     let steps = kind.steps(name, &schema::STEPS)?;
     let mut db = Connection::open_in_memory().map_err(failed)?;
     db.deserialize_read_exact("main", bytes, bytes.len(), false).map_err(failed)?;
-    harden(&mut db, steps, bytes.len() as u64).map_err(|wrong| fault::wrong(name, &wrong, Some(&db)))?;
+    let size = bytes.len() as u64;
+    let hardened = refuse_partial_page(&db, size).and_then(|()| harden(&mut db, steps, size));
+    hardened.map_err(|wrong| fault::wrong(name, &wrong, Some(&db)))?;
     Ok(db)
 }
 
@@ -107,7 +109,8 @@ fn open_finished(path: &Path) -> Result<Connection> {
     let mut db = Connection::open_with_flags(format!("file:{}?immutable=1", escaped(&absolute)), flags)
         .map_err(|error| fault::sqlite(RecordingOperation::Read, path, &error, None))?;
     let size = bytes(&db);
-    harden(&mut db, &[], size).map_err(|wrong| fault::wrong(path, &wrong, Some(&db)))?;
+    let hardened = refuse_partial_page(&db, size).and_then(|()| harden(&mut db, &[], size));
+    hardened.map_err(|wrong| fault::wrong(path, &wrong, Some(&db)))?;
     Ok(db)
 }
 
@@ -148,6 +151,13 @@ fn open_copy(path: &Path, log: &Path, steps: &[&str]) -> Result<Connection> {
 /// Maximum bytes of a value or row. The longest is a command as JSON: arguments are at most 6 MiB
 /// (execve(2)), and each of their bytes is at most six in JSON.
 const MAX_ROW_BYTES: i32 = 64 << 20;
+
+/// SQLite reads what is missing of the last page as zeros, which can be valid numbers.
+fn refuse_partial_page(db: &Connection, size: u64) -> std::result::Result<(), Wrong> {
+    let page: i64 = db.query_row("PRAGMA page_size", (), |row| row.get(0))?;
+    let is_whole = u64::try_from(page).is_ok_and(|page| page > 0 && size.is_multiple_of(page));
+    if is_whole { Ok(()) } else { Err(Wrong::Value("it is truncated or corrupt".to_owned())) }
+}
 
 /// A file of unknown origin may hold any schema: nothing in it is trusted, and a view in place of a
 /// table could have an endless number of rows.

@@ -83,6 +83,7 @@ fn inbound_services_are_grouped_by_local_port() {
         services.contains("tcp/8080") && services.contains("data-label=\"Clients\" class=\"number\">1<"),
         "{services}"
     );
+    assert!(services.contains("Response") && services.contains("data-label=\"5xx\" class=\"number\">2<"), "{services}");
     assert!(!section(&text, "hosts").contains("tcp/8080"), "it is no host that the program connected to");
     let report = rich::crawl(10);
     assert!(!page(&report).contains("id=\"services\""));

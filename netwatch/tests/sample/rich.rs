@@ -4,14 +4,14 @@
 use std::net::IpAddr;
 
 use netwatch::flow::{Direction, IcmpError, PerDirection, Protocol, QuotedError, Traffic};
-use netwatch::name::{Hidden, NameSource, SourcedName};
+use netwatch::name::{Hidden, NameSource, ServiceExchanges, SourcedName};
 use netwatch::process::{
     Attempt, AttemptCause, AttemptTarget, Attribution, Evidence, FlowUser, FlowUsers, LocalSocket, Process, ProcessId,
     Processes,
 };
 use netwatch::report::{
-    ApplicationProtocol, DisplayName, EndpointSeries, FlowNaming, FlowShare, Interval, Report, ReportEndpoint,
-    ReportFlow, Series, TimeHistogram,
+    ApplicationProtocol, DisplayName, EndpointSeries, FlowNaming, FlowShare, Interval, PeakRates, Report,
+    ReportEndpoint, ReportFlow, Series, ServiceActivity, TimeHistogram,
 };
 use netwatch::wire::Name;
 
@@ -58,6 +58,7 @@ pub fn build() -> Report {
     facts.attempts = attempts();
     facts.notes = vec!["2 processes were still there and were ended".to_owned()];
     let mut report = Report::new(facts, &table, &super::names::download_names(), &FlowUsers::default());
+    report.activity.insert((Protocol::TCP, 8080), activity());
     know(&mut report);
     report.series = series();
     report
@@ -207,6 +208,14 @@ fn series() -> Series {
     };
     let of_endpoint = EndpointSeries { key, before: PerDirection::default(), intervals: intervals[..5].to_vec() };
     Series { intervals, endpoints: vec![of_endpoint] }
+}
+
+/// What a service did: responses, some of them not measured, and its highest rates.
+pub fn activity() -> ServiceActivity {
+    let mut exchanges =
+        ServiceExchanges { unmeasured: 3, statuses: [0, 118, 12, 4, 2], request_bytes: 700, ..Default::default() };
+    (0..120_u64).for_each(|at| exchanges.times.add(50_000_000 + at * at * 3_000, 1));
+    ServiceActivity { exchanges, peak: Some(PeakRates { connections: 40, wire_bytes: 3_100_000 }) }
 }
 
 /// The same with text that tries to run code in the program that displays it.

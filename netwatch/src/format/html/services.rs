@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::hosts::{EndpointGroup, groups, label};
-use super::table::{ColumnKind, HtmlCell, HtmlTable, TableParts, column};
+use super::table::{ColumnKind, HtmlCell, HtmlTable, TableParts, column, detail};
 use crate::flow::EndpointKey;
 use crate::format::words;
 use crate::report::{Report, ReportEndpoint};
@@ -40,6 +40,7 @@ pub(super) fn table(report: &Report) -> HtmlTable {
             HtmlCell::Number(sum.counters.ingress.wire_bytes),
             HtmlCell::number(sum.handshake_ns),
             HtmlCell::number(times(50)),
+            HtmlCell::unless_zero(service.map_or(0, |one| one.activity.exchanges.server_errors())),
             HtmlCell::number(times(99)),
             HtmlCell::unless_zero(measured),
             HtmlCell::text(service.and_then(words::unmeasured).unwrap_or_default()),
@@ -52,7 +53,7 @@ pub(super) fn table(report: &Report) -> HtmlTable {
         caption: "Inbound services",
         columns: vec![
             column("Local port", ColumnKind::Code, "protocol and port that remotes connected to"),
-            column("Host port", ColumnKind::Code, "of --publish"),
+            detail("Host port", ColumnKind::Code, "of --publish"),
             column("Protocol", ColumnKind::Text, "with ?: guessed from the port"),
             column("Program", ColumnKind::Text, ""),
             column("Clients", ColumnKind::Count, "addresses that connected"),
@@ -66,11 +67,12 @@ pub(super) fn table(report: &Report) -> HtmlTable {
                 ColumnKind::Duration,
                 "median from the last byte of a request to the first of its response",
             ),
-            column("Response p99", ColumnKind::Duration, "99 of 100 responses began within it"),
-            column("Measured", ColumnKind::Count, "responses with a time: of the first exchanges of each connection"),
-            column("Not measured", ColumnKind::Text, "what the response times leave out"),
-            column("HTTP", ColumnKind::Text, "responses of HTTP/1 by their status"),
-            column("Rates", ColumnKind::Text, "means of the run, and the highest of any second"),
+            column("5xx", ColumnKind::Count, "responses of HTTP/1 with a failure of the server"),
+            detail("Response p99", ColumnKind::Duration, "99 of 100 responses began within it"),
+            detail("Measured", ColumnKind::Count, "responses with a time: of the first exchanges of each connection"),
+            detail("Not measured", ColumnKind::Text, "what the response times leave out"),
+            detail("HTTP", ColumnKind::Text, "responses of HTTP/1 by their status"),
+            detail("Rates", ColumnKind::Text, "means of the run, and the highest of any second"),
         ],
         rows: groups.iter().map(row).collect(),
         empty: "No remote connected to the program.",
