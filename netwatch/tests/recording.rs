@@ -46,7 +46,7 @@ fn a_report_with_everything_is_read_as_it_was_written() {
 
 /// Exchanges and peaks of one service, and nothing of another.
 fn activity() -> BTreeMap<(Protocol, u16), ServiceActivity> {
-    [((Protocol::TCP, 443), sample::rich::activity()), ((Protocol::UDP, 53), ServiceActivity::default())].into()
+    [((Protocol::TCP, 443), rich::activity()), ((Protocol::UDP, 53), ServiceActivity::default())].into()
 }
 
 #[test]
