@@ -52,7 +52,8 @@ pub struct CaptureSettings {
 
 impl CaptureSettings {
     /// What the object contains until user space writes the settings.
-    pub const DEFAULT: Self = Self { snaplen: MAX_CAPLEN, wakeup_bytes: DEFAULT_RING_BYTES / 32, filter: 0, interface: 0 };
+    pub const DEFAULT: Self =
+        Self { snaplen: MAX_CAPLEN, wakeup_bytes: DEFAULT_RING_BYTES / 32, filter: 0, interface: 0 };
 }
 
 /// Default size of the PACKETS ring in bytes.

@@ -89,7 +89,7 @@ impl ConnectionScene {
                 opened_by: Direction::Egress,
                 payload,
                 payload_len: payload.len() as u32,
-                tcp: Some(Segment { sequence: 1, flags: ACK | PSH }),
+                tcp: Some(Segment { sequence: 1, flags: ACK | PSH, acknowledgment: None }),
             }));
         }
         let ends = [(CLIENT, cookies[0], flow.local, flow.remote), (SERVER, cookies[1], flow.remote, flow.local)];
