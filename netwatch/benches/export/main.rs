@@ -115,7 +115,7 @@ impl ConsumerLoad {
             "IPFIX TCP" => Self::with(ipfix(format!("tcp:{}", received.tcp()?))?, None),
             "OTLP" | "OTLP gzip" => {
                 let target = OtlpTarget::parse(&format!("http://{}", received.http()?))?;
-                let options = OtlpOptions { authorities: None, compresses: name == "OTLP gzip" };
+                let options = OtlpOptions { compresses: name == "OTLP gzip", ..OtlpOptions::default() };
                 Self::with(Otlp::new(OtlpReceiver::find(&target, &options, owner)?), None)
             }
             "metrics" => {

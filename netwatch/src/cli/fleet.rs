@@ -8,9 +8,9 @@ use clap::{Args, ValueEnum, ValueHint};
 
 use crate::consumer::ipfix::IpfixTarget;
 use crate::consumer::metrics::MetricLabel;
-use crate::consumer::otlp::{OtlpOptions, OtlpTarget};
+use crate::consumer::otlp::{OtlpOptions, OtlpTarget, SpoolOptions};
 use crate::settings::MetricsOptions;
-use crate::settings::value::parse_metrics_address;
+use crate::settings::value::{parse_metrics_address, parse_size};
 
 const FLEET: &str = "Metrics and flow records";
 
@@ -89,6 +89,30 @@ pub(super) struct FleetArgs {
     /// Compress what --otlp sends with gzip
     #[arg(long, env = "NETWATCH_OTLP_GZIP", value_parser = FalseyValueParser::new(), help_heading = FLEET)]
     otlp_gzip: bool,
+
+    /// Keep in a folder on disk what receivers of --otlp have not accepted
+    ///
+    /// Until they do, also in later runs with the same folder, one at a time. What does not fit is
+    /// dropped, the oldest first, and counted.
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "NETWATCH_OTLP_SPOOL",
+        value_hint = ValueHint::DirPath,
+        help_heading = FLEET
+    )]
+    otlp_spool: Option<PathBuf>,
+
+    /// Maximum size of what waits on disk for one receiver
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "256M",
+        value_parser = parse_size,
+        env = "NETWATCH_OTLP_SPOOL_SIZE",
+        help_heading = FLEET
+    )]
+    otlp_spool_size: u64,
 }
 
 /// A label of the metrics about traffic.
@@ -124,7 +148,9 @@ impl LabelArg {
 impl FleetArgs {
     /// How receivers of OpenTelemetry are reached.
     pub(super) fn otlp_options(&self) -> OtlpOptions {
-        OtlpOptions { authorities: self.otlp_ca.clone(), compresses: self.otlp_gzip }
+        let max_bytes = self.otlp_spool_size;
+        let spool = self.otlp_spool.clone().map(|folder| SpoolOptions { folder, max_bytes });
+        OtlpOptions { authorities: self.otlp_ca.clone(), compresses: self.otlp_gzip, spool }
     }
 
     /// The settings of the metrics, if they are wanted.

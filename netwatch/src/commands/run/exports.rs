@@ -38,7 +38,8 @@ impl Exports {
 
     /// Descriptors of files that are locked against other runs.
     pub(in crate::commands) fn locked(&self) -> Vec<RawFd> {
-        self.events.iter().map(|(file, _)| file.as_raw_fd()).collect()
+        let spools = self.otlp.iter().filter_map(OtlpReceiver::locked);
+        self.events.iter().map(|(file, _)| file.as_raw_fd()).chain(spools).collect()
     }
 
     /// Attaches the consumers.

@@ -5,6 +5,7 @@
 
 mod receiver;
 mod records;
+mod spool;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -18,8 +19,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use prost::Message;
 
 pub use receiver::{OtlpOptions, OtlpReceiver, OtlpTarget};
+pub use spool::SpoolOptions;
 
 use self::receiver::{OtlpAnswer, REQUEST_TIMEOUT};
+use self::spool::OtlpSpool;
 use super::finished::{FinishedFlow, FinishedFlows, FlowProcess};
 use super::{Consumer, Discards, StreamEnd};
 use crate::error::{Error, Result};
@@ -44,6 +47,8 @@ const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_sec
 
 const QUEUE_FULL: &str = "queue full";
 const REFUSED: &str = "refused by the receiver";
+const SPOOL_FULL: &str = "spool full";
+const SPOOL_FAILED: &str = "spool not readable or writable";
 const NOT_REACHED: &str = "receiver not reached before the end of the run";
 
 /// Posts connections and metrics to a receiver.
@@ -114,7 +119,12 @@ impl Otlp {
         if self.waiting.len() >= MAX_REQUEST && self.may_post() {
             self.post_logs();
         }
-        if self.waiting.len() > MAX_WAITING {
+        if self.waiting.len() <= MAX_WAITING {
+            return;
+        }
+        if self.receiver.spool.is_some() {
+            self.spool_oldest();
+        } else {
             self.waiting.pop_front();
             self.discards.add(QUEUE_FULL, 1);
         }
@@ -124,8 +134,46 @@ impl Otlp {
         (self.retry.0..self.until).contains(&Instant::now())
     }
 
+    /// Moves the oldest connections to the disk, if there is a spool.
+    fn spool_oldest(&mut self) {
+        let number = self.waiting.len().min(MAX_REQUEST);
+        let logs = self.waiting.iter().take(number).map(records::connection).collect();
+        let body = records::logs(&self.run, logs).encode_to_vec();
+        let Some(spool) = &mut self.receiver.spool else { return };
+        match spool.push(&body, number as u64) {
+            Ok(removed) => self.discards.add(SPOOL_FULL, removed),
+            Err(_) => self.discards.add(SPOOL_FAILED, number as u64),
+        }
+        self.waiting.drain(..number);
+    }
+
+    /// Posts what is on disk, which is older than what waits. Returns whether nothing is left.
+    fn post_spooled(&mut self) -> bool {
+        while let Some((body, records)) = self.receiver.spool.as_ref().and_then(OtlpSpool::oldest) {
+            if Instant::now() >= self.until {
+                return false;
+            }
+            let (reason, lost) = match body.map(|body| self.post("logs", &body)) {
+                Ok(OtlpAnswer::Accepted { rejected }) => (REFUSED, rejected.min(records)),
+                Ok(OtlpAnswer::Refused) => (REFUSED, records),
+                Ok(failed) => {
+                    self.pause(failed);
+                    return false;
+                }
+                Err(_) => (SPOOL_FAILED, records),
+            };
+            self.discards.add(reason, lost);
+            self.receiver.spool.as_mut().map(OtlpSpool::remove_oldest);
+            self.retry.1 = PAUSES.0;
+        }
+        true
+    }
+
     /// Posts what waits, until a request fails or the time has passed.
     fn post_logs(&mut self) {
+        if !self.post_spooled() {
+            return;
+        }
         while !self.waiting.is_empty() && Instant::now() < self.until {
             let number = self.waiting.len().min(MAX_REQUEST);
             let logs = self.waiting.iter().take(number).map(records::connection).collect();
@@ -194,6 +242,9 @@ impl Consumer for Otlp {
         self.post_logs();
         if self.waiting.is_empty() && Instant::now() < self.until {
             self.post_metrics();
+        }
+        while self.receiver.spool.is_some() && !self.waiting.is_empty() {
+            self.spool_oldest();
         }
         self.discards.add(NOT_REACHED, self.waiting.len() as u64);
         self.waiting.clear();

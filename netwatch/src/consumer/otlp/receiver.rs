@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
 use prost::Message;
 use ureq::http::{StatusCode, Uri, header};
 
+use super::spool::{OtlpSpool, SpoolOptions};
 use super::tls;
 use crate::error::{Error, Result};
 
@@ -45,6 +47,8 @@ pub struct OtlpOptions {
     pub authorities: Option<PathBuf>,
     /// Compress requests by gzip.
     pub compresses: bool,
+    /// Keep on disk what receivers have not accepted.
+    pub spool: Option<SpoolOptions>,
 }
 
 impl OtlpTarget {
@@ -97,6 +101,7 @@ pub struct OtlpReceiver {
     target: OtlpTarget,
     agent: ureq::Agent,
     compresses: bool,
+    pub(super) spool: Option<OtlpSpool>,
     /// Why the last request did not reach it.
     failure: Mutex<Option<String>>,
 }
@@ -121,8 +126,9 @@ impl OtlpReceiver {
             .proxy(None)
             .user_agent(concat!("netwatch/", env!("CARGO_PKG_VERSION")))
             .build();
+        let spool = options.spool.as_ref().map(|spool| OtlpSpool::open(spool, target, owner)).transpose()?;
         let (target, compresses) = (target.clone(), options.compresses);
-        let found = Self { target, agent: config.into(), compresses, failure: Mutex::default() };
+        let found = Self { target, agent: config.into(), compresses, spool, failure: Mutex::default() };
         if found.target.has_tls {
             found.require_certificate()?;
         }
@@ -137,6 +143,11 @@ impl OtlpReceiver {
             Err(Error::other("export connections to", self.name(), cause)
                 .hint("--otlp-ca FILE names the authorities that sign its certificate"))
         })
+    }
+
+    /// The descriptor of the spool, which is locked against other runs.
+    pub fn locked(&self) -> Option<RawFd> {
+        self.spool.as_ref().map(OtlpSpool::as_raw_fd)
     }
 
     /// Why the last request failed, if no receiver was reached.

@@ -53,7 +53,15 @@ fn receiver(responses: Vec<Vec<u8>>) -> (Otlp, Receiver<Vec<u8>>) {
 
 /// The same, with this time before each answer.
 fn slow_receiver(responses: Vec<Vec<u8>>, delay: Duration) -> (Otlp, Receiver<Vec<u8>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+    serve(TcpListener::bind("127.0.0.1:0").expect("bound"), responses, delay)
+}
+
+/// The same at this address.
+fn receiver_at(address: SocketAddr, responses: Vec<Vec<u8>>) -> (Otlp, Receiver<Vec<u8>>) {
+    serve(TcpListener::bind(address).expect("bound"), responses, Duration::ZERO)
+}
+
+fn serve(listener: TcpListener, responses: Vec<Vec<u8>>, delay: Duration) -> (Otlp, Receiver<Vec<u8>>) {
     let address = listener.local_addr().expect("an address");
     let (bodies, received) = channel();
     thread::spawn(move || {
@@ -222,4 +230,50 @@ fn a_stuck_or_dead_receiver_costs_a_bounded_time_and_memory() {
         assert!(error.contains(&reasons), "{error}");
     }
     drop(stuck);
+}
+
+/// A receiver that is dead during a run, and there in the next one.
+#[test]
+fn a_spool_keeps_connections_until_a_later_run() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dead = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let address = dead.local_addr().expect("an address");
+    drop(dead);
+    let spooling = |max_bytes| {
+        let spool = Some(SpoolOptions { folder: folder.path().to_owned(), max_bytes });
+        let options = OtlpOptions { spool, ..OtlpOptions::default() };
+        let owner = (nix::unistd::Uid::effective(), nix::unistd::Gid::effective());
+        let target = OtlpTarget::parse(&format!("http://{address}")).expect("a URL");
+        Otlp::new(OtlpReceiver::find(&target, &options, owner).expect("found"))
+    };
+    let mut first = spooling(1 << 30);
+    first.consume((1..=(MAX_WAITING + 10) as u64).map(ended).collect()).expect("never fails");
+    assert_eq!(first.waiting.len(), MAX_WAITING + 10 - MAX_REQUEST);
+    first.finish(&StreamEnd::Abandoned).expect("everything is on disk");
+    drop(first);
+    let (_, received) = receiver_at(address, vec![response("200 OK", "", b"")]);
+    let mut second = spooling(1 << 30);
+    let last = (MAX_WAITING + 11) as u64;
+    second.consume(vec![ended(last)]).expect("posted");
+    while second.receiver.spool.as_ref().is_some_and(|spool| spool.oldest().is_some()) {
+        second.consume(Vec::new()).expect("posted");
+    }
+    second.finish(&StreamEnd::Abandoned).expect("everything was sent");
+    assert_eq!(ids(&received, last as usize), (1..=last as i64).collect::<Vec<_>>());
+    drop(second);
+}
+
+#[test]
+fn what_does_not_fit_into_the_spool_is_counted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dead = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let target = OtlpTarget::parse(&format!("http://{}", dead.local_addr().expect("an address"))).expect("a URL");
+    drop(dead);
+    let spool = Some(SpoolOptions { folder: folder.path().to_owned(), max_bytes: 2 << 20 });
+    let options = OtlpOptions { spool, ..OtlpOptions::default() };
+    let owner = (nix::unistd::Uid::effective(), nix::unistd::Gid::effective());
+    let mut otlp = Otlp::new(OtlpReceiver::find(&target, &options, owner).expect("found"));
+    otlp.consume((1..=10_000).map(ended).collect()).expect("never fails");
+    let error = otlp.finish(&StreamEnd::Abandoned).expect_err("dropped").to_string();
+    assert!(error.contains("000 spool full") && !error.contains(NOT_REACHED), "{error}");
 }

@@ -62,7 +62,7 @@ fn request(stream: &mut StreamOwned<ServerConnection, TcpStream>) -> Option<(Str
 }
 
 fn find(url: &str, authorities: &str, compresses: bool) -> Result<OtlpReceiver> {
-    let options = OtlpOptions { authorities: Some(certificate(authorities)), compresses };
+    let options = OtlpOptions { authorities: Some(certificate(authorities)), compresses, spool: None };
     OtlpReceiver::find(&OtlpTarget::parse(url).expect("a URL"), &options, (Uid::effective(), Gid::effective()))
 }
 
