@@ -127,8 +127,8 @@ fn a_recording_of_schema_1_gives_the_same_report() {
     assert_eq!(read.complete, Completeness::Complete);
 }
 
-/// Schemas 3 to 7 only add tables, and columns at the end of a table, so that without them a file is of the
-/// schema before.
+/// Schemas 3 to 7 only add tables, and columns at the end of a table, so that without them a file
+/// is of the schema before.
 fn drop_added_columns(path: &Path, upgrade: &str) {
     let db = rusqlite::Connection::open(path).unwrap();
     let added = upgrade.lines().filter_map(|line| line.strip_prefix("ALTER TABLE ")?.split_once(" ADD COLUMN "));

@@ -1,9 +1,9 @@
 //! Events of connections for people and programs: a line for each connection that was opened,
 //! named, failed or ended, and for each attempt that failed without one.
 
-mod address_names;
 mod attempts;
 mod queriers;
+mod recent_names;
 #[cfg(test)]
 mod tests;
 
@@ -11,8 +11,8 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use self::address_names::AddressNames;
 use self::attempts::WrittenAttempts;
+use self::recent_names::RecentNames;
 use super::remembered::{RememberedFlows, RememberedProcesses};
 use super::{Consumer, StreamEnd};
 use crate::error::{Error, Result};
@@ -32,7 +32,7 @@ pub struct EventLines<W: Write> {
     /// What was written about each flow.
     flows: RememberedFlows<Written>,
     attempts: WrittenAttempts,
-    names: AddressNames,
+    names: RecentNames,
     processes: RememberedProcesses<Arc<ProcessRecord>>,
     interface: Interface,
 }
@@ -62,7 +62,7 @@ impl<W: Write> EventLines<W> {
             object: "events".to_owned(),
             flows: RememberedFlows::default(),
             attempts: WrittenAttempts::default(),
-            names: AddressNames::default(),
+            names: RecentNames::default(),
             processes: RememberedProcesses::default(),
             interface: Interface::default(),
         }

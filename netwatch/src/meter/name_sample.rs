@@ -53,8 +53,8 @@ pub fn name_sample_from_capture<'a>(counted: &CountedFrame<'a>, time_ns: u64) ->
     })
 }
 
-/// The acknowledgment number. A sample has no offset of its TCP header, but the length of the header
-/// in it, the sequence number and the flags must agree with what the record states.
+/// The acknowledgment number. A sample has no offset of its TCP header, but the length of the
+/// header in it, the sequence number and the flags must agree with what the record states.
 fn acknowledgment(sample: &Sample, sequence: u32, flags: u8) -> Option<u32> {
     if flags & netwatch_common::tcp::ACK == 0 {
         return None;

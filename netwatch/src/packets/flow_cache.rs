@@ -10,14 +10,14 @@ const SLOTS: usize = 8192;
 /// Places of flows by header. A header has two slots, next to each other, and may replace another
 /// one.
 #[derive(Debug)]
-pub(super) struct FlowCache(Vec<Slot>);
+pub(super) struct FlowCache(Vec<CacheSlot>);
 
 /// In one line of the CPU's cache.
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(align(64))]
-struct Slot(Option<(HeaderKey, usize)>);
+struct CacheSlot(Option<(HeaderKey, usize)>);
 
-impl Slot {
+impl CacheSlot {
     fn place_of(&self, key: &HeaderKey) -> Option<usize> {
         self.0.as_ref().filter(|(known, _)| known == key).map(|(_, place)| *place)
     }
@@ -25,7 +25,7 @@ impl Slot {
 
 impl Default for FlowCache {
     fn default() -> Self {
-        Self(vec![Slot::default(); SLOTS])
+        Self(vec![CacheSlot::default(); SLOTS])
     }
 }
 
@@ -38,11 +38,11 @@ impl FlowCache {
     /// The header that was here last moves to the other slot.
     pub(super) fn insert(&mut self, key: HeaderKey, place: usize) {
         let first = key.slot();
-        self.0[first ^ 1] = std::mem::replace(&mut self.0[first], Slot(Some((key, place))));
+        self.0[first ^ 1] = std::mem::replace(&mut self.0[first], CacheSlot(Some((key, place))));
     }
 
     pub(super) fn clear(&mut self) {
-        self.0.fill(Slot::default());
+        self.0.fill(CacheSlot::default());
     }
 }
 

@@ -45,7 +45,7 @@ impl ServiceRates {
         }
     }
 
-    /// Ends the current second if it is over.
+    /// Ends the current second if it has passed.
     pub fn end_interval(&mut self, now_ns: u64) {
         let length_ns = now_ns.saturating_sub(self.start_ns);
         if length_ns < SECOND {
@@ -107,7 +107,7 @@ mod tests {
         for (at, (connections, wire_bytes)) in (6..).zip(seconds) {
             (0..connections).for_each(|_| add(&mut rates, 80, Direction::Ingress, wire_bytes));
             add(&mut rates, 443, Direction::Egress, 1);
-            // Half a second later nothing is over yet.
+            // Half a second later no second has passed.
             rates.end_interval(at * SECOND - SECOND / 2);
             rates.end_interval(at * SECOND);
         }

@@ -5,16 +5,17 @@ use super::host_loopback;
 use super::line::{Line, Style};
 use super::names;
 use super::processes;
-use super::services;
 use super::text::{together, wrap};
 use super::units::{bytes, count, plural, signed};
 use crate::flow::{Amount, Balance, BalanceState, Counters, Difference, FileBalance, PerDirection, RemainderKind};
 use crate::format::{escape, words};
-use crate::report::{Report, list_published};
+use crate::report::{InboundService, Report, list_published};
 
 /// Width of the first column; terminals under [`NARROW`] get the value below its name instead.
 const KEY: usize = 19;
 const NARROW: usize = 60;
+/// Services listed; the JSON document has all of them.
+const MAX_SERVICES: usize = 10;
 
 pub(super) fn lines(report: &Report, width: usize) -> Vec<Line> {
     let mut lines = Vec::new();
@@ -27,7 +28,7 @@ pub(super) fn lines(report: &Report, width: usize) -> Vec<Line> {
     if let Some(ports) = list_published(&report.interface.published) {
         lines.extend(fact("published", Style::Plain, &ports, width));
     }
-    for (at, service) in services::facts(report).iter().enumerate() {
+    for (at, service) in services(report).iter().enumerate() {
         lines.extend(fact(if at == 0 { "services" } else { "" }, Style::Plain, service, width));
     }
     for (key, style, value) in names::facts(report).into_iter().chain(processes::facts(report)) {
@@ -54,6 +55,32 @@ fn fact(key: &str, style: Style, value: &str, width: usize) -> Vec<Line> {
             Line::new(Style::Faint, format!("{:<KEY$}", if at == 0 { key } else { "" })).with(style, part)
         })
         .collect()
+}
+
+/// A paragraph per service, that with most bytes first.
+fn services(report: &Report) -> Vec<String> {
+    let services = report.services();
+    let mut facts: Vec<String> = services.iter().take(MAX_SERVICES).map(|one| service(report, one)).collect();
+    if services.len() > MAX_SERVICES {
+        facts.push(format!("{} more", count((services.len() - MAX_SERVICES) as u64)));
+    }
+    facts
+}
+
+/// `tcp/80, published as 8080: 3 clients, 12.5 connections/s (peak 40), …`.
+fn service(report: &Report, service: &InboundService) -> String {
+    let InboundService { protocol, port, clients, failed, .. } = service;
+    let mut parts = vec![plural(*clients, "client", "clients")];
+    parts.extend(words::rates(report, service));
+    parts.extend(words::response_times(service).map(|times| format!("response {times}")));
+    parts.extend(words::unmeasured(service));
+    parts.extend(words::statuses(service));
+    if failed.attempts() > 0 {
+        parts.push(format!("{} failed", plural(failed.attempts(), "attempt", "attempts")));
+    }
+    let parts: Vec<String> = parts.iter().map(|part| together(part)).collect();
+    let name = words::published(&format!("{protocol}/{port}"), &service.published);
+    format!("{name}: {}", parts.join(", "))
 }
 
 fn loopback(report: &Report) -> String {

@@ -17,7 +17,6 @@ pub(super) mod hosts;
 mod line;
 mod names;
 mod processes;
-mod services;
 pub(super) mod text;
 pub(crate) mod units;
 

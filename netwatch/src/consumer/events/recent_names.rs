@@ -15,17 +15,17 @@ const MAX_RECENT: usize = 1 << 14;
 /// Stands for all ports of an address.
 const ANY_PORT: u16 = 0;
 
-type SourcedName = (Arc<str>, NameSource);
+type NameWithSource = (Arc<str>, NameSource);
 
 /// The latest name of each address, and of each address and port that had a connection.
 #[derive(Debug, Default)]
-pub(super) struct AddressNames {
-    recent: HashMap<SocketAddr, SourcedName>,
+pub(super) struct RecentNames {
+    recent: HashMap<SocketAddr, NameWithSource>,
     /// Those that were not learned again since `recent` was full.
-    older: HashMap<SocketAddr, SourcedName>,
+    older: HashMap<SocketAddr, NameWithSource>,
 }
 
-impl AddressNames {
+impl RecentNames {
     /// Remembers the answers to a query of the target.
     pub(super) fn note_lookup(&mut self, lookup: &Lookup) {
         if lookup.queried_by != Direction::Egress || lookup.addresses.is_empty() {
@@ -43,11 +43,11 @@ impl AddressNames {
         let display = record.naming.as_ref().and_then(|naming| naming.display_name.as_ref());
         let (Some(display), Direction::Egress) = (display, flow.opened_by) else { return };
         let end = SocketAddr::new(flow.key.remote.addr, flow.key.remote.port);
-        let is_same = |known: &SourcedName| (&*known.0, known.1) == (display.name.as_str(), display.source);
+        let is_same = |known: &NameWithSource| (&*known.0, known.1) == (display.name.as_str(), display.source);
         if self.recent.get(&end).is_some_and(is_same) {
             return;
         }
-        let name: SourcedName = (display.name.as_str().into(), display.source);
+        let name: NameWithSource = (display.name.as_str().into(), display.source);
         let whole = SocketAddr::new(end.ip(), ANY_PORT);
         if self.get(whole).is_none() {
             self.insert(whole, name.clone());
@@ -55,7 +55,7 @@ impl AddressNames {
         self.insert(end, name);
     }
 
-    fn insert(&mut self, end: SocketAddr, name: SourcedName) {
+    fn insert(&mut self, end: SocketAddr, name: NameWithSource) {
         if self.recent.len() >= MAX_RECENT && !self.recent.contains_key(&end) {
             self.older = std::mem::take(&mut self.recent);
         }
@@ -63,7 +63,7 @@ impl AddressNames {
         self.recent.insert(end, name);
     }
 
-    fn get(&self, end: SocketAddr) -> Option<&SourcedName> {
+    fn get(&self, end: SocketAddr) -> Option<&NameWithSource> {
         self.recent.get(&end).or_else(|| self.older.get(&end))
     }
 
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn the_names_that_were_learned_last_are_remembered() {
-        let mut names = AddressNames::default();
+        let mut names = RecentNames::default();
         let end = |number: u32| SocketAddr::from((number.to_be_bytes(), ANY_PORT));
         for number in 0..4 * MAX_RECENT as u32 {
             names.insert(end(number), (number.to_string().as_str().into(), NameSource::Dns));
