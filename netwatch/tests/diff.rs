@@ -236,7 +236,9 @@ fn failures_of_names_that_share_an_address_are_apart() {
     let attempt = |local| failed(key(6, local, address("203.0.113.10"), 81), 1, true);
     let table = table([attempt(1), attempt(2), attempt(3)]);
     let mut run = report(facts(&table, &["app"]), &table);
-    for (known, host) in run.flows.iter_mut().zip(["app.example", "new.example", "new.example"]) {
+    for (at, host) in ["app.example", "new.example", "new.example"].into_iter().enumerate() {
+        let known = &mut run.flows[at];
+        known.flow.first_seen_ns += at as u64;
         let display_name = Some(DisplayName { name: name(host), source: NameSource::Dns });
         known.naming = Some(Box::new(FlowNaming { display_name, ..FlowNaming::default() }));
     }

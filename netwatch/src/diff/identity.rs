@@ -69,8 +69,8 @@ impl Identities {
         }
     }
 
-    /// The remote of a failed attempt, by the name that its report has for it; else by any name
-    /// of it. An attempt that failed before a packet was sent has no flow, so its name comes from DNS
+    /// The remote of a failed attempt, by the name that its report has for it; else by any name of
+    /// it. An attempt that failed before a packet was sent has no flow, so its name comes from DNS
     /// responses.
     pub fn attempted(&self, report: &Report, name: Option<&str>, end: SocketAddr, protocol: Protocol) -> String {
         let (address, port) = (end.ip(), end.port());

@@ -1,17 +1,16 @@
 //! The names that programs looked up before failed attempts.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
 use super::Report;
-use super::attempts::has_failed;
 use crate::flow::{Direction, Remote};
 use crate::process::{Attempt, AttemptTarget};
 
 /// The names of the addresses that the target resolved or contacted.
 #[derive(Debug)]
 pub struct AttemptNames<'a> {
-    /// By the remote of failed flows and the time of their first packet.
+    /// By the remote of attempts and the time of the first one, which is that of its flow.
     of_flows: HashMap<(SocketAddr, u64), &'a str>,
     /// By the endpoint of the attempt.
     of_endpoints: HashMap<SocketAddr, &'a str>,
@@ -30,10 +29,15 @@ impl<'a> AttemptNames<'a> {
             of_lookups: HashMap::new(),
             of_addresses: HashMap::new(),
         };
-        for known in report.flows.iter().chain(&report.loopback.flows).filter(|known| has_failed(&known.flow)) {
-            if let Some(display) = known.display_name() {
-                let remote = &known.flow.key.remote;
-                let began = ((remote.addr, remote.port).into(), known.flow.first_seen_ns);
+        let began = |attempt: &Attempt| match attempt.target {
+            AttemptTarget::Address(end) => Some((end, attempt.first_ns)),
+            _ => None,
+        };
+        let attempted: HashSet<(SocketAddr, u64)> = report.attempts.iter().filter_map(began).collect();
+        for known in report.flows.iter().filter(|_| !attempted.is_empty()) {
+            let remote = &known.flow.key.remote;
+            let began = ((remote.addr, remote.port).into(), known.flow.first_seen_ns);
+            if let Some(display) = known.display_name().filter(|_| attempted.contains(&began)) {
                 names.of_flows.insert(began, display.name.as_str());
             }
         }
