@@ -159,6 +159,11 @@ impl CaptureArgs {
     }
 }
 
+/// How a filter is given whose words stand where tcpdump expects them.
+pub(super) fn filter_hint(words: &[String]) -> String {
+    format!("a filter is given as --filter '{}'", words.join(" "))
+}
+
 #[derive(Debug, Args)]
 pub(super) struct FilterArgs {
     /// Take only packets that match EXPR, in the syntax of tcpdump: "tcp port 80"

@@ -6,10 +6,10 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, ValueHint, value_parser};
 
 use super::ColorArgs;
-use super::capture::FilterArgs;
+use super::capture::{FilterArgs, filter_hint};
 use super::display::DisplayArgs;
 use super::session::FlowArgs;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::packets::{OnlyCondition, Selection};
 use crate::settings::value::is_json_report;
 use crate::settings::{ReplaySettings, ViewSettings};
@@ -99,6 +99,10 @@ pub(super) struct ReplayArgs {
     /// Capture to read, pcap or pcapng; - for standard input
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     file: PathBuf,
+
+    /// A filter expression as for tcpdump, for its error message
+    #[arg(hide = true)]
+    rest: Vec<String>,
 }
 
 const AFTER: &str = "\
@@ -114,6 +118,10 @@ not a capture, or netwatch failed. Link types: Ethernet, Linux cooked, raw IP, B
 
 impl ReplayArgs {
     pub(super) fn settings(self) -> Result<ReplaySettings> {
+        if !self.rest.is_empty() {
+            return Err(Error::other("replay", format!("`{}`", self.rest.join(" ")), "it is not a flag")
+                .hint(filter_hint(&self.rest)));
+        }
         Ok(ReplaySettings {
             json: is_json_report(self.output.as_deref(), self.json)?,
             output: self.output,

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::capture::{CAPTURE, CaptureArgs};
+use super::capture::{CAPTURE, CaptureArgs, filter_hint};
 use super::display::DisplayArgs;
 use crate::error::{Error, Result};
 use crate::settings::{TailSettings, ViewSettings};
@@ -53,9 +53,9 @@ fn require_id(run: Option<&str>, rest: &[String]) -> Result<()> {
     if is_id {
         return Ok(());
     }
-    let expression = [&[run.to_owned()], rest].concat().join(" ");
-    let cause = format!("`{expression}` is not the id of a run");
-    Err(Error::other("find", "the run", cause).hint(format!("a filter is given as --filter '{expression}'")))
+    let words = [&[run.to_owned()], rest].concat();
+    let cause = format!("`{}` is not the id of a run", words.join(" "));
+    Err(Error::other("find", "the run", cause).hint(filter_hint(&words)))
 }
 
 impl TailArgs {

@@ -7,6 +7,7 @@ mod recent_names;
 #[cfg(test)]
 mod tests;
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -41,7 +42,8 @@ pub struct EventLines<W: Write> {
 struct Written {
     /// It was opened, and has not ended since.
     is_open: bool,
-    is_named: bool,
+    /// A hash of its name; `None` without a name.
+    name: Option<u64>,
     failed: FailedAttempts,
 }
 
@@ -120,11 +122,12 @@ impl<W: Write> EventLines<W> {
             return Ok(());
         }
         let failed = if change == RecordChange::Ended { record.flow.failed() } else { record.flow.failed_so_far() };
-        let is_named = record.naming.as_ref().is_some_and(|naming| naming.display_name.is_some());
+        let display = record.naming.as_ref().and_then(|naming| naming.display_name.as_ref());
+        let name = display.map(|display| hash_of(display.name.as_str()));
         let written = self.flows.entry(serial);
         let before = *written;
         let is_open = change != RecordChange::Ended && !is_late;
-        *written = Written { is_open, is_named: is_named || before.is_named, failed };
+        *written = Written { is_open, name: name.or(before.name), failed };
         match change {
             RecordChange::Ended => self.flows.end(serial),
             _ if is_open && !before.is_open => self.flows.reopen(serial),
@@ -137,7 +140,7 @@ impl<W: Write> EventLines<W> {
             self.write(ConnectionEventKind::Opened, record)?;
         }
         // The line of the opening has the name.
-        if is_named && !before.is_named && !is_late && !opens {
+        if name.is_some() && name != before.name && !is_late && !opens {
             self.write(ConnectionEventKind::Named, record)?;
         }
         if failed.attempts() > before.failed.attempts() {
@@ -194,6 +197,13 @@ impl<W: Write> EventLines<W> {
         }
         self.out.flush()
     }
+}
+
+/// Stands for a text in the memory of flows.
+fn hash_of(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
 }
 
 impl<W: Write + Send + 'static> Consumer for EventLines<W> {

@@ -23,7 +23,7 @@ const SCHEMA: u32 = 1;
 pub enum ConnectionEventKind {
     /// Its first packets were counted.
     Opened,
-    /// The name of its remote became known.
+    /// The name of its remote became known, or is another one.
     Named,
     /// Attempts failed; all that failed so far.
     Failed(FailedAttempts),

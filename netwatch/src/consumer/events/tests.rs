@@ -311,7 +311,14 @@ fn a_name_that_is_known_at_the_opening_is_not_repeated() {
     let mut named = record();
     named.naming = Some(Arc::new(FlowNaming { display_name: sni("app.example"), ..FlowNaming::default() }));
     assert_eq!(names_of(vec![Event::FlowOpened(Arc::new(named.clone())), grew(named.clone())]), ["opened"]);
-    assert_eq!(names_of(vec![Event::FlowOpened(Arc::new(record())), grew(named)]), ["opened", "named"]);
+    assert_eq!(names_of(vec![Event::FlowOpened(Arc::new(record())), grew(named.clone())]), ["opened", "named"]);
+    let mut other = named.clone();
+    other.naming = Some(Arc::new(FlowNaming { display_name: sni("cdn.example"), ..FlowNaming::default() }));
+    let events = json_of(vec![Event::FlowOpened(Arc::new(named)), grew(other.clone()), grew(other)]);
+    assert_eq!(
+        (events.len(), &events[1]["event"], &events[1]["name"]["name"]),
+        (2, &"named".into(), &"cdn.example".into())
+    );
 }
 
 #[test]
