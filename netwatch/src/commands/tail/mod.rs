@@ -110,7 +110,7 @@ fn set_facts(spec: &mut ViewSpec, facts: CaptureFacts) {
 
 /// The end, and whether the run sent all packets: then the last block is that of the statistics.
 fn follow(spec: ViewSpec, id: &RunId, stream: UnixStream) -> Result<(CaptureEnd, bool)> {
-    let stream = TailStream { stream, leaves_by: None };
+    let stream = TailStream { stream, stop: &STOP, leaves_by: None };
     let mut capture = Capture::live(&format!("run {id}"), stream, &ENOUGH)?;
     let mut view = PacketView::new(spec);
     let (mut lost, mut flows) = (0_u64, PacketFlows::default());
@@ -133,6 +133,8 @@ fn follow(spec: ViewSpec, id: &RunId, stream: UnixStream) -> Result<(CaptureEnd,
 /// The stream of a run. After a signal, the run sends what its ring contains, and the statistics.
 struct TailStream {
     stream: UnixStream,
+    /// Set by the signal.
+    stop: &'static AtomicBool,
     /// When the tail ends without them; `None` before a signal.
     leaves_by: Option<Instant>,
 }
@@ -149,7 +151,7 @@ impl TailStream {
 impl Read for TailStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            if STOP.load(Ordering::Relaxed) {
+            if self.stop.load(Ordering::Relaxed) {
                 let leaves_by = self.leaves_by.map_or_else(|| self.leave(), Ok)?;
                 if Instant::now() >= leaves_by {
                     return Ok(0);
@@ -180,6 +182,8 @@ fn viewed<'a>(frame: &'a CapturedFrame<'a>, flows: &mut PacketFlows) -> ViewedFr
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
     #[test]
@@ -190,6 +194,29 @@ mod tests {
         let id = RunId::random().expect("random bytes");
         let wanted = format!("cannot attach to run {id}: it ended before it answered");
         assert_eq!(without_answer(&id, error).to_string(), wanted);
+    }
+
+    #[test]
+    fn after_a_signal_the_rest_is_read_for_a_while() {
+        static SIGNALED: AtomicBool = AtomicBool::new(true);
+        for is_answered in [true, false] {
+            let (stream, mut run) = UnixStream::pair().expect("a pair of sockets");
+            run.write_all(b"sent, ").expect("sent");
+            let served = std::thread::spawn(move || {
+                assert_eq!(run.read(&mut [0]).expect("the tail shuts its end down"), 0);
+                if is_answered {
+                    run.write_all(b"rest").expect("sent");
+                }
+                (!is_answered).then_some(run)
+            });
+            let mut text = String::new();
+            let began = Instant::now();
+            let mut stream = TailStream { stream, stop: &SIGNALED, leaves_by: None };
+            stream.read_to_string(&mut text).expect("read");
+            assert_eq!(text, if is_answered { "sent, rest" } else { "sent, " });
+            assert!(began.elapsed() < 3 * LEAVE_TIMEOUT);
+            drop(served.join().expect("no panic"));
+        }
     }
 
     #[test]
