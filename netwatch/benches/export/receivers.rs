@@ -61,10 +61,17 @@ impl Received {
         })
     }
 
-    fn listen(&self, serve: impl Fn(&Self, TcpStream) + Send + 'static) -> io::Result<SocketAddr> {
+    /// Each connection has a thread of its own: a client may begin another one after a timeout.
+    fn listen(&self, serve: fn(&Self, TcpStream)) -> io::Result<SocketAddr> {
         let listener = TcpListener::bind(ANY_PORT)?;
         let (address, received) = (listener.local_addr()?, self.clone());
-        start(move || listener.incoming().flatten().for_each(|stream| serve(&received, stream)))?;
+        start(move || {
+            for stream in listener.incoming().flatten() {
+                let received = received.clone();
+                // Without a thread the connection is closed.
+                let _ = start(move || serve(&received, stream));
+            }
+        })?;
         Ok(address)
     }
 

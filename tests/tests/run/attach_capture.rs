@@ -103,6 +103,14 @@ fn a_tail_and_a_view_read_a_session_that_is_attached() {
 }
 
 #[test]
+fn a_capture_without_an_interface_has_a_note() {
+    let net = internet!();
+    let flags = ["-i", "lo", "-w", "x.pcapng", "-j", "-o", "net.json", "--duration", "10ms"];
+    net.host.netwatch(&[&["attach"][..], &flags].concat()).assert_ok();
+    net.host.sh("grep -q 'nothing was captured: the packets of a loopback are not' net.json");
+}
+
+#[test]
 fn packets_of_cgroups_are_refused_with_the_reason() {
     let net = internet!();
     let run = net.host.netwatch(&["attach", "--cgroup", "/", "-w", "x.pcapng"]);

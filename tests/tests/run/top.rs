@@ -7,6 +7,7 @@ use netwatch_tests::{
 };
 
 use crate::TRAFFIC;
+use crate::attach;
 
 const SIZE: (u16, u16) = (80, 24);
 
@@ -192,7 +193,7 @@ fn a_run_in_a_view_shows_the_output_of_the_command_and_exits_as_it_did() {
     tmux.keys(&["1"]);
     tmux.wait_until("the endpoint", |screen| screen.contains("app.example") && screen.contains("tcp/80"));
     tmux.keys(&["q"]);
-    tmux.wait_for("q again ends the command");
+    tmux.wait_for("q again ends the run");
     tmux.keys(&["7"]);
     tmux.wait_for("hello-2");
     end.open();
@@ -230,4 +231,23 @@ fn an_error_before_the_command_runs_is_shown_after_the_view() {
     tmux.keys(&["q"]);
     tmux.wait_for("ended-127");
     tmux.wait_for("/no/such/program");
+}
+
+#[test]
+fn the_view_of_a_session_that_is_attached_ends_the_session_and_not_the_target() {
+    needs!("tmux");
+    let net = internet!();
+    let client = attach::client(&net);
+    let command = format!("{} attach -N {} --tui --color never", net.host.binary().display(), attach::netns(&client));
+    let tmux = Tmux::start(&net.host, SIZE, &command);
+    tmux.wait_for("attached to web0");
+    attach::echo(&client);
+    tmux.keys(&["1"]);
+    tmux.wait_until("the endpoint", |screen| screen.contains("udp/7"));
+    tmux.keys(&["q"]);
+    tmux.wait_for("q again ends the run");
+    tmux.keys(&["q"]);
+    tmux.wait_for("ended-0");
+    tmux.wait_for("attached for");
+    attach::echo(&client);
 }

@@ -42,7 +42,7 @@ use crate::exit::Exit;
 use crate::guardian::OpenFileLimit;
 use crate::host::cgroup;
 use crate::meter::{Hooks, KernelMeter, KernelMeterConfig, LiveMeter, ProcessTracerConfig, unix_now_ns};
-use crate::packets::{CaptureFacts, RunningCapture};
+use crate::packets::{CaptureFacts, CaptureInterfaces, RunningCapture};
 use crate::process::Attribution;
 use crate::report::{DnsForwarder, EndedBy, ExitStatus, Interface, Report, Run};
 use crate::rights;
@@ -252,6 +252,8 @@ struct AttachedSession<'r> {
     started_ns: u64,
     _readers: Option<SessionReaders>,
     capture: Option<RunningCapture>,
+    /// Those of the capture, if there is one.
+    captured: Option<CaptureInterfaces>,
     tails: Tails,
 }
 
@@ -265,7 +267,8 @@ impl<'r> AttachedSession<'r> {
         let started_ns = unix_now_ns();
         metering.begin(started_ns);
         let _readers = readers.ok();
-        Ok(Self { plan, metering, targets, run_dir, started_ns, _readers, capture: None, tails })
+        let (capture, captured) = (None, None);
+        Ok(Self { plan, metering, targets, run_dir, started_ns, _readers, capture, captured, tails })
     }
 
     /// Attaches, meters until something ends the session, and detaches. `None` if a signal ended
@@ -306,6 +309,7 @@ impl<'r> AttachedSession<'r> {
     fn run_capture(&mut self, started: Option<StartedCapture>) -> Result<()> {
         if let (Some(opened), Some(started)) = (self.plan.capture.take(), started) {
             let facts = facts(&self.plan, self.run_dir);
+            self.captured = Some(started.interfaces.clone());
             self.capture = Some(opened.run(started, facts, None, &self.metering)?);
         }
         Ok(())
@@ -333,6 +337,9 @@ impl<'r> AttachedSession<'r> {
     async fn conclude(&mut self, ended_by: EndedBy, signals: &SignalStream<'_>) -> Result<Option<Arc<Report>>> {
         let duration = Duration::from_nanos(unix_now_ns().saturating_sub(self.started_ns));
         capture::drain(&mut self.capture, &self.metering, signals).await;
+        if self.captured.take().is_some_and(|interfaces| interfaces.all().is_empty()) {
+            self.metering.note(notes::NOTHING_CAPTURED.to_owned());
+        }
         self.tails.finish().await;
         let summary = follow::lock(&self.targets).summary();
         summary.notes.into_iter().for_each(|note| self.metering.note(note));

@@ -76,6 +76,9 @@ pub(super) fn seen_from_here(link: &LinkFacts, side: LinkSide) -> Option<String>
     })
 }
 
+/// A capture of loopbacks only.
+pub(super) const NOTHING_CAPTURED: &str = "nothing was captured: the packets of a loopback are not";
+
 /// Why packets of cgroups are not captured.
 pub(super) fn no_capture_of_cgroups() -> Error {
     Error::other("capture", "packets of cgroups", "a capture is attached to interfaces, and a cgroup has none")

@@ -133,7 +133,7 @@ impl Dashboard {
             (Mode::Filter, _) => format!("filter: {}█", self.filter),
             (Mode::Search, _) => format!("search: {}█", self.search),
             (_, Some(message)) => message.clone(),
-            _ if self.is_asking => "q again ends the command, any other key continues".to_owned(),
+            _ if self.is_asking => "q again ends the run, any other key continues".to_owned(),
             (Mode::Help | Mode::Details, None) => "any key: back  q quit".to_owned(),
             (Mode::Table, None) => KEYS.to_owned(),
         };
