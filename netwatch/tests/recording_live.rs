@@ -309,6 +309,7 @@ proptest! {
         flows.reverse();
         let parts = UnfinishedRun {
             series: netwatch::report::Series::default(),
+            activity: Default::default(),
             facts: interim_facts(&table),
             flows,
             folded_endpoints: table.untracked_endpoints().collect(),

@@ -111,13 +111,13 @@ impl Exposition {
             self.part("_bucket", &[], Some(&number(bound)), up_to);
         }
         self.part("_bucket", &[], Some("+Inf"), count);
-        self.summary(count, sum);
+        self.summary(&[], count, sum);
     }
 
     /// Writes the samples of a summary without quantiles.
-    pub fn summary(&mut self, count: u64, sum: f64) {
-        self.part("_count", &[], None, count);
-        self.part("_sum", &[], None, number(sum));
+    pub fn summary(&mut self, labels: &LabelPairs<'_>, count: u64, sum: f64) {
+        self.part("_count", labels, None, count);
+        self.part("_sum", labels, None, number(sum));
     }
 
     /// The complete text.

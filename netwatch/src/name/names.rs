@@ -61,7 +61,8 @@ impl Names {
         self.now_ns = sample.time_ns;
         let events = self.flows.observe(sample, &mut self.lost);
         self.apply(events);
-        self.exchanges.observe(sample, self.flows.get(&sample.flow).map(|entry| &entry.facts));
+        let flows = &self.flows;
+        self.exchanges.observe(sample, || flows.get(&sample.flow).map(|entry| &entry.facts));
         self.open_tunnel(sample);
     }
 

@@ -72,7 +72,8 @@ pub(super) fn series(db: &Connection) -> Result<Series> {
     Ok(Series { intervals: read(db, "step", "start_ns", |row| row.take())?, endpoints })
 }
 
-fn activity(db: &Connection) -> Result<BTreeMap<(Protocol, u16), ServiceActivity>> {
+/// Reads exchanges and peaks of services.
+pub(super) fn activity(db: &Connection) -> Result<BTreeMap<(Protocol, u16), ServiceActivity>> {
     let services = read(db, "service_activity", "protocol, port", |row| {
         let key = (row.take()?, row.take()?);
         let unmeasured = row.take::<Count>()?.into();

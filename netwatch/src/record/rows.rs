@@ -1,7 +1,7 @@
 //! Rows of a recording: parts of a report into the tables. Nothing is committed here: the caller
 //! has the transaction.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use rusqlite::{Connection, Statement};
 
@@ -11,7 +11,9 @@ use super::processes;
 pub use super::processes::{ProcessNumbers, used as used_processes};
 use super::remainder;
 use super::table::{Rows, clear, put};
-use crate::flow::{Balance, Counters, Endpoint, Flow, FoldedCounts, ObservationPoint, PerDirection, Remainders};
+use crate::flow::{
+    Balance, Counters, Endpoint, Flow, FoldedCounts, ObservationPoint, PerDirection, Protocol, Remainders,
+};
 use crate::name::{Lookup, ServiceExchanges};
 use crate::process::{
     Attempt, AttemptCause, AttemptTarget, Attribution, FlowUser, LocalSocket, Process, ProcessNumber,
@@ -99,7 +101,7 @@ pub fn replace_all_but_flows(
     replace_attempts(db, &report.attempts, numbers)?;
     replace_notes(db, &report.notes)?;
     endpoint_series(db, &report.series.endpoints)?;
-    service_activity(db, report)?;
+    replace_service_activity(db, &report.activity)?;
     replace_steps(db, 0, &report.series.intervals)
 }
 
@@ -112,9 +114,11 @@ fn endpoint_series(db: &Connection, endpoints: &[EndpointSeries]) -> Result<()> 
     Ok(())
 }
 
-fn service_activity(db: &Connection, report: &Report) -> Result<()> {
+/// Replaces the exchanges and peaks of services.
+pub fn replace_service_activity(db: &Connection, activity: &BTreeMap<(Protocol, u16), ServiceActivity>) -> Result<()> {
+    clear(db, "service_activity")?;
     let mut rows = Rows::of(db, "service_activity");
-    for ((protocol, port), ServiceActivity { exchanges, peak }) in &report.activity {
+    for ((protocol, port), ServiceActivity { exchanges, peak }) in activity {
         let ServiceExchanges { times, unmeasured, statuses: [s1, s2, s3, s4, s5], request_bytes } = exchanges;
         let peaks = [peak.map(|peak| peak.connections), peak.map(|peak| peak.wire_bytes)];
         let [connections, wire_bytes] = &peaks;

@@ -33,6 +33,7 @@ pub(super) fn report(db: &Connection) -> Result<Report, Wrong> {
             replay: None,
         },
         series: read::series(db)?,
+        activity: read::activity(db)?,
         flows,
         folded_endpoints: read(db, "folded_endpoint", "rowid", folded_endpoint)?,
         folded: read::folded(db, folded)?,

@@ -39,7 +39,7 @@ pub use naming::{FlowShare, Naming, name_of_address, naming_of, registered_servi
 pub use notes::{counted, were};
 pub use published::{PublishedPort, list_published};
 pub use series::{EndpointSeries, Interval, MAX_INTERVALS, Series};
-pub use service::{InboundService, PeakRates, ServiceActivity};
+pub use service::{InboundService, PeakRates, ServiceActivity, service_activity};
 pub use unfinished::UnfinishedRun;
 
 use crate::flow::{
@@ -251,7 +251,7 @@ impl Report {
             loopback,
             processes,
             series: Series::default(),
-            activity: service::activity(names),
+            activity: service_activity(names),
             notes,
             replay,
             run,

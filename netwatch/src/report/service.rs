@@ -119,8 +119,8 @@ impl Report {
     }
 }
 
-/// The exchanges of each service.
-pub(super) fn activity(names: &Names) -> BTreeMap<(Protocol, u16), ServiceActivity> {
+/// The exchanges of each service so far, without peaks.
+pub fn service_activity(names: &Names) -> BTreeMap<(Protocol, u16), ServiceActivity> {
     let of_port = |(port, exchanges): (&u16, &ServiceExchanges)| {
         ((Protocol::TCP, *port), ServiceActivity { exchanges: exchanges.clone(), peak: None })
     };

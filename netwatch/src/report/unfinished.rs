@@ -3,8 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{AttributionCounts, Facts, FoldedFacts, Loopback, Report, ReportFlow, Series, attempts, naming, notes};
-use crate::flow::{Balance, Endpoint, Flow, FlowTable, FoldedCounts, ObservationPoint, Remainders};
+use super::{
+    AttributionCounts, Facts, FoldedFacts, Loopback, Report, ReportFlow, Series, ServiceActivity, attempts, naming,
+    notes,
+};
+use crate::flow::{Balance, Endpoint, Flow, FlowTable, FoldedCounts, ObservationPoint, Protocol, Remainders};
 use crate::name::{Hosts, Lookup, NameLimits, Names, NamesLost};
 use crate::process::FlowUsers;
 
@@ -15,6 +18,8 @@ pub struct UnfinishedRun {
     pub facts: Facts,
     /// The run over time.
     pub series: Series,
+    /// Exchanges and peaks of services.
+    pub activity: BTreeMap<(Protocol, u16), ServiceActivity>,
     /// Flows of the link and of the loopback, with their names and processes, in any order.
     pub flows: Vec<ReportFlow>,
     /// Per endpoint, the traffic of folded flows.
@@ -41,7 +46,17 @@ impl Report {
     /// are unknown, and endpoints have the names of their flows only, because the names of
     /// addresses are not recorded during a run.
     pub fn of_unfinished_run(run: UnfinishedRun) -> Self {
-        let UnfinishedRun { facts, series, mut flows, folded_endpoints, folded, remainders, lookups, names_lost } = run;
+        let UnfinishedRun {
+            facts,
+            series,
+            activity,
+            mut flows,
+            folded_endpoints,
+            folded,
+            remainders,
+            lookups,
+            names_lost,
+        } = run;
         let bare = flows.iter().map(|known| known.flow.clone()).collect();
         let table = FlowTable::of_parts(bare, folded_endpoints, remainders, folded);
         flows.sort_by_key(|known| (known.flow.first_seen_ns, known.flow.key));
@@ -87,8 +102,7 @@ impl Report {
             loopback: Loopback { totals: table.totals(ObservationPoint::Loopback), flows: loopback },
             processes: facts.processes,
             series,
-            // Written at the end of a run.
-            activity: BTreeMap::new(),
+            activity,
             notes,
             replay: facts.replay,
             run: facts.run,

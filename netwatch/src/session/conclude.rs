@@ -8,7 +8,9 @@ use super::event::{Event, EventKinds, Finished, FlowRecord};
 use super::{Moment, Scope, ScopeFacts, Session};
 use crate::flow::{InterfaceCounters, ObservationPoint, Protocol};
 use crate::process::{Attribution, Evidence, FlowUser, ProcessId, ProcessNumber, Processes, TraceOutcome, Usage};
-use crate::report::{EndedBy, ExitStatus, Facts, Report, ReportFlow, ReportFlows, were};
+use crate::report::{
+    EndedBy, ExitStatus, Facts, Report, ReportFlow, ReportFlows, ServiceActivity, service_activity, were,
+};
 
 impl<S: Scope> Session<S> {
     /// An interim report. Its balance is pending, because packets move while counters are read.
@@ -112,11 +114,16 @@ impl<S: Scope> Session<S> {
         if report.replay.is_some() {
             return report;
         }
-        let mut activity = report.activity;
+        Report { series: self.timeline.to_series(), activity: self.activity(), ..report }
+    }
+
+    /// Exchanges and peaks of the services of the target so far.
+    pub(super) fn activity(&self) -> BTreeMap<(Protocol, u16), ServiceActivity> {
+        let mut activity = service_activity(&self.ledger.names);
         for (key, peak) in self.timeline.peaks() {
             activity.entry(key).or_default().peak = Some(peak);
         }
-        Report { series: self.timeline.to_series(), activity, ..report }
+        activity
     }
 
     pub(super) fn is_attributing(&self) -> bool {

@@ -130,6 +130,7 @@ impl<S: Scope> Session<S> {
             untracked,
             untracked_endpoints: is_new.then(|| table.untracked_endpoints().collect()),
             attribution: self.attribution.clone(),
+            activity: self.activity(),
             losses: self.losses(),
             notes: has_new_notes.then(|| self.notes.clone()),
             waiting: out.pending_flows() as u64,

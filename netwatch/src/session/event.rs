@@ -1,14 +1,15 @@
 //! The events that consumers receive from a session: plain data in order of occurrence.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::flow::{
     Counters, EndReason, Endpoint, Flow, FlowActivity, FlowId, FoldedCounts, ObservationLosses, ObservationPoint,
-    PerDirection, Remainders,
+    PerDirection, Protocol, Remainders,
 };
 use crate::name::{self, Lookup};
 use crate::process::{self, Attempt, LocalSocket, Process, ProcessNumber, Usages};
-use crate::report::{self, DnsForwarder, FlowNaming, Interface, Report, ResourceUsage, Run};
+use crate::report::{self, DnsForwarder, FlowNaming, Interface, Report, ResourceUsage, Run, ServiceActivity};
 
 /// An event of a session.
 #[derive(Debug, Clone)]
@@ -179,6 +180,8 @@ pub struct IntervalTotals {
     pub untracked_endpoints: Option<Vec<(ObservationPoint, Endpoint)>>,
     /// Whether flows are attributed to processes.
     pub attribution: process::Attribution,
+    /// Exchanges and peaks of the services of the target so far, by protocol and local port.
+    pub activity: BTreeMap<(Protocol, u16), ServiceActivity>,
     /// Observations that were lost so far.
     pub losses: SessionLosses,
     /// All notes so far; `None` if there is no new one.

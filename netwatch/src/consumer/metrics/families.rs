@@ -48,6 +48,7 @@ pub(super) fn write(model: &MetricsModel, own: &OwnNumbers, format: ExpositionFo
     flows(model, &mut out);
     series(model, &mut out);
     if let Some(totals) = &model.totals {
+        services(totals, &mut out);
         losses(totals, model.missed, &mut out);
     }
     own_numbers(own, &mut out);
@@ -170,6 +171,33 @@ fn series(model: &MetricsModel, out: &mut Exposition) {
     }
 }
 
+/// Writes the exchanges of the services of the command.
+fn services(totals: &IntervalTotals, out: &mut Exposition) {
+    let services: Vec<_> = totals
+        .activity
+        .iter()
+        .filter(|(_, activity)| !activity.exchanges.is_empty())
+        .map(|((_, port), activity)| (port.to_string(), &activity.exchanges))
+        .collect();
+    if services.is_empty() {
+        return;
+    }
+    let help = "Response times of services of the command, of sampled exchanges.";
+    out.metric(seconds("netwatch_service_response_seconds", MetricKind::Summary, help));
+    for (port, exchanges) in &services {
+        let times = &exchanges.times;
+        out.summary(&[("port", port)], times.count(), times.sum() as f64 / SECOND_NS);
+    }
+    out.metric(counter("netwatch_service_unmeasured_requests", "", "Sampled requests without a response time."));
+    services.iter().for_each(|(port, exchanges)| out.sample(&[("port", port)], exchanges.unmeasured));
+    out.metric(counter("netwatch_service_responses", "", "Sampled responses of HTTP/1 by the class of their status."));
+    for (port, exchanges) in &services {
+        for (class, responses) in ["1xx", "2xx", "3xx", "4xx", "5xx"].into_iter().zip(exchanges.statuses) {
+            out.sample(&[("port", port), ("status", class)], responses);
+        }
+    }
+}
+
 type Value = fn(&SeriesSums) -> PerDirection<u64>;
 
 fn packets(sums: &SeriesSums) -> PerDirection<u64> {
@@ -194,7 +222,7 @@ fn losses(totals: &IntervalTotals, missed_records: u64, out: &mut Exposition) {
         counter("netwatch_missed_events", "", "Events that these metrics missed: too slow, or too many flows.");
     out.single(missed, totals.missed + missed_records);
     out.metric(seconds("netwatch_drain_seconds", MetricKind::Summary, "Time to read the counters of the kernel."));
-    out.summary(totals.drains.count, totals.drains.sum_ns as f64 / SECOND_NS);
+    out.summary(&[], totals.drains.count, totals.drains.sum_ns as f64 / SECOND_NS);
 }
 
 fn own_numbers(own: &OwnNumbers, out: &mut Exposition) {

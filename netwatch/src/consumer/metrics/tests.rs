@@ -12,8 +12,9 @@ use crate::flow::{
     TcpFacts, Traffic, TransportAddress,
 };
 use crate::format::exposition::ExpositionFormat;
+use crate::name::{NameSample, Segment};
 use crate::report::Report;
-use crate::session::{CaptureScope, GrowthTiming, OutletId, Session, SessionConfig};
+use crate::session::{CaptureScope, GrowthTiming, Observed, OutletId, Session, SessionConfig};
 
 /// A session and its metrics.
 struct Metered {
@@ -156,6 +157,37 @@ fn the_numbers_at_the_end_are_those_of_the_report() {
     let series = "{process=\"unknown\",service=\"https?\",protocol=\"tcp\",direction=\"egress\"}";
     assert_eq!(samples[&format!("netwatch_traffic_packets_total{series}")], 300.0);
     assert!(!samples.keys().any(|name| name.contains("203.0.113")), "no address without --metrics-labels");
+}
+
+#[test]
+fn services_have_response_times_and_statuses_by_port() {
+    let mut metered = Metered::new(10, &MetricLabel::DEFAULT);
+    let end = |last, port| TransportAddress { addr: [192, 0, 2, last].into(), port };
+    let point = ObservationPoint::Link;
+    let flow = FlowKey { point, protocol: 6, fragment: false, local: end(1, 8080), remote: end(2, 50_000) };
+    for (time_ns, direction, payload, sequence, acknowledgment) in [
+        (0, Direction::Ingress, &b"GET / HTTP/1.1\r\n\r\n"[..], 10, 900),
+        (250_000_000, Direction::Egress, b"HTTP/1.1 503 Busy\r\n\r\n", 900, 28),
+        (300_000_000, Direction::Ingress, b"GET /", 28, 921),
+    ] {
+        metered.session.observe(Observed::Name(NameSample {
+            time_ns,
+            flow,
+            direction,
+            opened_by: Direction::Ingress,
+            payload,
+            payload_len: payload.len() as u32,
+            tcp: Some(Segment { sequence, flags: 0x18, acknowledgment: Some(acknowledgment) }),
+        }));
+    }
+    metered.deliver();
+    let samples = metered.samples();
+    let value = |name: &str, labels: &str| samples[&format!("netwatch_service_{name}{{port=\"8080\"{labels}}}")];
+    assert_eq!((value("response_seconds_count", ""), value("response_seconds_sum", "")), (1.0, 0.25));
+    assert_eq!((value("responses_total", ",status=\"5xx\""), value("responses_total", ",status=\"2xx\"")), (1.0, 0.0));
+    metered.finish();
+    let unmeasured = "netwatch_service_unmeasured_requests_total{port=\"8080\"}";
+    assert_eq!((samples[unmeasured], metered.samples()[unmeasured]), (0.0, 1.0), "it was not answered");
 }
 
 #[test]

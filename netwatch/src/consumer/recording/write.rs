@@ -100,6 +100,7 @@ fn interval(db: &Connection, totals: &IntervalTotals, written: &mut WrittenTable
         let own: Vec<_> = written.folded.endpoints().collect();
         rows::replace_folded_endpoints(db, written.untracked.iter().chain(&own))?;
     }
+    rows::replace_service_activity(db, &totals.activity)?;
     if let Some(notes) = &totals.notes {
         rows::replace_notes(db, notes)?;
     }

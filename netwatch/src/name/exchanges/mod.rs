@@ -75,8 +75,8 @@ pub(super) struct ExchangeTable {
 }
 
 impl ExchangeTable {
-    /// Takes a sample, and what is known about its flow.
-    pub fn observe(&mut self, sample: &NameSample<'_>, facts: Option<&FlowFacts>) {
+    /// Takes a sample. `facts` looks up what is known about its flow.
+    pub fn observe<'f>(&mut self, sample: &NameSample<'_>, facts: impl FnOnce() -> Option<&'f FlowFacts>) {
         let Some(tcp) = sample.tcp.filter(|_| is_of_service(sample)) else { return };
         let is_from_client = sample.direction == Direction::Ingress;
         if tcp.has(flag::SYN) && is_from_client {
@@ -94,7 +94,7 @@ impl ExchangeTable {
             payload: sample.payload,
             payload_len: sample.payload_len,
             is_from_client,
-            may_interleave: facts.is_none_or(may_interleave),
+            may_interleave: facts().is_none_or(may_interleave),
         };
         let mut outcomes = Vec::new();
         let request_bytes = self.connections.entry(sample.flow).or_default().observe(&segment, &mut outcomes);
