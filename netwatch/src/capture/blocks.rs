@@ -114,7 +114,7 @@ impl Decode for Blocks {
                 self.has_statistics = true;
                 let comments = statistics.options.iter().filter(|option| option.code == OptionCode::Comment);
                 let losses = |text: &[u8]| parse_losses(std::str::from_utf8(text).ok()?.trim_end_matches('\0'));
-                let losses = comments.filter_map(|option| losses(&option.value)).last();
+                let losses = comments.filter_map(|option| losses(&option.value)).next_back();
                 self.losses = losses.or(self.losses);
                 Ok(None)
             }
