@@ -216,7 +216,7 @@ impl Report {
             names,
             naming::Folded { facts: folded, ids },
         );
-        let errors = icmp_errors::of_endpoints(&endpoints, &flows);
+        let errors = icmp_errors::of_endpoints(&endpoints, &flows, replay.is_some());
         endpoints.iter_mut().filter(|known| errors.contains(&known.endpoint.key)).for_each(|known| {
             known.endpoint.connections = 0;
         });

@@ -65,8 +65,7 @@ fn items(report: &Report, max: usize) -> Vec<EndpointRow> {
     items.extend(rest(&hidden.iter().map(|known| &known.endpoint).collect::<Vec<_>>()));
     items.extend(apart(report).map(|(name, counters, style)| sum(name, None, counters, style)));
     if !items.is_empty() {
-        let connections = report.endpoints.iter().map(|known| known.endpoint.connections).sum();
-        items.push(sum("total", Some(connections), report.totals, Style::Strong));
+        items.push(sum("total", Some(report.connection_count()), report.totals, Style::Strong));
     }
     items
 }

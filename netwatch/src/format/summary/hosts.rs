@@ -82,7 +82,7 @@ pub(super) fn no_traffic(report: &Report) -> Option<&'static str> {
 
 /// Number of remotes with a port or protocol, which `lines` adds up.
 pub(in crate::format) fn connections(report: &Report) -> u64 {
-    report.endpoints.iter().map(|known| known.endpoint.connections).sum()
+    report.connection_count()
 }
 
 /// The largest first, DNS last.
