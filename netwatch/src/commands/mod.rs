@@ -45,7 +45,7 @@ pub fn execute(invocation: Invocation) -> Exit {
     }
     match invocation {
         Invocation::Run(settings) => run(*settings),
-        Invocation::Attach(settings) => attach::attach(*settings),
+        Invocation::Attach(settings) if !settings.in_view => attach::attach(*settings),
         other => ignore_file_size_signal().and_then(|()| execute_other(other)).unwrap_or_else(|error| {
             print_error(&error);
             Exit::Error
