@@ -61,7 +61,9 @@ struct RunTotals {
 impl RunTotals {
     fn of(report: &Report, identities: &Identities) -> Self {
         let mut one = Self::default();
-        for (known, flows) in report.endpoints.iter().zip(report.flows_by_endpoint()) {
+        let errors = report.icmp_errors();
+        let endpoints = report.endpoints.iter().zip(report.flows_by_endpoint());
+        for (known, flows) in endpoints.filter(|(known, _)| !errors.contains(&known.endpoint.key)) {
             one.add_endpoint(report, identities, known, &flows);
         }
         one.add_names(report);

@@ -129,7 +129,11 @@ impl Endpoint {
     /// Whether all attempts failed. A datagram needs no answer, so it failed only if an ICMP error
     /// came back. An echo request without an answer failed.
     pub fn has_only_failed(&self) -> bool {
-        let is_unanswered = self.counters.ingress.packets == 0;
+        let answers = match self.key.direction {
+            Direction::Egress => self.counters.ingress,
+            Direction::Ingress => self.counters.egress,
+        };
+        let is_unanswered = answers.packets == 0;
         match self.key.protocol {
             Protocol::TCP => self.connections > 0 && self.failed.attempts() >= self.connections,
             Protocol::ICMP | Protocol::ICMPV6 => is_unanswered,
@@ -242,6 +246,32 @@ mod tests {
         assert_eq!(median(vec![7]), Some(7));
         assert_eq!(median(vec![9, 1]), Some(1));
         assert_eq!(median(vec![9, 1, 5]), Some(5));
+    }
+
+    #[test]
+    fn a_datagram_to_a_closed_port_failed_in_both_directions() {
+        let one_packet = Counters { packets: 1, ..Counters::default() };
+        let of = |direction, counters, unreachable| {
+            let remote = Remote::Address([198, 51, 100, 9].into());
+            Endpoint {
+                key: EndpointKey { remote, protocol: Protocol::UDP, port: 7003, direction, fragment: false },
+                flows: 1,
+                connections: 1,
+                counters,
+                payload: Payload::default(),
+                handshake_rtt_ns: None,
+                failed: FailedAttempts { unreachable, ..FailedAttempts::default() },
+            }
+        };
+        let sent = PerDirection { egress: one_packet, ingress: Counters::default() };
+        let received = PerDirection { egress: Counters::default(), ingress: one_packet };
+        for (direction, attempt, answered) in
+            [(Direction::Egress, sent, received), (Direction::Ingress, received, sent)]
+        {
+            assert!(of(direction, attempt, 1).has_only_failed());
+            assert!(!of(direction, attempt, 0).has_only_failed(), "no answer is required");
+            assert!(!of(direction, answered, 1).has_only_failed());
+        }
     }
 
     #[test]
