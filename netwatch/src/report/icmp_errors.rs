@@ -42,7 +42,7 @@ pub(super) fn of_endpoints(
     }
     let others = all().filter(|one| !one.key.protocol.is_icmp());
     let contacted: HashSet<IpAddr> = others.filter_map(|one| one.key.remote.address()).collect();
-    let has_sockets = !is_replay && flows.iter().any(|known| is_proven(known));
+    let has_sockets = !is_replay && flows.iter().any(is_proven);
     let has_quoted = flows.iter().any(|known| known.flow.icmp_error.is_some());
     errors.retain(|key| {
         let is_contacted = key.remote.address().is_some_and(|address| contacted.contains(&address));
