@@ -325,13 +325,15 @@ mod tests {
             assert!(!is_accepted(&format!("netwatch run {flag} -- true")), "{flag}");
             assert!(is_accepted(&format!("netwatch run {flag} -w x -- true")), "{flag}");
             assert!(is_accepted(&format!("netwatch run {flag} --packets -- true")), "{flag}");
+            assert!(!is_accepted(&format!("netwatch attach -i eth0 {flag}")), "{flag}");
+            assert!(is_accepted(&format!("netwatch attach -i eth0 {flag} -w x")), "{flag}");
         }
         assert!(!is_accepted("netwatch tail --keylog") && is_accepted("netwatch tail --keylog -w x"));
         assert!(!is_accepted("netwatch replay -c 3 x") && is_accepted("netwatch replay -c 3 --packets x"));
         assert!(is_accepted("netwatch replay --filter tcp x") && is_accepted("netwatch tail --filter tcp -c 3"));
         assert!(!is_accepted("netwatch tail --force") && is_accepted("netwatch tail --force -w x"));
         for flag in ["-C 1M", "-G 1m"] {
-            for command in ["tail", "run --packets"].map(|words| format!("netwatch {words} {flag}")) {
+            for command in ["tail", "attach -i eth0", "run --packets"].map(|words| format!("netwatch {words} {flag}")) {
                 let last = if command.contains("run") { " -- true" } else { "" };
                 assert!(!is_accepted(&format!("{command}{last}")), "{command}");
                 assert!(is_accepted(&format!("{command} -w x{last}")), "{command}");

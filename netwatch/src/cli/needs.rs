@@ -14,7 +14,7 @@ struct FlagNeed {
 
 const NEEDS: [FlagNeed; 7] = [
     FlagNeed {
-        subcommands: &["run"],
+        subcommands: &["run", "attach"],
         flags: &[
             "filter",
             "filter_code",
@@ -29,8 +29,8 @@ const NEEDS: [FlagNeed; 7] = [
         ],
         others: &["file", "packets"],
     },
-    FlagNeed { subcommands: &["run", "tail"], flags: &["file_size", "file_time"], others: &["file"] },
-    FlagNeed { subcommands: &["run", "tail"], flags: &["file_count"], others: &["file_size", "file_time"] },
+    FlagNeed { subcommands: &["run", "attach", "tail"], flags: &["file_size", "file_time"], others: &["file"] },
+    FlagNeed { subcommands: &["run", "attach", "tail"], flags: &["file_count"], others: &["file_size", "file_time"] },
     FlagNeed { subcommands: &["tail"], flags: &["force"], others: &["file"] },
     FlagNeed { subcommands: &["replay"], flags: &["only", "count"], others: &["write", "packets"] },
     FlagNeed { subcommands: &["run"], flags: &["report_every", "report_dir"], others: &["soak"] },
