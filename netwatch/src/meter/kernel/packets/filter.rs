@@ -24,21 +24,28 @@ pub(super) fn load(
     interface: u32,
     shared: SharedMaps<'_>,
 ) -> Result<(Loaded, Option<String>)> {
+    match load_exactly(config, filter, interface, shared) {
+        Err(error) if filter.is_some() => {
+            let every_packet = TapConfig { snaplen: MAX_CAPLEN, ..*config };
+            Ok((load_exactly(&every_packet, None, interface, shared)?, Some(error.to_string())))
+        }
+        loaded => Ok((loaded?, None)),
+    }
+}
+
+/// As [`load`], but fails if the kernel cannot run the filter.
+pub(super) fn load_exactly(
+    config: &TapConfig,
+    filter: Option<&FilterProgram>,
+    interface: u32,
+    shared: SharedMaps<'_>,
+) -> Result<Loaded> {
     let wakeup_bytes = config.ring_bytes / WAKEUP_SHARE;
     let settings = CaptureSettings { snaplen: config.snaplen, wakeup_bytes, filter: 0, interface };
-    let load_with =
-        |settings: &CaptureSettings, code: Option<&[EbpfInstruction]>| load_with(config, settings, code, shared);
-    let Some(filter) = filter else { return Ok((load_with(&settings, None)?, None)) };
+    let Some(filter) = filter else { return load_with(config, &settings, None, shared) };
     let failed = |cause| Error::other("translate", "the filter for the kernel", cause);
-    let translated = translate(filter, PacketAccess::Direct).map_err(failed);
-    let with_filter = CaptureSettings { filter: 1, ..settings };
-    match translated.and_then(|code| load_with(&with_filter, Some(&code))) {
-        Ok(loaded) => Ok((loaded, None)),
-        Err(error) => {
-            let every_packet = CaptureSettings { snaplen: MAX_CAPLEN, ..settings };
-            Ok((load_with(&every_packet, None)?, Some(error.to_string())))
-        }
-    }
+    let code = translate(filter, PacketAccess::Direct).map_err(failed)?;
+    load_with(config, &CaptureSettings { filter: 1, ..settings }, Some(&code), shared)
 }
 
 fn load_with(

@@ -47,13 +47,15 @@ impl LinkTap {
     }
 
     /// Attaches to an interface of the calling thread's network namespace, by tcx links: the kernel
-    /// removes them with this process. Packets have the number in `RingPacket::interface`.
+    /// removes them with this process. Packets have the number in `RingPacket::interface`. Fails
+    /// if the kernel does not apply the filter of the capture to this interface too.
     pub fn attach(&self, ifindex: u32, side: LinkSide, number: u32) -> Result<TappedLink> {
         if number >= MAX_INTERFACES {
             return Err(Error::other("capture on", format!("interface {ifindex}"), "the capture had too many"));
         }
         let shared = MAPS.map(|map| (map, self.first.map(map).as_fd()));
-        let (programs, _) = filter::load(&self.config, self.filter.as_ref(), number, &shared)?;
+        // The reader of the ring relies on the filter.
+        let programs = filter::load_exactly(&self.config, self.filter.as_ref(), number, &shared)?;
         let program = |name, is_on: bool| is_on.then(|| programs.program(name).as_fd());
         let from_target = program("capture_egress", self.config.directions.egress);
         let to_target = program("capture_ingress", self.config.directions.ingress);
