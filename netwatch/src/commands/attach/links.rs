@@ -73,24 +73,31 @@ impl AttachedLinks {
         }
     }
 
-    fn attach(&mut self, wanted: WantedLink) -> Result<()> {
+    /// Attaches to an interface. A capture that fails does not prevent that it is metered. Returns
+    /// the errors.
+    fn attach(&mut self, wanted: WantedLink) -> Vec<Error> {
+        let key = key_of(&wanted);
+        let attached = self.attach_programs(wanted);
+        if !matches!(attached, Ok(Some(_))) {
+            self.captures.detach(key);
+        }
+        attached.map_or_else(|error| vec![error], Option::unwrap_or_default)
+    }
+
+    /// Returns the errors of captures; `None` if the interface disappears at this moment.
+    fn attach_programs(&mut self, wanted: WantedLink) -> Result<Option<Vec<Error>>> {
         let (place, index) = key_of(&wanted);
         let WantedLink { facts, side, shown, .. } = wanted;
         let (attacher, captures) = (&self.attacher, &mut self.captures);
         let tap = LinkToTap { key: (place, index), name: &facts.name, shown: &shown, side };
         // The captures first: they have every packet that is counted.
-        let attached = self.targets.run_in(place, || captures.attach(&tap).and_then(|()| attacher.attach(index, side)));
-        let link = match attached.and_then(Option::transpose) {
-            Ok(Some(link)) => link,
-            Ok(None) => return Ok(()),
-            // It disappeared meanwhile.
-            Err(error) if error.errno() == Some(Errno::ENODEV) => return Ok(()),
-            Err(error) => {
-                self.captures.detach((place, index));
-                return Err(error);
-            }
+        let attached = self.targets.run_in(place, || (captures.attach(&tap), attacher.attach(index, side)));
+        let Some((failed, attached)) = attached? else { return Ok(None) };
+        let link = match attached {
+            Err(error) if error.errno() == Some(Errno::ENODEV) => return Ok(None),
+            attached => attached?,
         };
-        let Some(now) = self.targets.read(place, index)? else { return Ok(()) };
+        let Some(now) = self.targets.read(place, index)? else { return Ok(None) };
         if !self.is_first {
             self.notes.insert(notes::appeared(&shown, &now.counters));
         }
@@ -105,7 +112,7 @@ impl AttachedLinks {
         let (name, mtu, before, after) = (facts.name, facts.mtu, facts.counters, now.counters);
         let metered = MeteredLink { name, shown, side, mtu, is_compared, before, after, link };
         self.attached.insert((place, index), metered);
-        Ok(())
+        Ok(Some(failed))
     }
 
     /// Detaches from an interface, which may be gone. An error is that of its counters, which are
@@ -170,7 +177,7 @@ impl Followed for AttachedLinks {
         self.targets.release_ended();
         for link in links {
             if !self.attached.contains_key(&key_of(&link)) {
-                errors.extend(self.attach(link).err());
+                errors.extend(self.attach(link));
             }
         }
         self.is_first = false;

@@ -376,7 +376,7 @@ impl<'r> AttachedSession<'r> {
                 },
                 () = sleep_until(deadline) => return Ok(EndedBy::Duration),
                 ended = follower.ended() => return ended.map(|()| EndedBy::Command),
-                () = capture::ended(&mut self.capture) => host.stop_capture(capture::OWN_SLOT)?,
+                () = capture::ended(&mut self.capture) => host.stop_capture(capture::OWN_SLOT).await?,
                 event = self.tails.event() => self.tails.handle(event, &self.metering, &mut host).await?,
                 error = self.metering.panicked() => return Err(error),
             }

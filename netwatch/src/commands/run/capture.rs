@@ -104,8 +104,9 @@ pub(in crate::commands) trait CaptureHost {
     /// Attaches the programs of a capture. `expression` is that of its filter.
     async fn start_capture(&mut self, capture: StartCapture, expression: Option<String>) -> Result<StartedCapture>;
 
-    /// Detaches the programs of the capture in this slot.
-    fn stop_capture(&mut self, slot: u16) -> Result<()>;
+    /// Detaches the programs of the capture in this slot, which can have another capture
+    /// afterwards.
+    async fn stop_capture(&mut self, slot: u16) -> Result<()>;
 }
 
 /// The guardian, and the name of the interface.
@@ -118,7 +119,8 @@ impl CaptureHost for GuardedLink<'_> {
         Ok(StartedCapture { maps, filter_error, interfaces })
     }
 
-    fn stop_capture(&mut self, slot: u16) -> Result<()> {
+    async fn stop_capture(&mut self, slot: u16) -> Result<()> {
+        // The guardian handles requests in order.
         self.0.stop_capture(slot)
     }
 }

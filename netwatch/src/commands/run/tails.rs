@@ -133,7 +133,8 @@ impl Tails {
         match event {
             TailEvent::Left(connection) => match self.running.remove(&connection) {
                 Some(tail) => {
-                    let stopped = host.stop_capture(tail.slot.number);
+                    // Before the slot is free.
+                    let stopped = host.stop_capture(tail.slot.number).await;
                     tokio::spawn(tail.finish());
                     stopped
                 }
@@ -150,7 +151,7 @@ impl Tails {
                     }
                     Err(error) => {
                         refuse(&stream, error);
-                        host.stop_capture(number)
+                        host.stop_capture(number).await
                     }
                 }
             }
