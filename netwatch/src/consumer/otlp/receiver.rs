@@ -62,7 +62,9 @@ impl OtlpTarget {
             _ => return Err(invalid()),
         };
         let authority = url.authority().ok_or_else(invalid)?;
-        let port = authority.port_u16().unwrap_or(PORT);
+        // Without a port, the host is everything. Other text in its place is no port.
+        let is_without = authority.as_str() == authority.host();
+        let port = if is_without { PORT } else { authority.port_u16().unwrap_or_default() };
         if authority.as_str().contains('@') || url.query().is_some() || port == 0 {
             return Err(invalid());
         }
@@ -226,7 +228,9 @@ mod tests {
         assert_eq!(parse("http://collector.example").as_deref(), Ok("http://collector.example:4318"));
         assert_eq!(parse("http://[::1]:9/otlp/").as_deref(), Ok("http://[::1]:9/otlp"));
         assert_eq!(parse("https://a.example/x").as_deref(), Ok("https://a.example:4318/x"));
-        for wrong in ["collector:4318", "ftp://x", "http://", "http://a:0", "http://a b", "http://u@h", "http://h?x"] {
+        let wrong_ports = ["http://a:0", "http://a:", "http://a:99999", "http://a:80x", "https://[::1]:65536"];
+        let wrong_urls = ["collector:4318", "ftp://x", "http://", "http://a b", "http://u@h", "http://h?x"];
+        for wrong in wrong_urls.into_iter().chain(wrong_ports) {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }

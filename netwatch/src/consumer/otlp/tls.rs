@@ -74,6 +74,10 @@ pub(super) fn refusal(error: &ureq::Error) -> Option<String> {
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 "its certificate is for another name".to_owned()
             }
+            // As `openssl req -x509` makes them by default.
+            CertificateError::Other(cause) if cause.to_string().contains("CaUsedAsEndEntity") => {
+                "its certificate is that of an authority (CA:TRUE), which may only sign others".to_owned()
+            }
             cause => format!("its certificate is not valid: {cause}"),
         },
         rustls::Error::InvalidMessage(_) => "it does not use TLS at this port".to_owned(),
