@@ -72,7 +72,7 @@ pub(super) fn response_times(service: &InboundService) -> Option<String> {
 }
 
 /// What the response times of a service leave out: `3 requests without a time, 1.2 MB of requests
-/// not sampled`; `None` if that is nothing.
+/// not measured`; `None` if that is nothing.
 pub(super) fn unmeasured(service: &InboundService) -> Option<String> {
     let exchanges = &service.activity.exchanges;
     let without = match exchanges.unmeasured {
@@ -81,7 +81,7 @@ pub(super) fn unmeasured(service: &InboundService) -> Option<String> {
     };
     let has_sample = !exchanges.is_empty();
     let rest = service.unsampled_request_bytes().filter(|rest| has_sample && *rest > 0);
-    let rest = rest.map(|rest| format!("{} of requests not sampled", bytes(rest)));
+    let rest = rest.map(|rest| format!("{} of requests not measured", bytes(rest)));
     let parts: Vec<String> = [without, rest].into_iter().flatten().collect();
     (!parts.is_empty()).then(|| parts.join(", "))
 }

@@ -6,7 +6,7 @@ use crate::flow::{EndpointKey, FlowChange, FlowKey, Increment, Protocol};
 use crate::report::PeakRates;
 
 /// Maximum number of services; further ones have no rates.
-const MAX_SERVICES: usize = 256;
+const MAX_SERVICES: usize = 16_384;
 
 const SECOND: u64 = 1_000_000_000;
 

@@ -3,6 +3,8 @@
 
 use smallvec::SmallVec;
 
+use super::tls::TlsRecord;
+
 /// What a request begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Opening {
@@ -10,7 +12,11 @@ pub(super) enum Opening {
     TlsHello,
     /// Application data of TLS, in which the end of a handshake can be.
     TlsData,
-    /// Another record of TLS: of a handshake, or an alert.
+    /// Nothing but a ChangeCipherSpec of TLS: what it precedes comes later.
+    TlsChange,
+    /// A readable message of a handshake of TLS that is no ClientHello: not of TLS 1.3.
+    TlsHandshake,
+    /// Another record of TLS: an alert, or several ones.
     TlsOther,
     /// A protocol with several exchanges at a time: HTTP/2.
     Interleaved,
@@ -30,12 +36,14 @@ impl Opening {
         if bytes.starts_with(b"CONNECT ") {
             return Self::Tunnel;
         }
-        match record_type(bytes) {
+        match TlsRecord::of(bytes).map(|record| record.kind) {
+            Some(0x14) if bytes.len() == CHANGE_CIPHER_SPEC_LENGTH => Self::TlsChange,
             Some(0x14) if bytes.len() > CHANGE_CIPHER_SPEC_LENGTH => {
                 let rest = Self::of(&bytes[CHANGE_CIPHER_SPEC_LENGTH..]);
                 if rest == Self::TlsHello { rest } else { Self::TlsOther }
             }
             Some(0x16) if bytes.get(5) == Some(&CLIENT_HELLO) => Self::TlsHello,
+            Some(0x16) if bytes.len() > 5 => Self::TlsHandshake,
             Some(0x17) => Self::TlsData,
             Some(_) => Self::TlsOther,
             None => Self::Other,
@@ -73,13 +81,25 @@ impl OpeningBytes {
     pub fn opening(&self) -> Opening {
         Opening::of(&self.bytes)
     }
-}
 
-/// The content type of the record of TLS that the bytes begin with.
-fn record_type(bytes: &[u8]) -> Option<u8> {
-    match bytes {
-        [kind @ 0x14..=0x17, 3, 0..=4, ..] => Some(*kind),
-        _ => None,
+    /// Number of further requests of HTTP/1 in bytes that were taken at a sequence number. Only
+    /// methods without a body count: a body may contain anything.
+    pub fn further_requests(&self, start: u32, bytes: &[u8]) -> u64 {
+        let is_request = |bytes: &[u8]| [&b"GET "[..], b"HEAD "].iter().any(|method| bytes.starts_with(method));
+        if !is_request(&self.bytes) {
+            return 0;
+        }
+        let after_first_line = bytes.windows(4).enumerate().filter(|(_, end)| *end == b"\r\n\r\n");
+        let inside = after_first_line.filter(|(at, _)| is_request(&bytes[at + 4..])).count() as u64;
+        // The empty line may have begun before.
+        let rest = bytes.trim_ascii_start();
+        let begins = start != self.start && bytes.len() - rest.len() < 4 && is_request(rest);
+        inside + u64::from(begins)
+    }
+
+    /// The record of TLS that they begin with.
+    pub fn record(&self) -> Option<TlsRecord> {
+        TlsRecord::of(&self.bytes)
     }
 }
 
@@ -150,7 +170,8 @@ mod tests {
             (&hello[..], Opening::TlsHello),
             (&after_change, Opening::TlsHello),
             (&finished, Opening::TlsOther),
-            (&[0x16, 3, 3, 0, 9, 16], Opening::TlsOther),
+            (&finished[..6], Opening::TlsChange),
+            (&[0x16, 3, 3, 0, 9, 16], Opening::TlsHandshake),
             (&[0x17, 3, 3, 0, 9], Opening::TlsData),
             (b"PRI * HTTP/2.0\r\n", Opening::Interleaved),
             (b"CONNECT a:443 HTTP/1.1", Opening::Tunnel),

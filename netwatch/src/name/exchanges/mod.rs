@@ -4,6 +4,7 @@
 
 mod head;
 mod reader;
+mod tls;
 
 use std::collections::BTreeMap;
 
@@ -17,8 +18,6 @@ use reader::{ExchangeOutcome, ExchangeReader, ExchangeSegment};
 /// Maximum number of connections that are read at the same time. Beyond it, the exchange in
 /// progress of another connection is given up.
 const MAX_CONNECTIONS: usize = 65_536;
-/// Maximum number of local ports. Exchanges of further ones count under port 0.
-const MAX_PORTS: usize = 256;
 
 /// The exchanges of a service that were sampled.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,7 +25,8 @@ pub struct ServiceExchanges {
     /// From the last byte of a request to the first byte of its response, nanoseconds.
     pub times: TimeHistogram,
     /// Requests without a time: a part of the exchange was not sampled, the response began before
-    /// the request was complete, or there was none.
+    /// the request was complete, there was none, or the request followed another one of HTTP/1
+    /// that had no response so far.
     pub unmeasured: u64,
     /// Responses of HTTP/1 by the first digit of their status, from 1 to 5.
     pub statuses: [u64; 5],
@@ -143,8 +143,7 @@ impl ExchangeTable {
     }
 
     fn service(&mut self, port: u16) -> &mut ServiceExchanges {
-        let has_room = self.services.len() < MAX_PORTS || self.services.contains_key(&port);
-        self.services.entry(if has_room { port } else { 0 }).or_default()
+        self.services.entry(port).or_default()
     }
 }
 

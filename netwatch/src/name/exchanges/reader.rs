@@ -5,6 +5,7 @@
 use smallvec::SmallVec;
 
 use super::head::{HeadVerdict, Opening, OpeningBytes, ResponseHead};
+use super::tls::{TlsRecord, TlsStage};
 use crate::name::sample::Segment;
 
 /// Maximum number of parts of a request with gaps between them. Beyond it, no time is measured.
@@ -56,6 +57,8 @@ struct PendingRequest {
     /// What the client received before: the response begins there.
     acknowledged: Option<u32>,
     head: OpeningBytes,
+    /// Further requests that were sent together with it.
+    further: u64,
 }
 
 /// A response of which the first bytes are awaited.
@@ -67,16 +70,6 @@ struct PendingResponse {
     next: u32,
     /// The request asks for a tunnel.
     is_tunnel: bool,
-}
-
-/// How far the handshake of TLS is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum TlsStage {
-    /// After a ClientHello. Another one may follow.
-    Hello,
-    /// After the request with the client's last message of the handshake, which may contain the
-    /// first request of the application, too.
-    Open,
 }
 
 impl ExchangeReader {
@@ -115,19 +108,23 @@ impl ExchangeReader {
         self.request_end = request.end();
         let is_counted = match request.head.opening() {
             Opening::Other | Opening::Tunnel => self.tls.is_none(),
-            Opening::TlsData => self.tls == Some(TlsStage::Open),
+            Opening::TlsData => self.tls == Some(TlsStage::Open) && !request.is_tls_notice(),
             _ => false,
         };
-        out.extend(is_counted.then(ExchangeOutcome::default));
+        if is_counted {
+            out.push(ExchangeOutcome::default());
+            request.add_further(out);
+        }
     }
 
     fn request(
         &mut self,
         segment: &ExchangeSegment<'_>,
-        (mut start, end): (u32, u32),
+        (first, end): (u32, u32),
         payload: &[u8],
         out: &mut Vec<ExchangeOutcome>,
     ) -> u64 {
+        let mut start = first;
         self.end_response(out);
         let acknowledged = segment.tcp.acknowledgment;
         let response_end = self.response_end;
@@ -140,12 +137,14 @@ impl ExchangeReader {
             }
             start = later(start, answered);
         }
+        let skip = start.wrapping_sub(first) as usize;
         let request = self.request.get_or_insert_with(|| PendingRequest {
             parts: SmallVec::new(),
             has_too_many_parts: false,
             last_ns: 0,
             acknowledged,
             head: OpeningBytes::default(),
+            further: 0,
         });
         let added = request.add((start, end));
         if added == 0 {
@@ -155,8 +154,12 @@ impl ExchangeReader {
         if acknowledged.is_some_and(|new| request.acknowledged.is_none_or(|known| is_after(new, known))) {
             request.acknowledged = acknowledged;
         }
-        let skip = payload.len().saturating_sub(end.wrapping_sub(start) as usize);
-        request.head.add(start, &payload[skip..]);
+        let payload = payload.get(skip..).unwrap_or_default();
+        request.head.add(start, payload);
+        // Not a retransmission, not even in part.
+        if added == u64::from(end.wrapping_sub(start)) {
+            request.further += request.head.further_requests(start, payload);
+        }
         added
     }
 
@@ -170,12 +173,19 @@ impl ExchangeReader {
         self.response_end = Some(end);
         let Some(request) = self.request.take() else { return self.continue_response(start, end, payload, out) };
         self.request_end = request.end();
-        let is_counted = self.count(&request, segment.may_interleave);
+        let is_start = request.acknowledged == Some(start);
+        let record = TlsRecord::of(payload);
+        let is_counted = self.count(&request, record, segment.may_interleave);
         if self.is_stopped || !is_counted {
             return;
         }
-        let is_start = request.acknowledged == Some(start);
-        let is_whole = is_start && request.is_whole(segment.tcp.acknowledgment);
+        request.add_further(out);
+        let is_notice = self.tls.is_some() && request.is_tls_notice();
+        let is_data = self.tls.is_none() || record.is_some_and(TlsRecord::is_message);
+        if is_notice && !is_data {
+            return;
+        }
+        let is_whole = is_start && is_data && !is_notice && request.is_whole(segment.tcp.acknowledgment);
         let time_ns = if is_whole { segment.time_ns.checked_sub(request.last_ns) } else { None };
         let outcome = ExchangeOutcome { time_ns, status: None };
         if !is_start {
@@ -186,17 +196,25 @@ impl ExchangeReader {
         self.continue_response(start, end, payload, out);
     }
 
-    /// Whether an exchange with this request counts, and follows the handshake of TLS.
-    fn count(&mut self, request: &PendingRequest, may_interleave: bool) -> bool {
-        match (self.tls, request.head.opening()) {
+    /// Whether an exchange with this request counts, and follows the handshake of TLS. `record` is
+    /// what its response begins with.
+    fn count(&mut self, request: &PendingRequest, record: Option<TlsRecord>, may_interleave: bool) -> bool {
+        let opening = request.head.opening();
+        match (self.tls, opening) {
             (_, Opening::Interleaved) => self.is_stopped = true,
             (_, Opening::TlsHello) => self.tls = Some(TlsStage::Hello),
-            (Some(TlsStage::Hello), _) => self.tls = Some(TlsStage::Open),
             // The handshake was not observed.
-            (None, Opening::TlsData | Opening::TlsOther) => self.is_stopped = true,
-            (None, _) => return true,
-            (Some(TlsStage::Open), Opening::TlsData) if !may_interleave => return true,
-            (Some(TlsStage::Open), _) => self.is_stopped |= may_interleave,
+            (None, Opening::Other | Opening::Tunnel) => return true,
+            (None, _) => self.is_stopped = true,
+            (Some(stage), Opening::TlsData) if stage.is_over(record) => {
+                self.tls = Some(TlsStage::Open);
+                self.is_stopped |= may_interleave;
+                return !may_interleave;
+            }
+            (Some(stage), _) => {
+                self.tls = Some(stage.after(opening, record));
+                self.is_stopped |= stage == TlsStage::Open && may_interleave;
+            }
         }
         false
     }
@@ -237,6 +255,18 @@ impl PendingRequest {
     fn is_answered(&self, acknowledged: Option<u32>, response_end: Option<u32>) -> bool {
         let known = acknowledged.zip(self.acknowledged);
         known.is_some_and(|(new, known)| is_after(new, response_end.map_or(known, |end| later(known, end))))
+    }
+
+    /// Whether this has the length of an encrypted alert or KeyUpdate of TLS 1.3, and nothing else.
+    fn is_tls_notice(&self) -> bool {
+        let record = self.head.record();
+        record.is_some_and(|record| !record.is_message() && self.bytes() == record.bytes())
+    }
+
+    /// Adds the requests that were sent together with the first one: of their responses nothing is
+    /// read.
+    fn add_further(&self, out: &mut Vec<ExchangeOutcome>) {
+        out.extend((0..self.further).map(|_| ExchangeOutcome::default()));
     }
 
     fn end(&self) -> Option<u32> {

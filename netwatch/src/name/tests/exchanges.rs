@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::wire::testing::HelloBuilder;
+
+mod tls;
 
 const PORT: u16 = 8080;
 const MS: u64 = 1_000_000;
@@ -26,6 +27,14 @@ impl Service {
         let tcp = Segment { sequence, flags: netwatch_common::tcp::ACK, acknowledgment: Some(acknowledgment) };
         let sample = sample(self.flow, direction, payload);
         self.names.observe(&NameSample { time_ns, opened_by: Direction::Ingress, tcp: Some(tcp), ..sample });
+    }
+
+    /// A segment of the client of which only the first bytes were sampled.
+    fn observe_cut(&mut self, time_ns: u64, sequence: u32, acknowledgment: u32, payload: &[u8], payload_len: u32) {
+        let tcp = Segment { sequence, flags: netwatch_common::tcp::ACK, acknowledgment: Some(acknowledgment) };
+        let sample = sample(self.flow, Direction::Ingress, payload);
+        let opened_by = Direction::Ingress;
+        self.names.observe(&NameSample { time_ns, opened_by, tcp: Some(tcp), payload_len, ..sample });
     }
 
     /// Bytes that are sent, and sampled unless `is_lost`.
@@ -148,27 +157,6 @@ fn a_stream_of_responses_that_crosses_a_request_is_not_measured() {
     assert_eq!(service.ended(), (1, 5, 1, [0, 1, 0, 0, 0]));
 }
 
-/// A record of TLS.
-fn record(kind: u8, length: u8) -> Vec<u8> {
-    [&[kind, 3, 3, 0, length][..], &vec![0; length.into()]].concat()
-}
-
-#[test]
-fn the_handshake_of_tls_is_no_exchange_and_http_2_is_not_measured() {
-    let run = |alpn: &[&str]| {
-        let hello = HelloBuilder::named("app.example").alpn(alpn).records(1_000);
-        let mut service = Service::new();
-        service.ask(0, &hello).answer(2, &record(0x16, 90));
-        service.ask(3, &[record(0x14, 1), record(0x17, 40), record(0x17, 90)].concat()).answer(4, &record(0x17, 80));
-        service.answer(90, &record(0x17, 99)).ask(100, &record(0x17, 70)).answer(107, &record(0x17, 99));
-        service.ask(110, &record(0x15, 2));
-        service.ended()
-    };
-    assert_eq!(run(&["http/1.1"]), (1, 7, 0, [0; 5]));
-    assert_eq!(run(&[]), (1, 7, 0, [0; 5]));
-    assert_eq!(run(&["h2", "http/1.1"]), (0, 0, 0, [0; 5]));
-}
-
 #[test]
 fn the_preface_of_http_2_ends_the_exchanges_however_it_is_cut() {
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -195,6 +183,55 @@ fn the_next_connection_on_the_same_ports_begins_anew() {
     service.next = [u32::MAX - 1_000_000, 3];
     service.ask(10, GET).answer(13, &status(200));
     assert_eq!(service.ended(), (2, 5, 0, [0, 2, 0, 0, 0]));
+}
+
+#[test]
+fn a_cut_sample_of_which_the_start_was_answered_begins_where_the_rest_does() {
+    let mut service = Service::new();
+    let [client, server] = service.next;
+    service.ask(0, b"ask");
+    let (sequence, acknowledgment) = (client, server + 4);
+    // A segment with the old request and a new one, of which the client's end was cut off.
+    let payload = b"askCONNECT a:1 HTTP/1.1\r\n";
+    service.observe_cut(9 * MS, sequence, acknowledgment, payload, 900);
+    service.next = [client.wrapping_add(900), server + 4];
+    service.answer(10, &status(200)).ask(20, b"ping").answer(29, b"pong");
+    assert_eq!(service.ended(), (1, 1, 1, [0, 1, 0, 0, 0]), "nothing of the tunnel");
+}
+
+#[test]
+fn pipelined_requests_are_counted_each() {
+    let statuses: Vec<u8> = [200, 503, 503, 503].into_iter().flat_map(status).collect();
+    let mut service = Service::new();
+    service.ask(0, &GET.repeat(4)).answer(50, &statuses);
+    service.ask(60, GET).answer(65, &status(503)).ask(70, GET).answer(75, &status(503));
+    assert_eq!(service.ended(), (3, 50, 3, [0, 1, 0, 0, 2]));
+    // In two segments, wherever they are cut.
+    for at in 1..2 * GET.len() {
+        let two = GET.repeat(2);
+        let mut service = Service::new();
+        service.ask(0, &two[..at]).ask(1, &two[at..]).answer(50, &statuses);
+        let expected = if at.abs_diff(GET.len() + 2) <= 1 { 0..=1 } else { 1..=1 };
+        let (count, _, unmeasured, _) = service.ended();
+        assert!(count == 1 && expected.contains(&unmeasured), "{at}: {unmeasured}");
+    }
+    let mut service = Service::new();
+    let batch = [b"POST / HTTP/1.1\r\nContent-Length: 40\r\n\r\n", GET].concat();
+    service.ask(0, &batch).answer(50, &status(200));
+    assert_eq!(service.ended(), (1, 50, 0, [0, 1, 0, 0, 0]), "a body is no request");
+}
+
+#[test]
+fn each_port_has_its_own_exchanges() {
+    let mut service = Service::new();
+    for port in 1..=1_000 {
+        service.flow.local.port = port;
+        service.next = [u32::MAX - 100, 7_000];
+        service.ask(0, GET).answer(50, &status(200));
+    }
+    service.names.finish();
+    let found = service.names.exchanges();
+    assert!(found.len() == 1_000 && found.values().all(|one| one.times.count() == 1 && one.statuses[1] == 1));
 }
 
 /// Cuts of a message, as parts of its length.
