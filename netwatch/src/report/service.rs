@@ -69,8 +69,8 @@ impl InboundService {
         (duration_ns > 0).then(|| number as f64 * 1e9 / duration_ns as f64)
     }
 
-    /// Bytes of requests that were not sampled, or whose exchanges do not take turns; `None` if it is unknown how many the service
-    /// received.
+    /// Bytes of requests that were not sampled, or whose exchanges do not take turns; `None` if it
+    /// is unknown how many the service received.
     pub fn unsampled_request_bytes(&self) -> Option<u64> {
         let received = self.payload.bytes()?.ingress;
         Some(received.saturating_sub(self.activity.exchanges.request_bytes))

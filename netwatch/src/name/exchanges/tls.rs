@@ -27,8 +27,8 @@ pub(super) enum TlsStage {
 }
 
 impl TlsStage {
-    /// The stage after an exchange. `opening` is that of the request, and `record` what the response
-    /// begins with.
+    /// The stage after an exchange. `opening` is that of the request, and `record` what the
+    /// response begins with.
     pub fn after(self, opening: Opening, record: Option<TlsRecord>) -> Self {
         match (self, opening) {
             // The rest of its messages follows.
