@@ -40,7 +40,8 @@ pub(super) struct Blocks {
     latest_ns: u64,
     /// The sum of the statistics so far.
     dropped: u64,
-    has_statistics: bool,
+    /// A block that netwatch writes at the end of a capture.
+    has_end: bool,
     /// Lost packets, sent and received, of the last balance.
     losses: Option<(u64, u64)>,
     /// Secrets of TLS connections since the last frame.
@@ -82,14 +83,14 @@ impl Decode for Blocks {
                 self.obsolete(block, offset).map(Some)
             }
             Block::SectionHeader(header) => {
-                let Self { section, latest_ns, dropped, has_statistics, losses, described, text_bytes, .. } = *self;
+                let Self { section, latest_ns, dropped, has_end, losses, described, text_bytes, .. } = *self;
                 let (big_endian, section) = (header.big_endian(), section.saturating_add(1));
                 *self = Self {
                     big_endian,
                     section,
                     latest_ns,
                     dropped,
-                    has_statistics,
+                    has_end,
                     losses,
                     described,
                     text_bytes,
@@ -111,11 +112,16 @@ impl Decode for Blocks {
                 let dropped = dropped.and_then(|option| option.value.first_chunk().copied());
                 let dropped = dropped.map_or(0, |bytes| long_number(bytes, self.big_endian));
                 self.dropped = self.dropped.saturating_add(dropped);
-                self.has_statistics = true;
+                self.has_end = true;
                 let comments = statistics.options.iter().filter(|option| option.code == OptionCode::Comment);
                 let losses = |text: &[u8]| parse_losses(std::str::from_utf8(text).ok()?.trim_end_matches('\0'));
                 let losses = comments.filter_map(|option| losses(&option.value)).next_back();
                 self.losses = losses.or(self.losses);
+                Ok(None)
+            }
+            // Only an interface has statistics.
+            Block::NameResolution(_) => {
+                self.has_end |= self.interfaces.is_empty();
                 Ok(None)
             }
             _ => Ok(None),
@@ -146,8 +152,8 @@ impl Decode for Blocks {
 }
 
 impl Blocks {
-    pub(super) fn has_statistics(&self) -> bool {
-        self.has_statistics
+    pub(super) fn has_end(&self) -> bool {
+        self.has_end
     }
 
     pub(super) fn losses(&self) -> Option<(u64, u64)> {

@@ -145,7 +145,7 @@ pub struct Capture {
     reader: FileReader,
     /// Frames that the file states as lost, in what was read so far.
     dropped: u64,
-    has_statistics: bool,
+    has_end: bool,
     losses: Option<(u64, u64)>,
 }
 
@@ -217,7 +217,7 @@ impl Capture {
                 stop,
                 reader,
                 dropped: 0,
-                has_statistics: false,
+                has_end: false,
                 losses: None,
             }),
             Err(cause) => Err(match failure.take() {
@@ -256,9 +256,10 @@ impl Capture {
         self.losses
     }
 
-    /// Whether [`Self::each`] read statistics of an interface, with which netwatch ends a capture.
-    pub fn has_statistics(&self) -> bool {
-        self.has_statistics
+    /// Whether [`Self::each`] read what netwatch ends a capture with: statistics of an interface,
+    /// or without an interface, names.
+    pub fn has_end(&self) -> bool {
+        self.has_end
     }
 
     /// Calls `visit` with every frame until the file ends, cannot be read further, or reading is
@@ -270,7 +271,7 @@ impl Capture {
                 let mut blocks = Blocks::default();
                 let outcome = each(reader.as_mut(), &mut blocks, self.stop, visit);
                 self.dropped = blocks.dropped();
-                self.has_statistics = blocks.has_statistics();
+                self.has_end = blocks.has_end();
                 self.losses = blocks.losses();
                 outcome
             }

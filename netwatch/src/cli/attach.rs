@@ -106,6 +106,10 @@ pub(super) struct AttachArgs {
 
     #[command(flatten)]
     capture: CaptureArgs,
+
+    /// The command line has `-w` or `--packets`.
+    #[arg(skip)]
+    pub(super) is_capture_typed: bool,
 }
 
 const AFTER: &str = "`netwatch attach --help` has the details, the exit codes and the signals.";
@@ -144,8 +148,8 @@ impl AttachArgs {
             namespaces.chain(processes).chain(containers).chain(units).chain(cgroups).chain(interfaces).collect();
         let session = self.session.settings()?;
         let capture = self.capture.settings(self.packets.and_then(LinesArg::target));
-        let (duration, in_view) = (self.duration, self.tui);
-        Ok(AttachSettings { session, targets, only_processes, duration, in_view, capture, words })
+        let (duration, in_view, is_capture_typed) = (self.duration, self.tui, self.is_capture_typed);
+        Ok(AttachSettings { session, targets, only_processes, duration, in_view, capture, is_capture_typed, words })
     }
 
     fn words(&self) -> Vec<String> {

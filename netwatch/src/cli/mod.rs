@@ -228,6 +228,14 @@ fn matches(words: &[OsString]) -> Result<ArgMatches, clap::Error> {
     }
 }
 
+fn parsed(matches: &ArgMatches) -> Result<Cli, clap::Error> {
+    let mut cli = Cli::from_arg_matches(matches)?;
+    if let CommandArgs::Attach(arguments) = &mut cli.command {
+        arguments.is_capture_typed = needs::is_typed(matches, &["file", "packets"]);
+    }
+    Ok(cli)
+}
+
 /// Parses the command line; `words` includes the program's name. If there is nothing to run, what
 /// clap prints (help, the version, an error) is already printed, and the exit code is returned.
 pub fn parse(mut words: Vec<OsString>) -> Result<Invocation, Exit> {
@@ -237,7 +245,7 @@ pub fn parse(mut words: Vec<OsString>) -> Result<Invocation, Exit> {
     }
     // A mistyped `run` must not look like a failure of its command: 125 instead of 2.
     let failure = if words.get(1).is_some_and(|word| word == "run") { Exit::Failed } else { Exit::Error };
-    let parsed = matches(&words).and_then(|matches| Cli::from_arg_matches(&matches));
+    let parsed = matches(&words).and_then(|matches| parsed(&matches));
     let cli = parsed.map_err(|mut error| {
         let is_unknown = error.kind() == ErrorKind::InvalidSubcommand;
         if is_unknown && words[1].as_encoded_bytes().contains(&b'/') {
@@ -343,6 +351,16 @@ mod tests {
             assert!(!is_accepted(&format!("netwatch {command}")), "{command}");
             let rotated = command.replace("-W 3", "-W 3 -C 1M -G 1m");
             assert!(is_accepted(&format!("netwatch {rotated}")), "{rotated}");
+        }
+    }
+
+    #[test]
+    fn only_the_command_line_requests_a_capture_of_any_target() {
+        for (flags, is_typed) in [("", false), (" -w x", true), (" --packets", true)] {
+            let words = format!("netwatch attach --cgroup /{flags}");
+            let matches = matches(&words.split(' ').map(OsString::from).collect::<Vec<_>>()).expect("valid");
+            let CommandArgs::Attach(arguments) = parsed(&matches).expect("valid").command else { panic!("{words}") };
+            assert_eq!(arguments.settings().expect("valid").is_capture_typed, is_typed, "{words}");
         }
     }
 

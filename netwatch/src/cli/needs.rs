@@ -52,6 +52,14 @@ pub(super) fn missing(command: &clap::Command, matches: &ArgMatches) -> Option<S
     of_subcommand.into_iter().find_map(missing)
 }
 
+/// Whether the command line of the subcommand has one of these flags, and not only the environment.
+pub(super) fn is_typed(matches: &ArgMatches, flags: &[&str]) -> bool {
+    let matches = matches.subcommand().map(|(_, matches)| matches);
+    let is_typed =
+        |flag: &&str| matches.is_some_and(|matches| matches.value_source(flag) == Some(ValueSource::CommandLine));
+    flags.iter().any(is_typed)
+}
+
 /// Whether a flag has an effect: a switch may be turned off by its variable.
 fn is_set(matches: &ArgMatches, id: &str) -> bool {
     let is_there = matches.value_source(id).is_some_and(|source| source != ValueSource::DefaultValue);

@@ -295,12 +295,14 @@ fn describe<'a>(interface: &'a CapturedInterface, os: &'a str) -> InterfaceDescr
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::sync::atomic::AtomicBool;
 
     use nix::unistd::{Gid, Uid};
     use pcap_parser::traits::PcapReaderIterator;
     use pcap_parser::{Block, PcapBlockOwned, PcapNGReader};
 
     use super::*;
+    use crate::capture::Capture;
 
     fn writer(path: &Path) -> CaptureWriter {
         let place = CapturePlace::open(path, (Uid::effective(), Gid::effective()), false).expect("a directory");
@@ -388,6 +390,25 @@ mod tests {
             reader.consume(length);
         }
         assert!(times.len() == 2 && before_ns <= times[0] && times[0] <= times[1], "{times:?}");
+    }
+
+    /// A tail distinguishes the end of a run from its death.
+    #[test]
+    fn a_capture_without_interfaces_has_an_end() {
+        static CONTINUE: AtomicBool = AtomicBool::new(false);
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("x.pcapng");
+        let mut writer = writer(&path);
+        writer.set_facts(CaptureFacts::default(), Vec::new());
+        writer.begin().expect("written");
+        let has_end = || {
+            let mut capture = Capture::live("x", File::open(&path).expect("a file"), &CONTINUE).expect("pcapng");
+            capture.each(|_| panic!("a packet")).expect("read");
+            capture.has_end()
+        };
+        assert!(!has_end());
+        writer.finish(std::iter::empty(), "", Omitted::default()).expect("finished");
+        assert!(has_end());
     }
 
     #[test]

@@ -160,6 +160,8 @@ pub struct AttachSettings {
     pub in_view: bool,
     /// The capture of packets, if one was requested.
     pub capture: Option<CaptureOptions>,
+    /// The capture is not only that of variables, which do not apply to every target.
+    pub is_capture_typed: bool,
     /// The words of the command line that name the targets, for the report.
     pub words: Vec<String>,
 }

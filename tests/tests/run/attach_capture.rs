@@ -117,3 +117,27 @@ fn packets_of_cgroups_are_refused_with_the_reason() {
     run.assert_error(2, &["capture packets of cgroups", "a cgroup has none", "-i"]);
     assert!(!net.host.dir().join("x.pcapng").exists(), "{run}");
 }
+
+/// Variables may be set for all sessions.
+#[test]
+fn a_variable_requests_no_packets_of_cgroups() {
+    let net = internet!();
+    net.host.sh(&format!(
+        "NETWATCH_WRITE=x.pcapng {} attach --cgroup / --duration 10ms -j -o net.json \\
+         && test ! -e x.pcapng && grep -q 'NETWATCH_WRITE and NETWATCH_PACKETS have no effect' net.json",
+        net.host.binary().display()
+    ));
+}
+
+#[test]
+fn a_tail_of_a_loopback_reads_all_of_nothing() {
+    let net = internet!();
+    let attached = net.host.attach(&["-i", "lo"]);
+    let tail = net.host.start_netwatch(&["tail", "-w", "x.pcapng"]);
+    wait_until(|| net.host.dir().join("x.pcapng").exists(), || format!("the tail writes: {}", tail.stderr()));
+    interrupt(&attached);
+    attached.finish().assert_ok();
+    let tail = tail.finish();
+    tail.assert_ok();
+    assert!(tail.stderr.contains("0 packets captured, 0 lost") && tail.stderr.contains("has ended"), "{tail}");
+}

@@ -118,11 +118,12 @@ impl AttachPlan {
         require_limits()?;
         OpenFileLimit::raise()?;
         let targets = OpenedTargets::open(&settings.targets, settings.only_processes)?;
-        if let (Some(_), OpenedTargets::Cgroups(_)) = (&settings.capture, &targets) {
+        let can_capture = !matches!(targets, OpenedTargets::Cgroups(_));
+        if settings.is_capture_typed && !can_capture {
             return Err(notes::no_capture_of_cgroups());
         }
         let owner = rights::caller()?;
-        let capture = settings.capture.clone();
+        let capture = settings.capture.clone().filter(|_| can_capture);
         // SAFETY: the threads that have opened the targets were joined.
         let capture = capture.map(|options| unsafe { OpenedCapture::open(options, &owner) }).transpose()?;
         let output = settings.session.output.as_deref();
@@ -260,6 +261,9 @@ struct AttachedSession<'r> {
 impl<'r> AttachedSession<'r> {
     fn begin(plan: AttachPlan, metering: Metering, targets: SharedTargets, run_dir: &'r RunDir) -> Result<Self> {
         let captured = TailCapture::without_keys(facts(&plan, run_dir), no_keys);
+        if plan.settings.capture.is_some() && plan.capture.is_none() {
+            metering.note(notes::VARIABLES_WITHOUT_EFFECT.to_owned());
+        }
         let (tails, outcome) = Tails::start(run_dir.path(), &rights::caller()?, captured);
         outcome.err().into_iter().for_each(|error| metering.note(error.to_string()));
         let readers = session::serve_readers(run_dir, &metering);

@@ -79,6 +79,10 @@ pub(super) fn seen_from_here(link: &LinkFacts, side: LinkSide) -> Option<String>
 /// A capture of loopbacks only.
 pub(super) const NOTHING_CAPTURED: &str = "nothing was captured: the packets of a loopback are not";
 
+/// Variables request a capture of cgroups.
+pub(super) const VARIABLES_WITHOUT_EFFECT: &str =
+    "the packets of cgroups are not captured: NETWATCH_WRITE and NETWATCH_PACKETS have no effect";
+
 /// Why packets of cgroups are not captured.
 pub(super) fn no_capture_of_cgroups() -> Error {
     Error::other("capture", "packets of cgroups", "a capture is attached to interfaces, and a cgroup has none")

@@ -108,7 +108,7 @@ fn set_facts(spec: &mut ViewSpec, facts: CaptureFacts) {
     }
 }
 
-/// The end, and whether the run sent all packets: then the last block is that of the statistics.
+/// The end, and whether the run sent all packets: then it sent what it ends a capture with.
 fn follow(spec: ViewSpec, id: &RunId, stream: UnixStream) -> Result<(CaptureEnd, bool)> {
     let stream = TailStream { stream, stop: &STOP, leaves_by: None };
     let mut capture = Capture::live(&format!("run {id}"), stream, &ENOUGH)?;
@@ -127,7 +127,7 @@ fn follow(spec: ViewSpec, id: &RunId, stream: UnixStream) -> Result<(CaptureEnd,
     view.finish(all_lost - lost)?;
     let losses = capture.losses().filter(|(egress, ingress)| egress.saturating_add(*ingress) == all_lost);
     print_message(&counts_text(written, all_lost, losses, left_out));
-    Ok((end, capture.has_statistics()))
+    Ok((end, capture.has_end()))
 }
 
 /// The stream of a run. After a signal, the run sends what its ring contains, and the statistics.
