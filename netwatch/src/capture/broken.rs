@@ -16,6 +16,8 @@ pub struct Broken {
     pub offset: u64,
     /// The cause, as text.
     pub cause: String,
+    /// The capture ends inside the record or block.
+    pub is_cut: bool,
     /// The error for the user, with file, offset and cause.
     pub error: Error,
 }
@@ -24,11 +26,12 @@ impl Broken {
     pub(super) fn new(name: &str, offset: u64, cause: BrokenCause) -> Self {
         let object = format!("{name} at byte {offset}");
         let text = cause.to_string();
+        let is_cut = matches!(cause, BrokenCause::Ended { .. });
         let error = match cause {
             BrokenCause::Read(error) => Error::os("read", object, error),
             _ => Error::other("read", object, text.clone()),
         };
-        Self { offset, cause: text, error: error.hint("the report covers everything before that") }
+        Self { offset, cause: text, is_cut, error: error.hint("the report covers everything before that") }
     }
 }
 

@@ -39,7 +39,7 @@ pub(super) fn replay(settings: &ReplaySettings) -> Result<Exit> {
     };
     let (view, lost) = (observer.view.take(), observer.lost);
     drop(observer);
-    match view.map_or(Ok(()), |view| view.finish(capture.dropped().saturating_sub(lost))) {
+    match view.map_or(Ok(()), |view| view.finish(capture.dropped().saturating_sub(lost), "")) {
         // The report does not depend on the reader of the lines.
         Err(error) if view::is_closed_pipe(&error) => {}
         finished => finished?,

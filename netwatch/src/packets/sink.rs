@@ -79,7 +79,7 @@ impl Sink {
 
     /// Whether no name leads to the file any more.
     pub(super) fn is_deleted(&self) -> bool {
-        self.file().metadata().is_ok_and(|metadata| metadata.is_file() && metadata.nlink() == 0)
+        is_deleted(self.file())
     }
 
     /// Completes the file. Does not wait for the disk, which may take longer than the ring has room
@@ -92,4 +92,9 @@ impl Sink {
         };
         Ok(nix::unistd::close(file)?)
     }
+}
+
+/// Whether this is a file to which no name leads any more.
+pub(super) fn is_deleted(file: &File) -> bool {
+    file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.nlink() == 0)
 }

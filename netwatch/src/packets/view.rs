@@ -138,11 +138,11 @@ impl PacketView {
         self.output.flush()
     }
 
-    /// Completes the file. `lost` packets were lost after the last frame. Returns the error that
-    /// ended the lines, if one did.
-    pub fn finish(mut self, lost: u64) -> Result<()> {
+    /// Completes the file, which states `comment`. `lost` packets were lost after the last frame.
+    /// Returns the error that ended the lines, if one did.
+    pub fn finish(mut self, lost: u64, comment: &str) -> Result<()> {
         let names = self.names.iter().map(|(address, name)| (*address, name.as_str()));
-        self.output.finish(lost, names, "")?;
+        self.output.finish(lost, names, comment)?;
         self.output.take_lines_error().map_or(Ok(()), Err)
     }
 }

@@ -29,6 +29,9 @@ use crate::undo::RunId;
 /// Time in which the run sends its last packets after a signal.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// What the file of a tail states if the end of the stream is missing.
+const INCOMPLETE: &str = "incomplete: the last packets are missing, and losses among them are not counted";
+
 /// The requested number of packets was printed.
 static ENOUGH: AtomicBool = AtomicBool::new(false);
 
@@ -63,7 +66,7 @@ pub(super) fn tail(settings: &TailSettings) -> Result<Exit> {
     match end {
         // The run sent the rest after a signal, or had no time for it.
         _ if STOP.load(Ordering::Relaxed) => {}
-        CaptureEnd::Whole if !is_complete => {
+        end if !is_complete && is_cut(&end) => {
             let cause = "the run was killed, or this tail did not read its last packets in time";
             print_error(&Error::other("read", format!("run {id}"), cause).hint("the last packets are missing"));
             return Ok(Exit::Negative);
@@ -124,10 +127,26 @@ fn follow(spec: ViewSpec, id: &RunId, stream: UnixStream) -> Result<(CaptureEnd,
     })?;
     let (written, left_out) = view.counts();
     let all_lost = lost.max(capture.dropped());
-    view.finish(all_lost - lost)?;
+    let is_complete = capture.has_end();
+    let lacks_end = !is_complete && is_cut(&end);
+    view.finish(all_lost - lost, if lacks_end { INCOMPLETE } else { "" })?;
     let losses = capture.losses().filter(|(egress, ingress)| egress.saturating_add(*ingress) == all_lost);
-    print_message(&counts_text(written, all_lost, losses, left_out));
-    Ok((end, capture.has_end()))
+    let counts = match lacks_end {
+        true => cut_counts_text(written, all_lost, left_out),
+        false => counts_text(written, all_lost, losses, left_out),
+    };
+    print_message(&counts);
+    Ok((end, is_complete))
+}
+
+/// Whether the stream ended, possibly inside a packet. What follows is unknown unless the
+/// statistics came.
+fn is_cut(end: &CaptureEnd) -> bool {
+    match end {
+        CaptureEnd::Whole => true,
+        CaptureEnd::Broken(broken) => broken.is_cut,
+        CaptureEnd::Stopped { .. } => false,
+    }
 }
 
 /// The stream of a run. After a signal, the run sends what its ring contains, and the statistics.
@@ -171,6 +190,13 @@ fn counts_text(written: u64, lost: u64, losses: Option<(u64, u64)>, left_out: u6
     let directions = losses.filter(|_| lost > 0).map_or(String::new(), comment::losses);
     let left_out = if left_out > 0 { format!(", {left_out} left out by --only") } else { String::new() };
     format!("{} captured, {lost} lost{directions}{left_out}", counted(written, "packet"))
+}
+
+/// The counts without the end of the run: how much is missing is unknown.
+fn cut_counts_text(written: u64, lost: u64, left_out: u64) -> String {
+    let lost = if lost > 0 { format!(", {lost} lost before the last of them") } else { String::new() };
+    let left_out = if left_out > 0 { format!(", {left_out} left out by --only") } else { String::new() };
+    format!("{} captured{lost}{left_out}; an unknown number after them is missing", counted(written, "packet"))
 }
 
 /// Process and name are in the comments of the frame.
@@ -217,6 +243,22 @@ mod tests {
             assert!(began.elapsed() < 3 * LEAVE_TIMEOUT);
             drop(served.join().expect("no panic"));
         }
+    }
+
+    #[test]
+    fn a_stream_that_ends_inside_a_packet_lacks_its_end() {
+        static NEVER_STOPPED: AtomicBool = AtomicBool::new(false);
+        // A section header, and a block of which a part is missing.
+        let head = [0x0a0d_0d0a_u32, 28, 0x1a2b_3c4d, 1, u32::MAX, u32::MAX, 28, 1, 32, 1].map(u32::to_le_bytes);
+        for (length, is_broken) in [(28, false), (36, true), (40, true)] {
+            let input = io::Cursor::new(head.concat()[..length].to_vec());
+            let mut capture = Capture::live("run", input, &NEVER_STOPPED).expect("a head");
+            let end = capture.each(|_| Ok(())).expect("read");
+            assert_eq!(matches!(end, CaptureEnd::Broken(_)), is_broken, "{length} bytes: {end:?}");
+            assert!(is_cut(&end) && !capture.has_end(), "{length} bytes: {end:?}");
+        }
+        let wanted = "3 packets captured, 2 lost before the last of them; an unknown number after them is missing";
+        assert_eq!(cut_counts_text(3, 2, 0), wanted);
     }
 
     #[test]
