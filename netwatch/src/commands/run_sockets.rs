@@ -117,6 +117,9 @@ pub(super) fn connect(prefix: &str, socket: impl Fn(&Path) -> PathBuf) -> Result
     }
     live.pop().ok_or_else(|| match refused {
         true => Error::other("attach to", "the run", "it belongs to another user").hint("run with sudo"),
+        false if prefix.is_empty() => {
+            Error::other("find", "a run", "none is in progress").hint("start one with `sudo netwatch run COMMAND`")
+        }
         false => Error::other("find", "the run", "no run in progress has this id")
             .hint("`sudo netwatch list` lists the runs in progress"),
     })

@@ -7,6 +7,7 @@ mod tests;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -66,10 +67,12 @@ impl CapturePlace {
     /// permits existing files.
     pub fn open(path: &Path, owner: (Uid, Gid), replaces: bool) -> Result<Self> {
         let failed = |error: io::Error| Error::os("write", path.display().to_string(), error);
-        let name = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
+        let name = path.file_name().filter(|_| !path.as_os_str().as_bytes().ends_with(b"/"));
+        let name = name.ok_or_else(|| failed(Errno::EISDIR.into()))?.to_str();
+        let name = name.ok_or_else(|| {
+            let cause = "the name is not valid UTF-8";
+            Error::other("write", path.display().to_string(), cause).hint("choose another name")
+        })?;
         let mut options = std::fs::OpenOptions::new();
         options.read(true).custom_flags(libc::O_DIRECTORY);
         let directory = as_user(owner, || options.open(directory_of(path)));
@@ -252,11 +255,11 @@ impl CapturePlace {
             Err(Errno::ENOENT) => return Ok(false),
             about => about?,
         };
-        if !self.replaces {
-            return Ok(true);
-        }
         if about.st_mode & libc::S_IFMT == libc::S_IFDIR {
             return Err(Errno::EISDIR);
+        }
+        if !self.replaces {
+            return Ok(true);
         }
         let directory = fstat(&self.directory)?;
         let owner = self.owner.0.as_raw();

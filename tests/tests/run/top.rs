@@ -169,7 +169,7 @@ fn without_a_terminal_or_a_run_there_is_an_error() {
     let net = internet!();
     net.host.netwatch(&["top"]).assert_error(2, &["not a terminal", "--status=json"]);
     let tmux = top(&net.host);
-    tmux.wait_for("no run in progress has this id");
+    tmux.wait_for("cannot find a run: none is in progress");
     tmux.wait_for("ended-2");
     assert_eq!(tmux.property("alternate_on"), "0");
 }

@@ -170,8 +170,13 @@ impl Followed for AttachedLinks {
         let is_complete = errors.is_empty();
         let absent: Vec<LinkKey> = self.attached.keys().filter(|key| !keys.contains(key)).copied().collect();
         for (place, index) in absent {
-            if is_complete || matches!(self.targets.read(place, index), Ok(None)) {
+            let is_there = !matches!(self.targets.read(place, index), Ok(None));
+            if is_complete || !is_there {
+                // The end of a namespace has a note of its own.
+                let shown = self.attached.get(&(place, index)).filter(|_| ended.is_empty());
+                let note = shown.map(|link| notes::no_longer_metered(&link.shown, is_there));
                 errors.extend(self.detach((place, index)).err());
+                self.notes.extend(note);
             }
         }
         self.targets.release_ended();

@@ -134,6 +134,14 @@ pub(super) fn disappeared(shown: &str) -> String {
     format!("{shown} disappeared")
 }
 
+/// An interface that netwatch detached from before the end. `is_there`: it still exists.
+pub(super) fn no_longer_metered(shown: &str, is_there: bool) -> String {
+    match is_there {
+        true => format!("{shown} no longer belongs to a target, and is no longer metered"),
+        false => disappeared(shown),
+    }
+}
+
 /// Notes beyond those that are kept.
 pub(super) fn further(notes: &NameList) -> Option<String> {
     notes.others().map(|others| format!("{others} further notes about interfaces were discarded"))

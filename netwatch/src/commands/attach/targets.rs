@@ -164,6 +164,19 @@ fn add_namespace(all: &mut Vec<Option<TargetNamespace>>, new: TargetNamespace) -
 struct TargetInterface {
     name: String,
     side: LinkSide,
+    /// Identifies it while it exists, also under another name. `None` if it is gone.
+    index: Option<u32>,
+}
+
+impl TargetInterface {
+    /// The interface among those that exist now. If it is gone, another one with its name takes its
+    /// place.
+    fn find<'l>(&mut self, links: &'l [LinkFacts]) -> Option<&'l LinkFacts> {
+        let same = links.iter().find(|link| Some(link.index) == self.index);
+        let found = same.or_else(|| links.iter().find(|link| link.name == self.name));
+        self.index = found.map(|link| link.index);
+        found
+    }
 }
 
 /// The targets of a session: they decide what the classifier is loaded for.
@@ -195,7 +208,7 @@ impl OpenedTargets {
                 }
                 AttachTarget::Interface { name, is_peer } => {
                     let side = if *is_peer { LinkSide::Peer } else { LinkSide::Own };
-                    interfaces.push(TargetInterface { name: name.clone(), side });
+                    interfaces.push(TargetInterface { name: name.clone(), side, index: None });
                 }
                 AttachTarget::Cgroup(path) => cgroups.push(TargetCgroup::open(path)?),
                 AttachTarget::Unit(name) => cgroups.push(TargetCgroup::of_unit(name)?),
@@ -223,18 +236,17 @@ pub(super) struct Targets {
 
 impl Targets {
     /// Fails if a target does not exist.
-    fn new(namespaces: Vec<Option<TargetNamespace>>, interfaces: Vec<TargetInterface>) -> Result<Self> {
+    fn new(namespaces: Vec<Option<TargetNamespace>>, mut interfaces: Vec<TargetInterface>) -> Result<Self> {
         let mut own = NamespaceView::here()?;
         let present = links::all(&mut own.route)?;
-        for TargetInterface { name, .. } in &interfaces {
-            let found = present.iter().find(|link| link.name == *name);
-            let refused = match found {
+        for interface in &mut interfaces {
+            let refused = match interface.find(&present) {
                 None => Some("there is no such interface"),
                 Some(link) if !link.is_ethernet() && !link.is_loopback() => Some(NO_ETHERNET),
                 Some(_) => None,
             };
             if let Some(cause) = refused {
-                return Err(Error::other("attach to interface", name.clone(), cause));
+                return Err(Error::other("attach to interface", interface.name.clone(), cause));
             }
         }
         Ok(Self { own, namespaces, interfaces })
@@ -259,10 +271,11 @@ impl Targets {
             }
         }
         // Last: the end of a link of a namespace keeps the direction of the namespace.
-        for TargetInterface { name, side } in &self.interfaces {
-            if let Some(facts) = own.iter().find(|link| link.name == *name) {
-                let side = if facts.is_loopback() { LinkSide::Loopback } else { *side };
-                let link = WantedLink { place: LinkPlace::Own, facts: facts.clone(), side, shown: name.clone() };
+        for interface in &mut self.interfaces {
+            if let Some(facts) = interface.find(&own) {
+                let side = if facts.is_loopback() { LinkSide::Loopback } else { interface.side };
+                let (facts, shown) = (facts.clone(), interface.name.clone());
+                let link = WantedLink { place: LinkPlace::Own, facts, side, shown };
                 wanted.links.push(link);
             }
         }
@@ -385,6 +398,20 @@ mod tests {
         assert_eq!([&tap, &dummy, &veth, &of_kind("vxlan")].map(is_way_out), [false, false, true, false]);
         let tun = LinkFacts { hardware: libc::ARPHRD_NONE, ..tap };
         assert_eq!(why_left_out(&tun, false), Some(NO_ETHERNET));
+    }
+
+    #[test]
+    fn an_interface_is_followed_under_another_name_while_it_exists() {
+        let mut interface = TargetInterface { name: "veth7".to_owned(), side: LinkSide::Peer, index: None };
+        let renamed = |index: u32, name: &str| LinkFacts { name: name.to_owned(), ..link(index, None) };
+        let mut found = |links: &[LinkFacts]| interface.find(links).map(|link| link.index);
+        assert_eq!(found(&[link(6, None), link(7, None)]), Some(7));
+        assert_eq!(found(&[link(6, None), renamed(7, "zz")]), Some(7));
+        assert_eq!(found(&[renamed(6, "veth7"), renamed(7, "veth6")]), Some(7), "names were exchanged");
+        assert_eq!(found(&[renamed(6, "veth7")]), Some(6), "it is gone, and another one has its name");
+        assert_eq!(found(&[]), None);
+        assert_eq!(found(&[renamed(9, "zz")]), None);
+        assert_eq!(found(&[renamed(8, "veth7")]), Some(8));
     }
 
     #[test]

@@ -133,6 +133,10 @@ impl OpenedCapture {
     pub(in crate::commands) unsafe fn open(options: CaptureOptions, owner: &Identity) -> Result<Self> {
         // SAFETY: guaranteed by the caller.
         let filter = options.filter.as_ref().map(|filter| unsafe { filter::of_run(filter, owner) }).transpose()?;
+        if options.file.as_deref() == Some(Path::new("-")) {
+            let error = Error::other("write packets to", "standard output", "they go to a file or a named pipe");
+            return Err(error.hint("`netwatch tail -w -` writes packets of the session to standard output"));
+        }
         let writer = open(&options, false, owner)?;
         let lines = open_lines(&options, owner)?;
         Ok(Self { options, writer, filter, lines })

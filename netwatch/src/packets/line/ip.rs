@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use netwatch_common::parse::protocol;
+
 /// Length of both addresses and the type, bytes.
 const ETHERNET_HEADER: usize = 14;
 const VLAN_TAGS: [u16; 2] = [0x8100, 0x88a8];
@@ -30,6 +32,15 @@ impl LinkHead {
             head.network += 4;
         }
         Some(head)
+    }
+
+    /// What stands instead of a network header that is cut.
+    pub(super) fn cut_words(self) -> &'static str {
+        match self.ethertype {
+            IPV4 => "IP [|ip]",
+            IPV6 => "IP6 [|ip6]",
+            _ => "[|ether]",
+        }
     }
 
     /// `ADDRESS > ADDRESS, ethertype IPv4 (0x0800), length N: `.
@@ -188,6 +199,17 @@ impl<'a> IpHead<'a> {
 /// A length of 0 is that of a super-frame that the field cannot state.
 fn end_of(bytes: &[u8], header: usize, length: u16) -> usize {
     if length == 0 { bytes.len() } else { header + usize::from(length) }
+}
+
+/// `tcp`; `None` for protocols that a line names by number.
+pub(super) fn short_name(number: u8) -> Option<&'static str> {
+    Some(match number {
+        protocol::ICMP => "icmp",
+        protocol::IGMP => "igmp",
+        protocol::TCP => "tcp",
+        protocol::UDP => "udp",
+        _ => return None,
+    })
 }
 
 /// `TCP (6)`.

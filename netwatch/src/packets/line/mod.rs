@@ -13,7 +13,7 @@ mod tests;
 use std::fmt::Write as _;
 use std::net::Ipv6Addr;
 
-use netwatch_common::flow::{housekeeping, kind};
+use netwatch_common::flow::{housekeeping, kind, malformed};
 use netwatch_common::parse::{self, Captured, Meta, Packet, protocol};
 
 pub use style::{DumpColumns, DumpStyle, LineStyle, TimeStyle};
@@ -48,6 +48,11 @@ impl<'a> PrintedPacket<'a> {
     fn network(&self) -> &'a [u8] {
         let at = LinkHead::of(self.bytes).map_or(self.bytes.len(), |link| link.network);
         self.bytes.get(at..).unwrap_or_default()
+    }
+
+    /// Whether the capture has all bytes of the frame.
+    fn has_all(&self) -> bool {
+        self.bytes.len() >= self.orig_len as usize
     }
 
     /// The transport payload, as far as it was captured.
@@ -99,6 +104,7 @@ impl LineFormat {
         match packet.kind {
             kind::HOUSEKEEPING => self.push_housekeeping(line, packet, printed),
             kind::NON_IP => _ = write!(line, "ethertype {:#06x}", packet.source_port),
+            kind::MALFORMED if is_cut(packet, printed) => return self.push_cut(line, printed),
             kind::MALFORMED => line.push_str("malformed"),
             _ => {
                 self.push_ends(line, packet, printed);
@@ -167,7 +173,8 @@ impl LineFormat {
 
     fn push_housekeeping(&self, line: &mut String, packet: &Packet, printed: &PrintedPacket<'_>) {
         if packet.protocol == housekeeping::ARP {
-            return line.push_str(&icmp::arp(printed.network()).unwrap_or_else(|| "ARP".to_owned()));
+            let cut = if printed.has_all() { "ARP" } else { "ARP [|arp]" };
+            return line.push_str(&icmp::arp(printed.network()).unwrap_or_else(|| cut.to_owned()));
         }
         let Some(ip) = IpHead::of(printed.network()) else { return line.push_str("IP") };
         self.push_family(line, ip.source.is_ipv6(), printed);
@@ -176,6 +183,16 @@ impl LineFormat {
             false => icmp::message(&ip).unwrap_or_else(|| format!("ip-proto-{}", ip.protocol)),
         };
         _ = write!(line, " {} > {}: {words}", ip.source, ip.destination);
+    }
+
+    /// What is there of a packet without all headers.
+    fn push_cut(&self, line: &mut String, printed: &PrintedPacket<'_>) {
+        let Some(ip) = IpHead::of(printed.network()) else {
+            return line.push_str(LinkHead::of(printed.bytes).map_or("[|ether]", LinkHead::cut_words));
+        };
+        self.push_family(line, ip.source.is_ipv6(), printed);
+        let protocol = ip::short_name(ip.protocol).map_or_else(|| format!("ip-proto-{}", ip.protocol), str::to_owned);
+        _ = write!(line, " {} > {}: [|{protocol}]", ip.source, ip.destination);
     }
 
     fn push_identity(&self, line: &mut String, identity: &PacketIdentity) {
@@ -204,14 +221,19 @@ fn later_fragment(ip: &IpHead<'_>) -> String {
     if ip.source.is_ipv6() {
         return format!("frag ({offset}|{}), fragment of {id}", ip.body_length);
     }
-    let name = match ip.protocol {
-        protocol::ICMP => "icmp",
-        protocol::IGMP => "igmp",
-        protocol::TCP => "tcp",
-        protocol::UDP => "udp",
-        other => return format!("ip-proto-{other}, fragment of {id} at offset {offset}"),
+    let Some(name) = ip::short_name(ip.protocol) else {
+        return format!("ip-proto-{}, fragment of {id} at offset {offset}", ip.protocol);
     };
     format!("{name}, fragment of {id} at offset {offset}")
+}
+
+/// Whether it counts as malformed only because the capture does not have all its bytes.
+fn is_cut(packet: &Packet, printed: &PrintedPacket<'_>) -> bool {
+    let is_missing = matches!(
+        packet.protocol,
+        malformed::ETHERNET | malformed::IP_TRUNCATED | malformed::EXTENSION_HEADER | malformed::TRANSPORT_TRUNCATED
+    );
+    is_missing && !printed.has_all()
 }
 
 /// Protocol and length, as `tcpdump -q` prints them.

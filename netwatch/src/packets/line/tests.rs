@@ -243,6 +243,25 @@ fn a_tcp_header_that_is_cut_or_too_short_has_no_flags() {
 }
 
 #[test]
+fn headers_that_are_cut_are_not_malformed() {
+    let (v4, v6) = (segment(24, 7, &[], b"x"), ipv6(17, &[0x13, 0x88, 0, 53, 0, 8, 0, 0]));
+    let arp = [&[255; 6][..], &[2, 0, 0, 0, 0, 2, 8, 6], &[0; 28]].concat();
+    for length in 14..34 {
+        assert_eq!(words_of_head(&v4, length), "IP [|ip]", "{length}");
+    }
+    for length in 34..38 {
+        assert_eq!(words_of_head(&v4, length), "IP 198.51.100.2 > 198.51.100.1: [|tcp]", "{length}");
+    }
+    for length in 14..54 {
+        assert_eq!(words_of_head(&v6, length), "IP6 [|ip6]", "{length}");
+    }
+    for length in 14..42 {
+        assert_eq!(words_of_head(&arp, length), "ARP [|arp], length 28", "{length}");
+    }
+    assert_eq!(words_of(&v4[..33]), "malformed, length 33", "the whole frame");
+}
+
+#[test]
 fn the_headers_are_shown_on_request() {
     let style = LineStyle { shows_link: true, is_verbose: true, time: TimeStyle::None, ..LineStyle::default() };
     let line = line_in(style, &segment(16, 7, &[], &[]), &PacketIdentity::default());

@@ -200,6 +200,23 @@ fn a_new_file_has_no_name_until_it_is_kept() {
     assert_eq!((names(), first.0.metadata().expect("metadata").nlink()), (1, 0));
 }
 
+#[test]
+fn a_directory_and_a_name_that_is_no_text_are_refused() {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::create_dir(dir.path().join("dir")).expect("created");
+    for replaces in [false, true] {
+        let refused = place(dir.path(), "dir", replaces).open_named().expect_err("a directory").to_string();
+        assert!(refused.contains("(EISDIR)") && !refused.contains("--force"), "{refused}");
+    }
+    let owner = (Uid::effective(), Gid::effective());
+    let refused = |name: &[u8]| {
+        let path = dir.path().join(std::ffi::OsStr::from_bytes(name));
+        CapturePlace::open(&path, owner, false).expect_err("refused").to_string()
+    };
+    assert!(refused(b"new.pcap/").contains("new.pcap/: Is a directory"), "{}", refused(b"new.pcap/"));
+    assert!(refused(b"a\xff.pcap").ends_with("the name is not valid UTF-8"), "{}", refused(b"a\xff.pcap"));
+}
+
 /// A new file as on a file system that has only files with names.
 fn with_name(place: &Arc<CapturePlace>, name: &str) -> (File, UnusedFile) {
     let is_there = place.check_replaceable(name).expect("replaceable");
