@@ -113,7 +113,7 @@ impl PacketPrinter {
         }
     }
 
-    /// Makes all lines visible. Fails if the file was deleted: its lines are gone when it is closed.
+    /// Makes all lines visible. Fails if the file was deleted: its lines go when it is closed.
     pub(super) fn flush(&mut self) -> Result<()> {
         self.out.flush().map_err(|error| failed(&self.file, error))?;
         match &self.file {
