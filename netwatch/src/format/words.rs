@@ -72,7 +72,8 @@ pub(super) fn response_times(service: &InboundService) -> Option<String> {
 }
 
 /// What the response times of a service leave out: `3 requests without a time, 1.2 MB of requests
-/// not measured`; `None` if that is nothing.
+/// not measured`; `responses not measured` if there is neither a time nor anything of these; `None`
+/// if everything was measured.
 pub(super) fn unmeasured(service: &InboundService) -> Option<String> {
     let exchanges = &service.activity.exchanges;
     let without = match exchanges.unmeasured {
@@ -83,6 +84,9 @@ pub(super) fn unmeasured(service: &InboundService) -> Option<String> {
     let rest = service.unsampled_request_bytes().filter(|rest| has_sample && *rest > 0);
     let rest = rest.map(|rest| format!("{} of requests not measured", bytes(rest)));
     let parts: Vec<String> = [without, rest].into_iter().flatten().collect();
+    if has_sample && parts.is_empty() && exchanges.times.count() == 0 {
+        return Some("responses not measured".to_owned());
+    }
     (!parts.is_empty()).then(|| parts.join(", "))
 }
 
@@ -296,4 +300,48 @@ fn difference(Difference { skbs, bytes }: Difference) -> String {
 /// Replaces no-break spaces.
 pub(super) fn with_plain_spaces(text: String) -> String {
     text.replace('\u{a0}', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::{FailedAttempts, Payload, Protocol};
+    use crate::report::ServiceActivity;
+
+    /// A service that received 1,000 bytes.
+    fn served(activity: ServiceActivity) -> InboundService {
+        InboundService {
+            protocol: Protocol::TCP,
+            port: 443,
+            clients: 1,
+            at_least: false,
+            connections: 1,
+            counters: PerDirection::default(),
+            payload: Payload::of_bytes(PerDirection { egress: 5_000, ingress: 1_000 }),
+            failed: FailedAttempts::default(),
+            handshake_rtt_ns: None,
+            application: None,
+            processes: Vec::new(),
+            top_clients: Vec::new(),
+            activity,
+            published: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_has_no_response_time_is_stated() {
+        let words = |request_bytes, times, without| {
+            let mut activity = ServiceActivity::default();
+            activity.exchanges.request_bytes = request_bytes;
+            activity.exchanges.unmeasured = without;
+            activity.exchanges.times.add(50_000_000, times);
+            unmeasured(&served(activity))
+        };
+        assert_eq!(words(1_000, 1, 0), None);
+        // Those of HTTP/2 are sampled, and are not read.
+        assert_eq!(words(24, 0, 0).as_deref(), Some("976 B of requests not measured"));
+        assert_eq!(words(1_000, 0, 2).as_deref(), Some("2\u{a0}requests without a time"));
+        assert_eq!(words(1_000, 0, 0).as_deref(), Some("responses not measured"));
+        assert_eq!(words(0, 0, 0), None, "nothing was sampled");
+    }
 }
