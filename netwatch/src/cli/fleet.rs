@@ -10,7 +10,7 @@ use crate::consumer::ipfix::IpfixTarget;
 use crate::consumer::metrics::MetricLabel;
 use crate::consumer::otlp::{OtlpOptions, OtlpTarget, SpoolOptions};
 use crate::settings::MetricsOptions;
-use crate::settings::value::{parse_metrics_address, parse_size};
+use crate::settings::value::{parse_metrics_address, parse_spool_size};
 
 const FLEET: &str = "Metrics and flow records";
 
@@ -62,8 +62,8 @@ pub(super) struct FleetArgs {
     /// Export finished connections and sums to a receiver of OpenTelemetry
     ///
     /// By OTLP over HTTP, port 4318 by default: a log record for each connection, and metrics;
-    /// repeatable. A receiver that is slow or dead never delays the run: dropped records are
-    /// counted in the report. `netwatch help otlp` describes the records.
+    /// repeatable. A receiver that is slow or dead delays the start and the end of the run by
+    /// seconds, never the traffic: dropped records are counted in the report. `netwatch help otlp` describes the records.
     #[arg(
         long,
         value_name = "http[s]://HOST[:PORT]",
@@ -103,12 +103,12 @@ pub(super) struct FleetArgs {
     )]
     otlp_spool: Option<PathBuf>,
 
-    /// Maximum size of what waits on disk for one receiver
+    /// Maximum size of what waits on disk for one receiver, at least 1M
     #[arg(
         long,
         value_name = "SIZE",
         default_value = "256M",
-        value_parser = parse_size,
+        value_parser = parse_spool_size,
         env = "NETWATCH_OTLP_SPOOL_SIZE",
         help_heading = FLEET
     )]

@@ -366,8 +366,16 @@ mod tests {
 
     #[test]
     fn flags_about_other_files_need_what_writes_them() {
-        let needs =
-            [("--report-every 5m", "--soak"), ("--report-dir x", "--soak"), ("--events-size 1m", "--events-file x")];
+        let needs = [
+            ("--report-every 5m", "--soak"),
+            ("--report-dir x", "--soak"),
+            ("--events-size 1m", "--events-file x"),
+            ("--otlp-ca x", "--otlp http://a"),
+            ("--otlp-gzip", "--otlp http://a"),
+            ("--otlp-spool x", "--otlp http://a"),
+            ("--otlp-spool-size 1G", "--otlp http://a --otlp-spool x"),
+            ("--metrics-labels name", "--metrics 0"),
+        ];
         for (flag, other) in needs {
             assert!(!is_accepted(&format!("netwatch run {flag} -- true")), "{flag}");
             assert!(is_accepted(&format!("netwatch run {other} {flag} -- true")), "{flag}");

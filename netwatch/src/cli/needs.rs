@@ -12,7 +12,7 @@ struct FlagNeed {
     others: &'static [&'static str],
 }
 
-const NEEDS: [FlagNeed; 7] = [
+const NEEDS: [FlagNeed; 10] = [
     FlagNeed {
         subcommands: &["run", "attach"],
         flags: &[
@@ -35,6 +35,9 @@ const NEEDS: [FlagNeed; 7] = [
     FlagNeed { subcommands: &["replay"], flags: &["only", "count"], others: &["write", "packets"] },
     FlagNeed { subcommands: &["run"], flags: &["report_every", "report_dir"], others: &["soak"] },
     FlagNeed { subcommands: &["run", "attach"], flags: &["events_size", "events_keep"], others: &["events_file"] },
+    FlagNeed { subcommands: &["run", "attach"], flags: &["otlp_ca", "otlp_gzip", "otlp_spool"], others: &["otlp"] },
+    FlagNeed { subcommands: &["run", "attach"], flags: &["otlp_spool_size"], others: &["otlp_spool"] },
+    FlagNeed { subcommands: &["run", "attach"], flags: &["metrics_labels"], others: &["metrics"] },
 ];
 
 /// The first flag of the command line that lacks another one, as a sentence: `--force needs --write

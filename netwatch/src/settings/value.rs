@@ -167,6 +167,14 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     number.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift)).ok_or_else(invalid)
 }
 
+/// The size of `--otlp-spool-size`: at least that of a request with a thousand records.
+pub fn parse_spool_size(text: &str) -> Result<u64, String> {
+    match parse_size(text)? {
+        bytes if bytes < 1 << 20 => Err("the minimum is 1M".to_owned()),
+        bytes => Ok(bytes),
+    }
+}
+
 /// The size of `-C`.
 pub fn parse_file_size(text: &str) -> Result<u64, String> {
     match parse_size(text)? {

@@ -7,8 +7,8 @@ use super::metering::{Metering, OnFailure};
 use crate::consumer::events::EventLines;
 use crate::consumer::ipfix::{Ipfix, IpfixDestination};
 use crate::consumer::metrics::{Metrics, MetricsListener};
-use crate::consumer::otlp::{Otlp, OtlpReceiver};
-use crate::error::Result;
+use crate::consumer::otlp::{Otlp, OtlpReceiver, OtlpTarget};
+use crate::error::{Error, Result};
 use crate::settings::{EventFile, EventStyle, MetricsOptions, SessionSettings};
 use crate::target::user::Identity;
 use crate::terminal::{RotatedFile, print_message};
@@ -29,6 +29,7 @@ impl Exports {
         let owner = (owner.uid, owner.gid);
         let open = |target| IpfixDestination::open(target, owner);
         let ipfix = settings.ipfix.iter().map(open).collect::<Result<_>>()?;
+        require_once(&settings.otlp)?;
         let find = |target| OtlpReceiver::find(target, &settings.otlp_options, owner);
         let otlp = settings.otlp.iter().map(find).collect::<Result<_>>()?;
         let open = |file: &EventFile| Ok((RotatedFile::open(&file.path, owner, file.rotation)?, file.clone()));
@@ -62,6 +63,16 @@ impl Exports {
     }
 }
 
+/// Refuses a receiver that is named twice: each would get every record twice, and both would need
+/// the same spool.
+fn require_once(targets: &[OtlpTarget]) -> Result<()> {
+    let repeated = targets.iter().enumerate().find(|(at, target)| targets[..*at].contains(target));
+    repeated.map_or(Ok(()), |(_, target)| {
+        let error = Error::other("export connections to", target.to_string(), "it is named twice");
+        Err(error.hint("name each receiver once with --otlp"))
+    })
+}
+
 /// Listens for scrapers. Prints the address if it was chosen here, unless standard error is a
 /// document.
 fn metrics(options: &MetricsOptions, settings: &SessionSettings) -> Result<Metrics> {
@@ -70,4 +81,17 @@ fn metrics(options: &MetricsOptions, settings: &SessionSettings) -> Result<Metri
         print_message(&format!("metrics at http://{}/metrics", listener.address()));
     }
     Ok(Metrics::new(listener, options.labels.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receiver_is_named_once() {
+        let targets = ["http://a", "http://b", "http://a:4318/"].map(|url| OtlpTarget::parse(url).expect("a URL"));
+        assert!(require_once(&targets[..2]).is_ok());
+        let error = require_once(&targets).expect_err("twice").to_string();
+        assert!(error.contains("http://a:4318: it is named twice"), "{error}");
+    }
 }

@@ -5,6 +5,7 @@
 
 mod receiver;
 mod records;
+mod resolver;
 mod spool;
 #[cfg(test)]
 mod tests;
@@ -105,7 +106,6 @@ impl Otlp {
             // Only of flows that are live again after their end.
             Event::FlowGrew(record) => self.finished.grow(&record.flow),
             Event::FlowEnded(record, reason) => self.flow(record, reason),
-            Event::Interval(totals) => self.totals = Some(totals),
             _ => {}
         }
     }
@@ -134,16 +134,27 @@ impl Otlp {
         (self.retry.0..self.until).contains(&Instant::now())
     }
 
-    /// Moves the oldest connections to the disk, if there is a spool.
+    /// Moves the oldest connections to the disk, if there is a spool: fewer of them if a request
+    /// would be larger than the spool may be.
     fn spool_oldest(&mut self) {
-        let number = self.waiting.len().min(MAX_REQUEST);
-        let logs = self.waiting.iter().take(number).map(records::connection).collect();
-        let body = records::logs(&self.run, logs).encode_to_vec();
         let Some(spool) = &mut self.receiver.spool else { return };
-        match spool.push(&body, number as u64) {
-            Ok(removed) => self.discards.add(SPOOL_FULL, removed),
-            Err(_) => self.discards.add(SPOOL_FAILED, number as u64),
+        let mut number = self.waiting.len().min(MAX_REQUEST);
+        let encode = |number| {
+            let logs = self.waiting.iter().take(number).map(records::connection).collect();
+            records::logs(&self.run, logs).encode_to_vec()
+        };
+        let mut body = encode(number);
+        while !spool.fits(body.len()) && number > 1 {
+            number /= 2;
+            body = encode(number);
         }
+        let (reason, lost) = if spool.fits(body.len()) {
+            let removed = spool.push(&body, number as u64);
+            removed.map_or((SPOOL_FAILED, number as u64), |removed| (SPOOL_FULL, removed))
+        } else {
+            (SPOOL_FULL, number as u64)
+        };
+        self.discards.add(reason, lost);
         self.waiting.drain(..number);
     }
 
@@ -226,12 +237,18 @@ impl Consumer for Otlp {
 
     fn consume(&mut self, events: Vec<Event>) -> Result<()> {
         self.until = Instant::now() + MAX_POSTING;
+        let totals = events.iter().rev().find_map(|event| match event {
+            Event::Interval(totals) => Some(totals.clone()),
+            _ => None,
+        });
+        self.totals = totals.or(self.totals.take());
+        // Before connections, which can need the whole time while the spool has many.
+        if self.may_post() && Instant::now() >= self.next_metrics {
+            self.post_metrics();
+        }
         events.into_iter().for_each(|event| self.event(event));
         if self.may_post() {
             self.post_logs();
-        }
-        if self.may_post() && Instant::now() >= self.next_metrics {
-            self.post_metrics();
         }
         Ok(())
     }
@@ -239,6 +256,10 @@ impl Consumer for Otlp {
     /// Tries once more, also during a pause.
     fn finish(&mut self, _end: &StreamEnd) -> Result<()> {
         (self.is_finishing, self.until) = (true, Instant::now() + MAX_FINISH);
+        if self.receiver.spool.as_ref().is_some_and(|spool| !spool.is_empty()) {
+            // Connections have the spool if the time is not enough.
+            self.post_metrics();
+        }
         self.post_logs();
         if self.waiting.is_empty() && Instant::now() < self.until {
             self.post_metrics();
@@ -248,16 +269,12 @@ impl Consumer for Otlp {
         }
         self.discards.add(NOT_REACHED, self.waiting.len() as u64);
         self.waiting.clear();
-        match self.discards.report() {
-            Some(report) => {
-                let error = Error::other("export", "every connection", report);
-                Err(match self.receiver.last_failure() {
-                    Some(failure) => error.hint(format!("the last request failed: {failure}")),
-                    None => error,
-                })
-            }
-            None => Ok(()),
-        }
+        let not_removed = self.receiver.spool.as_mut().and_then(OtlpSpool::not_removed);
+        let Some(report) = self.discards.report() else { return not_removed.map_or(Ok(()), Err) };
+        let last_failure = self.receiver.last_failure().map(|failure| format!("the last request failed: {failure}"));
+        let hints: Vec<_> = last_failure.into_iter().chain(not_removed.map(|error| error.to_string())).collect();
+        let error = Error::other("export", "every connection", report);
+        Err(if hints.is_empty() { error } else { error.hint(hints.join("; ")) })
     }
 }
 

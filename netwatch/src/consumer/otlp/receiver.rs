@@ -6,7 +6,8 @@ use std::io::{self, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::RawFd;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use flate2::Compression;
@@ -16,7 +17,9 @@ use nix::unistd::{Gid, Uid};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
 use prost::Message;
 use ureq::http::{StatusCode, Uri, header};
+use ureq::unversioned::transport::DefaultConnector;
 
+use super::resolver::OtlpResolver;
 use super::spool::{OtlpSpool, SpoolOptions};
 use super::tls;
 use crate::error::{Error, Result};
@@ -102,6 +105,8 @@ pub(super) enum OtlpAnswer {
 pub struct OtlpReceiver {
     target: OtlpTarget,
     agent: ureq::Agent,
+    /// The receiver did not answer, and may have moved: see [`OtlpResolver`].
+    is_stale: Arc<AtomicBool>,
     compresses: bool,
     pub(super) spool: Option<OtlpSpool>,
     /// Why the last request did not reach it.
@@ -130,7 +135,10 @@ impl OtlpReceiver {
             .build();
         let spool = options.spool.as_ref().map(|spool| OtlpSpool::open(spool, target, owner)).transpose()?;
         let (target, compresses) = (target.clone(), options.compresses);
-        let found = Self { target, agent: config.into(), compresses, spool, failure: Mutex::default() };
+        let resolver = OtlpResolver::new(found);
+        let is_stale = resolver.is_stale.clone();
+        let agent = ureq::Agent::with_parts(config, DefaultConnector::default(), resolver);
+        let found = Self { target, agent, is_stale, compresses, spool, failure: Mutex::default() };
         if found.target.has_tls {
             found.require_certificate()?;
         }
@@ -168,6 +176,7 @@ impl OtlpReceiver {
             Ok(response) => (answer(response), None),
             Err(error) => (OtlpAnswer::Unreachable, Some(tls::refusal(&error).unwrap_or_else(|| error.to_string()))),
         };
+        self.is_stale.store(failure.is_some(), Ordering::Relaxed);
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
         answer
     }

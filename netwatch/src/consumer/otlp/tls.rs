@@ -42,7 +42,7 @@ pub(super) fn config(file: Option<&Path>, owner: (Uid, Gid)) -> Result<TlsConfig
 }
 
 fn system_file() -> Result<PathBuf> {
-    let named = std::env::var_os(VARIABLE).map(PathBuf::from);
+    let named = std::env::var_os(VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
     let found = named.or_else(|| SYSTEM_FILES.iter().map(PathBuf::from).find(|file| file.exists()));
     found.ok_or_else(|| {
         Error::other("find", "the certificate authorities of the system", "there is no file of them")
