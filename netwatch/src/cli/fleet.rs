@@ -63,7 +63,8 @@ pub(super) struct FleetArgs {
     ///
     /// By OTLP over HTTP, port 4318 by default: a log record for each connection, and metrics;
     /// repeatable. A receiver that is slow or dead delays the start and the end of the run by
-    /// seconds, never the traffic: dropped records are counted in the report. `netwatch help otlp` describes the records.
+    /// seconds, never the traffic: dropped records are counted in the report. `netwatch help otlp`
+    /// describes the records.
     #[arg(
         long,
         value_name = "http[s]://HOST[:PORT]",

@@ -23,7 +23,7 @@ pub use receiver::{OtlpOptions, OtlpReceiver, OtlpTarget};
 pub use spool::SpoolOptions;
 
 use self::receiver::{OtlpAnswer, REQUEST_TIMEOUT};
-use self::spool::OtlpSpool;
+use self::spool::{MAX_REQUEST, OtlpSpool};
 use super::finished::{FinishedFlow, FinishedFlows, FlowProcess};
 use super::{Consumer, Discards, StreamEnd};
 use crate::error::{Error, Result};
@@ -31,9 +31,6 @@ use crate::flow::{Counters, EndReason, PerDirection};
 use crate::report::Run;
 use crate::session::{Event, EventKinds, FlowRecord, IntervalTotals};
 
-/// Log records in a request. One has about 800 bytes, and receivers refuse requests of more than a
-/// few megabytes.
-const MAX_REQUEST: usize = 1000;
 /// Connections that wait for a receiver, about 20 MB.
 const MAX_WAITING: usize = 65_536;
 /// Time between two requests with metrics.

@@ -10,11 +10,13 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, Uid};
 
-use super::MAX_REQUEST;
 use super::receiver::OtlpTarget;
 use crate::error::{Error, Result};
 use crate::rights::{as_user, file_lock};
 
+/// Log records in a request. One has about 800 bytes, and receivers refuse requests of more than a
+/// few megabytes.
+pub(super) const MAX_REQUEST: usize = 1000;
 /// The highest number of a request that is listed. More are never written.
 const MAX_NUMBER: u64 = u64::MAX / 2;
 /// A file of netwatch is neither a link nor a pipe, for whose reader it would wait.
@@ -55,8 +57,8 @@ struct SpooledFile {
 }
 
 impl SpooledFile {
-    /// `None` for a file with another name, such as the lock. Fails if it is no request of netwatch,
-    /// because requests that are ignored would be lost without a report.
+    /// `None` for a file with another name, such as the lock. Fails if it is no request of
+    /// netwatch: one that is ignored would be lost without a report.
     fn of(entry: &fs::DirEntry, owner: Uid, max_bytes: u64) -> Option<io::Result<Self>> {
         let name = entry.file_name().into_string().ok()?;
         let (number, records) = name.split_once('-')?;

@@ -265,15 +265,20 @@ fn a_spool_keeps_connections_until_a_later_run() {
 
 #[test]
 fn what_does_not_fit_into_the_spool_is_counted() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let dead = TcpListener::bind("127.0.0.1:0").expect("bound");
-    let target = OtlpTarget::parse(&format!("http://{}", dead.local_addr().expect("an address"))).expect("a URL");
-    drop(dead);
-    let spool = Some(SpoolOptions { folder: folder.path().to_owned(), max_bytes: 2 << 20 });
-    let options = OtlpOptions { spool, ..OtlpOptions::default() };
-    let owner = (nix::unistd::Uid::effective(), nix::unistd::Gid::effective());
-    let mut otlp = Otlp::new(OtlpReceiver::find(&target, &options, owner).expect("found"));
-    otlp.consume((1..=10_000).map(ended).collect()).expect("never fails");
-    let error = otlp.finish(&StreamEnd::Abandoned).expect_err("dropped").to_string();
-    assert!(error.contains("000 spool full") && !error.contains(NOT_REACHED), "{error}");
+    // The second is smaller than a request with a thousand records, which is split.
+    for max_bytes in [2 << 20, 300_000] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dead = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let target = OtlpTarget::parse(&format!("http://{}", dead.local_addr().expect("an address"))).expect("a URL");
+        drop(dead);
+        let spool = Some(SpoolOptions { folder: folder.path().to_owned(), max_bytes });
+        let options = OtlpOptions { spool, ..OtlpOptions::default() };
+        let owner = (nix::unistd::Uid::effective(), nix::unistd::Gid::effective());
+        let mut otlp = Otlp::new(OtlpReceiver::find(&target, &options, owner).expect("found"));
+        otlp.consume((1..=10_000).map(ended).collect()).expect("never fails");
+        let error = otlp.finish(&StreamEnd::Abandoned).expect_err("dropped").to_string();
+        let is_reported = error.contains(SPOOL_FULL) && !error.contains(SPOOL_FAILED);
+        assert!(is_reported && !error.contains(NOT_REACHED), "{error}");
+        assert!(otlp.receiver.spool.is_some_and(|spool| !spool.is_empty()), "{max_bytes}");
+    }
 }
