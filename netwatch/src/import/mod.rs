@@ -145,6 +145,7 @@ fn lookup(entry: &LookupObject) -> Result<Lookup, ImportError> {
         queries: entry.queries,
         responses: entry.responses,
         outcomes: outcomes.collect(),
+        repeats: BTreeMap::new(),
         truncated: 0,
         response_times: ResponseTimes::default(),
         first_seen_ns: time_ns(&entry.first_seen)?,

@@ -39,6 +39,12 @@ impl NameSource {
             Self::Ptr => "ptr",
         }
     }
+
+    /// Whether the name was found in a connection: it proves nothing about those to other ports of
+    /// the address.
+    pub fn is_of_connection(self) -> bool {
+        matches!(self, Self::Sni | Self::Quic | Self::Http)
+    }
 }
 
 /// A name and its source.

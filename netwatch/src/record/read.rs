@@ -362,6 +362,7 @@ pub(super) fn lookups(db: &Connection) -> Result<Vec<Lookup>> {
             queries: row.take::<Count>()?.into(),
             responses: row.take::<Count>()?.into(),
             outcomes: outcomes.remove(&number).unwrap_or_default(),
+            repeats: BTreeMap::new(),
             truncated: row.take::<Count>()?.into(),
             response_times: row.take()?,
             first_seen_ns: row.take()?,

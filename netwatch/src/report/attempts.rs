@@ -8,7 +8,6 @@ use super::model::ReportFlow;
 use crate::flow::{Direction, Flow, FlowKey, Protocol};
 use crate::name::{Lookup, QueryFlows};
 use crate::process::{Attempt, AttemptCause, AttemptTarget, ProcessId, Processes};
-use crate::wire::dns::Rcode;
 use crate::wire::port;
 
 /// What attempts are added up by.
@@ -236,21 +235,20 @@ fn of_lookup(lookup: &Lookup, querier: Option<ProcessId>) -> Vec<Attempt> {
     if lookup.queried_by == Direction::Ingress || lookup.application != crate::wire::Application::Dns {
         return Vec::new();
     }
-    let attempt = |count: u64, cause: String| Attempt {
+    let attempt = |count: u64, packets: u64, cause: String| Attempt {
         first_ns: lookup.first_seen_ns,
         last_ns: lookup.first_seen_ns,
         count,
-        packets: count,
+        packets,
         target: AttemptTarget::Name(lookup.question.name.to_string(), lookup.question.kind.to_string()),
         protocol: None,
         cause: AttemptCause::Dns(cause),
         process: querier,
     };
-    let failed = lookup.outcomes.iter().filter(|(rcode, _)| **rcode != Rcode::NOERROR);
-    let failed = failed.map(|(rcode, count)| attempt(*count, rcode.to_string().to_ascii_lowercase()));
-    let unanswered =
-        Some(lookup.unanswered()).filter(|count| *count > 0).map(|count| attempt(count, AttemptCause::TIMEOUT.into()));
-    failed.chain(unanswered).collect()
+    let failed = lookup.errors();
+    let failed = failed.map(|(rcode, count, queries)| attempt(count, queries, rcode.to_string().to_ascii_lowercase()));
+    let unanswered = attempt(lookup.unanswered_lookups(), lookup.unanswered(), AttemptCause::TIMEOUT.into());
+    failed.chain([unanswered]).filter(|attempt| attempt.count > 0).collect()
 }
 
 #[cfg(test)]

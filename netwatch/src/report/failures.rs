@@ -75,19 +75,19 @@ impl<'a> Failure<'a> {
     }
 }
 
-/// The attempts that flows show, by the display names of the flows.
-struct AttemptsByName<'a>(HashMap<AttemptKey, BTreeMap<&'a str, Attempt>>);
+/// The attempts that flows show, by the display names of the flows; `None` without one.
+struct AttemptsByName<'a>(HashMap<AttemptKey, BTreeMap<Option<&'a str>, Attempt>>);
 
 impl<'a> AttemptsByName<'a> {
     fn of(report: &'a Report) -> Self {
-        let mut attempts: HashMap<AttemptKey, BTreeMap<&'a str, Attempt>> = HashMap::new();
+        let mut attempts: HashMap<AttemptKey, BTreeMap<Option<&'a str>, Attempt>> = HashMap::new();
         for known in report.flows.iter().filter(|known| attempts::has_failed(&known.flow)) {
-            let Some(display) = known.display_name() else { continue };
+            let name = known.display_name().map(|display| display.name.as_str());
             for attempt in attempts::of_flow(known) {
                 let of_names = attempts.entry(attempts::key(&attempt)).or_default();
-                match of_names.get_mut(display.name.as_str()) {
+                match of_names.get_mut(&name) {
                     Some(sum) => attempts::add(sum, &attempt),
-                    None => drop(of_names.insert(display.name.as_str(), attempt)),
+                    None => drop(of_names.insert(name, attempt)),
                 }
             }
         }
@@ -102,14 +102,14 @@ impl<'a> AttemptsByName<'a> {
             of_names.values().map(|part| part.count).fold(0, u64::saturating_add) <= whole.count
         });
         let Some(of_names) = of_names else { return failures.push(whole) };
-        let mut parts: Vec<(&str, &Attempt)> = of_names.iter().map(|(name, part)| (*name, part)).collect();
+        let mut parts: Vec<(Option<&str>, &Attempt)> = of_names.iter().map(|(name, part)| (*name, part)).collect();
         parts.sort_by_key(|(_, part)| part.first_ns);
         let mut rest = (whole.count, whole.packets);
         let begin = failures.len();
         for (name, part) in parts {
             rest = (rest.0 - part.count, rest.1.saturating_sub(part.packets));
             let Attempt { count, packets, first_ns, last_ns, .. } = *part;
-            failures.push(Failure { name: Some(name), count, packets, first_ns, last_ns, ..whole.clone() });
+            failures.push(Failure { name, count, packets, first_ns, last_ns, ..whole.clone() });
         }
         failures[begin].count += rest.0;
         failures[begin].packets += rest.1;

@@ -94,6 +94,7 @@ fn lookups() -> Vec<Lookup> {
         queries: 3,
         responses: 2,
         outcomes: BTreeMap::from([(Rcode::NOERROR, 1), (Rcode(11), 1)]),
+        repeats: BTreeMap::new(),
         truncated: 1,
         response_times: ResponseTimes { count: 2, min_ns: 1, max_ns: 3, sum_ns: 4 },
         first_seen_ns: START_NS + 5,

@@ -66,6 +66,7 @@ pub fn lookup(name: Name, addresses: Vec<IpAddr>) -> Lookup {
         application: Application::Dns,
         queried_by: Direction::Egress,
         queries: 1,
+        repeats: Default::default(),
         responses: 1,
         outcomes: BTreeMap::from([(Rcode::NOERROR, 1)]),
         truncated: 0,

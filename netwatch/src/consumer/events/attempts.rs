@@ -11,7 +11,6 @@ use crate::process::{Attempt, AttemptCause, AttemptTarget, ProcessId, ProcessNum
 use crate::report::Report;
 use crate::session::FlowRecord;
 use crate::wire::Application;
-use crate::wire::dns::Rcode;
 
 /// Maximum number of remotes of which it is known that they answered by an ICMP error.
 const MAX_REJECTED: usize = 1 << 16;
@@ -73,13 +72,13 @@ impl WrittenAttempts {
             return Vec::new();
         }
         let first_ns = lookup.first_seen_ns;
-        let failed = lookup.outcomes.iter().filter(|(code, _)| **code != Rcode::NOERROR);
-        let failed: Vec<_> = failed
-            .map(|(code, count)| Attempt {
+        let failed: Vec<_> = lookup
+            .errors()
+            .map(|(code, count, packets)| Attempt {
                 first_ns,
                 last_ns: first_ns,
-                count: *count,
-                packets: *count,
+                count,
+                packets,
                 target: AttemptTarget::Name(lookup.question.name.to_string(), lookup.question.kind.to_string()),
                 protocol: None,
                 cause: AttemptCause::of_lookup(code.to_string().to_ascii_lowercase()),
@@ -110,7 +109,7 @@ impl WrittenAttempts {
         let attempts = report.attempts.iter().filter(|attempt| attempt.target.is_remote() && !is_of_flow(attempt));
         let number = |attempt: &Attempt| {
             let process = attempt.process.and_then(|id| report.processes.get(id));
-            process.filter(|_| attempt.protocol.is_some()).map(|process| process.number)
+            process.filter(|_| !matches!(attempt.target, AttemptTarget::Name(..))).map(|process| process.number)
         };
         self.added(attempts.map(|attempt| (attempt, number(attempt))).collect())
     }

@@ -49,7 +49,7 @@ impl RecentNames {
         }
         let name: NameWithSource = (display.name.as_str().into(), display.source);
         let whole = SocketAddr::new(end.ip(), ANY_PORT);
-        if self.get(whole).is_none() {
+        if !display.source.is_of_connection() && self.get(whole).is_none() {
             self.insert(whole, name.clone());
         }
         self.insert(end, name);

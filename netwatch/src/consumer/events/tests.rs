@@ -265,6 +265,7 @@ fn lookup(code: Rcode, count: u64) -> Event {
         queries: count + 1,
         responses: count,
         outcomes: [(code, count)].into(),
+        repeats: Default::default(),
         truncated: 0,
         response_times: ResponseTimes::default(),
         first_seen_ns: 1_000_000_000,

@@ -36,6 +36,9 @@ pub(super) fn remedy(report: &Report, attempt: &Attempt) -> String {
         AttemptCause::NoPacket => {
             "The call failed before a packet was sent. Run again with --failed-calls to record its error.".to_owned()
         }
+        AttemptCause::Dns(code) if code == "nxdomain" && is_reverse(&attempt.target) => {
+            "The address has no name in DNS. Programs that only print the name go on without it.".to_owned()
+        }
         AttemptCause::Dns(code) => dns(report, code),
     }
 }
@@ -43,7 +46,7 @@ pub(super) fn remedy(report: &Report, attempt: &Attempt) -> String {
 /// `tcp/443`, or words without a port.
 fn port(attempt: &Attempt) -> String {
     match (&attempt.target, attempt.protocol) {
-        (AttemptTarget::Address(end), Some(protocol)) if end.port() > 0 => format!("{protocol}/{}", end.port()),
+        (AttemptTarget::Address(end), Some(protocol)) if protocol.has_ports() => format!("{protocol}/{}", end.port()),
         (_, Some(protocol)) => protocol.to_string(),
         _ => "the port".to_owned(),
     }
@@ -77,6 +80,13 @@ fn no_route(report: &Report, attempt: &Attempt) -> String {
         true => "This machine has no IPv6 route. Programs usually fall back to IPv4.".to_owned(),
         false => "There is no route to this address. Check the address, the routes and the VPN.".to_owned(),
     }
+}
+
+/// Whether a lookup was for the name of an address.
+fn is_reverse(target: &AttemptTarget) -> bool {
+    let AttemptTarget::Name(name, _) = target else { return false };
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    [".in-addr.arpa", ".ip6.arpa"].iter().any(|zone| name.ends_with(zone))
 }
 
 fn dns(report: &Report, code: &str) -> String {

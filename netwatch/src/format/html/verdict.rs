@@ -3,10 +3,10 @@
 
 use super::Page;
 use super::markup::text;
-use crate::flow::BalanceState;
+use crate::flow::{BalanceState, Direction};
 use crate::format::check::words as checks;
 use crate::format::summary::failed;
-use crate::format::summary::units::plural;
+use crate::format::summary::units::{count, plural};
 use crate::format::{diff as diffs, words};
 use crate::report::Report;
 
@@ -85,7 +85,7 @@ fn failures(report: &Report) -> Answer {
         0 => Answer {
             tone: Tone::Good,
             title: "No failures".into(),
-            text: "No failed connection or DNS query was seen.".into(),
+            text: words::with_plain_spaces(no_failure(report)),
             target: "",
         },
         number => {
@@ -102,6 +102,21 @@ fn failures(report: &Report) -> Answer {
                 target: "failures",
             }
         }
+    }
+}
+
+/// Attempts of remotes are no failures of the target, but the tables list them.
+fn no_failure(report: &Report) -> String {
+    let inbound: u64 = report
+        .endpoints
+        .iter()
+        .filter(|known| known.endpoint.key.direction == Direction::Ingress)
+        .map(|known| known.endpoint.failed.attempts())
+        .sum();
+    let own = "No connection that the target opened and no DNS query failed.";
+    match inbound {
+        0 => own.to_owned(),
+        many => format!("{own} Of those that remotes opened, {} failed.", count(many)),
     }
 }
 

@@ -91,7 +91,7 @@ fn row(report: &Report, failure: &Failure<'_>) -> [String; 4] {
     let target = failure.name.map_or(address, str::to_owned);
     let service = match (&attempt.target, attempt.protocol) {
         (AttemptTarget::Name(..), _) => "DNS".to_owned(),
-        (AttemptTarget::Address(end), Some(protocol)) if end.port() > 0 => format!("{protocol}/{}", end.port()),
+        (AttemptTarget::Address(end), Some(protocol)) if protocol.has_ports() => format!("{protocol}/{}", end.port()),
         (_, Some(protocol)) => protocol.to_string(),
         (AttemptTarget::Address(end), None) => format!("port {}", end.port()),
         (AttemptTarget::LocalSocket(_), None) => String::new(),

@@ -88,12 +88,13 @@ pub(in crate::format) fn connections(report: &Report) -> u64 {
 /// The largest first, DNS last.
 fn hosts(report: &Report) -> Vec<HostRow> {
     let (handshakes, services, errors) = (report.handshakes(), crowded_services(report), report.icmp_errors());
-    let mut hosts: BTreeMap<HostPort, BTreeMap<String, HostSum>> = BTreeMap::new();
+    let mut hosts: BTreeMap<HostPort, BTreeMap<Option<String>, HostSum>> = BTreeMap::new();
     let endpoints = report.endpoints.iter().zip(handshakes);
     for (known, times) in endpoints.filter(|(known, _)| !errors.contains(&known.endpoint.key)) {
         let (host, application) = title(report, known, &services);
-        let sum = hosts.entry(host).or_default().entry(application).or_default();
         let endpoint = &known.endpoint;
+        let application = Some(application).filter(|proven| !proven.is_empty() || !endpoint.has_only_failed());
+        let sum = hosts.entry(host).or_default().entry(application).or_default();
         sum.connections += endpoint.connections;
         sum.counters += endpoint.counters;
         match times.is_empty() {
@@ -106,18 +107,19 @@ fn hosts(report: &Report) -> Vec<HostRow> {
     hosts
 }
 
-/// A row for each protocol that the content of connections proves. Those that prove none, because
-/// they failed, belong to the row with most bytes.
-fn rows_of(host: &HostPort, mut sums: BTreeMap<String, HostSum>) -> Vec<HostRow> {
+/// A row for each protocol that the content of connections proves, and one for those that prove
+/// none. Endpoints whose connections only failed (`None`) belong to the row with most bytes.
+fn rows_of(host: &HostPort, mut sums: BTreeMap<Option<String>, HostSum>) -> Vec<HostRow> {
     if sums.len() > 1
-        && let Some(unproven) = sums.remove("")
+        && let Some(failed) = sums.remove(&None)
         && let Some(largest) = sums.values_mut().max_by_key(|sum| sum.counters.both().wire_bytes)
     {
-        largest.connections += unproven.connections;
-        largest.counters += unproven.counters;
-        largest.handshakes_ns.extend(unproven.handshakes_ns);
+        largest.connections += failed.connections;
+        largest.counters += failed.counters;
+        largest.handshakes_ns.extend(failed.handshakes_ns);
     }
-    let row = |(application, sum): (String, HostSum)| {
+    let row = |(application, sum): (Option<String>, HostSum)| {
+        let application = application.unwrap_or_default();
         let direction = if host.is_inbound { "in" } else { "" };
         let parts = [host.port.as_str(), &application, direction];
         let service = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
@@ -224,4 +226,24 @@ pub(super) fn totals(report: &Report) -> String {
         format!("{} received", bytes(ingress.wire_bytes)),
     ];
     words::with_plain_spaces(parts.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_failed_joins_a_row_with_a_protocol() {
+        let host = HostPort { host: "app.example".into(), port: "tcp/443".into(), is_inbound: false, is_dns: false };
+        let sum = |connections| HostSum { connections, ..HostSum::default() };
+        let rows = |sums: &[(Option<&str>, u64)]| {
+            let sums = sums.iter().map(|(proven, connections)| (proven.map(str::to_owned), sum(*connections)));
+            let rows = rows_of(&host, sums.collect()).into_iter();
+            rows.map(|row| (row.service, row.sum.connections)).collect::<Vec<_>>()
+        };
+        let row = |service: &str, connections| (service.to_owned(), connections);
+        assert_eq!(rows(&[(Some("tls"), 2), (None, 1)]), [row("tcp/443 tls", 3)]);
+        assert_eq!(rows(&[(Some("tls"), 2), (Some(""), 1)]), [row("tcp/443", 1), row("tcp/443 tls", 2)]);
+        assert_eq!(rows(&[(None, 1)]), [row("tcp/443", 1)]);
+    }
 }

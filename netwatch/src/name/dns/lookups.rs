@@ -34,6 +34,10 @@ pub struct Lookup {
     pub responses: u64,
     /// Number of responses by response code.
     pub outcomes: BTreeMap<Rcode, u64>,
+    /// Number of failures that repeat one of the same lookup: a resolver library asks again with the
+    /// same transaction id. Responses with an error by their code; `None`: queries that were sent
+    /// again before there was a response. Not stored in recordings, which have the attempts.
+    pub repeats: BTreeMap<Option<Rcode>, u64>,
     /// Number of truncated responses.
     pub truncated: u64,
     /// Time between query and response.
@@ -79,6 +83,21 @@ impl Lookup {
         self.queries.saturating_sub(self.responses)
     }
 
+    /// Number of lookups without a response: a query that was sent again is one.
+    pub fn unanswered_lookups(&self) -> u64 {
+        self.unanswered().saturating_sub(self.repeated(None))
+    }
+
+    /// The errors of lookups: their code, the number of lookups, and that of responses.
+    pub fn errors(&self) -> impl Iterator<Item = (Rcode, u64, u64)> {
+        let failed = self.outcomes.iter().filter(|(rcode, _)| **rcode != Rcode::NOERROR);
+        failed.map(|(rcode, count)| (*rcode, count.saturating_sub(self.repeated(Some(*rcode))), *count))
+    }
+
+    fn repeated(&self, error: Option<Rcode>) -> u64 {
+        self.repeats.get(&error).copied().unwrap_or(0)
+    }
+
     /// Number of responses with an error.
     pub fn failed(&self) -> u64 {
         self.outcomes.iter().filter(|(rcode, _)| **rcode != Rcode::NOERROR).map(|(_, count)| count).sum()
@@ -92,6 +111,7 @@ impl Lookup {
             queries: 0,
             responses: 0,
             outcomes: BTreeMap::new(),
+            repeats: BTreeMap::new(),
             truncated: 0,
             response_times: ResponseTimes::default(),
             first_seen_ns: observed.time_ns,
@@ -202,6 +222,18 @@ impl Lookups {
 
     pub(super) fn count_query(&mut self, question: &Question, observed: &ObservedMessage<'_>, lost: &mut NamesLost) {
         self.change(question, observed, lost, |lookup| lookup.queries += 1);
+    }
+
+    /// Counts a failure of a query as one of the same lookup as before: a response with this error,
+    /// or a query that was sent again (`None`).
+    pub(super) fn count_repeat(
+        &mut self,
+        question: &Question,
+        observed: &ObservedMessage<'_>,
+        error: Option<Rcode>,
+        lost: &mut NamesLost,
+    ) {
+        self.change(question, observed, lost, |lookup| *lookup.repeats.entry(error).or_default() += 1);
     }
 
     pub(super) fn count_response(

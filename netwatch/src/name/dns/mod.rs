@@ -4,6 +4,7 @@ mod addresses;
 mod chain;
 mod lookups;
 mod pending;
+mod recent_errors;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -19,7 +20,8 @@ use crate::wire::dns::{DnsMessage, Rcode, RecordData, RecordType};
 use crate::wire::tls::EchConfig;
 use crate::wire::{Application, Name};
 use lookups::Lookups;
-use pending::Pending;
+use pending::{InFlight, Pending};
+use recent_errors::RecentErrors;
 
 /// Maximum number of ECH configurations kept.
 const MAX_ECH_CONFIGS: usize = 256;
@@ -29,6 +31,7 @@ const MAX_ECH_CONFIGS: usize = 256;
 pub(super) struct DnsTracker {
     pending: Pending,
     pub lookups: Lookups,
+    recent_errors: RecentErrors,
     /// Owner and configuration; the most recent last.
     ech: std::collections::VecDeque<(Name, EchConfig)>,
 }
@@ -59,7 +62,12 @@ impl ObservedMessage<'_> {
 
 impl DnsTracker {
     pub fn new(limits: &NameLimits) -> Self {
-        Self { pending: Pending::new(limits.pending), lookups: Lookups::new(limits), ech: Default::default() }
+        Self {
+            pending: Pending::new(limits.pending),
+            lookups: Lookups::new(limits),
+            recent_errors: RecentErrors::default(),
+            ech: Default::default(),
+        }
     }
 
     /// Takes a message.
@@ -76,9 +84,12 @@ impl DnsTracker {
     pub fn settled_lookups(&self, now_ns: u64) -> Vec<Lookup> {
         let in_flight = self.pending.in_flight(now_ns);
         let settled = |lookup: &Lookup| {
-            let is_dns = lookup.application == Application::Dns;
-            let count = in_flight.get(&(&lookup.question, lookup.queried_by)).filter(|_| is_dns);
-            Lookup { queries: lookup.queries.saturating_sub(count.copied().unwrap_or(0)), ..lookup.clone() }
+            let mut settled = lookup.clone();
+            let waiting = in_flight.get(&(&lookup.question, lookup.queried_by));
+            if let Some(waiting) = waiting.filter(|_| lookup.application == Application::Dns) {
+                settle(&mut settled, *waiting);
+            }
+            settled
         };
         self.lookups.all().iter().map(settled).collect()
     }
@@ -89,10 +100,11 @@ impl DnsTracker {
         let in_flight = self.pending.in_flight(now_ns);
         let mut failed: HashMap<(&Name, Option<Rcode>), u64> = HashMap::new();
         for lookup in self.own_lookups() {
-            let waiting = in_flight.get(&(&lookup.question, lookup.queried_by)).copied().unwrap_or(0);
-            let unanswered = lookup.unanswered().saturating_sub(waiting);
-            let errors = lookup.outcomes.iter().filter(|(rcode, _)| **rcode != Rcode::NOERROR);
-            let errors = errors.map(|(rcode, count)| (Some(*rcode), *count));
+            let mut settled = lookup.clone();
+            let waiting = in_flight.get(&(&lookup.question, lookup.queried_by));
+            waiting.into_iter().for_each(|waiting| settle(&mut settled, *waiting));
+            let unanswered = settled.unanswered_lookups();
+            let errors = settled.errors().map(|(rcode, count, _)| (Some(rcode), count));
             for (cause, count) in errors.chain((unanswered > 0).then_some((None, unanswered))) {
                 let most = failed.entry((&lookup.question.name, cause)).or_default();
                 *most = count.max(*most);
@@ -105,9 +117,9 @@ impl DnsTracker {
     pub fn lookups_with_error(&self) -> u64 {
         let mut failed: HashMap<(&Name, Rcode), u64> = HashMap::new();
         for lookup in self.own_lookups() {
-            for (rcode, count) in lookup.outcomes.iter().filter(|(rcode, _)| **rcode != Rcode::NOERROR) {
-                let most = failed.entry((&lookup.question.name, *rcode)).or_default();
-                *most = (*count).max(*most);
+            for (rcode, count, _) in lookup.errors() {
+                let most = failed.entry((&lookup.question.name, rcode)).or_default();
+                *most = count.max(*most);
             }
         }
         failed.into_values().sum()
@@ -124,8 +136,11 @@ impl DnsTracker {
             self.lookups.count_query(question, observed, lost);
         }
         // A multicast query may remain without a response, so none is pending.
-        if observed.application == Application::Dns {
-            self.pending.insert(observed, lost);
+        if observed.application == Application::Dns
+            && self.pending.insert(observed, lost)
+            && let Some(question) = observed.message.questions.first()
+        {
+            self.lookups.count_repeat(question, observed, None, lost);
         }
     }
 
@@ -134,6 +149,10 @@ impl DnsTracker {
         let took_ns = sent_ns.map(|sent_ns| observed.time_ns.saturating_sub(sent_ns));
         for question in &observed.message.questions {
             self.lookups.count_response(question, observed, took_ns, lost);
+            let rcode = observed.message.rcode;
+            if rcode != Rcode::NOERROR && self.recent_errors.is_again(question, observed) {
+                self.lookups.count_repeat(question, observed, Some(rcode), lost);
+            }
         }
         if observed.is_trusted || sent_ns.is_some() {
             self.name_addresses(observed, addresses, lost);
@@ -179,6 +198,14 @@ impl DnsTracker {
     /// GREASE.
     pub fn has_ech_config(&self, config_id: u8, public_name: &Name) -> bool {
         self.ech.iter().any(|(_, config)| (config.id, &config.public_name) == (config_id, public_name))
+    }
+}
+
+/// Leaves out the queries that may still be answered.
+fn settle(lookup: &mut Lookup, waiting: InFlight) {
+    lookup.queries = lookup.queries.saturating_sub(waiting.messages);
+    if let Some(repeats) = lookup.repeats.get_mut(&None) {
+        *repeats = repeats.saturating_sub(waiting.repeats);
     }
 }
 

@@ -25,6 +25,15 @@ struct PendingQuery {
     messages: u64,
 }
 
+/// Queries of one question that may still be answered.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct InFlight {
+    /// Number of messages, retransmissions included.
+    pub messages: u64,
+    /// The retransmissions among them.
+    pub repeats: u64,
+}
+
 /// Pending queries, bounded.
 #[derive(Debug)]
 pub(super) struct Pending {
@@ -39,19 +48,20 @@ impl Pending {
         Self { queries: HashMap::new(), by_age: VecDeque::new(), limit: limit.max(1) }
     }
 
-    /// Adds a query. A retransmission does not restart the time.
-    pub fn insert(&mut self, observed: &ObservedMessage<'_>, lost: &mut NamesLost) {
+    /// Adds a query. A retransmission does not restart the time. Returns whether it is one.
+    pub fn insert(&mut self, observed: &ObservedMessage<'_>, lost: &mut NamesLost) -> bool {
         let key = (observed.flow, observed.direction, observed.message.id);
         let question = observed.message.questions.first().cloned();
         if let Some(query) = self.queries.get_mut(&key).filter(|query| query.question == question) {
             query.messages += 1;
-            return;
+            return true;
         }
         let (time_ns, queried_by) = (observed.time_ns, observed.queried_by());
         if self.queries.insert(key, PendingQuery { question, queried_by, time_ns, messages: 1 }).is_none() {
             self.by_age.push_back(key);
         }
         self.shrink(lost);
+        false
     }
 
     /// Removes the query of a response and returns its time. `None` if the question differs.
@@ -66,12 +76,14 @@ impl Pending {
     }
 
     /// Queries that may still be answered at this time: who sent them, and how many messages.
-    pub fn in_flight(&self, now_ns: u64) -> HashMap<(&Question, Direction), u64> {
-        let mut in_flight = HashMap::new();
+    pub fn in_flight(&self, now_ns: u64) -> HashMap<(&Question, Direction), InFlight> {
+        let mut in_flight: HashMap<_, InFlight> = HashMap::new();
         let is_recent = |query: &&PendingQuery| now_ns.saturating_sub(query.time_ns) < RESPONSE_TIMEOUT_NS;
         for query in self.queries.values().filter(is_recent) {
             if let Some(question) = &query.question {
-                *in_flight.entry((question, query.queried_by)).or_default() += query.messages;
+                let sum = in_flight.entry((question, query.queried_by)).or_default();
+                sum.messages += query.messages;
+                sum.repeats += query.messages.saturating_sub(1);
             }
         }
         in_flight

@@ -100,10 +100,20 @@ fn counts_failed_and_unanswered_queries() {
     for time_ns in [0, 1, 2] {
         names.observe(&at(time_ns, sent(resolver(), &DnsBuilder::query(3, "silent.example", A).bytes())));
     }
+    // The resolver library asks again, from the same socket with the same id, and then another time.
+    for id in [2, 9] {
+        exchange(
+            &mut names,
+            0,
+            DnsBuilder::query(id, "broken.example", A),
+            DnsBuilder::response(id, 2, "broken.example", A),
+        );
+    }
     let [missing, broken, silent] = names.lookups() else { panic!() };
     assert_eq!((missing.failed(), missing.outcomes[&Rcode::NXDOMAIN]), (1, 1));
-    assert_eq!((broken.failed(), broken.outcomes[&Rcode::SERVFAIL]), (1, 1));
-    assert_eq!((silent.queries, silent.unanswered()), (3, 3));
+    assert_eq!((broken.failed(), broken.outcomes[&Rcode::SERVFAIL]), (3, 3));
+    assert_eq!(broken.errors().collect::<Vec<_>>(), [(Rcode::SERVFAIL, 2, 3)]);
+    assert_eq!((silent.queries, silent.unanswered(), silent.unanswered_lookups()), (3, 3, 1));
 }
 
 #[test]

@@ -70,6 +70,16 @@ impl AttemptSums {
         sum.count += times.count;
     }
 
+    /// Removes one of these attempts. Returns false if there is none.
+    pub(super) fn remove_one(&mut self, key: &FailureKey) -> bool {
+        let Some(sum) = self.sums.get_mut(key) else { return false };
+        sum.count -= 1;
+        if sum.count == 0 {
+            self.sums.remove(key);
+        }
+        true
+    }
+
     fn has_room(&self, key: &FailureKey, max: usize) -> bool {
         self.sums.len() < max || self.sums.contains_key(key)
     }

@@ -13,7 +13,7 @@ mod table;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 pub use outcome::{TraceOutcome, Usage, Usages};
 pub use result::{FlowToAttribute, PacketCoverage, TraceResult};
@@ -215,7 +215,13 @@ impl Trace {
     ) {
         let Some(process) = self.processes.current(event, system) else { return };
         self.sockets.apply(process, event.time_ns, operation, &socket);
-        let SocketUse { cookie, address, protocol, .. } = socket;
+        let SocketUse { cookie, protocol, .. } = socket;
+        let address = socket.address.map(|last| match operation {
+            SocketOperation::SendFailed(errno) if may_precede_destination(errno) => {
+                if self.sockets.is_connected_to(cookie, last) { last } else { unknown_destination(last) }
+            }
+            _ => last,
+        });
         self.operations.note(event.tid, ThreadOperation { operation, cookie, address, protocol });
         // Failures of TCP follow from packets, or from the connection.
         if let (SocketOperation::SendFailed(errno), Some(address)) = (operation, address)
@@ -277,11 +283,14 @@ impl Trace {
             }
             (CallTarget::Address(address), CallName::Socket) => (*address, call.protocol),
             (CallTarget::Address(address), _) => {
-                let last = self.operations.of(event.tid).filter(|last| last.address == Some(*address));
-                if last.is_some_and(|last| self.is_reported_otherwise(&last, call)) {
+                let last = self.operations.of(event.tid);
+                let process = self.processes.current(event, system);
+                let same = last.filter(|last| last.address == Some(*address));
+                if same.is_some_and(|last| self.is_reported_otherwise(&last, call)) {
                     return;
                 }
-                (*address, last.and_then(|last| last.protocol))
+                let elsewhere = last.filter(|last| same.is_none() && self.takes_back(last, call, process));
+                (*address, same.or(elsewhere).and_then(|last| last.protocol))
             }
         };
         let process = self.processes.current(event, system);
@@ -297,6 +306,15 @@ impl Trace {
             (SocketOperation::Connect, CallName::Connect) => self.sockets.explain(last.cookie, call.errno),
             _ => false,
         }
+    }
+
+    /// Removes the attempt of a message that was added before its destination was known: this call
+    /// has it.
+    fn takes_back(&mut self, last: &ThreadOperation, call: &FailedCall, process: Option<ProcessNumber>) -> bool {
+        let (SocketOperation::SendFailed(errno), CallName::Send) = (last.operation, call.name) else { return false };
+        let target = last.address.filter(|_| errno == call.errno && may_precede_destination(errno));
+        let key = |target| (AttemptTarget::Address(target), last.protocol, AttemptCause::Errno(errno), process);
+        target.is_some_and(|target| self.failures.remove_one(&key(target)))
     }
 
     fn apply_failed_local_socket(&mut self, event: &ProcessEvent, path: &str, errno: i32, system: &mut dyn SystemView) {
@@ -325,6 +343,20 @@ impl Trace {
 fn follows_from_packets(errno: i32) -> bool {
     const ECONNREFUSED: i32 = 111;
     errno == ECONNREFUSED
+}
+
+/// Errors that the kernel may return before it has read the destination of a message: EINVAL,
+/// EDESTADDRREQ, EMSGSIZE, EOPNOTSUPP, EAFNOSUPPORT. The event has the previous destination.
+fn may_precede_destination(errno: i32) -> bool {
+    matches!(errno, 22 | 89 | 90 | 95 | 97)
+}
+
+/// Stands for a destination of the same address family that is not known.
+fn unknown_destination(other: SocketAddr) -> SocketAddr {
+    match other {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    }
 }
 
 /// Errors that do not depend on the target of the call: EINTR, EBADF, EFAULT, ENOTSOCK, EISCONN,

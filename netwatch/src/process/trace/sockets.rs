@@ -2,7 +2,7 @@
 //! flows.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use smallvec::SmallVec;
 
@@ -211,6 +211,11 @@ impl Sockets {
     /// Whether the cookie of a namespace (0 if not known) differs from the session's.
     fn is_another(&self, netns: u64) -> bool {
         netns != 0 && !self.netns.is_empty() && !self.netns.contains(&netns)
+    }
+
+    /// Whether the socket was last connected to this address.
+    pub(super) fn is_connected_to(&self, cookie: u64, address: SocketAddr) -> bool {
+        self.known.get(&cookie).and_then(|known| known.connects).is_some_and(|connects| connects.address == address)
     }
 
     /// Whether the socket is known to be in a network namespace that the target created.

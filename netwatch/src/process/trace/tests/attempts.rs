@@ -83,6 +83,24 @@ fn a_message_that_could_not_be_sent_is_one_attempt_with_or_without_its_failed_ca
 }
 
 #[test]
+fn a_message_that_failed_before_its_destination_was_read_is_not_blamed_on_the_previous_one() {
+    const EMSGSIZE: i32 = 90;
+    let target = || CallTarget::Address("198.51.100.8:7777".parse().expect("an address"));
+    let mut scene = Scene::new();
+    scene.socket(COMMAND, SocketOperation::SendFailed(EMSGSIZE), 7, 17, "198.51.100.7:9000");
+    assert_eq!(attempts(scene.result(&[])), [(address("0.0.0.0:0"), "errno", 1)]);
+    // The failed call has the destination.
+    scene.call(COMMAND, CallName::Send, EMSGSIZE, target());
+    assert_eq!(attempts(scene.result(&[])), [(address("198.51.100.8:7777"), "errno", 1)]);
+    assert_eq!(scene.result(&[]).attempts[0].protocol, Some(Protocol::UDP));
+    // That of a connected socket is certain.
+    scene.socket(COMMAND, SocketOperation::Connect, 8, 17, "198.51.100.9:53");
+    scene.socket(COMMAND, SocketOperation::SendFailed(EMSGSIZE), 8, 17, "198.51.100.9:53");
+    assert_eq!(attempts(scene.result(&[])).len(), 2);
+    assert!(attempts(scene.result(&[])).contains(&(address("198.51.100.9:53"), "errno", 1)));
+}
+
+#[test]
 fn an_unsupported_address_family_is_an_attempt_without_an_address() {
     let mut scene = Scene::new();
     scene.call(COMMAND, CallName::Socket, 97, CallTarget::Address("[::]:0".parse().expect("an address")));
