@@ -191,7 +191,13 @@ impl<'a> Gathering<'a> {
             if !is_without_packet || self.endpoints.contains_key(&key) {
                 continue;
             }
-            let Some(target) = self.target(&key) else { continue };
+            let Some(mut target) = self.target(&key) else { continue };
+            // Only packets prove that the other end of the link has this address.
+            if let AccessTarget::Service { peer, .. } = &mut target
+                && !self.report.interface.gateway.contains(&end.ip())
+            {
+                *peer = AccessPeer::Address(end.ip());
+            }
             let access = AccessKey {
                 direction: Direction::Egress,
                 target,

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::access::{AccessTarget, NetworkAccess};
 use super::date::PolicyDate;
+use super::decide::{Decision, Mismatch, NearestRule};
 use super::gather::accesses;
 use super::parse_rule::is_address;
 use super::pattern::NamePattern;
@@ -21,6 +22,17 @@ pub struct LearnedRule {
     /// The remotes of the rule in the order of the file, with the facts about each. Empty for a
     /// rule for every remote.
     pub remotes: BTreeMap<LearnedRemote, RemoteFacts>,
+}
+
+impl LearnedRule {
+    fn add_facts(&mut self, remotes: BTreeMap<LearnedRemote, RemoteFacts>) {
+        for (remote, facts) in remotes {
+            let known = self.remotes.entry(remote).or_insert_with(|| facts.clone());
+            known.programs.extend(facts.programs);
+            known.names.extend(facts.names);
+            known.only_failed &= facts.only_failed;
+        }
+    }
 }
 
 /// A remote of a learned rule.
@@ -47,18 +59,78 @@ pub struct RemoteFacts {
 /// do not count.
 pub fn learn(reports: &[&Report], list: &AllowList, today: PolicyDate) -> Vec<LearnedRule> {
     let compiled = list.compile();
-    let is_missing = |access: &NetworkAccess| {
+    let missing = |access: NetworkAccess| {
         let is_open = list.any_lookup && matches!(access.target, AccessTarget::Lookup(_));
-        !is_open && matches!(compiled.decide(access, today), super::decide::Decision::Denied(_))
+        match compiled.decide(&access, today) {
+            Decision::Denied(nearest) if !is_open => Some(DeniedAccess::of(access, nearest.as_ref())),
+            _ => None,
+        }
     };
-    let missing: Vec<NetworkAccess> = reports.iter().flat_map(|report| accesses(report)).filter(is_missing).collect();
+    let missing = reports.iter().flat_map(|report| accesses(report)).filter_map(missing);
     // A rule for an ephemeral port would allow more than is known to be needed.
-    let missing: Vec<NetworkAccess> = missing.into_iter().filter(|access| !access.is_remnant).collect();
+    let missing: Vec<DeniedAccess> = missing.filter(|denied| !denied.access.is_remnant).collect();
     rules_for(&missing)
 }
 
-/// The fewest rules that allow exactly these accesses, and lookups of their names.
-pub(super) fn rules_for(accesses: &[NetworkAccess]) -> Vec<LearnedRule> {
+/// An access that no rule allows.
+pub(super) struct DeniedAccess {
+    access: NetworkAccess,
+    /// The programs that its rule has to name, because the nearest rule is for other programs. A
+    /// rule that names none allows every program.
+    programs: BTreeSet<String>,
+}
+
+impl DeniedAccess {
+    pub fn of(access: NetworkAccess, nearest: Option<&NearestRule>) -> Self {
+        let is_by_program = nearest.is_some_and(|nearest| nearest.mismatches.contains(&Mismatch::Process));
+        let proven = access.proven.iter().filter(|_| is_by_program);
+        let programs = proven.map(|program| program.name.clone()).collect();
+        Self { access, programs }
+    }
+}
+
+/// The fewest rules that allow exactly these accesses, and lookups of their names. Programs share a
+/// rule that differs in nothing else.
+pub(super) fn rules_for(denied: &[DeniedAccess]) -> Vec<LearnedRule> {
+    let mut by_programs: BTreeMap<&BTreeSet<String>, Vec<NetworkAccess>> = BTreeMap::new();
+    for DeniedAccess { access, programs } in denied {
+        by_programs.entry(programs).or_default().push(access.clone());
+    }
+    let mut rules: Vec<LearnedRule> = Vec::new();
+    let mut of_programs: BTreeMap<usize, BTreeSet<String>> = BTreeMap::new();
+    // Those of no program come last: their lookups need no rule if another one has the name.
+    for (programs, mut accesses) in by_programs.into_iter().rev() {
+        accesses.retain(|access| !is_looked_up_by(access, &rules));
+        for learned in rules_of_any_program(&accesses) {
+            let same = rules.iter().position(|known| known.rule == learned.rule);
+            match same.filter(|at| of_programs.contains_key(at)) {
+                Some(at) => {
+                    rules[at].add_facts(learned.remotes);
+                    of_programs.entry(at).or_default().extend(programs.iter().cloned());
+                }
+                None => {
+                    if !programs.is_empty() {
+                        of_programs.insert(rules.len(), programs.clone());
+                    }
+                    rules.push(learned);
+                }
+            }
+        }
+    }
+    for (at, programs) in of_programs {
+        rules[at].rule.processes = programs.into_iter().collect();
+    }
+    rules
+}
+
+/// Whether it is the lookup of a name that one of the rules contains.
+fn is_looked_up_by(access: &NetworkAccess, rules: &[LearnedRule]) -> bool {
+    let AccessTarget::Lookup(name) = &access.target else { return false };
+    let pattern = NamePattern::exact(name);
+    rules.iter().any(|learned| learned.rule.names.contains(&pattern))
+}
+
+fn rules_of_any_program(accesses: &[NetworkAccess]) -> Vec<LearnedRule> {
     let mut learning = Learning::default();
     let (lookups, services): (Vec<&NetworkAccess>, Vec<&NetworkAccess>) =
         accesses.iter().partition(|access| matches!(access.target, AccessTarget::Lookup(_)));

@@ -8,7 +8,7 @@ use super::compiled::CompiledList;
 use super::date::PolicyDate;
 use super::decide::{Decision, NearestRule, nearer};
 use super::gather::accesses;
-use super::learn::{LearnedRule, rules_for};
+use super::learn::{DeniedAccess, LearnedRule, rules_for};
 use super::pattern::NamePattern;
 use super::rule::{AllowList, AllowRule};
 use super::uncertain::uncertainties;
@@ -167,7 +167,7 @@ struct Denied {
     only_failed: bool,
     runs: BTreeSet<String>,
     nearest: Option<NearestRule>,
-    accesses: Vec<NetworkAccess>,
+    accesses: Vec<DeniedAccess>,
 }
 
 struct Checking<'a> {
@@ -231,7 +231,7 @@ impl Checking<'_> {
         denied.only_failed &= access.only_failed;
         denied.runs.insert(run.to_owned());
         denied.nearest = nearer(denied.nearest.take(), nearest.cloned());
-        denied.accesses.push(access.clone());
+        denied.accesses.push(DeniedAccess::of(access.clone(), nearest));
     }
 }
 

@@ -89,6 +89,14 @@ fn of_rule(learned: &LearnedRule, is_commented: bool) -> String {
     if rule.direction == Direction::Ingress {
         text += "direction = \"in\"\n";
     }
+    match rule.processes.as_slice() {
+        [] => {}
+        [one] => text += &format!("process = {}\n", quoted(one)),
+        several => {
+            let several: Vec<String> = several.iter().map(|program| quoted(program)).collect();
+            text += &format!("process = [{}]\n", several.join(", "));
+        }
+    }
     if rule.evidence == NameEvidence::Dns {
         text += "evidence = \"dns\"";
         text += if is_commented { "  # a proxy: it receives the names of the hosts behind it\n" } else { "\n" };

@@ -37,10 +37,25 @@ pub(super) fn check(settings: &CheckSettings) -> Result<Exit> {
     if let Err(error) = report_to_github(&checked, is_annotated(settings)) {
         print_error(&error);
     }
-    if source.exit.code() != 0 {
-        print_message(&format!("the command failed with code {}", source.exit.code()));
+    if let Some(message) = ending(source.exit) {
+        print_message(&message);
     }
     Ok(if verdict.fails() { Exit::Negative } else { source.exit })
+}
+
+/// How a command ended that did not succeed.
+fn ending(exit: Exit) -> Option<String> {
+    let code = exit.code();
+    match exit {
+        Exit::Success | Exit::Command(0) => None,
+        Exit::Command(_) => Some(format!("the command failed with code {code}")),
+        Exit::Signalled(signal) => Some(format!("signal {signal} ended the command")),
+        Exit::Threshold(_) => Some(format!("a threshold of the run was crossed; code {code}")),
+        Exit::Duration => Some(format!("the maximum duration ended the command; code {code}")),
+        Exit::NotExecutable => Some(format!("the command is not executable; code {code}")),
+        Exit::NotFound => Some(format!("the command was not found; code {code}")),
+        Exit::Negative | Exit::Error | Exit::Failed => Some(format!("the run failed with code {code}")),
+    }
 }
 
 fn text(checked: &CheckedPolicy<'_>, format: CheckFormat) -> Result<Vec<u8>> {
@@ -87,6 +102,20 @@ pub(super) fn today() -> PolicyDate {
 mod tests {
     use super::*;
     use crate::settings::RunSource;
+
+    #[test]
+    fn the_message_has_the_cause_of_the_exit_code() {
+        let table = [
+            (Exit::Success, None),
+            (Exit::Command(0), None),
+            (Exit::Command(7), Some("the command failed with code 7")),
+            (Exit::Threshold(121), Some("a threshold of the run was crossed; code 121")),
+            (Exit::Signalled(9), Some("signal 9 ended the command")),
+        ];
+        for (exit, expected) in table {
+            assert_eq!(ending(exit).as_deref(), expected, "{exit:?}");
+        }
+    }
 
     #[test]
     fn annotations_in_a_file_annotate_nothing() {

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use ipnet::IpNet;
 
 use super::header::in_brackets;
-use super::need::{Need, Service, host};
+use super::need::{Need, PeerFailures, Service, host};
 use super::text::comment;
 use crate::flow::{Direction, Protocol, Remote};
 use crate::process::{Attempt, AttemptCause, AttemptTarget};
@@ -24,6 +24,8 @@ pub(super) struct FailedAtOnce {
     protocol: Option<Protocol>,
     end: SocketAddr,
     how: String,
+    cause: String,
+    count: u64,
     /// What the program looked up.
     name: Option<String>,
     program: Option<String>,
@@ -32,6 +34,10 @@ pub(super) struct FailedAtOnce {
 impl FailedAtOnce {
     pub fn peer(&self) -> IpNet {
         host(self.end.ip())
+    }
+
+    pub fn failures(&self) -> PeerFailures {
+        PeerFailures { at_once: [(self.cause.clone(), self.count)].into(), ..PeerFailures::default() }
     }
 
     /// `tcp app.example, 203.0.113.9:443 failed at once (no route) and is not listed (curl)`.
@@ -79,6 +85,8 @@ pub(super) fn attempts<'a>(report: &'a Report, run: &str) -> Vec<FailedAtOnce> {
             protocol: attempt.protocol,
             end: *end,
             how,
+            cause: attempt.cause.word().to_string(),
+            count: attempt.count,
             name: names.name(attempt).map(|name| comment(name, MAX_NAME_BYTES)),
             program: attempt
                 .process

@@ -14,16 +14,16 @@ pub(super) fn text(requirements: &Requirements, options: &RuleOptions) -> String
     let mut text = COLUMNS.join(",") + "\r\n";
     for row in rows(requirements, options) {
         match row.addresses.is_empty() {
-            true => text += &line(&row, "", [row.is_required, !row.is_required]),
+            true => text += &line(&row, "", [row.is_required, !row.is_required], &row.failures),
             false => row.addresses.iter().for_each(|address| {
-                text += &line(&row, &address.address, [address.is_used(), address.is_attempted()]);
+                text += &line(&row, &address.address, [address.is_used(), address.is_attempted()], &address.failures);
             }),
         }
     }
     text
 }
 
-fn line(row: &Row, address: &str, uses: [bool; 2]) -> String {
+fn line(row: &Row, address: &str, uses: [bool; 2], result: &str) -> String {
     let [used, attempted] = uses.map(|is| if is { "yes" } else { "no" }.to_owned());
     let cells = [
         quoted(comment(&row.purpose.label, MAX_NAME_BYTES) + row.purpose.mark()),
@@ -36,7 +36,7 @@ fn line(row: &Row, address: &str, uses: [bool; 2]) -> String {
         row.need().to_owned(),
         cell(&row.programs()),
         attempted,
-        cell(&row.failures),
+        cell(result),
     ];
     cells.join(",") + "\r\n"
 }

@@ -105,6 +105,12 @@ fn split_by_peer(need: Need) -> Vec<Need> {
             unqueried: is_unqueried.then_some(*peer).into_iter().collect(),
             // Only the first one has the failures, so they are counted once.
             failed: std::mem::take(&mut failed),
+            peer_failures: need
+                .peer_failures
+                .get_key_value(peer)
+                .map(|(peer, of)| (*peer, of.clone()))
+                .into_iter()
+                .collect(),
             ..need.clone()
         }
     };

@@ -1,10 +1,10 @@
 //! The header of the rules: their origin, their use, and their limits.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
-use super::need::{Need, shown};
+use super::need::{Need, PeerUse, shown};
 use super::require::failures;
 use super::rows::Row;
 use super::text::{comment, wrap};
@@ -50,24 +50,42 @@ pub(super) fn lines(
     lines
 }
 
-/// The line about addresses that DNS listed and that the runs did not use.
-fn unused(requirements: &Requirements, options: &RuleOptions) -> Option<String> {
+/// The lines about addresses that DNS listed and that the runs did not use, or not for the service.
+fn unused(requirements: &Requirements, options: &RuleOptions) -> Vec<String> {
     let is_v4 = options.family.map(|family| family == AddressFamily::V4);
     let is_written = |net: &&IpNet| is_v4.is_none_or(|is_v4| net.addr().is_ipv4() == is_v4);
     // --with-failed opens what was attempted, even if DNS does not list it.
-    let attempted = requirements.needs.iter().filter(|_| !options.with_failed).flat_map(|need| &need.attempted);
-    let listed = requirements.needs.iter().flat_map(|need| &need.unused).chain(attempted);
-    let unused: BTreeSet<String> = listed.filter(is_written).map(shown).collect();
-    let more = match unused.len().saturating_sub(MAX_UNUSED_ADDRESSES) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
+    let needs = || requirements.needs.iter();
+    let of_need = |need: &Need, peer: &IpNet| match need.use_of(peer) {
+        PeerUse::Listed => true,
+        PeerUse::Attempted => !options.with_failed,
+        PeerUse::Used => false,
     };
-    let listed = unused.iter().take(MAX_UNUSED_ADDRESSES).map(String::as_str).collect::<Vec<_>>().join(", ");
-    (!unused.is_empty()).then(|| {
-        format!(
-            "{UNUSED} DNS lists these addresses for the same names, although the runs did not use them: {listed}{more}."
-        )
-    })
+    let is_used = |peer: &IpNet| needs().any(|need| need.peers.contains(peer) && need.use_of(peer) == PeerUse::Used);
+    let (mut never, mut elsewhere) = (BTreeSet::new(), BTreeMap::<String, BTreeSet<String>>::new());
+    for need in needs() {
+        for peer in need.peers.iter().filter(is_written).filter(|peer| of_need(need, peer)) {
+            match is_used(peer) {
+                true => drop(elsewhere.entry(shown(peer)).or_default().insert(need.service.to_string())),
+                false => drop(never.insert(shown(peer))),
+            }
+        }
+    }
+    let services = |services: BTreeSet<String>| services.into_iter().collect::<Vec<_>>().join(", ");
+    let elsewhere = elsewhere.into_iter().map(|(peer, of)| format!("{peer} ({})", services(of))).collect();
+    let line = |reason, addresses: BTreeSet<String>| {
+        let more = match addresses.len().saturating_sub(MAX_UNUSED_ADDRESSES) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let listed = addresses.iter().take(MAX_UNUSED_ADDRESSES).map(String::as_str).collect::<Vec<_>>().join(", ");
+        let text = format!(
+            "{UNUSED} DNS lists these addresses for the same names, although the runs {reason}: {listed}{more}."
+        );
+        (!addresses.is_empty()).then_some(text)
+    };
+    let lines = [line("did not use them", never), line("used them only for other services", elsewhere)];
+    lines.into_iter().flatten().collect()
 }
 
 /// The line about names without an address.
@@ -109,8 +127,8 @@ pub(super) fn table_notes(requirements: &Requirements, options: &RuleOptions, ro
     let has = |mark: &str| rows.iter().any(|row| row.addresses.iter().any(|address| row.mark(address).contains(mark)));
     if has("not used") {
         notes.push(
-            "\"not used\": DNS lists the address for the name, but no connection of these runs used it. Allow it too: the next \
-            connection may use any of them."
+            "\"not used\": DNS lists the address for the name, but no connection of these runs used it for this service. Allow \
+            it too: the next connection may use any of them."
                 .to_owned(),
         );
     }

@@ -82,6 +82,8 @@ struct JsonAddress<'a> {
     address: &'a str,
     used: bool,
     attempted: bool,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    failures: &'a str,
 }
 
 impl<'a> From<&'a UnresolvedName> for JsonUnresolved<'a> {
@@ -106,6 +108,7 @@ impl<'a> From<&'a Row> for JsonRow<'a> {
             address: &address.address,
             used: address.is_used(),
             attempted: address.is_attempted(),
+            failures: &address.failures,
         };
         Self {
             direction: if row.direction == Direction::Egress { "out" } else { "in" },

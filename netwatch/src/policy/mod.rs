@@ -34,7 +34,7 @@ use std::io::{self, Write};
 use std::net::IpAddr;
 
 pub use generalize::{Generalize, generalize};
-pub use need::{Need, Pattern, PeerUse, Service};
+pub use need::{Need, Pattern, PeerFailures, PeerUse, Service};
 pub use page::page_ports;
 pub use purpose::Purpose;
 pub use require::{Requirements, SourceRun};

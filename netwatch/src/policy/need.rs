@@ -1,6 +1,6 @@
 //! One requirement: a service of a peer, as plain data.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use super::purpose::Purpose;
 use crate::flow::{Direction, EndpointKey, FIRST_EPHEMERAL_PORT, FailedAttempts, Protocol};
+use crate::process::AttemptCause;
 use crate::wire::Name;
 
 /// The service of a peer.
@@ -98,10 +99,41 @@ pub struct Need {
     pub attempted: BTreeSet<IpNet>,
     /// Failed attempts.
     pub failed: FailedAttempts,
+    /// Failed attempts of each peer, as far as there are some.
+    pub peer_failures: BTreeMap<IpNet, PeerFailures>,
     /// What it is for: `HTTPS`.
     pub purpose: Purpose,
     /// The programs that used it.
     pub programs: BTreeSet<String>,
+}
+
+/// Failed attempts of one peer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PeerFailures {
+    /// Those that packets show.
+    pub failed: FailedAttempts,
+    /// Number of those that failed before a packet was sent, by cause: `no route`.
+    pub at_once: BTreeMap<String, u64>,
+}
+
+impl PeerFailures {
+    pub(super) fn add(&mut self, other: &Self) {
+        self.failed += other.failed;
+        for (cause, count) in &other.at_once {
+            let sum = self.at_once.entry(cause.clone()).or_default();
+            *sum = sum.saturating_add(*count);
+        }
+    }
+}
+
+/// `1 refused, 2 timeout, 1 no route`.
+impl fmt::Display for PeerFailures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut causes: Vec<String> = self.failed.causes().map(|(cause, count)| format!("{count} {cause}")).collect();
+        causes.extend(self.at_once.iter().map(|(cause, count)| format!("{count} {cause}")));
+        f.write_str(if causes.is_empty() { AttemptCause::TIMEOUT } else { "" })?;
+        f.write_str(&causes.join(", "))
+    }
 }
 
 /// What the runs show about a peer; the greatest of several runs counts.
@@ -135,11 +167,22 @@ impl Need {
         }
     }
 
-    /// Notes an attempt of a peer that failed.
-    pub(super) fn mark_attempted(&mut self, peer: &IpNet) {
+    /// Notes attempts of a peer that failed.
+    pub(super) fn mark_attempted(&mut self, peer: &IpNet, failures: &PeerFailures) {
         if self.unused.contains(peer) {
             self.set_use(*peer, PeerUse::Attempted);
         }
+        if self.attempted.contains(peer) {
+            self.peer_failures.entry(*peer).or_default().add(failures);
+        }
+    }
+
+    /// How the attempts of a peer failed; empty if it worked or was not attempted.
+    pub(super) fn failures_of(&self, peer: &IpNet) -> String {
+        let mut sum = PeerFailures::default();
+        let within = self.peer_failures.iter().filter(|(one, _)| peer.contains(*one));
+        within.for_each(|(_, failures)| sum.add(failures));
+        if self.use_of(peer) == PeerUse::Attempted { sum.to_string() } else { String::new() }
     }
 
     /// Peers of one address family.
@@ -159,6 +202,9 @@ impl Need {
         self.queried.extend(other.queried);
         self.unqueried.extend(other.unqueried);
         self.failed += other.failed;
+        for (peer, failures) in &other.peer_failures {
+            self.peer_failures.entry(*peer).or_default().add(failures);
+        }
     }
 }
 

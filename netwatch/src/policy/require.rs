@@ -9,13 +9,13 @@ use super::RuleOptions;
 use super::at_once::{self, FailedAtOnce};
 use super::families::AskedFamilies;
 use super::generalize::generalize;
-use super::need::{Need, Pattern, Service, host};
+use super::need::{Need, Pattern, PeerFailures, Service, host};
 use super::peers::PeerNames;
 use super::purpose::purpose;
 use super::text::comment;
 use super::unresolved::{Unresolved, UnresolvedName};
 use crate::flow::{Direction, Endpoint, EndpointKey, FailedAttempts, Remote};
-use crate::process::{AttemptCause, file_name};
+use crate::process::file_name;
 use crate::report::{AddressRole, Report, ReportEndpoint};
 use crate::wire::Name;
 use crate::wire::port;
@@ -255,10 +255,12 @@ impl Collector {
     /// Marks addresses that DNS listed for a needed name and that were attempted.
     fn mark_attempts(&mut self) {
         for (key, need) in &mut self.needs {
-            let failed = self.failed.get(key).into_iter().flat_map(|failed| &failed.attempted);
-            let at_once = self.at_once.iter().filter(|failed| failed.is_for(need)).map(FailedAtOnce::peer);
-            let attempted: Vec<IpNet> = failed.copied().chain(at_once).collect();
-            attempted.iter().for_each(|peer| need.mark_attempted(peer));
+            let failed = self.failed.get(key).into_iter().flat_map(|failed| &failed.peer_failures);
+            failed.for_each(|(peer, failures)| need.mark_attempted(peer, failures));
+            let at_once = self.at_once.iter().filter(|failed| failed.is_for(need));
+            let at_once: Vec<(IpNet, PeerFailures)> =
+                at_once.map(|failed| (failed.peer(), failed.failures())).collect();
+            at_once.iter().for_each(|(peer, failures)| need.mark_attempted(peer, failures));
         }
     }
 
@@ -333,6 +335,8 @@ fn on_machine(service: Service, direction: Direction) -> String {
 }
 
 fn need(report: &Report, known: &ReportEndpoint, service: Service, address: IpAddr, name: Option<&Name>) -> Need {
+    let has_failures = known.endpoint.has_only_failed() || known.endpoint.failed.attempts() > 0;
+    let failures = has_failures.then(|| PeerFailures { failed: known.endpoint.failed, ..PeerFailures::default() });
     Need {
         direction: known.endpoint.key.direction,
         service,
@@ -343,6 +347,7 @@ fn need(report: &Report, known: &ReportEndpoint, service: Service, address: IpAd
         unused: BTreeSet::new(),
         attempted: known.endpoint.has_only_failed().then(|| host(address)).into_iter().collect(),
         failed: known.endpoint.failed,
+        peer_failures: failures.map(|failures| (host(address), failures)).into_iter().collect(),
         purpose: purpose(service, known.application.as_ref()),
         programs: report.programs_of(&known.processes),
     }
@@ -361,8 +366,7 @@ fn put(needs: &mut BTreeMap<NeedKey, Need>, need: Need) {
 
 /// `1 refused, 2 timeout`.
 pub(super) fn failures(failed: &FailedAttempts) -> String {
-    let present: Vec<String> = failed.causes().map(|(how, count)| format!("{count} {how}")).collect();
-    if present.is_empty() { AttemptCause::TIMEOUT.to_owned() } else { present.join(", ") }
+    PeerFailures { failed: *failed, ..PeerFailures::default() }.to_string()
 }
 
 /// Blind spots of this report that affect the requirements.

@@ -36,6 +36,8 @@ pub(super) struct RowAddress {
     /// What the runs show about it; `None` for a resolver that `--resolver` named and that the runs
     /// did not use.
     pub seen: Option<PeerUse>,
+    /// How its attempts failed; empty if it worked or was not attempted.
+    pub failures: String,
 }
 
 impl RowAddress {
@@ -59,11 +61,11 @@ impl Row {
     }
 
     /// The text after an address.
-    pub fn mark(&self, address: &RowAddress) -> &'static str {
+    pub fn mark(&self, address: &RowAddress) -> String {
         match address.seen {
-            Some(PeerUse::Listed) => " (not used)",
-            Some(PeerUse::Attempted) if self.is_required => " (attempted)",
-            _ => "",
+            Some(PeerUse::Listed) => " (not used)".to_owned(),
+            Some(PeerUse::Attempted) if self.is_required => format!(" (attempted: {})", address.failures),
+            _ => String::new(),
         }
     }
 
@@ -91,6 +93,7 @@ fn resolvers(requirements: &Requirements, options: &RuleOptions) -> Row {
     let address = |resolver: &std::net::IpAddr| RowAddress {
         address: resolver.to_string(),
         seen: requirements.resolvers.contains(resolver).then_some(PeerUse::Used),
+        failures: String::new(),
     };
     Row {
         purpose: Purpose { label: "DNS".into(), is_guess: false },
@@ -116,7 +119,8 @@ fn row(need: &Need, options: &RuleOptions, is_required: bool) -> Row {
         }
     };
     let is_open = need.direction == Direction::Ingress && !options.by_remote;
-    let address = |peer| RowAddress { address: shown(peer), seen: Some(need.use_of(peer)) };
+    let address =
+        |peer| RowAddress { address: shown(peer), seen: Some(need.use_of(peer)), failures: need.failures_of(peer) };
     Row {
         purpose: need.purpose.clone(),
         name: name(need, is_open),

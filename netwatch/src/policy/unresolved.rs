@@ -19,7 +19,8 @@ const MAX_NAME_BYTES: usize = 80;
 pub struct UnresolvedName {
     /// The name as it was asked for.
     pub name: String,
-    /// What the responses were: `NXDOMAIN`, `no address`, `no response`.
+    /// What the responses were: `NXDOMAIN`, `no address`, `no response`, and
+    /// `no response yet` in a run in progress.
     pub responses: BTreeSet<String>,
     /// The programs whose lookups of it failed, as far as they are known.
     pub programs: BTreeSet<String>,
@@ -59,6 +60,9 @@ impl Unresolved {
             responses.extend(lookup.outcomes.keys().map(word));
             if lookup.unanswered() > 0 {
                 responses.insert("no response".to_owned());
+            } else if lookup.outcomes.is_empty() {
+                // A run in progress does not count queries that may still be answered.
+                responses.insert("no response yet".to_owned());
             }
         }
         for attempt in &report.attempts {

@@ -2,37 +2,8 @@
 //! starts, instead of the wrapper.
 
 use super::file_name;
-use super::program::{is_interpreter, script};
+use super::interpreter::{ParsedArguments, interpreter, wrapper};
 
-/// A wrapper's options that have a value as the next argument, and its arguments before the
-/// command.
-struct Wrapper {
-    name: &'static str,
-    with_value: &'static [&'static str],
-    operands: usize,
-}
-
-const fn wrapper(name: &'static str, with_value: &'static [&'static str], operands: usize) -> Wrapper {
-    Wrapper { name, with_value, operands }
-}
-
-const WRAPPERS: [Wrapper; 12] = [
-    wrapper("chrt", &["-T", "-P", "-D"], 1),
-    wrapper("chroot", &[], 1),
-    wrapper("env", &["-u", "-C", "--unset", "--chdir"], 0),
-    wrapper("flock", &["-w", "-E"], 1),
-    wrapper("ionice", &["-c", "-n", "--class", "--classdata"], 0),
-    wrapper("nice", &["-n", "--adjustment"], 0),
-    wrapper("nohup", &[], 0),
-    wrapper("setsid", &[], 0),
-    wrapper("stdbuf", &["-i", "-o", "-e", "--input", "--output", "--error"], 0),
-    wrapper("taskset", &[], 1),
-    wrapper("time", &["-f", "-o", "--format", "--output"], 0),
-    wrapper("timeout", &["-k", "-s", "--kill-after", "--signal"], 1),
-];
-const SHELLS: [&str; 6] = ["sh", "bash", "dash", "ash", "ksh", "zsh"];
-/// Options of shells after which the code itself is an argument.
-const CODE: [&str; 4] = ["-c", "-ec", "-lc", "-xc"];
 /// Words of shells that are no programs, and commands that every shell has itself.
 const SHELL_WORDS: [&str; 28] = [
     ":", ".", "[", "case", "cd", "echo", "eval", "exit", "export", "false", "for", "if", "kill", "printf", "pwd",
@@ -48,37 +19,26 @@ pub fn program_of_command<T: AsRef<str>>(words: &[T]) -> Option<&str> {
         words = inner;
     }
     let found = file_name(words.first()?);
-    let is_wrapper = SHELLS.contains(&found) || WRAPPERS.iter().any(|wrapper| wrapper.name == found);
-    Some(if is_wrapper { own } else { found })
+    let is_shell = interpreter(found).is_some_and(|syntax| syntax.is_shell());
+    Some(if is_shell || wrapper(found).is_some() { own } else { found })
 }
 
-/// The command line that a wrapper starts.
+/// The command line that an interpreter or a wrapper starts.
 fn started_by<'a>(words: &[&'a str]) -> Option<Vec<&'a str>> {
     let (name, rest) = words.split_first()?;
     let name = file_name(name);
-    if let Some(script) = script(words.iter().copied()).filter(|_| is_interpreter(name)) {
-        return Some(vec![script]);
+    if let Some(syntax) = interpreter(name) {
+        return match syntax.parse(rest) {
+            ParsedArguments::Script(script) => Some(vec![script]),
+            ParsedArguments::Operands(operands) => operands.first().map(|script| vec![*script]),
+            ParsedArguments::Code(code) if syntax.is_shell() => first_command(code),
+            ParsedArguments::Code(_) | ParsedArguments::Unknown => None,
+        };
     }
-    if SHELLS.contains(&name) {
-        let code = rest.iter().position(|word| CODE.contains(word))?;
-        return first_command(rest.get(code + 1)?);
-    }
-    let wrapper = WRAPPERS.iter().find(|wrapper| wrapper.name == name)?;
-    let mut rest = rest.iter().copied();
-    let mut operands = wrapper.operands;
-    while let Some(word) = rest.next() {
-        if wrapper.with_value.contains(&word) {
-            rest.next();
-            continue;
-        }
-        let is_argument = !word.starts_with('-') && !is_assignment(word);
-        if is_argument && operands > 0 {
-            operands -= 1;
-        } else if is_argument {
-            return Some(std::iter::once(word).chain(rest).collect());
-        }
-    }
-    None
+    let (syntax, operands) = wrapper(name)?;
+    let ParsedArguments::Operands(words) = syntax.parse(rest) else { return None };
+    let command: Vec<&str> = words.into_iter().skip_while(|word| is_assignment(word)).skip(operands).collect();
+    (!command.is_empty()).then_some(command)
 }
 
 /// The first command of a shell script, if its first words are plain.
@@ -103,7 +63,7 @@ mod tests {
 
     #[test]
     fn what_a_wrapper_starts_is_named() {
-        let table: [(&[&str], &str); 18] = [
+        let table: [(&[&str], &str); 27] = [
             (&["/usr/bin/curl", "x"], "curl"),
             (&["sh", "-c", "kill -9 1234"], "sh"),
             (&["sh", "-c", "curl x; wget y"], "curl"),
@@ -115,6 +75,15 @@ mod tests {
             (&["env", "python3", "-u", "/opt/shop.py", "-v"], "shop.py"),
             (&["env", "-i", "-u", "HOME", "A=1", "/opt/app", "-v"], "app"),
             (&["env"], "env"),
+            (&["env", "-iu", "HOME", "A=1", "bash", "-eo", "pipefail", "x.sh"], "x.sh"),
+            (&["env", "--", "A=1", "curl", "x"], "curl"),
+            (&["env", "-", "curl", "x"], "curl"),
+            (&["/usr/bin/env", "-S bash -eu", "./x.sh"], "x.sh"),
+            (&["env", "-vS", "A=1 python3 -u", "./x.py"], "x.py"),
+            (&["bash", "-e", "-o", "pipefail", "-c", "curl x | wc"], "curl"),
+            (&["bash", "-c", "-e", "curl x"], "curl"),
+            (&["python3", "-uc", "import socket"], "python3"),
+            (&["busybox", "sh", "-e", "x.sh"], "x.sh"),
             (&["timeout", "-k", "1", "5", "curl", "x"], "curl"),
             (&["timeout", "--kill-after=1", "5", "sh", "-c", "exec curl"], "curl"),
             (&["nice", "-n", "5", "make"], "make"),

@@ -4,6 +4,7 @@
 mod attempt;
 mod command_line;
 mod event;
+mod interpreter;
 mod model;
 mod program;
 mod trace;

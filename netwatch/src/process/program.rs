@@ -2,6 +2,7 @@
 //! interpreter, and not a wrapper that only starts another program.
 
 use super::Process;
+use super::interpreter::{ParsedArguments, interpreter};
 
 /// Programs that only start others. They are named if nothing that they started is known.
 const WRAPPERS: &[&str] = &[
@@ -45,17 +46,6 @@ const WRAPPERS: &[&str] = &[
     "zsh",
 ];
 
-/// Programs that run a script, which is an argument.
-const INTERPRETERS: &[&str] = &[
-    "ash", "bash", "bun", "dash", "deno", "java", "ksh", "mksh", "node", "nodejs", "perl", "php", "pypy", "pypy3",
-    "python", "ruby", "sh", "zsh",
-];
-
-/// Options whose next argument is a value, and not the script.
-const WITH_VALUE: &[&str] = &["-W", "-X", "-I", "-r", "--require", "-o", "-O", "-cp", "-classpath", "-p"];
-/// Options after which the code itself is an argument.
-const INLINE_CODE: &[&str] = &["-c", "-e", "-E", "--eval", "-lc", "-ec", "-xc"];
-
 /// Bytes of a name that the kernel keeps (TASK_COMM_LEN without the final zero).
 const MAX_COMM_BYTES: usize = 15;
 /// Digits of the hash in a file name of Cargo.
@@ -66,12 +56,7 @@ impl Process {
     /// executable.
     pub fn program(&self) -> &str {
         let own = self.own_name();
-        if is_interpreter(own)
-            && let Some(script) = self.cmdline.as_deref().and_then(|words| script(words.iter().map(String::as_str)))
-        {
-            return file_name(script);
-        }
-        own
+        self.script(own).map_or(own, file_name)
     }
 
     /// Whether it is a shell, `env`, `timeout` or the like, which only starts other programs.
@@ -81,8 +66,20 @@ impl Process {
 
     /// Whether its program is a script, which an interpreter runs.
     pub fn is_script(&self) -> bool {
-        let is_interpreted = self.exe.as_deref().map(file_name).is_some_and(is_interpreter);
-        is_interpreted && !is_interpreter(self.program()) && !self.is_wrapper()
+        // `#!/usr/bin/env bash` makes the kernel start env with the name of the script.
+        let runs_scripts = |name| interpreter(name).is_some() || name == "env";
+        let is_interpreted = self.exe.as_deref().map(file_name).is_some_and(runs_scripts);
+        is_interpreted && interpreter(self.program()).is_none() && !self.is_wrapper()
+    }
+
+    /// The script in the command line of the interpreter with this name, or the module.
+    fn script(&self, name: &str) -> Option<&str> {
+        let words: Vec<&str> = self.cmdline.as_deref()?.iter().map(String::as_str).collect();
+        match interpreter(name)?.parse(words.get(1..)?) {
+            ParsedArguments::Script(script) => Some(script),
+            ParsedArguments::Operands(operands) => operands.first().copied(),
+            ParsedArguments::Code(_) | ParsedArguments::Unknown => None,
+        }
     }
 
     /// The name that the kernel keeps, or that of the executable where the kernel cut it.
@@ -110,27 +107,6 @@ impl Process {
     }
 }
 
-/// Also versions: `python3.11`.
-pub(super) fn is_interpreter(name: &str) -> bool {
-    let plain = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
-    INTERPRETERS.contains(&name) || INTERPRETERS.contains(&plain)
-}
-
-/// The script in the command line of an interpreter, or the module of `-m` and `-jar`.
-pub(super) fn script<'a>(words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let mut arguments = words.skip(1);
-    while let Some(argument) = arguments.next() {
-        match argument {
-            "-m" | "-jar" => return arguments.next(),
-            option if INLINE_CODE.contains(&option) => return None,
-            option if WITH_VALUE.contains(&option) => drop(arguments.next()),
-            option if option.starts_with('-') => {}
-            script => return Some(script),
-        }
-    }
-    None
-}
-
 /// The last part of a path.
 pub fn file_name(path: &str) -> &str {
     path.rsplit('/').find(|part| !part.is_empty()).unwrap_or(path)
@@ -151,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_script_is_named_instead_of_its_interpreter() {
-        let table: [(&str, &str, &[&str], &str); 13] = [
+        let table: [(&str, &str, &[&str], &str); 17] = [
             ("python3", "/usr/bin/python3.11", &["python3", "./shop.py", "-v"], "shop.py"),
             ("python3.11", "/usr/bin/python3.11", &["python3.11", "-u", "-W", "ignore", "/opt/a/shop.py"], "shop.py"),
             ("python3", "/usr/bin/python3.11", &["python3", "-m", "pytest", "tests"], "pytest"),
@@ -163,6 +139,10 @@ mod tests {
             ("sh", "/bin/dash", &["sh", "-c", "curl x"], "sh"),
             ("git-remote-http", "/usr/lib/git-core/git-remote-https", &["git-remote-https"], "git-remote-https"),
             ("curl", "/usr/bin/curl", &["curl", "x"], "curl"),
+            ("bash", "/bin/bash", &["bash", "-eo", "pipefail", "./x.sh"], "x.sh"),
+            ("sh", "/bin/dash", &["sh", "-e", "./x.sh"], "x.sh"),
+            ("python3", "/usr/bin/python3.11", &["python3", "-uc", "import os"], "python3"),
+            ("x.sh", "/usr/bin/env", &["/usr/bin/env", "bash", "./x.sh"], "x.sh"),
             ("app-0123456789a", "/a/target/debug/deps/app-0123456789abcdef", &["app"], "app"),
             ("app-0123456789a", "/opt/app-0123456789abcdef", &["app"], "app-0123456789abcdef"),
         ];
@@ -182,5 +162,8 @@ mod tests {
         assert!(process("python3", "/usr/bin/python3.11", &["python3", "shop.py"]).is_script());
         assert!(!process("python3", "/usr/bin/python3.11", &["python3", "-c", "import os"]).is_script());
         assert!(!process("sh", "/bin/dash", &["sh", "-c", "curl x"]).is_script());
+        assert!(process("sh", "/bin/dash", &["sh", "-e", "./x.sh"]).is_script());
+        assert!(process("x.sh", "/usr/bin/env", &["/usr/bin/env", "bash", "./x.sh"]).is_script());
+        assert!(!process("env", "/usr/bin/env", &["env", "bash", "./x.sh"]).is_script());
     }
 }

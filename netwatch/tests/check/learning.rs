@@ -15,6 +15,7 @@ use netwatch::wire::Name;
 use proptest::prelude::*;
 use snapbox::assert_data_eq;
 
+use crate::runs::by;
 use crate::sample::scene::{connections, everything, lookup, name};
 use crate::sample::{START_NS, facts, growth, key, report, table, tcp};
 use crate::{check, subjects, today};
@@ -92,6 +93,21 @@ fn an_update_appends_what_is_missing_and_keeps_the_rest() {
     assert_eq!((subjects(&verdict), verdict.unused.as_slice()), (vec![], &[][..]));
     let again = parse(&text).expect("a policy");
     assert_eq!(addition(&learn(&[&run], &again, today()), &[&run], &text), "");
+}
+
+#[test]
+fn the_rule_for_another_program_allows_only_that_program() {
+    let text = "[[allow]]\naddress = \"203.0.113.10\"\nport = 443\nprocess = \"wget\"\n";
+    let (curl, python) = (by("curl", false), by("python3", false));
+    let add = &check(&[&curl, &python], text).violations[0].add;
+    assert!(add.contains("process = [\"curl\", \"python3\"]\n") && add.matches("[[allow]]").count() == 1, "{add}");
+    assert!(!check(&[&curl, &python], &format!("{text}{add}")).fails(), "{add}");
+    assert!(check(&[&by("nc", false)], &format!("{text}{add}")).fails(), "{add}");
+    let list = crate::policy(text);
+    let learned = addition(&learn(&[&curl], &list, today()), &[&curl], text);
+    assert!(learned.contains("process = \"curl\"\n"), "{learned}");
+    let add = &check(&[&curl], "").violations[0].add;
+    assert!(!add.contains("process"), "no rule is for other programs: {add}");
 }
 
 #[test]

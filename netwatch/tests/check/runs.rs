@@ -299,7 +299,7 @@ fn lookups_are_checked_unless_the_policy_excludes_them() {
     assert!(!check(&[&run], "").fails(), "a remote asked the program");
 }
 
-fn by(program: &str, wrapper: bool) -> Report {
+pub(crate) fn by(program: &str, wrapper: bool) -> Report {
     let mut run = connections(&[("203.0.113.10", 443, None)]);
     let process =
         |comm: &str| Process { comm: comm.into(), exe: Some(format!("/usr/bin/{comm}")), ..Process::default() };
@@ -317,6 +317,15 @@ fn a_wrapper_is_not_the_program() {
         let verdict = check(&[&run], "[[allow]]\nprocess = \"wget\"\n");
         assert_eq!(verdict.violations[0].programs.iter().collect::<Vec<_>>(), ["curl"]);
     }
+}
+
+#[test]
+fn a_link_local_address_that_no_packet_reached_is_not_the_host() {
+    let mut run = without_a_packet(Protocol::TCP);
+    run.interface.gateway = vec![address("10.87.0.1")];
+    run.attempts[0].target = AttemptTarget::Address("[fe80::99]:80".parse().expect("an end"));
+    let verdict = check(&[&run], "");
+    assert_eq!(verdict.violations[0].remote, "fe80::99");
 }
 
 #[track_caller]

@@ -85,6 +85,36 @@ fn unused_addresses_of_dns_responses_are_listed_and_marked() {
     assert!(text.contains("ip6 daddr 2001:db8::11 tcp dport 443") && !text.contains("203.0.113.12"), "{text}");
 }
 
+#[test]
+fn an_address_that_was_used_for_another_service_is_not_called_unused() {
+    let mut report =
+        connections(&[("203.0.113.10", 80, Some("app.example")), ("203.0.113.11", 8080, Some("app.example"))]);
+    let answers = ["203.0.113.10", "203.0.113.11", "203.0.113.12"].map(address);
+    report.naming.lookups.push(lookup(name("app.example"), answers.to_vec()));
+    let text = rules(RuleFormat::Nft, &[&report], &plain());
+    let header = text.lines().filter_map(|line| line.strip_prefix('#')).collect::<Vec<_>>().join(" ");
+    let header = header.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(header.contains("did not use them: 203.0.113.12."), "{text}");
+    let other = "only for other services: 203.0.113.10 (tcp/8080), 203.0.113.11 (tcp/80).";
+    assert!(header.contains(other), "{text}");
+}
+
+#[test]
+fn the_result_of_an_address_is_its_own() {
+    let table = table([
+        failed(key(6, 1, address("203.0.113.10"), 443), 1, true),
+        failed(key(6, 2, address("203.0.113.11"), 443), 1, true),
+    ]);
+    let mut run = report(facts(&table, &["app"]), &table);
+    let named = |address| NamedAddress { address, name: "app.example", source: NameSource::Dns };
+    add_names(&mut run, &[named("203.0.113.10"), named("203.0.113.11")]);
+    run.naming.lookups.push(lookup(name("app.example"), vec![address("203.0.113.12")]));
+    let text = rules(RuleFormat::Csv, &[&run], &plain());
+    for line in ["203.0.113.10,no,attempted,app,yes,1 refused\r", "203.0.113.12,no,attempted,app,no,\r"] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+}
+
 /// A name with two addresses, of which only the IPv4 one accepts connections.
 fn fallback_to_v4() -> Report {
     let table = table([
@@ -102,7 +132,10 @@ fn an_attempted_address_of_a_name_that_works_is_marked_and_listed_once() {
     let run = fallback_to_v4();
     let text = rules(RuleFormat::Table, &[&run], &plain());
     let (required, notes) = text.split_once("\n- ").unwrap_or_else(|| panic!("{text}"));
-    assert!(required.contains("203.0.113.10\n") && required.contains("2001:db8::10 (attempted)\n"), "{text}");
+    assert!(
+        required.contains("203.0.113.10\n") && required.contains("2001:db8::10 (attempted: 1 refused)\n"),
+        "{text}"
+    );
     assert!(!text.contains("not used") && !text.contains("Attempted only."), "{text}");
     assert!(notes.contains("\"attempted\": every attempt"), "{text}");
     let only_used = RuleOptions { only_used: true, ..plain() };
@@ -112,13 +145,14 @@ fn an_attempted_address_of_a_name_that_works_is_marked_and_listed_once() {
     let text = rules(RuleFormat::Csv, &[&run], &plain());
     for line in [
         "HTTPS?,app.example,tcp,443,outbound,203.0.113.10,yes,required,,no",
-        "HTTPS?,app.example,tcp,443,outbound,2001:db8::10,no,required,,yes",
+        "HTTPS?,app.example,tcp,443,outbound,2001:db8::10,no,required,,yes,1 refused",
     ] {
         assert!(text.contains(line), "{line}: {text}");
     }
     let text = rules(RuleFormat::Json, &[&run], &plain());
     let document: serde_json::Value = serde_json::from_str(&text).expect("one document");
-    let v6 = serde_json::json!({ "address": "2001:db8::10", "used": false, "attempted": true });
+    let v6 =
+        serde_json::json!({ "address": "2001:db8::10", "used": false, "attempted": true, "failures": "1 refused" });
     for port in document["ports"].as_array().expect("a list") {
         assert!(port["addresses"].as_array().expect("a list").contains(&v6), "{text}");
     }
@@ -148,7 +182,7 @@ fn an_address_that_failed_without_a_packet_is_attempted_too() {
         process: None,
     }];
     let text = rules(RuleFormat::Table, &[&run], &plain());
-    assert!(text.contains("2001:db8::10 (attempted)\n") && !text.contains("is not listed"), "{text}");
+    assert!(text.contains("2001:db8::10 (attempted: 1 no route)\n") && !text.contains("is not listed"), "{text}");
     let used = RuleOptions { only_used: true, ..plain() };
     assert!(rules(RuleFormat::Table, &[&run], &used).contains("failed at once (no route) and is not listed"));
 }
@@ -175,6 +209,10 @@ fn names_without_an_address_are_notes() {
     let text = rules(RuleFormat::Table, &[&run], &plain());
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(text.contains("DNS returned no address for these names: typo.example (NXDOMAIN)."), "{text}");
+    run.naming.lookups.push(Lookup { queries: 0, ..lookup(name("slow.example"), vec![]) });
+    let unresolved = Requirements::of(&[&run], &plain()).unresolved;
+    assert_eq!(unresolved[0].to_string(), "slow.example (no response yet)", "a run in progress");
+    run.naming.lookups.pop();
     let good = connections(&[("203.0.113.11", 443, Some("typo.example"))]);
     assert_eq!(Requirements::of(&[&run, &good], &plain()).unresolved, []);
 }

@@ -1,6 +1,6 @@
 //! `--generalize`: every original is covered, and no rule is wider than documented.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
@@ -25,6 +25,7 @@ fn need(name: Option<&str>, port: u16, peers: &[IpAddr]) -> Need {
         failed: FailedAttempts::default(),
         unused: BTreeSet::new(),
         attempted: BTreeSet::new(),
+        peer_failures: BTreeMap::new(),
         purpose: netwatch::policy::Purpose::default(),
         programs: BTreeSet::new(),
     }
