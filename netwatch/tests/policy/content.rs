@@ -254,7 +254,9 @@ fn the_header_lists_attempts_that_failed_before_a_packet_was_sent() {
     report.attempts.truncate(1);
     report.processes.list = vec![Process { comm: "curl".into(), ..Process::default() }];
     report.attempts[0].process = Some(ProcessId(0));
-    report.naming.lookups.push(lookup(name("old.example"), vec![address("2001:db8::9")]));
+    let before = lookup(name("old.example"), vec![address("2001:db8::9")]);
+    report.attempts[0].first_ns = before.first_seen_ns;
+    report.naming.lookups.push(before);
     let expected = ["3f2a: tcp old.example, [2001:db8::9]:443 failed at once (no route) and is not listed (curl)"];
     assert_eq!(Requirements::of(&[&report], &plain()).gaps, expected);
 }

@@ -214,7 +214,7 @@ fn a_directory_and_a_name_that_is_no_text_are_refused() {
         CapturePlace::open(&path, owner, false).expect_err("refused").to_string()
     };
     assert!(refused(b"new.pcap/").contains("new.pcap/: Is a directory"), "{}", refused(b"new.pcap/"));
-    assert!(refused(b"a\xff.pcap").ends_with("the name is not valid UTF-8"), "{}", refused(b"a\xff.pcap"));
+    assert!(refused(b"a\xff.pcap").contains("the name is not valid UTF-8"), "{}", refused(b"a\xff.pcap"));
 }
 
 /// A new file as on a file system that has only files with names.
