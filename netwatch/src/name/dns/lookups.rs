@@ -34,9 +34,9 @@ pub struct Lookup {
     pub responses: u64,
     /// Number of responses by response code.
     pub outcomes: BTreeMap<Rcode, u64>,
-    /// Number of failures that repeat one of the same lookup: a resolver library asks again with the
-    /// same transaction id. Responses with an error by their code; `None`: queries that were sent
-    /// again before there was a response. Not stored in recordings, which have the attempts.
+    /// Number of failures that repeat one of the same lookup: a resolver library asks again with
+    /// the same transaction id. Responses with an error by their code; `None`: queries that were
+    /// sent again before there was a response. Not stored in recordings, which have the attempts.
     pub repeats: BTreeMap<Option<Rcode>, u64>,
     /// Number of truncated responses.
     pub truncated: u64,

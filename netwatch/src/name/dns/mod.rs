@@ -20,7 +20,7 @@ use crate::wire::dns::{DnsMessage, Rcode, RecordData, RecordType};
 use crate::wire::tls::EchConfig;
 use crate::wire::{Application, Name};
 use lookups::Lookups;
-use pending::{InFlight, Pending};
+use pending::{Pending, WaitingQueries};
 use recent_errors::RecentErrors;
 
 /// Maximum number of ECH configurations kept.
@@ -202,7 +202,7 @@ impl DnsTracker {
 }
 
 /// Leaves out the queries that may still be answered.
-fn settle(lookup: &mut Lookup, waiting: InFlight) {
+fn settle(lookup: &mut Lookup, waiting: WaitingQueries) {
     lookup.queries = lookup.queries.saturating_sub(waiting.messages);
     if let Some(repeats) = lookup.repeats.get_mut(&None) {
         *repeats = repeats.saturating_sub(waiting.repeats);

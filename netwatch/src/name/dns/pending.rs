@@ -27,7 +27,7 @@ struct PendingQuery {
 
 /// Queries of one question that may still be answered.
 #[derive(Debug, Default, Clone, Copy)]
-pub(super) struct InFlight {
+pub(super) struct WaitingQueries {
     /// Number of messages, retransmissions included.
     pub messages: u64,
     /// The retransmissions among them.
@@ -76,8 +76,8 @@ impl Pending {
     }
 
     /// Queries that may still be answered at this time: who sent them, and how many messages.
-    pub fn in_flight(&self, now_ns: u64) -> HashMap<(&Question, Direction), InFlight> {
-        let mut in_flight: HashMap<_, InFlight> = HashMap::new();
+    pub fn in_flight(&self, now_ns: u64) -> HashMap<(&Question, Direction), WaitingQueries> {
+        let mut in_flight: HashMap<_, WaitingQueries> = HashMap::new();
         let is_recent = |query: &&PendingQuery| now_ns.saturating_sub(query.time_ns) < RESPONSE_TIMEOUT_NS;
         for query in self.queries.values().filter(is_recent) {
             if let Some(question) = &query.question {

@@ -100,7 +100,7 @@ fn counts_failed_and_unanswered_queries() {
     for time_ns in [0, 1, 2] {
         names.observe(&at(time_ns, sent(resolver(), &DnsBuilder::query(3, "silent.example", A).bytes())));
     }
-    // The resolver library asks again, from the same socket with the same id, and then another time.
+    // The resolver library asks again, from the same socket with the same id, and then once more.
     for id in [2, 9] {
         exchange(
             &mut names,
