@@ -128,16 +128,3 @@ fn a_variable_requests_no_packets_of_cgroups() {
         net.host.binary().display()
     ));
 }
-
-#[test]
-fn a_tail_of_a_loopback_reads_all_of_nothing() {
-    let net = internet!();
-    let attached = net.host.attach(&["-i", "lo"]);
-    let tail = net.host.start_netwatch(&["tail", "-w", "x.pcapng"]);
-    wait_until(|| net.host.dir().join("x.pcapng").exists(), || format!("the tail writes: {}", tail.stderr()));
-    interrupt(&attached);
-    attached.finish().assert_ok();
-    let tail = tail.finish();
-    tail.assert_ok();
-    assert!(tail.stderr.contains("0 packets captured, 0 lost") && tail.stderr.contains("has ended"), "{tail}");
-}

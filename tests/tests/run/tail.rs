@@ -188,7 +188,7 @@ fn the_user_who_started_a_run_may_watch_it_and_others_may_not() {
 #[test]
 fn a_tail_without_a_run_is_an_error() {
     let net = internet!();
-    net.host.netwatch(&["tail"]).assert_error(2, &["find the run", "no run in progress", "netwatch list"]);
+    net.host.netwatch(&["tail"]).assert_error(2, &["cannot find a run", "none is in progress", "netwatch run"]);
     let running = [(); 2].map(|()| net.host.start(&["-q"], &["sh", "-c", "echo ready; exec sleep 1000"]));
     let [mut first, mut second] = running;
     first.wait_for_stdout("ready");
