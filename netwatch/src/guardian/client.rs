@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::growth::{self, MemoryGrowth};
 use super::protocol::{self, GuardianRequest, Prepare, Reply, StartCapture};
-use super::session::{self, SharedGroup};
+use super::session::SharedGroup;
 use super::stopped::{self, StoppedBy};
 use super::{LaunchSpec, become_subreaper, process};
 use crate::error::{Error, Result};
@@ -61,7 +61,7 @@ impl Guardian {
         // SAFETY: the process has a single thread, so the child may execute ordinary code.
         match unsafe { fork() }.map_err(|errno| Error::os("fork", "the guardian", errno))? {
             ForkResult::Parent { child } => {
-                session::separate(child);
+                group.separate(child);
                 Ok(Self { pid: child, socket: ours, growth })
             }
             ForkResult::Child => {

@@ -15,7 +15,9 @@ use crate::error::{Error, Result};
 /// Itself, for setpgid(2).
 const SELF: Pid = Pid::from_raw(0);
 
-/// The process group that netwatch and the command share.
+/// The process group that netwatch and the command share. Its number is 0 if it is that of a
+/// process outside of the PID namespace, as below `unshare --pid --fork` and in an init of a
+/// kernel: setpgid(2) cannot join it then, so the guardian stays in it until it makes a session.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SharedGroup(Pid);
 
@@ -25,8 +27,20 @@ impl SharedGroup {
         Self(getpgrp())
     }
 
+    /// Moves a child that has just been forked into a process group of its own. It does so itself
+    /// too; whichever comes first, no signal to the shared group reaches it after this call.
+    pub(super) fn separate(self, child: Pid) {
+        if self.0 != SELF {
+            // Fails only if the child has exited, or has made a session.
+            let _ = setpgid(child, child);
+        }
+    }
+
     /// Moves the calling process into a group of its own.
     pub(super) fn leave(self) -> Result<()> {
+        if self.0 == SELF {
+            return Ok(());
+        }
         setpgid(SELF, SELF).map_err(|errno| Error::os("leave", "the process group of netwatch", errno))
     }
 
@@ -34,16 +48,13 @@ impl SharedGroup {
     /// session of its own. The leader of a group cannot make a session (setsid(2)), so the caller
     /// is in the shared group too for the time of one system call.
     pub(super) fn join_and_make_session(self, child: Pid) -> Result<()> {
+        let failed = |errno| Error::os("move", "the command into the process group of netwatch", errno);
+        if self.0 == SELF {
+            return setsid().map(drop).map_err(failed);
+        }
         let joined = setpgid(child, self.0).and_then(|()| setpgid(SELF, self.0)).and_then(|()| setsid());
-        joined.map(drop).map_err(|errno| Error::os("move", "the command into the process group of netwatch", errno))
+        joined.map(drop).map_err(failed)
     }
-}
-
-/// Moves a child that has just been forked into a process group of its own. It does so itself too;
-/// whichever comes first, no signal to the caller's group reaches it after this call.
-pub(super) fn separate(child: Pid) {
-    // Fails only if the child has exited, or has made a session.
-    let _ = setpgid(child, child);
 }
 
 #[cfg(test)]

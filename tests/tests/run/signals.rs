@@ -248,3 +248,10 @@ fn exit_codes_are_reported_when_sigchld_is_inherited_as_ignored() {
     let run = net.host.run_with(StartOptions::ignoring(&[libc::SIGCHLD]), &[], &["sh", "-c", "exit 7"]);
     run.assert_code(7).report();
 }
+
+/// As in the init of a container: the group has no number inside.
+#[test]
+fn the_process_group_may_be_outside_of_the_pid_namespace() {
+    let net = internet!();
+    net.host.sh(&format!("unshare --pid --fork --mount-proc {} run -q -- true", net.host.binary().display()));
+}
