@@ -79,10 +79,7 @@ impl SpooledFile {
 
     /// The contents, if the file has not changed.
     fn read(&self, folder: &Path, owner: Uid) -> io::Result<Vec<u8>> {
-        let mut options = OpenOptions::new();
-        // A pipe without a writer does not block.
-        let options = options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-        let file = options.open(folder.join(&self.name))?;
+        let file = OpenOptions::new().read(true).custom_flags(OWN_FILE).open(folder.join(&self.name))?;
         let metadata = file.metadata()?;
         // After a crash of the machine, a file may be empty.
         if !is_request(&metadata, owner) || metadata.len() != self.bytes || self.bytes == 0 {

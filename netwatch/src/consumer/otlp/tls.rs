@@ -1,6 +1,7 @@
 //! TLS to receivers: which certificates are accepted, and why one was not.
 
 use std::fs;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,6 +14,8 @@ use crate::rights::as_user;
 
 /// Names a file with the authorities of the system, as for OpenSSL and others.
 const VARIABLE: &str = "SSL_CERT_FILE";
+/// Maximum length of a file of authorities. Those of distributions have a quarter of a megabyte.
+const MAX_AUTHORITIES_BYTES: u64 = 16 << 20;
 /// Where distributions have that file.
 const SYSTEM_FILES: [&str; 4] = [
     "/etc/ssl/certs/ca-certificates.crt",
@@ -25,7 +28,7 @@ const SYSTEM_FILES: [&str; 4] = [
 pub(super) fn config(file: Option<&Path>, owner: (Uid, Gid)) -> Result<TlsConfig> {
     let path = file.map_or_else(system_file, |file| Ok(file.to_owned()))?;
     let name = path.display().to_string();
-    let text = as_user(owner, || fs::read(&path).map_err(|cause| Error::os("read", name.clone(), cause)))?;
+    let text = as_user(owner, || read(&path).map_err(|cause| Error::os("read", name.clone(), cause)))?;
     let certificates: Vec<Certificate<'static>> = parse_pem(&text)
         .filter_map(|item| match item {
             Ok(PemItem::Certificate(certificate)) => Some(Ok(certificate)),
@@ -39,6 +42,16 @@ pub(super) fn config(file: Option<&Path>, owner: (Uid, Gid)) -> Result<TlsConfig
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let roots = RootCerts::new_with_certs(&certificates);
     Ok(TlsConfig::builder().unversioned_rustls_crypto_provider(provider).root_certs(roots).build())
+}
+
+/// Reads a file that may also be a pipe. A device without an end would fill the memory.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    fs::File::open(path)?.take(MAX_AUTHORITIES_BYTES + 1).read_to_end(&mut text)?;
+    match text.len() as u64 > MAX_AUTHORITIES_BYTES {
+        true => Err(io::Error::new(io::ErrorKind::InvalidData, "it is larger than 16 MiB")),
+        false => Ok(text),
+    }
 }
 
 fn system_file() -> Result<PathBuf> {

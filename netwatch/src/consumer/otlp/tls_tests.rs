@@ -115,6 +115,8 @@ fn files_without_certificates_are_errors() {
     assert!(error.starts_with("cannot read ") && error.contains("nothere.pem: "), "{error}");
     let error = find(url, "key.pem", false).expect_err("a key").to_string();
     assert!(error.contains("key.pem: it has none"), "{error}");
+    let error = find(url, "/dev/zero", false).expect_err("no end").to_string();
+    assert!(error.contains("/dev/zero: it is larger than 16 MiB"), "{error}");
 }
 
 /// It may be there later; a port without TLS will not.
